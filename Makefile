@@ -1,0 +1,62 @@
+# `make` alone prints the targets. Needs Python 3.11+ and make; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST_ARGS ?= -n logical
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install check test demo sandbox lint format types layers migrations package clean
+
+help: ## Show these targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Make .venv with the package and all its tools
+
+check: lint types layers migrations test demo package ## Everything that must be green: what CI runs
+
+test: $(STAMP) ## Run the tests: SQLite, a real Valkey, real workers (PYTEST_ARGS="-k name")
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+demo: $(STAMP) ## Import 28,298 airports as one batch with two workers, and show it
+	@$(BIN)/python sandbox/demo.py
+
+sandbox: $(STAMP) ## Leave a web server and two workers running, to look around
+	@$(BIN)/python sandbox/serve.py
+
+lint: $(STAMP) ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP) ## Mend style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(STAMP) ## Check types: mypy, strict
+	$(BIN)/mypy
+
+layers: $(STAMP) ## Check that modules import only downward
+	$(BIN)/lint-imports
+
+migrations: $(STAMP) ## Check that the migrations match the models
+	DATABASE_URL=sqlite://:memory: $(BIN)/python -m django makemigrations --check --dry-run --settings tests.settings
+
+package: $(STAMP) ## Build the wheel, install it into an empty environment and run a batch there
+	rm -rf build dist
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv --clear build/empty
+	build/empty/bin/python -m pip install --quiet dist/*.whl
+	build/empty/bin/python .ci/wheel_works.py
+
+clean: ## Remove everything that make has made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .tox
+
+$(STAMP): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --group dev --editable .
+	@touch $@

@@ -1,0 +1,44 @@
+"""Batches and chains of background jobs for Django, run by RQ workers, kept in the database."""
+
+from __future__ import annotations
+
+from django_jobbatch.context import current_batch, current_job
+from django_jobbatch.exceptions import (
+    BatchBusy,
+    BatchCancelled,
+    BatchFinished,
+    BuilderSpent,
+    DoNotRetry,
+    FunctionNotFound,
+    InvalidJob,
+    InvalidOption,
+    JobBatchError,
+    JobTimeout,
+    NotInBatch,
+    PayloadRefused,
+    ResultsNotStored,
+    TransportError,
+    UnencodableArgument,
+    UnknownQueue,
+)
+
+__all__ = [
+    "BatchBusy",
+    "BatchCancelled",
+    "BatchFinished",
+    "BuilderSpent",
+    "DoNotRetry",
+    "FunctionNotFound",
+    "InvalidJob",
+    "InvalidOption",
+    "JobBatchError",
+    "JobTimeout",
+    "NotInBatch",
+    "PayloadRefused",
+    "ResultsNotStored",
+    "TransportError",
+    "UnencodableArgument",
+    "UnknownQueue",
+    "current_batch",
+    "current_job",
+]

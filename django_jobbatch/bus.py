@@ -1,0 +1,242 @@
+"""How batches are built: `bus.batch(bus.job(func, pk) for pk in pks).then(report).dispatch()`.
+
+Builders do not change: each call returns a new one. Nothing touches the database, and no function
+is called, before `dispatch()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from asgiref.sync import sync_to_async
+
+from django_jobbatch import option_rules as rules
+from django_jobbatch.calls import describe
+from django_jobbatch.encoding import check_plain
+from django_jobbatch.exceptions import InvalidJob, InvalidOption
+from django_jobbatch.specs import (
+    BatchItem,
+    BatchSpec,
+    JobItem,
+    JobSpec,
+    OptionNames,
+    Options,
+    Source,
+)
+from django_jobbatch.states import Role
+from django_jobbatch.unencodable import Refusal
+
+if TYPE_CHECKING:
+    from django_jobbatch.models import JobBatch
+
+__all__ = ["BatchBuilder", "JobBuilder", "batch", "job"]
+
+
+def job(func: object, /, *args: Any, **kwargs: Any) -> JobBuilder:
+    """A job: `func`, to be called with these arguments by a worker.
+
+    `func` is a function of a module, a static or class method, a dotted path, a function under the
+    `@job` of rq or django_rq, or a Task of Django. Arguments are stored as JSON; dates, times,
+    timedeltas, UUIDs, Decimals and tuples keep their types.
+
+    Raises:
+        InvalidJob: a worker could not import `func`; the message says what to do.
+    """
+    path, options = describe(func)
+    return JobBuilder(JobSpec(path, args, kwargs, options))
+
+
+def batch(items: Iterable[object] | JobBuilder = (), /, *more: object) -> BatchBuilder:
+    """A batch of jobs that run side by side.
+
+    `items` is one iterable of jobs, or a single job. A list is checked now; anything else, such as
+    a generator, is read once, by the dispatch.
+
+    Raises:
+        InvalidJob: `items` is neither, or there are several arguments.
+    """
+    return BatchBuilder(BatchSpec(sources=(_source("batch", items, more),)))
+
+
+class JobBuilder(JobItem):
+    """A job on its way into a batch."""
+
+    __slots__ = ()
+
+    def options(self, **named: Unpack[OptionNames]) -> Self:
+        """This job with options of its own, which go before those of anything around it.
+
+        Raises:
+            InvalidOption: one of them cannot be used.
+        """
+        options = Options.of(**named).over(self.spec.options)
+        return type(self)(replace(self.spec, options=options))
+
+    def on_queue(self, queue: str) -> Self:
+        """This job on a queue of its own: `options(queue=queue)`."""
+        return self.options(queue=queue)
+
+
+class BatchBuilder(BatchItem):
+    """A batch on its way to `dispatch()`."""
+
+    __slots__ = ()
+
+    # What is in it
+
+    def add(self, items: Iterable[object] | JobBuilder, /, *more: object) -> Self:
+        """With further jobs: one iterable, or a single one."""
+        return self._with(sources=(*self.spec.sources, _source("add", items, more)))
+
+    def named(self, name: str) -> Self:
+        """With a name for people to know it by; else it has the path of its first function."""
+        return self._with(name=rules.text("name", _given("name", name)))
+
+    def with_meta(self, **meta: Any) -> Self:
+        """With notes of your own, kept as plain JSON in `JobBatch.meta`; later ones are added.
+
+        Raises:
+            UnencodableArgument: one of them is not plain JSON.
+        """
+        for key, value in meta.items():
+            _check_meta(key, value)
+        return self._with(meta={**self.spec.meta, **meta})
+
+    # How it runs
+
+    def options(self, **named: Unpack[OptionNames]) -> Self:
+        """With options for every job that does not name its own; `delay` and `run_after`: its start.
+
+        Raises:
+            InvalidOption: one of them cannot be used.
+        """
+        return self._with(options=Options.of(**named).over(self.spec.options))
+
+    def on_queue(self, queue: str) -> Self:
+        """With its jobs on this queue: `options(queue=queue)`."""
+        return self.options(queue=queue)
+
+    def allow_failures(self) -> Self:
+        """Going on when jobs fail; it then ends as partial."""
+        return self._with(allow_failures=True)
+
+    def isolated(self) -> Self:
+        """With a work-horse process of its own for every job."""
+        return self._with(isolated=True)
+
+    def store_results(self) -> Self:
+        """Keeping what its jobs return, for `JobBatch.results()`."""
+        return self._with(store_results=True)
+
+    def using(self, alias: str) -> Self:
+        """In the database of this alias."""
+        return self._with(using=rules.text("using", _given("using", alias)))
+
+    def unique(self, key: str) -> Self:
+        """At most one unfinished batch of this key: `dispatch()` returns the one that is there."""
+        return self._with(unique=rules.text("unique", _given("unique", key)))
+
+    # Callbacks
+
+    def before(self, func: Callable[..., Any]) -> Self:
+        """Calling `func(batch)` in place, inside `dispatch()`; any callable will do.
+
+        Raises:
+            InvalidJob: it cannot be called.
+        """
+        if not callable(func):
+            raise InvalidJob(f"before() takes something to call, not {func!r}.")
+        return self._with(before=(*self.spec.before, func))
+
+    def progress(self, func: object, /, *args: Any, **kwargs: Any) -> Self:
+        """Calling `func(batch, ...)` in the worker, each time that jobs have been counted."""
+        return self._with(progress=(*self.spec.progress, _callback(func, args, kwargs)))
+
+    def then(self, func: object, /, *args: Any, **kwargs: Any) -> Self:
+        """Calling `func(batch, ...)` when it has succeeded, or is partial."""
+        return self._on(Role.THEN, func, args, kwargs)
+
+    def catch(self, func: object, /, *args: Any, **kwargs: Any) -> Self:
+        """Calling `func(batch, failure, ...)` at its first failure."""
+        return self._on(Role.CATCH, func, args, kwargs)
+
+    def each_failure(self, func: object, /, *args: Any, **kwargs: Any) -> Self:
+        """Calling `func(batch, failure, ...)` for every failure."""
+        return self._on(Role.EACH_FAILURE, func, args, kwargs)
+
+    def finally_(self, func: object, /, *args: Any, **kwargs: Any) -> Self:
+        """Calling `func(batch, ...)` at its end, however it ended."""
+        return self._on(Role.FINALLY, func, args, kwargs)
+
+    def callback_options(
+        self,
+        *,
+        queue: str | None = None,
+        timeout: int | timedelta | None = None,
+        retry: int | None = None,
+        retry_interval: int | timedelta | list[int | timedelta] | None = None,
+    ) -> Self:
+        """With options for its callbacks, which do not take those of its jobs.
+
+        Raises:
+            InvalidOption: one of them cannot be used.
+        """
+        options = Options.of(
+            queue=queue, timeout=timeout, retry=retry, retry_interval=retry_interval
+        )
+        return self._with(callback_options=options.over(self.spec.callback_options))
+
+    # The end of building
+
+    def dispatch(self) -> JobBatch:
+        """Store the batch, and send it to the workers when the transaction commits.
+
+        Raises:
+            BuilderSpent: it reads an iterator and was dispatched before.
+            InvalidJob: an item is not a job.
+            UnencodableArgument: an argument cannot be stored as JSON.
+        """
+        # Here, because models can be imported only when Django is set up, and builders before.
+        from django_jobbatch import operations  # noqa: PLC0415
+
+        return operations.create(self.spec)
+
+    async def adispatch(self) -> JobBatch:
+        """The same as `dispatch`, from asynchronous code."""
+        return await sync_to_async(self.dispatch)()
+
+    def _with(self, **changes: Any) -> Self:
+        return type(self)(replace(self.spec, **changes))
+
+    def _on(self, role: Role, func: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Self:
+        return self._with(callbacks=(*self.spec.callbacks, (role, _callback(func, args, kwargs))))
+
+
+def _source(called: str, items: object, more: tuple[object, ...]) -> Source:
+    if more:
+        raise InvalidJob(
+            f"{called}() takes one iterable of jobs, not {1 + len(more)} arguments;"
+            f" put them in a list: {called}([...])."
+        )
+    return Source.of(items)
+
+
+def _callback(func: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobSpec:
+    path, options = describe(func)
+    return JobSpec(path, args, kwargs, options)
+
+
+def _given(name: str, value: object) -> object:
+    if value is None:
+        raise InvalidOption(f"{name}=None: pass text (str).")
+    return value
+
+
+def _check_meta(key: str, value: object) -> None:
+    try:
+        check_plain({key: value})
+    except Refusal as refusal:
+        raise refusal.error("meta") from None

@@ -1,0 +1,140 @@
+"""What the ledger has changed, carried to the queues after the commit."""
+
+from __future__ import annotations
+
+import logging
+import math
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Final
+
+from django.db import transaction
+from django.utils import timezone
+
+from django_jobbatch import conf, ledger, transport
+from django_jobbatch.exceptions import TransportError
+from django_jobbatch.ledger import Change
+from django_jobbatch.models import BatchedJob, JobBatch
+
+logger = logging.getLogger(__name__)
+
+#: Tickets sent when links become due; a busy one sends more when it sees that they are missed.
+TICKETS: Final = 16
+#: Seconds RQ gives a ticket beyond its own time: it is the last resort, not the timeout of a job.
+GRACE: Final = 60
+
+
+def after_commit(change: Change) -> None:
+    """Act on `change` once the transaction of the caller, if there is one, has committed.
+
+    Outside a transaction that is now. Nothing that goes wrong there reaches the caller: the
+    ledger knows what should be, and what was not sent can be sent again.
+    """
+    transaction.on_commit(partial(act, change), using=change.using, robust=True)
+
+
+def act(change: Change, *, here: str | None = None) -> None:
+    """Take tickets back, sweep, and send tickets, as `change` asks.
+
+    `here` is a queue that needs no ticket, because one of it goes on working on the batch.
+    """
+    batch = change.batch
+    if batch is None:
+        return
+    due = dict(change.due)
+    if change.closed or change.finished:
+        _take_back(batch)
+        for queue in ledger.due_callbacks(change.using, batch):
+            due.setdefault(queue, 1)
+    if here is not None:
+        due.pop(here, None)
+    for queue, count in due.items():
+        send(batch, change.using, queue, min(count, TICKETS))
+    if change.closed:
+        sweep(change.using, batch.pk)
+    if change.wake_at is not None:
+        wake(batch, change.using)
+
+
+def sweep(using: str, batch_id: uuid.UUID, *, running: bool = False) -> None:
+    """Cancel what a stopping batch has not begun, and act on what that changes."""
+    for change in ledger.sweep(using, batch_id, running=running):
+        after_commit(change)
+
+
+def send(batch: JobBatch, using: str, queue: str, count: int = 1) -> None:
+    """Put tickets of the batch into the queue; a queue out of reach is logged."""
+    _reach(batch, lambda: transport.send(_ticket(batch, using, queue), count))
+
+
+def replenish(batch: JobBatch, using: str, queue: str, tickets: int = 1) -> None:
+    """Have up to `tickets` tickets wait in the queue, but no more than links are due."""
+    due = BatchedJob.objects.using(using).filter(batch_id=batch.pk, queue=queue).due()
+    count = len(due.values_list("pk")[:tickets])
+    if count:
+
+        def send_missing() -> None:
+            missing = count - transport.waiting(batch.pk, queue)
+            if missing > 0:
+                transport.send(_ticket(batch, using, queue), missing)
+
+        _reach(batch, send_missing)
+
+
+def wake(batch: JobBatch, using: str) -> None:
+    """Have one ticket scheduled for the earliest delayed link, unless one waits already."""
+    earliest = ledger.wake(using, batch)
+    if earliest is None:
+        return
+    queue, at = earliest
+    _reach(batch, lambda: _schedule(batch, using, queue, at))
+
+
+def send_overdue(using: str) -> None:
+    """Send a ticket for every batch whose delayed links are due and whose scheduled ticket is late.
+
+    RQ delivers scheduled jobs only where a scheduler runs; this is what happens where none does.
+    """
+    for batch in ledger.overdue(using):
+        for queue in batch.queues:
+            replenish(batch, using, queue)
+        wake(batch, using)
+
+
+def _schedule(batch: JobBatch, using: str, queue: str, at: datetime) -> None:
+    if transport.is_sync(queue) or at <= timezone.now():
+        transport.send(_ticket(batch, using, queue))
+    elif not transport.waiting(batch.pk, queue):
+        transport.schedule(_ticket(batch, using, queue), at)
+
+
+def _rq_timeout(batch: JobBatch) -> int:
+    """Seconds RQ gives a ticket: its slice, the longest job that may begin in it, and some more."""
+    if batch.longest_timeout < 0:
+        return -1
+    return math.ceil(conf.current().SLICE) + batch.longest_timeout + GRACE
+
+
+def _take_back(batch: JobBatch) -> None:
+    _reach(batch, lambda: transport.discard(batch.pk, batch.queues))
+
+
+def _reach(batch: JobBatch, request: Callable[[], None]) -> None:
+    try:
+        request()
+    except TransportError:
+        logger.exception(
+            "Tickets of batch %s are not sent", batch.pk, extra={"batch_id": str(batch.pk)}
+        )
+
+
+def _ticket(batch: JobBatch, using: str, queue: str) -> transport.Ticket:
+    return transport.Ticket(
+        batch_id=batch.pk,
+        queue=queue,
+        using=using,
+        timeout=_rq_timeout(batch),
+        description=f"{batch.name}: {batch.options.get('function', '')}".rstrip(": "),
+    )

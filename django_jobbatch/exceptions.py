@@ -1,0 +1,70 @@
+"""Every error this package raises on purpose. The docstring of a class is its default message."""
+
+from __future__ import annotations
+
+
+class JobBatchError(Exception):
+    """Something went wrong in django-jobbatch."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+
+
+class InvalidJob(JobBatchError, TypeError):
+    """This cannot be a job, a link or a callback of a batch."""
+
+
+class InvalidOption(JobBatchError, ValueError):
+    """An option has a value that cannot be used."""
+
+
+class UnencodableArgument(JobBatchError, TypeError):
+    """An argument or a result cannot be stored as JSON."""
+
+
+class UnknownQueue(JobBatchError, LookupError):
+    """The queue is not in RQ_QUEUES."""
+
+
+class BuilderSpent(JobBatchError):
+    """This builder reads an iterator and was dispatched before; build a new one, or give it a list."""
+
+
+class BatchFinished(JobBatchError):
+    """The batch has finished and takes no more jobs; dispatch a new batch."""
+
+
+class BatchCancelled(JobBatchError):
+    """The batch was cancelled."""
+
+
+class BatchBusy(JobBatchError):
+    """The batch is still stopping; wait until it has finished."""
+
+
+class NotInBatch(JobBatchError):
+    """No job of a batch is running here; call this inside a job, or pass default=."""
+
+
+class ResultsNotStored(JobBatchError):
+    """The batch keeps no results; build it with .store_results()."""
+
+
+class DoNotRetry(JobBatchError):
+    """Raised by a job to fail for good at once, whatever retries are left."""
+
+
+class JobTimeout(JobBatchError):
+    """The job ran longer than its timeout."""
+
+
+class PayloadRefused(JobBatchError):
+    """The stored call was not signed by this application for this batch; it was not run."""
+
+
+class FunctionNotFound(JobBatchError):
+    """The function of this job cannot be imported."""
+
+
+class TransportError(JobBatchError):
+    """The Redis server did not take or answer a request."""

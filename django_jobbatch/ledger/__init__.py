@@ -1,0 +1,53 @@
+"""The ledger: the only writer of states and counters.
+
+Every change of a link's state is one guarded UPDATE that names the states it may leave, with
+its guard on columns of the row itself. Every transaction that moves a counter begins with an
+UPDATE of the batch row, so two of them never interleave. What changed is returned as a value;
+acting on it, after the commit, is the caller's.
+"""
+
+from __future__ import annotations
+
+from django_jobbatch.ledger.changes import Change, Failure, Settlement
+from django_jobbatch.ledger.claims import (
+    Claimant,
+    begin,
+    claim,
+    claim_callback,
+    due_callbacks,
+    renew,
+    unreported,
+)
+from django_jobbatch.ledger.closing import close, sweep
+from django_jobbatch.ledger.entering import add, complete, enter, insert_jobs
+from django_jobbatch.ledger.removing import remove
+from django_jobbatch.ledger.reopening import reopen, reopen_callbacks
+from django_jobbatch.ledger.settling import report, settle, settle_callback
+from django_jobbatch.ledger.waking import overdue, wake
+
+__all__ = [
+    "Change",
+    "Claimant",
+    "Failure",
+    "Settlement",
+    "add",
+    "begin",
+    "claim",
+    "claim_callback",
+    "close",
+    "complete",
+    "due_callbacks",
+    "enter",
+    "insert_jobs",
+    "overdue",
+    "remove",
+    "renew",
+    "reopen",
+    "reopen_callbacks",
+    "report",
+    "settle",
+    "settle_callback",
+    "sweep",
+    "unreported",
+    "wake",
+]

@@ -1,0 +1,82 @@
+"""What goes into the ledger and what comes out of it, as values."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Self
+
+from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.states import LinkStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """What a job raised, as text: a live exception would hold its frames."""
+
+    exception_class: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What became of one claimed link.
+
+    `status` is where it goes: an end, or pending again (a retry, or a link that was put back
+    before it began). `attempts` is what this costs it: 1, or 0 if it never began.
+    """
+
+    link: BatchedJob
+    status: LinkStatus
+    attempts: int = 1
+    result: str | None = None
+    failure: Failure | None = None
+    available_at: datetime | None = None
+
+    @classmethod
+    def put_back(cls, link: BatchedJob) -> Self:
+        """A link that was claimed and has not begun."""
+        return cls(link=link, status=LinkStatus.PENDING, attempts=0)
+
+    @property
+    def group(self) -> tuple[LinkStatus, int, int, datetime | None]:
+        """What links that are written by one statement have in common."""
+        return self.status, self.link.fence, self.attempts, self.available_at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a transaction of the ledger has changed, for the caller to act on after the commit.
+
+    Attributes:
+        batch: The batch as the transaction left it; None if it is gone.
+        due: How many links have become due, by queue.
+        closed: It was closed, and has links that a sweep must cancel.
+        finished: It was this transaction that finished it.
+        wake_at: When the earliest of its delayed links is due, if that has changed.
+        settled: Ids of the links that came to an end here.
+        stale: How many outcomes came too late and changed nothing.
+    """
+
+    batch_id: uuid.UUID
+    using: str
+    batch: JobBatch | None = None
+    due: dict[str, int] = field(default_factory=dict)
+    closed: bool = False
+    finished: bool = False
+    wake_at: datetime | None = None
+    settled: tuple[int, ...] = ()
+    stale: int = 0
+
+    @classmethod
+    def of(cls, batch: JobBatch, using: str) -> Self:
+        """No change yet, of this batch."""
+        return cls(batch_id=batch.pk, using=using, batch=batch)
+
+    def with_due(self, queue: str | None, count: int = 1) -> Self:
+        """The same, with `count` more links due on `queue`; None adds nothing."""
+        if queue is None or not count:
+            return self
+        return replace(self, due={**self.due, queue: self.due.get(queue, 0) + count})

@@ -1,0 +1,150 @@
+"""Taking links: pending -> running, under a lease."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from django.db import connections
+from django.db.models import F, Subquery, Value
+from django.utils import timezone
+
+from django_jobbatch.ledger import rows
+from django_jobbatch.ledger.transactions import atomically
+from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
+from django_jobbatch.states import CALLBACKS, BatchStatus, LinkStatus
+
+#: How often a claim looks again after another ticket took what it had seen.
+TRIES = 5
+
+
+def begin(using: str, batch: JobBatch) -> None:
+    """Mark that a worker has begun: pending -> running."""
+    now = timezone.now()
+    pending = rows.batches(using).filter(pk=batch.pk, status=BatchStatus.PENDING)
+    begun = {"status": BatchStatus.RUNNING, "started_at": now, "version": F("version") + 1}
+    if atomically(using, lambda: pending.update(**begun)):
+        batch.status, batch.started_at = BatchStatus.RUNNING, now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimant:
+    """Who takes links: a ticket on a queue, for `lease` at a time.
+
+    With `ignore_delays` it takes delayed links before their time.
+    """
+
+    using: str
+    batch_id: uuid.UUID
+    queue: str
+    ticket: str
+    lease: timedelta
+    ignore_delays: bool = False
+
+    def due(self) -> BatchedJobQuerySet:
+        """The links that it may take now, jobs and callbacks."""
+        links = rows.links(self.using, self.batch_id).filter(queue=self.queue)
+        return links.pending() if self.ignore_delays else links.due()
+
+
+def claim(claimant: Claimant, *, after: int, limit: int) -> list[BatchedJob]:
+    """Take up to `limit` due jobs whose id is above `after`.
+
+    Walking on from the last id taken keeps a claim as cheap in the middle of a large batch as at
+    its start; when nothing is left above, it begins again at the lowest id, once.
+    One read and one write, in a transaction where the database can skip locked rows.
+    """
+    # Read by the same statement as the links, so that a retry is seen whole or not at all.
+    run = rows.batches(claimant.using).filter(pk=claimant.batch_id).values("run")
+    due = claimant.due().work().annotate(batch_run=Subquery(run))
+    taken = _take(claimant, due.filter(pk__gt=after), limit)
+    if not taken and after:
+        taken = _take(claimant, due, limit)
+    return taken
+
+
+def claim_callback(claimant: Claimant) -> BatchedJob | None:
+    """Take one due callback, if there is one."""
+    due = claimant.due().filter(role__in=CALLBACKS, run__gte=1)
+    taken = _take(claimant, due.annotate(batch_run=Value(1)), 1)
+    return taken[0] if taken else None
+
+
+def renew(claimant: Claimant, links: Iterable[BatchedJob]) -> None:
+    """Prolong the leases of links that this ticket still holds."""
+    BatchedJob.objects.using(claimant.using).filter(
+        pk__in=[link.pk for link in links], status=LinkStatus.RUNNING, claim=claimant.ticket
+    ).update(lease_until=timezone.now() + claimant.lease)
+
+
+def due_callbacks(using: str, batch: JobBatch) -> set[str]:
+    """The queues on which callbacks of the batch are due."""
+    if not batch.callbacks:
+        return set()
+    due = rows.links(using, batch.pk).filter(role__in=CALLBACKS, run__gte=1).due()
+    return set(due.values_list("queue", flat=True))
+
+
+def unreported(using: str, batch_id: uuid.UUID) -> FailedJob | None:
+    """The first failure of the batch that `each_failure` has not been told of."""
+    return FailedJob.objects.using(using).filter(batch_id=batch_id).unreported().in_order().first()
+
+
+def _take(claimant: Claimant, due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
+    """Claim the first `limit` of `due`; what another ticket takes first is not among them."""
+    if connections[claimant.using].features.has_select_for_update_skip_locked:
+        due = due.select_for_update(skip_locked=True)
+        return atomically(claimant.using, lambda: _take_seen(claimant, _first(due, limit)))
+    for _ in range(TRIES):
+        seen = _first(due, limit)
+        taken = atomically(claimant.using, partial(_take_seen, claimant, seen)) if seen else []
+        if taken or not seen:
+            return taken
+    return []
+
+
+def _first(due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
+    return list(due.order_by("pk")[:limit])
+
+
+def _take_seen(claimant: Claimant, seen: list[BatchedJob]) -> list[BatchedJob]:
+    if not seen or rows.held_back(claimant.using, claimant.batch_id, _run(seen[0])):
+        return []
+    now = timezone.now()
+    values = {
+        "status": LinkStatus.RUNNING,
+        "claim": claimant.ticket,
+        "started_at": now,
+        "lease_until": now + claimant.lease,
+    }
+    guarded = BatchedJob.objects.using(claimant.using).filter(
+        pk__in=[link.pk for link in seen], status=LinkStatus.PENDING
+    )
+    if guarded.update(fence=F("fence") + 1, **values) != len(seen):
+        seen = _still_ours(claimant, seen)
+    for link in seen:
+        link.fence += 1
+        for name, value in values.items():
+            setattr(link, name, value)
+    return seen
+
+
+def _run(link: BatchedJob) -> int:
+    """The run of the batch as the statement that read `link` has seen it."""
+    return int(link.batch_run)  # type: ignore[attr-defined]  # an annotation of the query
+
+
+def _still_ours(claimant: Claimant, seen: list[BatchedJob]) -> list[BatchedJob]:
+    fences = dict(
+        BatchedJob.objects.using(claimant.using)
+        .filter(
+            pk__in=[link.pk for link in seen],
+            status=LinkStatus.RUNNING,
+            claim=claimant.ticket,
+        )
+        .values_list("pk", "fence")
+    )
+    return [link for link in seen if fences.get(link.pk) == link.fence + 1]

@@ -1,0 +1,90 @@
+"""Closing a batch, and cancelling what had not begun."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+
+from django.db.models import F
+from django.utils import timezone
+
+from django_jobbatch.ledger import rows
+from django_jobbatch.ledger.changes import Change
+from django_jobbatch.ledger.transactions import atomically
+from django_jobbatch.models import BatchedJob
+from django_jobbatch.states import NOT_BEGUN, OPEN, BatchStatus, LinkStatus
+
+#: Links a sweep takes in one transaction: few enough that nobody waits long for the batch row.
+PAGE = 5000
+
+
+def close(using: str, batch_id: uuid.UUID, *, reason: str = "", by: str = "") -> Change | None:
+    """Cancel an open batch, by one statement; None if it was not open.
+
+    From here on nothing of it becomes due. Its links are cancelled by `sweep`.
+    """
+
+    def operation() -> Change | None:
+        closed = (
+            rows.batches(using)
+            .filter(pk=batch_id, status__in=OPEN)
+            .update(
+                status=BatchStatus.STOPPING,
+                cancelled_at=timezone.now(),
+                cancel_reason=reason,
+                cancelled_by=by,
+                reopened_to=None,
+                version=F("version") + 1,
+            )
+        )
+        if not closed:
+            return None
+        batch = rows.batches(using).get(pk=batch_id)
+        return replace(Change.of(batch, using), closed=True)
+
+    return atomically(using, operation)
+
+
+def sweep(using: str, batch_id: uuid.UUID, *, running: bool = False) -> Iterator[Change]:
+    """Cancel the links of a stopping batch that have not begun, page by page.
+
+    Anyone who meets a stopping batch may go on with it. With `running`, links under a claim are
+    cancelled too; what their jobs still return comes too late.
+    """
+    statuses = [*NOT_BEGUN, LinkStatus.RUNNING] if running else list(NOT_BEGUN)
+    more = True
+    while more:
+        change, more = atomically(using, lambda: _sweep_page(using, batch_id, statuses))
+        yield change
+
+
+def _sweep_page(using: str, batch_id: uuid.UUID, statuses: list[LinkStatus]) -> tuple[Change, bool]:
+    batch = rows.lock(using, batch_id)
+    if batch is None:
+        return Change(batch_id=batch_id, using=using), False
+    change = Change.of(batch, using)
+    if batch.status != BatchStatus.STOPPING:
+        return change, False
+    page = sorted(
+        rows.links(using, batch_id)
+        .work()
+        .filter(status__in=statuses)
+        .select_for_update()
+        .values_list("pk", flat=True)[:PAGE]
+    )
+    if page:
+        now = timezone.now()
+        count = (
+            BatchedJob.objects.using(using)
+            .filter(pk__in=page, status__in=statuses)
+            .update(status=LinkStatus.CANCELLED, ended_at=now, lease_until=None)
+        )
+        rows.write(
+            using,
+            batch,
+            pending_jobs=batch.pending_jobs - count,
+            cancelled_jobs=batch.cancelled_jobs + count,
+        )
+    change = replace(change, settled=tuple(page))
+    return rows.finish_if_done(using, change), len(page) == PAGE

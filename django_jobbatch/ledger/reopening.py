@@ -1,0 +1,216 @@
+"""Retrying: bringing settled links back."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from django_jobbatch.exceptions import BatchBusy, BatchCancelled
+from django_jobbatch.ledger import rows
+from django_jobbatch.ledger.changes import Change
+from django_jobbatch.ledger.closing import PAGE
+from django_jobbatch.ledger.transactions import atomically
+from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
+from django_jobbatch.states import RETRYABLE, BatchStatus, LinkStatus, Outcome
+
+COUNTERS = {
+    LinkStatus.FAILED: "failed_jobs",
+    LinkStatus.CANCELLED: "cancelled_jobs",
+    LinkStatus.SKIPPED: "skipped_jobs",
+}
+
+
+class _Nothing(Exception):  # not an error: it rolls the transaction back
+    """There is nothing to reopen."""
+
+
+def reopen(
+    using: str,
+    batch_id: uuid.UUID,
+    jobs: Sequence[int] | None = None,
+    *,
+    include_cancelled: bool = False,
+) -> Iterator[Change]:
+    """Bring settled jobs back, page by page, and a finished batch with them: its next run.
+
+    Without `jobs`, all that failed, and what those failures cancelled or skipped. With `jobs`,
+    the failed ones among them; in a strict batch, what was cancelled or skipped follows when no
+    failed job is left. A retry of all that breaks off between two pages is gone on with by the
+    next one; until then the batch does not finish.
+
+    Raises:
+        BatchBusy: the batch is still stopping, or another one holds its unique key.
+        BatchCancelled: somebody cancelled it, and `include_cancelled` is not set.
+    """
+    everything = jobs is None
+    if jobs is not None:
+        change, everything = _chosen(using, batch_id, jobs, include_cancelled=include_cancelled)
+        yield change
+    if not everything:
+        return
+    change = _guarded(
+        using, batch_id, lambda: _page(using, batch_id, include_cancelled=include_cancelled)
+    )
+    yield change
+    while change.batch is not None and change.batch.reopened_to is not None:
+        change = _guarded(using, batch_id, lambda: _next_page(using, batch_id))
+        yield change
+
+
+def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Change:
+    """Make the failed callbacks among `jobs` due again, alone; no counter knows them."""
+
+    def operation() -> Change:
+        batch = rows.lock(using, batch_id)
+        if batch is None:
+            return Change(batch_id=batch_id, using=using)
+        change = Change.of(batch, using)
+        failed = (
+            rows.links(using, batch_id)
+            .filter(pk__in=jobs, run__gte=1)
+            .failed()
+            .select_for_update()
+            .order_by("pk")
+        )
+        for link in failed:
+            _bring_back(using, [link.pk], LinkStatus.FAILED, LinkStatus.PENDING)
+            change = change.with_due(link.queue)
+        return change
+
+    return atomically(using, operation)
+
+
+def _guarded(using: str, batch_id: uuid.UUID, operation: Callable[[], Change]) -> Change:
+    try:
+        return atomically(using, operation)
+    except _Nothing:
+        return Change(batch_id=batch_id, using=using)
+
+
+def _chosen(
+    using: str, batch_id: uuid.UUID, jobs: Sequence[int], *, include_cancelled: bool
+) -> tuple[Change, bool]:
+    """Reopen chosen jobs, in one transaction; also whether everything else is to follow."""
+    statuses = RETRYABLE if include_cancelled else (LinkStatus.FAILED,)
+
+    def operation() -> Change:
+        batch = _lock(using, batch_id, include_cancelled=include_cancelled)
+        chosen = rows.links(using, batch_id).filter(pk__in=jobs, status__in=statuses)
+        found = _read(chosen)
+        if not found:
+            raise _Nothing
+        return _reopen_links(using, batch, found, reopened_to=None)
+
+    change = _guarded(using, batch_id, operation)
+    batch = change.batch
+    follows = (
+        batch is not None
+        and not batch.allow_failures
+        and not batch.failed_jobs
+        and bool(batch.cancelled_jobs + batch.skipped_jobs)
+    )
+    return change, follows
+
+
+def _page(using: str, batch_id: uuid.UUID, *, include_cancelled: bool) -> Change:
+    batch = _lock(using, batch_id, include_cancelled=include_cancelled)
+    after = batch.reopened_to or 0
+    settled = rows.links(using, batch_id).filter(pk__gt=after, status__in=RETRYABLE)
+    found = _read(settled, PAGE)
+    if not found and batch.reopened_to is None:
+        raise _Nothing
+    more = len(found) == PAGE
+    return _reopen_links(using, batch, found, reopened_to=found[-1][0] if more else None)
+
+
+def _next_page(using: str, batch_id: uuid.UUID) -> Change:
+    """The same, unless the batch was closed or finished in between: then the rest stays as it is."""
+    batch = rows.lock(using, batch_id)
+    if batch is None or batch.reopened_to is None:
+        raise _Nothing
+    return _page(using, batch_id, include_cancelled=True)
+
+
+def _lock(using: str, batch_id: uuid.UUID, *, include_cancelled: bool) -> JobBatch:
+    batch = rows.lock(using, batch_id)
+    if batch is None:
+        raise _Nothing
+    if batch.status == BatchStatus.STOPPING:
+        raise BatchBusy
+    if batch.is_cancelled and not include_cancelled:
+        raise BatchCancelled(
+            "The batch was cancelled; retry(include_cancelled=True) takes its cancelled jobs too."
+        )
+    return batch
+
+
+def _read(links: BatchedJobQuerySet, limit: int | None = None) -> list[tuple[int, str, str]]:
+    return list(
+        links.work().select_for_update().order_by("pk").values_list("pk", "status", "queue")[:limit]
+    )
+
+
+def _reopen_links(
+    using: str, batch: JobBatch, found: list[tuple[int, str, str]], *, reopened_to: int | None
+) -> Change:
+    """Write the batch row, its links, and their failures; the batch row is locked."""
+    by_status = Counter(LinkStatus(status) for _, status, _ in found)
+    values: dict[str, object] = {
+        column: getattr(batch, column) - by_status[status] for status, column in COUNTERS.items()
+    }
+    values["pending_jobs"] = batch.pending_jobs + len(found)
+    values["reopened_to"] = reopened_to
+    if batch.is_finished:
+        values |= _next_run(batch)
+    try:
+        with transaction.atomic(using=using):
+            rows.write(using, batch, **values)
+    except IntegrityError:
+        raise BatchBusy(
+            f"Another unfinished batch has the key {values.get('unique_key')!r}; retry after it."
+        ) from None
+    for status in by_status:
+        pks = [pk for pk, old, _ in found if old == status]
+        back_to = LinkStatus.WAITING if status == LinkStatus.SKIPPED else LinkStatus.PENDING
+        _bring_back(using, pks, status, back_to)
+    change = replace(Change.of(batch, using), settled=tuple(pk for pk, _, _ in found))
+    for queue, count in Counter(queue for _, _, queue in found).items():
+        change = change.with_due(queue, count)
+    return rows.finish_if_done(using, change)
+
+
+def _next_run(batch: JobBatch) -> dict[str, object]:
+    return {
+        "status": BatchStatus.RUNNING,
+        "outcome": Outcome.NONE,
+        "run": batch.run + 1,
+        "finished_at": None,
+        "cancelled_at": None,
+        "cancel_reason": "",
+        "cancelled_by": "",
+        "unique_key": batch.options.get("unique"),
+    }
+
+
+def _bring_back(using: str, pks: list[int], status: LinkStatus, back_to: LinkStatus) -> None:
+    BatchedJob.objects.using(using).filter(pk__in=pks, status=status).update(
+        status=back_to,
+        attempts=0,
+        losses=0,
+        available_at=None,
+        started_at=None,
+        ended_at=None,
+        result=None,
+        claim="",
+    )
+    FailedJob.objects.using(using).filter(job_id__in=pks, retried_at=None).update(
+        retried_at=timezone.now()
+    )
+
+
+__all__ = ["reopen", "reopen_callbacks"]

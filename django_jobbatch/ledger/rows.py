@@ -1,0 +1,120 @@
+"""What every transaction of the ledger does to the batch row, and what is written with it."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from typing import Any
+
+from django.db.models import F
+from django.utils import timezone
+
+from django_jobbatch import callbacks, counts
+from django_jobbatch.ledger.changes import Change
+from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch, JobBatchQuerySet
+from django_jobbatch.states import CALLBACK_LANE, SETTLED, BatchStatus, LinkStatus, Role
+
+
+def batches(using: str) -> JobBatchQuerySet:
+    """Batches on this database."""
+    return JobBatch.objects.using(using)
+
+
+def links(using: str, batch_id: uuid.UUID) -> BatchedJobQuerySet:
+    """The links of one batch on this database."""
+    return BatchedJob.objects.using(using).filter(batch_id=batch_id)
+
+
+def lock(using: str, batch_id: uuid.UUID) -> JobBatch | None:
+    """Take the batch row for this transaction, by writing it, and read it; None if it is gone."""
+    row = batches(using).filter(pk=batch_id)
+    if not row.update(version=F("version") + 1):
+        return None
+    return row.get()
+
+
+def write(using: str, batch: JobBatch, **values: Any) -> None:
+    """Write columns of a batch row that this transaction has locked, and keep `batch` alike."""
+    batches(using).filter(pk=batch.pk).update(**values)
+    for name, value in values.items():
+        setattr(batch, name, value)
+
+
+def finish_if_done(using: str, change: Change) -> Change:
+    """Finish the locked batch if no link of it is left to settle, and draw its callbacks.
+
+    The batch row is locked, so exactly one transaction sees the last link settled.
+    """
+    batch = change.batch
+    if batch is None or batch.is_finished or batch.pending_jobs or batch.reopened_to is not None:
+        return change
+    outcome = counts.outcome(
+        failed=batch.failed_jobs,
+        cancelled=batch.cancelled_jobs,
+        skipped=batch.skipped_jobs,
+        was_cancelled=batch.is_cancelled,
+        allow_failures=batch.allow_failures,
+    )
+    write(
+        using,
+        batch,
+        status=BatchStatus.FINISHED,
+        outcome=outcome,
+        finished_at=timezone.now(),
+        unique_key=None,
+        wake_at=None,
+    )
+    links_due = callbacks.at_finish(batch, outcome)
+    if links_due:
+        BatchedJob.objects.using(using).bulk_create(links_due)
+        change = release_callback(using, change, batch.run)
+    return replace(change, finished=True)
+
+
+def release_callback(using: str, change: Change, run: int) -> Change:
+    """Make the next callback of this run due, if none of them is due or running."""
+    lane = list(
+        links(using, change.batch_id)
+        .callback_lane()
+        .filter(run=run)
+        .unsettled()
+        .select_for_update()
+        .order_by("position")
+        .values_list("pk", "status", "queue")
+    )
+    if not lane or any(status != LinkStatus.WAITING for _, status, _ in lane):
+        return change
+    pk, _, queue = lane[0]
+    BatchedJob.objects.using(using).filter(pk=pk, status=LinkStatus.WAITING).update(
+        status=LinkStatus.PENDING
+    )
+    return change.with_due(queue)
+
+
+def draw_reports(using: str, change: Change) -> Change:
+    """Have `each_failure` told of what it has not seen, unless a link for that is alive already."""
+    batch = change.batch
+    if batch is None or not callbacks.has(batch, [Role.EACH_FAILURE]):
+        return change
+    reports = list(
+        links(using, batch.pk)
+        .filter(role=Role.EACH_FAILURE, run=batch.run)
+        .select_for_update()
+        .values_list("status", flat=True)
+    )
+    if any(status not in SETTLED for status in reports):
+        return change
+    rows = callbacks.for_each_failure(batch, len(reports))
+    BatchedJob.objects.using(using).bulk_create(rows)
+    return change.with_due(rows[0].queue)
+
+
+def held_back(using: str, batch_id: uuid.UUID, run: int) -> bool:
+    """Whether the jobs of this run wait for callbacks of an earlier one.
+
+    Only a batch that was retried while its callbacks ran is held back, and once released it is
+    not again: the callbacks of a run are all drawn before the next one can begin.
+    """
+    if run == 1:
+        return False
+    return links(using, batch_id).filter(role__in=CALLBACK_LANE, run__lt=run).unsettled().exists()

@@ -1,0 +1,282 @@
+"""Bringing claimed links to an end, or back."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from itertools import groupby
+
+from django.db.models import Case, F, TextField, Value, When
+from django.utils import timezone
+
+from django_jobbatch import callbacks
+from django_jobbatch.ledger import rows
+from django_jobbatch.ledger.changes import Change, Settlement
+from django_jobbatch.ledger.transactions import atomically
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.states import OPEN, SETTLED, BatchStatus, LinkStatus, Role
+
+
+class _Stale(Exception):  # not an error: the sign to look closer
+    """Some of these links are not under the claim that settles them."""
+
+
+def settle(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -> Change:
+    """Write what became of these jobs of one batch, in one transaction, and move its counters.
+
+    An outcome whose claim is no longer in force changes nothing and is counted as stale. In a
+    batch that is being stopped, links that would go back are cancelled. The transaction that
+    settles the last link finishes the batch and draws its callbacks; one that fails a strict
+    batch closes it, and `Change.closed` asks for a sweep.
+
+    Three statements for a group of successes; two more, and the rows of its callbacks, for the
+    last of a batch.
+    """
+    try:
+        return atomically(using, lambda: _settle(using, batch_id, settlements))
+    except _Stale:
+        return atomically(using, lambda: _settle_live(using, batch_id, settlements))
+
+
+def settle_callback(using: str, settlement: Settlement) -> Change:
+    """Write what became of a callback, and make the next one of its batch due."""
+    return atomically(using, lambda: _settle_callback(using, settlement))
+
+
+def report(using: str, failure: FailedJob, *, raised_in: BatchedJob | None = None) -> None:
+    """Mark that `each_failure` has been told of this failure.
+
+    If that raised for good, the link remembers the failure, to tell it again when it is retried.
+    """
+    FailedJob.objects.using(using).filter(pk=failure.pk).update(reported_at=timezone.now())
+    if raised_in is not None:
+        BatchedJob.objects.using(using).filter(
+            pk=raised_in.pk, status=LinkStatus.RUNNING, fence=raised_in.fence
+        ).update(failure=failure)
+
+
+def _settle_live(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -> Change:
+    """The same, for the settlements whose claims are still in force; read under the lock."""
+    if rows.lock(using, batch_id) is None:
+        return Change(batch_id=batch_id, using=using, stale=len(settlements))
+    fences = dict(
+        BatchedJob.objects.using(using)
+        .filter(pk__in=[each.link.pk for each in settlements], status=LinkStatus.RUNNING)
+        .select_for_update()
+        .values_list("pk", "fence")
+    )
+    live = [each for each in settlements if fences.get(each.link.pk) == each.link.fence]
+    change = _settle(using, batch_id, live)
+    return replace(change, stale=len(settlements) - len(live))
+
+
+def _settle(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -> Change:
+    batch = _lock_and_count(using, batch_id, settlements)
+    if batch.status not in OPEN:
+        settlements = _cancel_what_would_go_back(using, batch, settlements)
+    now = timezone.now()
+    _write_links(using, settlements, now)
+    change = replace(
+        Change.of(batch, using),
+        settled=tuple(each.link.pk for each in settlements if each.status in SETTLED),
+    )
+    change = _note_failures(using, change, settlements, now)
+    change = _note_returns(using, change, settlements)
+    return rows.finish_if_done(using, change)
+
+
+def _lock_and_count(using: str, batch_id: uuid.UUID, settlements: Iterable[Settlement]) -> JobBatch:
+    """Lock the batch row and move its counters by one statement; the links follow."""
+    ends: Counter[LinkStatus] = Counter(
+        each.status for each in settlements if each.status in SETTLED
+    )
+    row = rows.batches(using).filter(pk=batch_id)
+    moved = row.filter(pending_jobs__gte=ends.total()).update(
+        version=F("version") + 1, **_moves(ends)
+    )
+    if not moved:
+        raise _Stale
+    return row.get()
+
+
+def _moves(ends: Counter[LinkStatus]) -> dict[str, object]:
+    if not ends:
+        return {}
+    moves: dict[str, object] = {"pending_jobs": F("pending_jobs") - ends.total()}
+    for status, column in (
+        (LinkStatus.FAILED, "failed_jobs"),
+        (LinkStatus.CANCELLED, "cancelled_jobs"),
+        (LinkStatus.SKIPPED, "skipped_jobs"),
+    ):
+        if ends[status]:
+            moves[column] = F(column) + ends[status]
+    return moves
+
+
+def _cancel_what_would_go_back(
+    using: str, batch: JobBatch, settlements: Sequence[Settlement]
+) -> list[Settlement]:
+    back = sum(each.status == LinkStatus.PENDING for each in settlements)
+    if back:
+        rows.write(
+            using,
+            batch,
+            pending_jobs=batch.pending_jobs - back,
+            cancelled_jobs=batch.cancelled_jobs + back,
+        )
+    return [
+        replace(each, status=LinkStatus.CANCELLED, available_at=None)
+        if each.status == LinkStatus.PENDING
+        else each
+        for each in settlements
+    ]
+
+
+def _write_links(using: str, settlements: Sequence[Settlement], now: datetime) -> None:
+    """One guarded UPDATE for each group of links that go the same way."""
+    ordered = sorted(settlements, key=_group_order)
+    for _, group in groupby(ordered, key=_group_order):
+        alike = list(group)
+        status, fence, attempts, available_at = alike[0].group
+        settled = status in SETTLED
+        written = (
+            BatchedJob.objects.using(using)
+            .filter(
+                pk__in=sorted(each.link.pk for each in alike),
+                status=LinkStatus.RUNNING,
+                fence=fence,
+            )
+            .update(
+                status=status,
+                lease_until=None,
+                available_at=available_at,
+                ended_at=now if settled else None,
+                **({"attempts": F("attempts") + attempts} if attempts else {}),
+                **_results(alike),
+            )
+        )
+        if written != len(alike):
+            raise _Stale
+
+
+def _group_order(settlement: Settlement) -> tuple[str, int, int, str]:
+    status, fence, attempts, available_at = settlement.group
+    return str(status), fence, attempts, available_at.isoformat() if available_at else ""
+
+
+def _results(alike: Sequence[Settlement]) -> dict[str, object]:
+    cases = [
+        When(pk=each.link.pk, then=Value(each.result)) for each in alike if each.result is not None
+    ]
+    return {"result": Case(*cases, default=None, output_field=TextField())} if cases else {}
+
+
+def _note_failures(
+    using: str, change: Change, settlements: Sequence[Settlement], now: datetime
+) -> Change:
+    """Keep the failures, draw `catch` and `each_failure`, and close a strict batch."""
+    batch = change.batch
+    failures = [
+        _failure(each, now, sequence)
+        for sequence, each in enumerate(settlements)
+        if each.failure is not None and each.status == LinkStatus.FAILED
+    ]
+    if batch is None or not failures:
+        return change
+    FailedJob.objects.using(using).bulk_create(failures)
+    change = rows.draw_reports(using, _draw_catch(using, change, failures[0]))
+    if batch.allow_failures or batch.status not in OPEN:
+        return change
+    rows.write(using, batch, status=BatchStatus.STOPPING, reopened_to=None)
+    return replace(change, closed=batch.pending_jobs > 0)
+
+
+def _draw_catch(using: str, change: Change, failure: FailedJob) -> Change:
+    batch = change.batch
+    if batch is None or not callbacks.has(batch, [Role.CATCH]):
+        return change
+    drawn = rows.links(using, batch.pk).filter(role=Role.CATCH, run=batch.run)
+    if drawn.select_for_update().values_list("pk").first():
+        return change
+    links = callbacks.at_failure(batch, failure)
+    BatchedJob.objects.using(using).bulk_create(links)
+    return change.with_due(links[0].queue)
+
+
+def _failure(settlement: Settlement, now: datetime, sequence: int) -> FailedJob:
+    link, failure = settlement.link, settlement.failure
+    assert failure is not None  # noqa: S101 - the caller chose those that have one
+    return FailedJob(
+        batch_id=link.batch_id,
+        job_id=link.pk,
+        of_callback=link.is_callback,
+        payload=link.payload,
+        queue=link.queue,
+        exception_class=failure.exception_class[:255],
+        message=failure.message,
+        traceback=failure.traceback,
+        attempts=link.attempts + settlement.attempts,
+        failed_at=now,
+        sequence=sequence,
+    )
+
+
+def _note_returns(using: str, change: Change, settlements: Sequence[Settlement]) -> Change:
+    """Count what has become due again, and remember when the first of the delayed ones will be."""
+    batch = change.batch
+    back = [each for each in settlements if each.status == LinkStatus.PENDING]
+    if batch is None or not back:
+        return change
+    for queue, count in Counter(each.link.queue for each in back if not each.available_at).items():
+        change = change.with_due(queue, count)
+    delayed = [each.available_at for each in back if each.available_at]
+    if not delayed:
+        return change
+    earliest = min(delayed)
+    if batch.wake_at is None or earliest < batch.wake_at:
+        rows.write(using, batch, wake_at=earliest)
+        return replace(change, wake_at=earliest)
+    return change
+
+
+def _settle_callback(using: str, settlement: Settlement) -> Change:
+    link = settlement.link
+    batch = rows.lock(using, link.batch_id)
+    if batch is None:
+        return Change(batch_id=link.batch_id, using=using, stale=1)
+    now = timezone.now()
+    try:
+        _write_links(using, [settlement], now)
+    except _Stale:
+        return replace(Change.of(batch, using), stale=1)
+    change = Change.of(batch, using)
+    if settlement.status == LinkStatus.PENDING:
+        return _note_returns(using, change, [settlement])
+    change = replace(change, settled=(link.pk,))
+    if settlement.failure is not None:
+        FailedJob.objects.using(using).bulk_create([_failure(settlement, now, 0)])
+    if link.role == Role.EACH_FAILURE:
+        return _draw_remaining_reports(using, change)
+    change = rows.release_callback(using, change, link.run)
+    return _release_held_back(using, change)
+
+
+def _draw_remaining_reports(using: str, change: Change) -> Change:
+    remaining = FailedJob.objects.using(using).filter(batch_id=change.batch_id).unreported()
+    if remaining.select_for_update().values_list("pk").first():
+        return rows.draw_reports(using, change)
+    return change
+
+
+def _release_held_back(using: str, change: Change) -> Change:
+    """A retry waits for the callbacks of the run before: if these were the last, its jobs are due."""
+    batch = change.batch
+    if batch is None or batch.status not in OPEN or rows.held_back(using, batch.pk, batch.run):
+        return change
+    for queue in batch.queues:
+        due = rows.links(using, batch.pk).work().pending().filter(queue=queue)
+        change = change.with_due(queue, len(due.order_by("pk").values_list("pk")[:16]))
+    return change

@@ -1,0 +1,62 @@
+"""How the ledger opens a transaction, and when it tries one again."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Seconds before each further try, with up to as much again at random.
+BACKOFF: Final = (0.01, 0.05, 0.2, 0.5, 1.0, 2.0)
+
+#: PostgreSQL: serialization failure, deadlock, lock not available; the server going down or away.
+_SQLSTATES: Final = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
+#: MariaDB and MySQL: lock wait timeout, deadlock, record changed since read; server gone or lost.
+_ERROR_NUMBERS: Final = frozenset({1205, 1213, 1020, 2006, 2013})
+
+
+def atomically(using: str, operation: Callable[[], T]) -> T:
+    """Run `operation` in a transaction and return what it returns.
+
+    A deadlock, a busy database or a dropped connection is tried again, but only if the
+    transaction was opened here: inside a caller's the server has rolled back the caller's work
+    too, and only the caller can repeat that.
+    """
+    connection = connections[using]
+    if connection.in_atomic_block:
+        with transaction.atomic(using=using):
+            return operation()
+    for pause in BACKOFF:
+        try:
+            with transaction.atomic(using=using):
+                return operation()
+        except (OperationalError, InterfaceError) as error:
+            if not is_transient(error, using):
+                raise
+            logger.info("The ledger tries again after: %s", error)
+            connection.close_if_unusable_or_obsolete()
+        time.sleep(pause * (1 + random.random()))  # noqa: S311 - jitter
+    with transaction.atomic(using=using):
+        return operation()
+
+
+def is_transient(error: DatabaseError | InterfaceError, using: str) -> bool:
+    """Whether the same statements may succeed if they are tried again."""
+    cause = error.__cause__
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    if state is not None:
+        return state in _SQLSTATES or str(state).startswith("08")
+    number = error.args[0] if error.args else None
+    if number in _ERROR_NUMBERS:
+        return True
+    if connections[using].vendor == "sqlite":
+        return "locked" in str(error) or "busy" in str(error)
+    return isinstance(error, InterfaceError) or not connections[using].is_usable()

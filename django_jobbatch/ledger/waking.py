@@ -1,0 +1,46 @@
+"""When delayed links want their next ticket."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.db.models import F
+from django.utils import timezone
+
+from django_jobbatch.ledger import rows
+from django_jobbatch.models import JobBatch
+
+#: How late a scheduled ticket may be before somebody else's sends another.
+PATIENCE = timedelta(seconds=2)
+
+
+def wake(using: str, batch: JobBatch) -> tuple[str, datetime] | None:
+    """Note when the earliest delayed link of the batch is due, and say on which queue.
+
+    None if no link is delayed, or if the batch no longer starts any.
+    """
+    earliest = (
+        rows.links(using, batch.pk)
+        .pending()
+        .exclude(available_at=None)
+        .order_by("available_at")
+        .first()
+    )
+    wake_at = earliest.available_at if earliest else None
+    if wake_at != batch.wake_at:
+        rows.batches(using).filter(pk=batch.pk, wake_at=batch.wake_at).update(
+            wake_at=wake_at, version=F("version") + 1
+        )
+    return (earliest.queue, wake_at) if earliest and wake_at else None
+
+
+def overdue(using: str) -> list[JobBatch]:
+    """Batches whose scheduled ticket should have come and has not, each for one caller only."""
+    late = rows.batches(using).filter(wake_at__lt=timezone.now() - PATIENCE)[:100]
+    return [
+        batch
+        for batch in late
+        if rows.batches(using)
+        .filter(pk=batch.pk, wake_at=batch.wake_at)
+        .update(wake_at=None, version=F("version") + 1)
+    ]

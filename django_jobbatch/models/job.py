@@ -1,0 +1,160 @@
+"""BatchedJob: one link of a batch, a job or a callback."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from django_jobbatch import payload
+from django_jobbatch.models.batch import JobBatch
+from django_jobbatch.states import CALLBACK_LANE, NOT_BEGUN, SETTLED, LinkStatus, Role
+
+
+class BatchedJobQuerySet(models.QuerySet["BatchedJob"]):
+    """Links, in the words of this app."""
+
+    def work(self) -> Self:
+        """The links that are counted: jobs, not callbacks."""
+        return self.filter(role=Role.JOB)
+
+    def callback_lane(self) -> Self:
+        """The catch, then and finally_ callbacks, which run one after another."""
+        return self.filter(role__in=CALLBACK_LANE)
+
+    def settled(self) -> Self:
+        """Links at an end."""
+        return self.filter(status__in=SETTLED)
+
+    def unsettled(self) -> Self:
+        """Links that are not at an end yet."""
+        return self.filter(status__in=[*NOT_BEGUN, LinkStatus.RUNNING])
+
+    def not_begun(self) -> Self:
+        """Links that nobody has claimed."""
+        return self.filter(status__in=NOT_BEGUN)
+
+    def pending(self) -> Self:
+        """Links whose turn has come."""
+        return self.filter(status=LinkStatus.PENDING)
+
+    def due(self) -> Self:
+        """Pending links whose time has come."""
+        return self.pending().filter(Q(available_at=None) | Q(available_at__lte=timezone.now()))
+
+    def running(self) -> Self:
+        """Links under a claim."""
+        return self.filter(status=LinkStatus.RUNNING)
+
+    def succeeded(self) -> Self:
+        """Links that returned."""
+        return self.filter(status=LinkStatus.SUCCEEDED)
+
+    def failed(self) -> Self:
+        """Links that raised and have no attempts left."""
+        return self.filter(status=LinkStatus.FAILED)
+
+
+BatchedJobManager = models.Manager.from_queryset(BatchedJobQuerySet)
+
+
+class BatchedJob(models.Model):
+    """One link: a call to be made, and how far it has come.
+
+    The ledger alone writes it. `fence` grows by one with every claim and is never reset, so
+    an outcome that arrives from an older claim is told by its number and changes nothing.
+    """
+
+    batch = models.ForeignKey(
+        JobBatch, models.CASCADE, verbose_name=_("batch"), related_name="jobs", db_index=False
+    )
+    role = models.CharField(_("role"), max_length=12, choices=Role.choices, default=Role.JOB)
+    # 0 for jobs; for a callback the run of the batch that made it due.
+    run = models.PositiveIntegerField(_("run"), default=0)
+    lane = models.PositiveIntegerField(_("lane"), default=0)
+    position = models.PositiveIntegerField(_("position"), default=0)
+    status = models.CharField(
+        _("status"), max_length=9, choices=LinkStatus.choices, default=LinkStatus.PENDING
+    )
+    queue = models.CharField(_("queue"), max_length=100)
+    payload = models.TextField(_("payload"))
+    options = models.JSONField(_("options"), default=dict)
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    losses = models.PositiveIntegerField(_("losses"), default=0)
+    fence = models.PositiveIntegerField(_("fence"), default=0)
+    claim = models.CharField(_("claim"), max_length=64, blank=True, default="")
+    lease_until = models.DateTimeField(_("lease until"), null=True, blank=True)
+    available_at = models.DateTimeField(_("available at"), null=True, blank=True)
+    started_at = models.DateTimeField(_("started at"), null=True, blank=True)
+    ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
+    result = models.TextField(_("result"), null=True, blank=True)  # noqa: DJ001 - NULL is "none kept"
+    # For catch: the failure it is to be told of.
+    failure = models.ForeignKey(
+        "django_jobbatch.FailedJob",
+        models.DO_NOTHING,
+        verbose_name=_("failure"),
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
+        null=True,
+        blank=True,
+    )
+    # For the stand-in of a child batch: which, and in which of its runs.
+    child = models.ForeignKey(
+        JobBatch,
+        models.DO_NOTHING,
+        verbose_name=_("child"),
+        related_name="+",
+        db_constraint=False,
+        db_index=False,
+        null=True,
+        blank=True,
+    )
+    child_run = models.PositiveIntegerField(_("child run"), default=0)
+
+    objects = BatchedJobManager()
+
+    class Meta:
+        verbose_name = _("job")
+        verbose_name_plural = _("jobs")
+        indexes: ClassVar = [
+            # What a claim, a sweep and a list of one status walk along.
+            models.Index(fields=["batch", "status", "queue", "id"], name="jobbatch_link_claim"),
+        ]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["batch", "role", "run", "lane", "position"], name="jobbatch_link_place"
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=LinkStatus.values), name="jobbatch_link_status_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(role__in=Role.values), name="jobbatch_link_role_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.func} #{self.pk}"
+
+    @property
+    def func(self) -> str:
+        """The dotted path of what it calls, as stored; unverified, for display."""
+        return payload.peek(self.payload).path
+
+    @property
+    def is_callback(self) -> bool:
+        """Whether it is a callback, which no counter knows."""
+        return self.role != Role.JOB
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is at an end."""
+        return self.status in SETTLED
+
+    @property
+    def returned(self) -> Any:
+        """What it returned, if its batch stores results and it succeeded; else None."""
+        return None if self.result is None else payload.loads(self.result)

@@ -1,0 +1,90 @@
+"""cancel, retry and delete: what is done to a batch that is there."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+
+from django_jobbatch import dispatch, ledger, transport
+from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.operations.databases import alias
+
+
+def cancel(
+    batch: JobBatch, reason: str = "", *, by: object = None, stop_running: bool = False
+) -> bool:
+    """Close the batch at once: what has not begun never will; True if this call closed it.
+
+    Running jobs end by themselves and are counted, and may ask `current_batch().is_cancelled`.
+    With `stop_running` their links are cancelled here and now and the work-horses that run them
+    are killed; what they still return comes too late. `finally_` fires when all is settled.
+
+    Arguments:
+        reason: Kept on the batch, for people.
+        by: Who did it: anything with a useful `str()`, such as a user.
+    """
+    using = alias(batch)
+    who = "" if by is None else str(by)[:150]
+    change = ledger.close(using, batch.pk, reason=reason, by=who)
+    if change is not None:
+        tickets = _tickets_at_work(using, batch.pk) if stop_running else {}
+        dispatch.after_commit(change)
+        dispatch.sweep(using, batch.pk, running=stop_running)
+        for queue, ticket_ids in tickets.items():
+            transport.stop(queue, ticket_ids)
+    batch.refresh_from_db(using=using)
+    return change is not None
+
+
+def retry(
+    batch: JobBatch,
+    jobs: Iterable[BatchedJob | int] | None = None,
+    *,
+    include_cancelled: bool = False,
+) -> int:
+    """Reopen jobs that failed, and return how many; 0 changes nothing.
+
+    Without `jobs`: all that failed, and what those failures cancelled or skipped. A finished
+    batch is opened again for its next run, and its callbacks fire again at the end. A failed
+    callback among `jobs` runs again alone.
+
+    Raises:
+        BatchCancelled: somebody cancelled the batch, and `include_cancelled` is not set.
+        BatchBusy: it is still stopping, or another unfinished batch has its unique key.
+    """
+    using = alias(batch)
+    chosen = None if jobs is None else sorted({_pk(job) for job in jobs})
+    reopened = 0
+    if chosen is not None:
+        change = ledger.reopen_callbacks(using, batch.pk, chosen)
+        reopened += len(change.settled)
+        dispatch.after_commit(change)
+    for change in ledger.reopen(using, batch.pk, chosen, include_cancelled=include_cancelled):
+        reopened += len(change.settled)
+        dispatch.after_commit(change)
+    batch.refresh_from_db(using=using)
+    return reopened
+
+
+def delete(batch: JobBatch) -> tuple[int, dict[str, int]]:
+    """Remove the batch and its links; an unfinished one is cancelled first.
+
+    Its failures stay: they are what is left to look into. Links are deleted in ranges, so memory
+    stays flat. Returns what Django's `delete()` returns.
+    """
+    using = alias(batch)
+    cancel(batch, "deleted")
+    links, batches = ledger.remove(using, batch.pk)
+    return links + batches, {BatchedJob._meta.label: links, JobBatch._meta.label: batches}
+
+
+def _tickets_at_work(using: str, batch_id: uuid.UUID) -> dict[str, set[str]]:
+    tickets: dict[str, set[str]] = {}
+    running = BatchedJob.objects.using(using).filter(batch_id=batch_id).work().running()
+    for queue, ticket in running.values_list("queue", "claim"):
+        tickets.setdefault(queue, set()).add(ticket)
+    return tickets
+
+
+def _pk(job: BatchedJob | int) -> int:
+    return job.pk if isinstance(job, BatchedJob) else int(job)

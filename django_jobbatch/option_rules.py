@@ -1,0 +1,110 @@
+"""What each option may be: checked, and brought into one form."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+from typing import Final, NoReturn, TypeGuard
+
+from django.utils.timezone import is_aware
+
+from django_jobbatch.exceptions import InvalidOption
+
+#: No limit, as a timeout.
+NO_LIMIT: Final = -1
+#: Names, keys and the like are kept in columns of this length.
+LONGEST_TEXT: Final = 255
+LONGEST_QUEUE: Final = 100
+
+_SECONDS_FROM_0: Final = "pass whole seconds from 0 on, a timedelta, or a list of them"
+
+
+def text(name: str, value: object, longest: int = LONGEST_TEXT) -> str | None:
+    """Text that any database can keep, and that says something."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        _refuse(name, value, "pass text (str)")
+    if not 0 < len(value) <= longest:
+        _refuse(name, value, f"pass text of 1 to {longest} characters")
+    if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+        _refuse(name, value, "remove NUL characters and surrogates")
+    return str(value)
+
+
+def timeout(value: object) -> int | None:
+    """Whole seconds above 0, or no limit."""
+    if value is None or value == NO_LIMIT:
+        return value if value is None else NO_LIMIT
+    seconds = _whole_seconds(value)
+    if seconds is None or seconds <= 0:
+        _refuse("timeout", value, "pass whole seconds above 0, a timedelta, or -1 for no limit")
+    return seconds
+
+
+def retry(value: object) -> int | None:
+    """A number of further attempts."""
+    if value is None:
+        return None
+    if not _is_int(value) or value < 0:
+        _refuse("retry", value, "pass the number of further attempts, 0 or more")
+    return value
+
+
+def retry_interval(value: object) -> tuple[int, ...] | None:
+    """Whole seconds, one for each further attempt."""
+    if value is None:
+        return None
+    intervals = tuple(
+        _whole_seconds(item) for item in (value if isinstance(value, list | tuple) else [value])
+    )
+    seconds = tuple(item for item in intervals if item is not None and item >= 0)
+    if not seconds or seconds != intervals:
+        _refuse("retry_interval", value, _SECONDS_FROM_0)
+    return seconds
+
+
+def delay(value: object) -> float | None:
+    """Seconds, parts of one too."""
+    if value is None:
+        return None
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if not _is_number(seconds) or not math.isfinite(seconds) or seconds < 0:
+        _refuse("delay", value, "pass seconds from 0 on, or a timedelta")
+    return float(seconds)
+
+
+def run_after(value: object) -> datetime | None:
+    """A moment, not a time of day somewhere."""
+    if value is None:
+        return None
+    if not isinstance(value, datetime):
+        _refuse("run_after", value, "pass an aware datetime, or delay= in seconds")
+    if not is_aware(value):
+        _refuse("run_after", value, "pass an aware datetime: timezone.make_aware(value)")
+    return value
+
+
+def yes_or_no(name: str, value: object) -> bool | None:
+    """A switch."""
+    if value is None or isinstance(value, bool):
+        return value
+    return _refuse(name, value, "pass True or False")
+
+
+def _whole_seconds(value: object) -> int | None:
+    if isinstance(value, timedelta):
+        return math.ceil(value.total_seconds())
+    return value if _is_int(value) else None
+
+
+def _is_int(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _refuse(name: str, value: object, way_out: str) -> NoReturn:
+    raise InvalidOption(f"{name}={value!r}: {way_out}.")

@@ -1,0 +1,155 @@
+"""Calls and values as canonical JSON text, calls signed; never pickle."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from hmac import HMAC
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from django.conf import settings
+from django.utils.crypto import constant_time_compare, salted_hmac
+
+from django_jobbatch.encoding import decode, encode
+from django_jobbatch.exceptions import PayloadRefused
+from django_jobbatch.unencodable import Refusal
+
+if TYPE_CHECKING:
+    from django_jobbatch.specs import JobSpec
+
+SALT: Final = "django_jobbatch.payload"
+
+# The order of keys is the caller's, and comes back as it was. Whatever gets here has been through
+# `encode`, which has refused cycles.
+_text: Final = json.JSONEncoder(
+    ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call as it is stored: the dotted path of a function and its arguments."""
+
+    path: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def dumps(value: object, where: str) -> str:
+    """`value` as JSON text that `loads` turns back into the same, types included.
+
+    Raises:
+        UnencodableArgument: it cannot be stored; the message begins with `where`.
+    """
+    try:
+        return _text(encode(value))
+    except Refusal as refusal:
+        raise refusal.error(where) from None
+
+
+def loads(text: str) -> Any:
+    """The value that `dumps` wrote.
+
+    Raises:
+        PayloadRefused: the text has a type tag that this version does not know.
+    """
+    return decode(json.loads(text))
+
+
+class Seal:
+    """Packs the calls of one batch, and unpacks only what was packed for it.
+
+    A packed call is `<signature>:<json>`. The signature is the one that
+    `django.core.signing.Signer(salt=SALT)` makes of `<batch id in hex>:<json>`, with the keys
+    derived once for all calls of the batch.
+    """
+
+    __slots__ = ("_current", "_fallbacks")
+
+    def __init__(self, batch_id: UUID) -> None:
+        self._current = _keyed(settings.SECRET_KEY, batch_id)
+        self._fallbacks = tuple([_keyed(key, batch_id) for key in settings.SECRET_KEY_FALLBACKS])
+
+    def pack(self, spec: JobSpec, where: str) -> str:
+        """The call of `spec` as signed text.
+
+        Raises:
+            UnencodableArgument: an argument cannot be stored; the message begins with `where`.
+        """
+        try:
+            call = {"f": spec.path, "a": _arguments(spec.args), "k": _keywords(spec.kwargs)}
+        except Refusal as refusal:
+            raise refusal.error(f"{where}, argument ") from None
+        content = _text(call)
+        return f"{_signature(self._current, content)}:{content}"
+
+    def unpack(self, text: str) -> Call:
+        """The call in `text`.
+
+        Raises:
+            PayloadRefused: it is unsigned, was edited, or belongs to another batch.
+        """
+        signature, _, content = text.partition(":")
+        if not (text.isascii() and self._signed(signature, content)):
+            raise PayloadRefused
+        return _call(content)
+
+    def _signed(self, signature: str, content: str) -> bool:
+        return any(
+            constant_time_compare(signature, _signature(keyed, content))
+            for keyed in (self._current, *self._fallbacks)
+        )
+
+
+def peek(text: str) -> Call:
+    """The call in `text`, its signature not looked at: to show to people, never to run.
+
+    Raises:
+        PayloadRefused: this is no packed call at all.
+    """
+    try:
+        return _call(text.partition(":")[2])
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise PayloadRefused("The stored call cannot be read.") from error
+
+
+def _keyed(secret: str | bytes, batch_id: UUID) -> HMAC:
+    # "signer" is what Signer adds to its salt; the key is derived from both as Signer does it.
+    return salted_hmac(f"{SALT}signer", f"{batch_id.hex}:", secret=secret, algorithm="sha256")
+
+
+def _signature(keyed: HMAC, content: str) -> str:
+    mac = keyed.copy()
+    mac.update(content.encode("ascii"))
+    return base64.urlsafe_b64encode(mac.digest()).decode("ascii").rstrip("=")
+
+
+def _arguments(args: tuple[object, ...]) -> list[Any]:
+    plain = []
+    for number, value in enumerate(args, 1):
+        try:
+            plain.append(encode(value))
+        except Refusal as refusal:
+            raise refusal.inside(str(number)) from None
+    return plain
+
+
+def _keywords(kwargs: dict[str, object]) -> dict[str, Any]:
+    plain = {}
+    for name, value in kwargs.items():
+        try:
+            plain[name] = encode(value)
+        except Refusal as refusal:
+            raise refusal.inside(repr(name)) from None
+    return plain
+
+
+def _call(content: str) -> Call:
+    call = json.loads(content)
+    return Call(
+        path=call["f"],
+        args=tuple([decode(value) for value in call["a"]]),
+        kwargs={name: decode(value) for name, value in call["k"].items()},
+    )

@@ -1,0 +1,179 @@
+"""Running one link: what it calls, what it raises, and what becomes of it."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from django.db import connections
+
+from django_jobbatch import calls, context, ledger, payload, transport
+from django_jobbatch.exceptions import BatchCancelled, DoNotRetry, JobTimeout
+from django_jobbatch.ledger import Failure, Settlement
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.runner.terms import Terms
+from django_jobbatch.runner.time_limit import time_limit
+from django_jobbatch.states import OPEN, LinkStatus, Role
+
+logger = logging.getLogger("django_jobbatch")
+
+MESSAGE_LIMIT = 10_000
+TRACEBACK_LIMIT = 100_000
+
+
+class Interrupted(Exception):  # not an error of the job
+    """The worker is being shut down while this link ran."""
+
+    def __init__(self, cause: BaseException) -> None:
+        self.cause = cause
+
+
+def perform(link: BatchedJob, batch: JobBatch, terms: Terms) -> Settlement:
+    """Make the call of this link and say what becomes of it.
+
+    Raises:
+        Interrupted: RQ ended the worker in the middle; the link is to be put back.
+    """
+    call = _CALLS.get(Role(link.role), _call_back)
+    try:
+        with context.running(link):
+            value = call(link, batch, terms)
+            result = payload.dumps(value, "the result") if terms.store_result else None
+    except BaseException as error:
+        if transport.is_interruption(error) or _is_ctrl_c(error, link):
+            raise Interrupted(error) from error
+        return after_raising(error, link, terms)
+    return Settlement(link=link, status=LinkStatus.SUCCEEDED, result=result)
+
+
+def after_raising(error: BaseException, link: BatchedJob, terms: Terms) -> Settlement:
+    """What becomes of a link that raised: another attempt, cancelled, or failed for good."""
+    _drop_broken_connections(error)
+    if isinstance(error, BatchCancelled) and _is_closed(link):
+        return Settlement(link=link, status=LinkStatus.CANCELLED)
+    if terms.has_retry_left(link) and not isinstance(error, DoNotRetry):
+        logger.info("%s raised %r and will be tried again", link.func, error, extra=_extra(link))
+        return Settlement(link=link, status=LinkStatus.PENDING, available_at=terms.retry_at(link))
+    exc_info = (type(error), error, _own_traceback(error))
+    logger.error("%s failed", link.func, exc_info=exc_info, extra=_extra(link))
+    return Settlement(link=link, status=LinkStatus.FAILED, failure=_as_text(error))
+
+
+def report_progress(batch: JobBatch, entry: str) -> None:
+    """Call one `progress` callback; what it raises is logged."""
+    call = payload.Seal(batch.pk).unpack(entry)
+    try:
+        calls.invoke(calls.resolve(call.path), (batch, *call.args), call.kwargs)
+    except Exception:
+        logger.exception("progress callback %s raised", call.path, extra=_extra(batch))
+
+
+def _call_job(link: BatchedJob, batch: JobBatch, terms: Terms) -> Any:
+    call = payload.Seal(link.batch_id).unpack(link.payload)
+    target = calls.resolve(call.path)
+    with time_limit(terms.timeout):
+        return calls.invoke(
+            target, call.args, call.kwargs, attempt=link.attempts + 1, result_id=str(link.pk)
+        )
+
+
+def _call_back(link: BatchedJob, batch: JobBatch, terms: Terms) -> None:
+    told = (batch,) if link.failure_id is None else (batch, link.failure)
+    _call_with(told, link.payload, link.batch_id, terms)
+
+
+def _tell_failures(link: BatchedJob, batch: JobBatch, terms: Terms) -> None:
+    """Tell every `each_failure` callback of every failure it has not seen, in order.
+
+    One that raises for good is not told again, unless this link is retried; what is left is
+    told by another link.
+    """
+    entries = [each["payload"] for each in batch.callbacks if each["role"] == Role.EACH_FAILURE]
+    failure: FailedJob | None = link.failure if link.failure_id else None
+    while failure := failure or ledger.unreported(str(link._state.db), link.batch_id):
+        try:
+            for entry in entries:
+                _call_with((batch, failure), entry, link.batch_id, terms)
+        except Exception:
+            if not terms.has_retry_left(link):
+                ledger.report(str(link._state.db), failure, raised_in=link)
+            raise
+        ledger.report(str(link._state.db), failure)
+        failure = None
+
+
+def _call_with(told: tuple[Any, ...], entry: str, batch_id: Any, terms: Terms) -> None:
+    call = payload.Seal(batch_id).unpack(entry)
+    target = calls.resolve(call.path)
+    with time_limit(terms.timeout):
+        calls.invoke(target, (*told, *call.args), call.kwargs)
+
+
+_CALLS: dict[Role, Callable[[BatchedJob, JobBatch, Terms], Any]] = {
+    Role.JOB: _call_job,
+    Role.EACH_FAILURE: _tell_failures,
+}
+
+
+def _as_text(error: BaseException) -> Failure:
+    kind = type(error)
+    name = (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    lines = traceback.format_exception(kind, error, _own_traceback(error))
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - a broken __str__ is a fault of the job, not of ours
+        message = "<its message cannot be read>"
+    return Failure(
+        exception_class=name,
+        message=_storable(message)[:MESSAGE_LIMIT],
+        traceback=_storable("".join(lines))[-TRACEBACK_LIMIT:],
+    )
+
+
+def _own_traceback(error: BaseException) -> TracebackType | None:
+    """The traceback from where the job's own code begins."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if not module.startswith(("django_jobbatch.", "contextlib", "asgiref.")):
+            break
+        trace = trace.tb_next
+    return trace
+
+
+def _storable(text: str) -> str:
+    # PostgreSQL takes no NUL, and no database takes half of a surrogate pair.
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def _drop_broken_connections(error: BaseException) -> None:
+    """Close connections that a job has left unusable; one cut off by a timeout may be."""
+    for connection in connections.all(initialized_only=True):
+        if connection.in_atomic_block:
+            continue
+        broken = connection.errors_occurred and not connection.is_usable()
+        if broken or isinstance(error, JobTimeout) or not connection.get_autocommit():
+            connection.close()
+
+
+def _is_closed(link: BatchedJob) -> bool:
+    batches = JobBatch.objects.using(link._state.db)
+    return not batches.filter(pk=link.batch_id, status__in=OPEN).exists()
+
+
+def _is_ctrl_c(error: BaseException, link: BatchedJob) -> bool:
+    # A worker keeps Ctrl-C from its jobs, so there it is one that the job raised itself.
+    return isinstance(error, KeyboardInterrupt) and transport.is_sync(link.queue)
+
+
+def _extra(subject: BatchedJob | JobBatch) -> dict[str, str]:
+    if isinstance(subject, JobBatch):
+        return {"batch_id": str(subject.pk)}
+    return {"batch_id": str(subject.batch_id), "job_id": str(subject.pk)}

@@ -1,0 +1,262 @@
+"""One ticket: claim, run, settle, for one time slice."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from typing import Final
+
+from django.db import DatabaseError, close_old_connections, connections, transaction
+
+from django_jobbatch import conf, dispatch, ledger, transport
+from django_jobbatch.ledger import Change, Claimant, Settlement
+from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.runner.desk import Desk
+from django_jobbatch.runner.performing import (
+    Interrupted,
+    after_raising,
+    perform,
+    report_progress,
+)
+from django_jobbatch.runner.terms import Terms
+from django_jobbatch.runner.watch import Watch, watching
+from django_jobbatch.states import OPEN, BatchStatus, LinkStatus
+
+logger = logging.getLogger(__name__)
+
+#: A claim takes as many links as ran within this many seconds, so it grows with their speed.
+STRIDE: Final = 0.25
+#: Links a claim takes at most.
+MOST: Final = 100
+#: Seconds after which what is known of the batch is too old to begin a job on it.
+STALE: Final = 0.3
+
+
+def work_on(batch_id: str, queue: str, using: str) -> None:
+    """Work on the batch with one ticket, until nothing is due or the slice is used up."""
+    if not connections[using].in_atomic_block:
+        close_old_connections()
+    ticket = transport.begin(uuid.UUID(batch_id), queue)
+    batch = JobBatch.objects.using(using).filter(pk=batch_id).first()
+    if batch is None:
+        return  # it was deleted
+    if batch.status == BatchStatus.STOPPING:
+        dispatch.sweep(using, batch.pk)
+        batch.refresh_from_db()
+    Runner(batch, queue, using, ticket).run()
+    dispatch.send_overdue(using)
+
+
+class Runner:
+    """The loop of one ticket. All that it knows of the batch is what the ledger last told."""
+
+    def __init__(self, batch: JobBatch, queue: str, using: str, ticket: str) -> None:
+        settings = conf.current()
+        self.batch = batch
+        self.queue = queue
+        self.using = using
+        self.sync = transport.is_sync(queue)
+        self.claimant = Claimant(
+            using=using,
+            batch_id=batch.pk,
+            queue=queue,
+            ticket=ticket,
+            lease=self._lease(settings.LEASE),
+            ignore_delays=self.sync,
+        )
+        self.desk = Desk(self.claimant)
+        self._ends = time.monotonic() + settings.SLICE
+        self._seen = time.monotonic()
+        self._after = 0
+        self._pace = 1
+
+    def run(self) -> None:
+        """Run what is due, callbacks first; then leave the rest to other tickets.
+
+        If the worker is being shut down, links that have not begun go back, and the shutdown
+        takes its course.
+        """
+        try:
+            with self._watched():
+                try:
+                    while self._has_time() and (self._run_callback() or self._run_jobs()):
+                        if self.isolated:
+                            break
+                finally:
+                    self.desk.put_back()
+                    self._settle()
+        except Interrupted as interruption:
+            raise interruption.cause from None
+        finally:
+            self._hand_on()
+
+    @property
+    def isolated(self) -> bool:
+        """Whether every job is to have a work-horse of its own."""
+        return bool(self.batch.options.get("isolated")) and not self.sync
+
+    def _run_callback(self) -> bool:
+        """Run one callback that is due; False if there is none."""
+        if not self._may_have_callbacks():
+            return False
+        link = ledger.claim_callback(self.claimant)
+        if link is None:
+            return False
+        try:
+            settlement = perform(link, self.batch, Terms.of(link, self.batch))
+        except Interrupted:
+            ledger.settle_callback(self.using, Settlement.put_back(link))
+            raise
+        self._learn(ledger.settle_callback(self.using, settlement))
+        return True
+
+    def _run_jobs(self) -> bool:
+        """Claim as many jobs as the pace allows, run and settle them; False if none is due."""
+        if self.batch.status not in OPEN:
+            return False
+        limit = 1 if self.isolated else self._pace
+        links = ledger.claim(self.claimant, after=self._after, limit=limit)
+        if not links:
+            return False
+        if self.batch.status == BatchStatus.PENDING:
+            ledger.begin(self.using, self.batch)
+        self._after = links[-1].pk
+        began = time.monotonic()
+        self.desk.lay(links)
+        ran = self._run_laid()
+        self.desk.put_back()
+        self._settle()
+        self._pace = self._next_pace(ran, time.monotonic() - began)
+        return True
+
+    def _run_laid(self) -> int:
+        """Run the links on the desk while that is right; how many ran."""
+        ran = 0
+        while (ran == 0 or self._has_time()) and self._is_open():
+            link = self.desk.start()
+            if link is None:
+                break
+            failed = self._run_job(link)
+            ran += 1
+            if failed and not self.batch.allow_failures:
+                break
+        return ran
+
+    def _run_job(self, link: BatchedJob) -> bool:
+        """Run one job and note what became of it; whether it failed for good."""
+        terms = Terms.of(link, self.batch)
+        try:
+            if terms.transactional:
+                settlement = self._run_transactional(link, terms)
+            else:
+                settlement = perform(link, self.batch, terms)
+        except Interrupted:
+            self.desk.note(Settlement.put_back(link))
+            raise
+        if settlement is None:
+            self.desk.drop()
+            return False
+        self.desk.note(settlement)
+        return settlement.status == LinkStatus.FAILED
+
+    def _run_transactional(self, link: BatchedJob, terms: Terms) -> Settlement | None:
+        """Run a job and settle it in one transaction; None if that is done.
+
+        If it raises, or its claim is no longer in force, what it wrote is rolled back.
+        """
+        settlement: Settlement | None = None
+        try:
+            with transaction.atomic(using=self.using):
+                settlement = perform(link, self.batch, terms)
+                if settlement.status != LinkStatus.SUCCEEDED:
+                    raise _RolledBack
+                change = ledger.settle(self.using, self.batch.pk, [settlement])
+                if change.stale:
+                    raise _RolledBack
+        except _RolledBack:
+            stale = settlement is not None and settlement.status == LinkStatus.SUCCEEDED
+            return None if stale else settlement
+        except DatabaseError as error:
+            return after_raising(error, link, terms)
+        self._learn(change)
+        return None
+
+    def _settle(self) -> None:
+        """Settle what is on the desk, here, and call `progress`."""
+        change = self.desk.settle()
+        if change is None:
+            return
+        self._learn(change)
+        if change.settled:
+            for entry in self.batch.options.get("progress", ()):
+                report_progress(self.batch, entry)
+
+    def _learn(self, change: Change) -> None:
+        """Take over what the ledger says of the batch, and act on it, but go on here."""
+        if change.stale:
+            logger.warning(
+                "%d outcomes of batch %s came too late and changed nothing",
+                change.stale,
+                change.batch_id,
+                extra={"batch_id": str(change.batch_id)},
+            )
+        if change.batch is not None:
+            self.batch = change.batch
+            self._seen = time.monotonic()
+        dispatch.act(change, here=self.queue)
+
+    def _is_open(self) -> bool:
+        """Whether the batch takes new work, as known at most STALE seconds ago."""
+        if time.monotonic() - self._seen > STALE:
+            status = (
+                JobBatch.objects.using(self.using)
+                .filter(pk=self.batch.pk)
+                .values_list("status", flat=True)
+                .first()
+            )
+            self.batch.status = status or BatchStatus.FINISHED
+            self._seen = time.monotonic()
+        return self.batch.status in OPEN
+
+    def _may_have_callbacks(self) -> bool:
+        """Whether a callback can be due: none is before the first failure or the end."""
+        batch = self.batch
+        return bool(batch.callbacks) and (
+            batch.run > 1 or batch.failed_jobs > 0 or batch.is_finished
+        )
+
+    def _has_time(self) -> bool:
+        return time.monotonic() < self._ends
+
+    def _next_pace(self, ran: int, seconds: float) -> int:
+        return max(1, min(MOST, int(ran * STRIDE / max(seconds, 0.001))))
+
+    def _hand_on(self) -> None:
+        """Leave tickets behind for what is still due here, and one for what is delayed."""
+        tickets = dispatch.TICKETS if self.isolated else 1
+        dispatch.replenish(self.batch, self.using, self.queue, tickets)
+        if self.batch.wake_at is not None:
+            dispatch.wake(self.batch, self.using)
+
+    def _send_for_help(self) -> None:
+        dispatch.replenish(self.batch, self.using, self.queue)
+
+    def _watched(self) -> AbstractContextManager[None]:
+        # In the caller's own process there is no watch: it could not see, from a connection of
+        # its own, what the caller has not committed yet.
+        if self.sync:
+            return nullcontext()
+        return watching(Watch(self.desk, on_change=dispatch.act, send_for_help=self._send_for_help))
+
+    def _lease(self, seconds: float) -> timedelta:
+        if self.sync and self.batch.longest_timeout >= 0:
+            # Nobody renews it there, so it covers the longest job.
+            seconds += self.batch.longest_timeout
+        return timedelta(seconds=seconds)
+
+
+class _RolledBack(Exception):  # not an error: it rolls the transaction back
+    """What a transactional job wrote does not stay."""

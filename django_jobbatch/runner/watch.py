@@ -1,0 +1,77 @@
+"""The thread that looks after a ticket while a long job runs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from django.db import connections
+
+from django_jobbatch import ledger
+from django_jobbatch.ledger import Change
+from django_jobbatch.runner.desk import Desk
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks. An outcome is settled after one or two of them, if need be here.
+TICK = 0.2
+
+
+class Watch:
+    """Settles outcomes that wait behind a long job, renews leases, and sends for help, once."""
+
+    def __init__(
+        self, desk: Desk, *, on_change: Callable[[Change], None], send_for_help: Callable[[], None]
+    ) -> None:
+        self._desk = desk
+        self._on_change = on_change
+        self._send_for_help = send_for_help
+        self._over = threading.Event()
+        self._began = self._renewed = time.monotonic()
+        self._helped = False
+
+    def run(self) -> None:
+        """Look after the desk until the ticket is over. It has database connections of its own."""
+        try:
+            while not self._over.wait(TICK):
+                try:
+                    self._look()
+                except Exception:
+                    # The next look tries again; meanwhile the ticket goes on.
+                    logger.exception("The watch of a ticket could not do its work")
+        finally:
+            connections.close_all()
+
+    def end(self) -> None:
+        """Have `run` return."""
+        self._over.set()
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        oldest = self._desk.oldest()
+        if oldest is not None and oldest >= TICK:
+            change = self._desk.settle()
+            if change is not None:
+                self._on_change(change)
+        claimant = self._desk.claimant
+        if now - self._renewed > claimant.lease.total_seconds() / 3:
+            ledger.renew(claimant, self._desk.held())
+            self._renewed = now
+        if not self._helped and now - self._began >= 1:
+            self._helped = True
+            self._send_for_help()
+
+
+@contextmanager
+def watching(watch: Watch) -> Iterator[None]:
+    """Run `watch` in a thread of its own during the block, and wait for it at the end."""
+    thread = threading.Thread(target=watch.run, name="jobbatch-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        watch.end()
+        thread.join()

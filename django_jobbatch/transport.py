@@ -1,0 +1,329 @@
+"""Tickets on RQ queues: the only module that knows rq, django_rq and redis.
+
+A ticket is an RQ job that says "work on this batch, on this queue, for one time slice". It
+carries no arguments of jobs, and any ticket will do, so one that is lost or doubled does no
+harm. Ids of tickets that wait in a queue are kept in a Redis set for each batch and queue,
+which is how they are found when the batch ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from django.utils.module_loading import import_string
+from django_rq import get_queue
+from django_rq.settings import QUEUES
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue, get_current_job
+from rq.command import send_stop_job_command
+from rq.exceptions import InvalidJobOperation, NoSuchJobError, ShutDownImminentException
+from rq.job import JobStatus
+from rq.timeouts import BaseTimeoutException
+from rq.utils import parse_timeout
+
+from django_jobbatch.exceptions import TransportError, UnknownQueue
+
+logger = logging.getLogger(__name__)
+
+#: What RQ calls. It stands below the runner, so it knows it by name only, as RQ does.
+ENTRY = "django_jobbatch.runner.work"
+#: How long the set of waiting tickets outlives the last one sent, should nobody remove it.
+SET_TTL = timedelta(days=7)
+#: How long RQ keeps a ticket that died.
+FAILURE_TTL = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What every ticket of one batch on one queue says.
+
+    `timeout` is the seconds RQ gives it, -1 for no limit.
+    """
+
+    batch_id: uuid.UUID
+    queue: str
+    using: str
+    timeout: int
+    description: str
+
+    @property
+    def args(self) -> tuple[str, str, str]:
+        """The arguments of the RQ job, in types that every serializer takes."""
+        return str(self.batch_id), self.queue, self.using
+
+
+class _Waiting(threading.local):
+    """Tickets of queues with `ASYNC: False`, waiting for the outermost call of this thread."""
+
+    def __init__(self) -> None:
+        self.tickets: deque[Ticket] = deque()
+        self.draining = False
+
+
+_waiting = _Waiting()
+
+
+def is_sync(queue: str) -> bool:
+    """Whether jobs of this queue run in the process that sends them (`ASYNC: False`)."""
+    return not _queue(queue).is_async
+
+
+def default_timeout(queue: str) -> int:
+    """Seconds RQ gives a job of this queue that names no timeout; -1 for no limit."""
+    _queue(queue)
+    return int(parse_timeout(QUEUES[queue].get("DEFAULT_TIMEOUT")) or Queue.DEFAULT_TIMEOUT)
+
+
+def check_queue(name: str) -> None:
+    """Raise `UnknownQueue` unless `RQ_QUEUES` has this queue."""
+    _queue(name)
+
+
+def send(ticket: Ticket, count: int = 1) -> None:
+    """Put `count` tickets at the tail of the queue, each under an id of its own.
+
+    On a queue with `ASYNC: False` they are worked on here and now, unless a ticket is being
+    worked on in this thread already: then they wait for that one to end.
+
+    Raises:
+        TransportError: Redis did not take them.
+    """
+    if is_sync(ticket.queue):
+        _waiting.tickets.extend([ticket] * count)
+        if not _waiting.draining:
+            _drain()
+        return
+    queue = _queue(ticket.queue)
+    ids = [_new_id(ticket.batch_id) for _ in range(count)]
+    with _redis_errors(), queue.connection.pipeline() as pipe:
+        _remember(pipe, ticket, ids)
+        queue.enqueue_many(
+            [
+                Queue.prepare_data(
+                    ENTRY,
+                    args=ticket.args,
+                    timeout=ticket.timeout,
+                    result_ttl=0,
+                    failure_ttl=int(FAILURE_TTL.total_seconds()),
+                    description=ticket.description,
+                    job_id=job_id,
+                )
+                for job_id in ids
+            ],
+            pipeline=pipe,
+        )
+        pipe.execute()
+
+
+def schedule(ticket: Ticket, at: datetime) -> None:
+    """Have RQ's scheduler send one ticket at `at`.
+
+    A queue with `ASYNC: False` waits for nothing: there the ticket is sent now.
+
+    Raises:
+        TransportError: Redis did not take it.
+    """
+    if is_sync(ticket.queue):
+        send(ticket)
+        return
+    queue = _queue(ticket.queue)
+    job = queue.create_job(
+        ENTRY,
+        args=ticket.args,
+        timeout=ticket.timeout,
+        result_ttl=0,
+        failure_ttl=int(FAILURE_TTL.total_seconds()),
+        description=ticket.description,
+        job_id=_new_id(ticket.batch_id),
+        status=JobStatus.SCHEDULED,
+    )
+    with _redis_errors(), queue.connection.pipeline() as pipe:
+        _remember(pipe, ticket, [job.id])
+        queue.schedule_job(job, at, pipeline=pipe)
+        pipe.execute()
+
+
+def begin(batch_id: uuid.UUID, queue: str) -> str:
+    """The id of the ticket that starts here; it no longer counts as waiting."""
+    job = None if is_sync(queue) else get_current_job()
+    if job is None:
+        return _new_id(batch_id)
+    with _redis_errors():
+        job.connection.srem(_set_key(batch_id, queue), job.id)
+    return job.id
+
+
+def waiting(batch_id: uuid.UUID, queue: str) -> int:
+    """How many tickets of this batch wait in this queue or in its schedule, in truth.
+
+    A ticket that a dying worker took along is forgotten here.
+
+    Raises:
+        TransportError: Redis did not answer.
+    """
+    if is_sync(queue):
+        return sum(ticket.batch_id == batch_id for ticket in _waiting.tickets)
+    rq_queue = _queue(queue)
+    key = _set_key(batch_id, queue)
+    with _redis_errors():
+        ids = _members(rq_queue.connection, key)
+        if not ids:
+            return 0
+        with rq_queue.connection.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.lpos(rq_queue.key, job_id)
+                pipe.zscore(rq_queue.scheduled_job_registry.key, job_id)
+            places = pipe.execute()
+        gone = [
+            job_id
+            for job_id, queued, scheduled in zip(ids, places[::2], places[1::2], strict=True)
+            if queued is None and scheduled is None
+        ]
+        if gone:
+            rq_queue.connection.srem(key, *gone)
+    return len(ids) - len(gone)
+
+
+def discard(batch_id: uuid.UUID, queues: Iterable[str]) -> None:
+    """Take back the tickets of this batch that nobody has begun.
+
+    One that a worker has taken in the meantime is left to it: it will find nothing to do.
+
+    Raises:
+        TransportError: Redis did not answer.
+    """
+    for name in queues:
+        if is_sync(name):
+            continue  # they find nothing to do
+        queue = _queue(name)
+        key = _set_key(batch_id, name)
+        with _redis_errors():
+            ids = _members(queue.connection, key)
+            if ids:
+                _discard_from(queue, key, ids)
+
+
+def stop(queue: str, ticket_ids: Iterable[str]) -> None:
+    """Have the workers kill the horses that work on these tickets.
+
+    Raises:
+        TransportError: Redis did not answer.
+    """
+    if is_sync(queue):
+        return
+    for ticket_id in ticket_ids:
+        with _redis_errors():
+            try:
+                send_stop_job_command(_queue(queue).connection, ticket_id)
+            except (InvalidJobOperation, NoSuchJobError):
+                continue  # it has ended by itself
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Whether RQ raised this to end the worker, rather than the job by itself.
+
+    A cold shutdown is a plain SystemExit; what tells it from a job's own is where it was raised.
+    """
+    if isinstance(error, ShutDownImminentException | BaseTimeoutException):
+        return True
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    raised_in = traceback.tb_frame.f_globals.get("__name__", "") if traceback else ""
+    return isinstance(error, SystemExit) and raised_in.startswith("rq.")
+
+
+def _drain() -> None:
+    work = import_string(ENTRY)
+    _waiting.draining = True
+    try:
+        while _waiting.tickets:
+            ticket = _waiting.tickets.popleft()
+            try:
+                work(*ticket.args)
+            except Exception:
+                # What a job raises never comes here: this is the database, and the ledger knows.
+                logger.exception("A ticket broke off", extra={"batch_id": str(ticket.batch_id)})
+    finally:
+        _waiting.draining = False
+        _waiting.tickets.clear()
+
+
+def _discard_from(queue: Queue, key: str, ids: list[str]) -> None:
+    scheduled = queue.scheduled_job_registry.key
+    with queue.connection.pipeline() as pipe:
+        for job_id in ids:
+            pipe.lrem(queue.key, 1, job_id)
+            pipe.zrem(scheduled, job_id)
+        pipe.delete(key)
+        removed = pipe.execute()
+    taken_back = [
+        queue.job_class.key_for(job_id)
+        for job_id, queued, planned in zip(ids, removed[:-1:2], removed[1:-1:2], strict=True)
+        if queued or planned
+    ]
+    if taken_back:
+        queue.connection.delete(*taken_back)
+
+
+def _remember(pipe: Any, ticket: Ticket, ids: list[str]) -> None:
+    key = _set_key(ticket.batch_id, ticket.queue)
+    pipe.sadd(key, *ids)
+    pipe.expire(key, SET_TTL)
+
+
+def _members(connection: Redis, key: str) -> list[str]:
+    return sorted(member.decode() for member in connection.smembers(key))  # type: ignore[union-attr]
+
+
+def _set_key(batch_id: uuid.UUID, queue: str) -> str:
+    return f"jobbatch:waiting:{queue}:{batch_id.hex}"
+
+
+def _new_id(batch_id: uuid.UUID) -> str:
+    # An id sent twice breaks RQ, so each sending has its own.
+    return f"jb-{batch_id.hex}-{uuid.uuid4().hex[:12]}"
+
+
+@lru_cache(maxsize=256)
+def _queue(name: str) -> Queue:
+    # Kept, because django_rq opens a new connection pool for each queue object.
+    try:
+        return get_queue(name)
+    except KeyError:
+        raise UnknownQueue(
+            f"There is no queue {name!r} in RQ_QUEUES; it has {', '.join(sorted(QUEUES))}."
+        ) from None
+
+
+@contextmanager
+def _redis_errors() -> Iterator[None]:
+    try:
+        yield
+    except RedisError as error:
+        raise TransportError(f"Redis: {error}") from error
+
+
+__all__ = [
+    "Ticket",
+    "begin",
+    "check_queue",
+    "default_timeout",
+    "discard",
+    "is_interruption",
+    "is_sync",
+    "schedule",
+    "send",
+    "stop",
+    "waiting",
+]

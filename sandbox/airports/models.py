@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from django.db import models
+
+
+class Airport(models.Model):
+    icao = models.CharField(max_length=4, unique=True)
+    iata = models.CharField(max_length=3, blank=True)
+    name = models.CharField(max_length=100)
+    city = models.CharField(max_length=100)
+    country = models.CharField(max_length=2)
+    elevation = models.IntegerField(help_text="In feet.")
+    latitude = models.FloatField()
+    longitude = models.FloatField()
+    timezone = models.CharField(max_length=50)
+
+    def __str__(self) -> str:
+        return f"{self.icao} {self.name}"
+
+
+class CallbackCall(models.Model):
+    """One call of one callback. Nothing here is unique: a double call must show as two rows."""
+
+    batch_id = models.UUIDField(db_index=True)
+    role = models.CharField(max_length=20)
+    called_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"{self.role} of {self.batch_id}"

@@ -1,0 +1,140 @@
+"""What the demo and the sandbox share: a fresh database, Redis, two workers, and a clean end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import django
+from django.core.management import call_command
+
+from sandbox.display import display
+from sandbox.servers import Server, manage, redis_url, stop_all
+
+if TYPE_CHECKING:
+    from django_jobbatch.models import JobBatch
+
+WORKERS = 2
+POLL_SECONDS = 0.25
+#: A worker that dies may hold a lease for a while before another takes over.
+STALL_SECONDS = 180
+
+
+class StageFailed(Exception):
+    """A server died, or nothing moves any more."""
+
+
+class Interrupts:
+    """Ctrl-C and its kin raise KeyboardInterrupt, but never between a start and its record."""
+
+    def __init__(self) -> None:
+        self._held = False
+        self._seen = False
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._arrived)
+
+    def _arrived(self, number: int, frame: FrameType | None) -> None:
+        self._seen = True
+        if not self._held:
+            raise KeyboardInterrupt
+
+    def hold(self) -> None:
+        self._held = True
+
+    def release(self) -> None:
+        self._held = False
+        if self._seen:
+            raise KeyboardInterrupt
+
+
+class Stage:
+    """A folder of its own with the database and the logs, and the servers that are running."""
+
+    def __init__(self, folder: Path, url: str, interrupts: Interrupts) -> None:
+        self.folder = folder
+        self.servers: list[Server] = []
+        self.env = {
+            "DJANGO_SETTINGS_MODULE": "sandbox.settings",
+            "DATABASE_URL": f"sqlite:///{folder / 'db.sqlite3'}",
+            "REDIS_URL": url,
+        }
+        self._interrupts = interrupts
+
+    def set_up_django(self) -> None:
+        os.environ.update(self.env)
+        django.setup()
+        call_command("migrate", verbosity=0)
+
+    def start(self, name: str, *arguments: str) -> Server:
+        """Start `manage.py` with these arguments; an interrupt waits until it is on the list."""
+        self._interrupts.hold()
+        server = manage(name, *arguments, env=self.env, folder=self.folder)
+        self.servers.append(server)
+        self._interrupts.release()
+        return server
+
+    def start_workers(self) -> None:
+        for number in range(1, WORKERS + 1):
+            name = f"worker-{number}-{os.getpid()}"
+            self.start(name, "rqworker", "default", "--name", name)
+
+    def check(self) -> None:
+        """Raise if a server has died."""
+        for server in self.servers:
+            if not server.is_alive:
+                code = server.process.returncode
+                raise StageFailed(f"{server.name} ended with code {code}:\n{server.tail()}")
+
+    def follow(self, batch: JobBatch) -> None:
+        """Show how far the batch is until it is settled, its callbacks included."""
+        version, moved_at = batch.version, time.monotonic()
+        with display(batch) as show:
+            show()
+            while not batch.is_settled:
+                time.sleep(POLL_SECONDS)
+                self.check()
+                batch.refresh_from_db()
+                show()
+                if batch.version != version:
+                    version, moved_at = batch.version, time.monotonic()
+                if time.monotonic() - moved_at > STALL_SECONDS:
+                    raise StageFailed(f"nothing moved for {STALL_SECONDS} s\n{self.logs()}")
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {server.name}\n{server.tail()}" for server in self.servers)
+
+
+@contextlib.contextmanager
+def stage() -> Iterator[Stage]:
+    """Everything is up inside, and nothing that was started here is left after it."""
+    interrupts = Interrupts()
+    with (
+        tempfile.TemporaryDirectory(prefix="jobbatch-", ignore_cleanup_errors=True) as folder,
+        redis_url(Path(folder)) as url,
+    ):
+        built = Stage(Path(folder), url, interrupts)
+        try:
+            built.set_up_django()
+            built.start_workers()
+            yield built
+        finally:
+            interrupts.hold()
+            stop_all(built.servers)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a script of the sandbox, and turn what stops it into an exit code."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except StageFailed as failure:
+        sys.exit(f"failed: {failure}")

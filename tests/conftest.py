@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import RedisServer, Workers
+from tests.settings import REDIS_URL, RUN_DIR
+
+LOGS: pytest.StashKey[Workers] = pytest.StashKey()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    RUN_DIR.mkdir(exist_ok=True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(RUN_DIR, ignore_errors=True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what its workers have logged."""
+    report = yield
+    workers = item.stash.get(LOGS, None)
+    if report.failed and workers is not None:
+        report.sections.append(("worker logs", workers.logs()))
+    return report
+
+
+@pytest.fixture(scope="session")
+def redis_session() -> Iterator[RedisServer]:
+    server = RedisServer(REDIS_URL, RUN_DIR)
+    server.start()
+    yield server
+    server.clear()
+    server.stop()
+    server.client.close()
+
+
+@pytest.fixture
+def redis_server(redis_session: RedisServer) -> Iterator[RedisServer]:
+    """A running Redis with nothing in it."""
+    redis_session.clear()
+    yield redis_session
+    redis_session.ensure_running()
+
+
+@pytest.fixture
+def workers(
+    request: pytest.FixtureRequest,
+    transactional_db: None,
+    redis_server: RedisServer,
+    tmp_path: Path,
+) -> Iterator[Workers]:
+    """Real worker processes on the test database: `workers(2)`, `workers.simple()`."""
+    pool = Workers(redis_server.url, tmp_path)
+    request.node.stash[LOGS] = pool
+    yield pool
+    pool.stop()

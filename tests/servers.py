@@ -1,0 +1,124 @@
+"""Real servers for the tests: Redis, worker processes on the test database, and waiting for them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from django.db import connection
+from redis import Redis
+
+from sandbox.servers import Server, Valkey, manage, stop_all
+from tests.settings import ROOT
+
+#: Worker names are unique in Redis, and a killed worker's name stays taken for a while.
+_numbers = itertools.count(1)
+
+
+class RedisServer:
+    """The Redis of the tests: a Valkey of our own, or a foreign one from REDIS_URL.
+
+    A foreign one is never stopped, and must be an empty database when the tests begin. What is
+    deleted there is what RQ and this package have written, key by key.
+    """
+
+    PREFIXES = ("rq:*", "jobbatch:*")
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url = url
+        self.client = Redis.from_url(url)
+        self._valkey = Valkey(folder) if url == f"unix://{folder / 'valkey.sock'}" else None
+
+    @property
+    def is_ours(self) -> bool:
+        return self._valkey is not None
+
+    def start(self) -> None:
+        if self._valkey is not None:
+            self._valkey.start()
+        elif self.client.dbsize():
+            raise RuntimeError(f"REDIS_URL={self.url} is not empty; name a database for the tests")
+
+    def stop(self) -> None:
+        """Stop our own server, as a test of an outage does too; `start` brings it back, empty."""
+        if self._valkey is not None:
+            self._valkey.stop()
+
+    def ensure_running(self) -> None:
+        if self._valkey is not None and not self._valkey.is_running:
+            self._valkey.start()
+
+    def clear(self) -> None:
+        if self._valkey is not None:
+            self.client.flushdb()
+            return
+        for prefix in self.PREFIXES:
+            for key in self.client.scan_iter(prefix):
+                self.client.delete(key)
+
+
+class Workers:
+    """Starts real workers on the current test database: `workers(2, "default", "slow")`."""
+
+    def __init__(self, redis_url: str, folder: Path) -> None:
+        self.servers: list[Server] = []
+        self._folder = folder
+        self._env = {
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "DATABASE_URL": database_url(),
+            "REDIS_URL": redis_url,
+            "PYTHONPATH": str(ROOT),
+            # The Redis database of this xdist worker is in the address already.
+            "PYTEST_XDIST_WORKER": "",
+        }
+
+    def __call__(self, count: int = 1, *arguments: str, ready: bool = True) -> list[Server]:
+        """Start `count` forking workers; `arguments` are queues (default: default) and options."""
+        started = [self._start(arguments or ("default",)) for _ in range(count)]
+        if ready:
+            for server in started:
+                server.wait_for_log("Listening on")
+        return started
+
+    def simple(self, count: int = 1, *arguments: str, ready: bool = True) -> list[Server]:
+        """Start workers that run jobs in their own process, without a work-horse."""
+        queues = arguments or ("default",)
+        return self(count, *queues, "--worker-class", "rq.SimpleWorker", ready=ready)
+
+    def _start(self, arguments: tuple[str, ...]) -> Server:
+        name = f"worker-{next(_numbers)}"
+        server = manage(
+            name, "rqworker", *arguments, "--name", name, env=self._env, folder=self._folder
+        )
+        self.servers.append(server)
+        return server
+
+    def stop(self, *, grace: float = 3) -> None:
+        stop_all(self.servers, grace=grace)
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {server.name}\n{server.tail(200)}" for server in self.servers)
+
+
+def database_url() -> str:
+    """The address of the database that the running test uses."""
+    values = connection.settings_dict
+    if connection.vendor == "sqlite":
+        return f"sqlite:///{values['NAME']}"
+    # The test database stands beside the configured one, on the same server.
+    return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{values['NAME']}").geturl()
+
+
+def wait_until(
+    predicate: Callable[[], object], *, timeout: float = 30, interval: float = 0.02
+) -> None:
+    """Wait for what other processes do to the database or to Redis."""
+    deadline = time.monotonic() + timeout
+    while not predicate():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not so after {timeout} seconds: {predicate}")
+        time.sleep(interval)

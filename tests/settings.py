@@ -1,0 +1,91 @@
+"""Settings of the tests, and of the worker processes that the tests start.
+
+DATABASE_URL and REDIS_URL choose the servers. Without them: a SQLite file, which worker
+processes can share with the test, and a Valkey that `conftest.py` starts at this address.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import environ
+
+env = environ.Env()
+
+ROOT = Path(__file__).resolve().parent.parent
+# The sandbox's own app and servers are used by the tests too.
+if str(ROOT / "sandbox") not in sys.path:
+    sys.path.append(str(ROOT / "sandbox"))
+
+#: Databases, sockets and logs of this test process; `conftest.py` makes and removes it.
+RUN_DIR = Path(tempfile.gettempdir()) / f"jobbatch-tests-{os.getpid()}"
+
+SECRET_KEY = "only for the tests"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+ROOT_URLCONF = "sandbox.urls"
+STATIC_URL = "static/"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "django_rq",
+    "django_jobbatch",
+    "airports",
+]
+
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{RUN_DIR / 'db.sqlite3'}")}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {
+        "timeout": 30,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+    DATABASES["default"]["TEST"] = {"NAME": str(RUN_DIR / "test.sqlite3")}
+
+REDIS_URL = env.str("REDIS_URL", default=f"unix://{RUN_DIR / 'valkey.sock'}")
+if "REDIS_URL" in os.environ and os.environ.get("PYTEST_XDIST_WORKER"):
+    # Test processes that run side by side take one database each, counted from the one named.
+    number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
+    address = urlsplit(REDIS_URL)
+    database = int(address.path.strip("/") or 0) + number
+    REDIS_URL = address._replace(path=f"/{database}").geturl()
+
+RQ_QUEUES = {
+    "default": {"URL": REDIS_URL},
+    "slow": {"URL": REDIS_URL},
+    "other": {"URL": REDIS_URL},
+    "json": {"URL": REDIS_URL, "SERIALIZER": "rq.serializers.JSONSerializer"},
+    "sync": {"URL": REDIS_URL, "ASYNC": False},
+}
