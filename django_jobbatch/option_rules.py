@@ -34,8 +34,10 @@ def text(name: str, value: object, longest: int = LONGEST_TEXT) -> str | None:
 
 def timeout(value: object) -> int | None:
     """Whole seconds above 0, or no limit."""
-    if value is None or value == NO_LIMIT:
-        return value if value is None else NO_LIMIT
+    if value is None:
+        return None
+    if _is_int(value) and value == NO_LIMIT:
+        return NO_LIMIT
     seconds = _whole_seconds(value)
     if seconds is None or seconds <= 0:
         _refuse("timeout", value, "pass whole seconds above 0, a timedelta, or -1 for no limit")

@@ -167,20 +167,19 @@ class Runner:
 
         If it raises, or its claim is no longer in force, what it wrote is rolled back.
         """
-        settlement: Settlement | None = None
+        change = None
         try:
             with transaction.atomic(using=self.using):
                 settlement = perform(link, self.batch, terms)
-                if settlement.status != LinkStatus.SUCCEEDED:
-                    raise _RolledBack
-                change = ledger.settle(self.using, self.batch.pk, [settlement])
-                if change.stale:
-                    raise _RolledBack
-        except _RolledBack:
-            stale = settlement is not None and settlement.status == LinkStatus.SUCCEEDED
-            return None if stale else settlement
+                if settlement.status == LinkStatus.SUCCEEDED:
+                    change = ledger.settle(self.using, self.batch.pk, [settlement])
+                if change is None or change.stale:
+                    transaction.set_rollback(True, using=self.using)
         except DatabaseError as error:
+            # Refused at the end, by a deferred constraint or a conflict: an attempt that raised.
             return after_raising(error, link, terms)
+        if change is None:
+            return settlement
         self._learn(change)
         return None
 
@@ -256,7 +255,3 @@ class Runner:
             # Nobody renews it there, so it covers the longest job.
             seconds += self.batch.longest_timeout
         return timedelta(seconds=seconds)
-
-
-class _RolledBack(Exception):  # not an error: it rolls the transaction back
-    """What a transactional job wrote does not stay."""

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -24,7 +25,8 @@ def demo() -> Iterator[psutil.Popen]:
     )
     assert process.stdout.readline().startswith("Import airports: ")
     yield process
-    process.terminate()
+    with suppress(psutil.NoSuchProcess):
+        process.terminate()
     process.communicate(timeout=30)
 
 

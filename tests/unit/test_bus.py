@@ -1,0 +1,297 @@
+"""Builders say what a batch shall be, and do nothing before `dispatch()`."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from django_jobbatch import bus
+from django_jobbatch.bus import BatchBuilder, JobBuilder
+from django_jobbatch.exceptions import InvalidJob, InvalidOption, UnencodableArgument
+from django_jobbatch.models import JobBatch
+from django_jobbatch.specs import BatchSpec, JobSpec, Options
+from django_jobbatch.states import Role
+from tests.unit import targets
+
+LATER = datetime(2027, 1, 1, tzinfo=UTC)
+ADD = "tests.unit.targets.add"
+HERE = "tests.unit.targets.where_am_i"
+
+
+def spec_of(builder: BatchBuilder) -> dict[str, Any]:
+    """What a builder says beside its jobs and what it says by saying nothing."""
+    silent = BatchSpec()
+    said = {name: getattr(builder.spec, name) for name in BatchSpec.__slots__ if name != "sources"}
+    return {name: value for name, value in said.items() if value != getattr(silent, name)}
+
+
+# job
+
+
+def test_a_job_is_a_path_and_its_arguments() -> None:
+    job = bus.job(targets.add, 1, second=2)
+
+    assert job == JobBuilder(JobSpec(ADD, (1,), {"second": 2}))
+
+
+def test_a_job_takes_a_keyword_argument_of_any_name() -> None:
+    job = bus.job(targets.add, func=1, args=2, self=3)
+
+    assert job.spec.kwargs == {"func": 1, "args": 2, "self": 3}
+
+
+def test_a_job_can_be_named_by_its_path() -> None:
+    assert bus.job("shop.jobs.sync", 7).spec == JobSpec("shop.jobs.sync", (7,))
+
+
+def test_what_cannot_be_a_job_is_refused_at_the_call() -> None:
+    with pytest.raises(InvalidJob, match="did you call the function?"):
+        bus.job(None)
+
+
+def test_options_of_a_job_are_laid_over_what_its_decorator_names() -> None:
+    job = bus.job(targets.on_imports, 7).options(timeout=timedelta(minutes=1), retry_interval=5)
+
+    assert job.spec.options == Options(queue="imports", timeout=60, retry=2, retry_interval=(5,))
+
+
+def test_options_of_a_job_are_laid_over_its_earlier_ones() -> None:
+    job = bus.job(targets.add).options(retry=1, delay=5).options(retry=2, run_after=LATER)
+
+    assert job.spec.options == Options(retry=2, run_after=LATER)
+
+
+def test_a_job_has_a_queue_of_its_own() -> None:
+    assert bus.job(targets.add).on_queue("imports").spec.options == Options(queue="imports")
+
+
+def test_an_option_that_cannot_be_used_is_refused_at_the_call() -> None:
+    with pytest.raises(InvalidOption) as caught:
+        bus.job(targets.add).options(retry=-1)
+
+    assert str(caught.value) == "retry=-1: pass the number of further attempts, 0 or more."
+
+
+def test_a_job_does_not_change() -> None:
+    job = bus.job(targets.add)
+
+    job.options(retry=1)
+
+    assert job == bus.job(targets.add)
+    with pytest.raises(AttributeError):
+        job.spec = JobSpec("shop.jobs.sync")  # type: ignore[misc]
+
+
+# batch
+
+
+def test_a_batch_without_anything_says_nothing() -> None:
+    batch = bus.batch()
+
+    assert list(batch.spec.jobs()) == []
+    assert spec_of(batch) == {}
+
+
+def test_a_batch_has_the_jobs_of_an_iterable() -> None:
+    batch = bus.batch(bus.job(targets.add, number) for number in range(2))
+
+    assert list(batch.spec.jobs()) == [JobSpec(ADD, (0,)), JobSpec(ADD, (1,))]
+
+
+def test_a_batch_has_a_single_job() -> None:
+    assert list(bus.batch(bus.job(targets.add)).spec.jobs()) == [JobSpec(ADD)]
+
+
+def test_a_batch_has_what_was_added() -> None:
+    batch = bus.batch([bus.job(targets.add, 0)])
+
+    more = batch.add(bus.job(targets.add, 1)).add([bus.job(targets.add, 2)])
+
+    assert [job.args for job in more.spec.jobs()] == [(0,), (1,), (2,)]
+    assert [job.args for job in batch.spec.jobs()] == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda job: bus.batch(job, job),
+            "batch() takes one iterable of jobs, not 2 arguments; put them in a list:"
+            " batch([...]).",
+        ),
+        (
+            lambda job: bus.batch().add(job, job, job),
+            "add() takes one iterable of jobs, not 3 arguments; put them in a list: add([...]).",
+        ),
+        (
+            lambda _job: bus.batch(None),  # type: ignore[arg-type]
+            "None is not a job; did you call the function? Write bus.job(func, ...).",
+        ),
+        (
+            lambda _job: bus.batch().add(targets.add),  # type: ignore[arg-type]
+            "a bare function is not a job; wrap it: bus.job(func, ...).",
+        ),
+        (
+            lambda job: bus.batch([job, [job]]),
+            "item 1: a list is not a job; put its jobs into the batch one by one.",
+        ),
+    ],
+)
+def test_what_is_no_jobs_is_refused_at_the_call(
+    call: Callable[[JobBuilder], object], message: str
+) -> None:
+    with pytest.raises(InvalidJob) as caught:
+        call(bus.job(targets.add))
+
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda b: b.named("Import"), {"name": "Import"}),
+        (lambda b: b.with_meta(a=1).with_meta(b=[None], a=2), {"meta": {"a": 2, "b": [None]}}),
+        (lambda b: b.options(queue="a", retry=1), {"options": Options(queue="a", retry=1)}),
+        (
+            lambda b: b.options(queue="a", retry=1).options(retry=2),
+            {"options": Options(queue="a", retry=2)},
+        ),
+        (lambda b: b.on_queue("a"), {"options": Options(queue="a")}),
+        (lambda b: b.allow_failures(), {"allow_failures": True}),
+        (lambda b: b.isolated(), {"isolated": True}),
+        (lambda b: b.store_results(), {"store_results": True}),
+        (lambda b: b.using("other"), {"using": "other"}),
+        (lambda b: b.unique("nightly"), {"unique": "nightly"}),
+        (
+            lambda b: b.callback_options(queue="a", timeout=60).callback_options(
+                retry=1, retry_interval=[1, 2]
+            ),
+            {"callback_options": Options(queue="a", timeout=60, retry=1, retry_interval=(1, 2))},
+        ),
+        (lambda b: b.before(print).before(len), {"before": (print, len)}),
+        (
+            lambda b: b.progress(targets.where_am_i, 7, func=1),
+            {"progress": (JobSpec(HERE, (7,), {"func": 1}),)},
+        ),
+        (
+            lambda b: b.then(targets.where_am_i, 7, func=1).finally_(targets.where_am_i),
+            {
+                "callbacks": (
+                    (Role.THEN, JobSpec(HERE, (7,), {"func": 1})),
+                    (Role.FINALLY, JobSpec(HERE)),
+                )
+            },
+        ),
+        (
+            lambda b: b.catch(targets.where_am_i).each_failure(targets.on_default),
+            {
+                "callbacks": (
+                    (Role.CATCH, JobSpec(HERE)),
+                    (
+                        Role.EACH_FAILURE,
+                        JobSpec("tests.unit.targets.on_default", options=Options(queue="default")),
+                    ),
+                )
+            },
+        ),
+    ],
+)
+def test_each_call_gives_a_new_batch_that_says_more(
+    build: Callable[[BatchBuilder], BatchBuilder], said: dict[str, Any]
+) -> None:
+    batch = bus.batch()
+
+    assert spec_of(build(batch)) == said
+    assert spec_of(batch) == {}
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda b: b.named(""), "name='': pass text of 1 to 255 characters."),
+        (lambda b: b.named(None), "name=None: pass text (str)."),
+        (lambda b: b.using(None), "using=None: pass text (str)."),
+        (lambda b: b.unique(None), "unique=None: pass text (str)."),
+        (lambda b: b.unique(7), "unique=7: pass text (str)."),
+        (
+            lambda b: b.unique("x" * 256),
+            f"unique={'x' * 256!r}: pass text of 1 to 255 characters.",
+        ),
+        (
+            lambda b: b.callback_options(retry=True),
+            "retry=True: pass the number of further attempts, 0 or more.",
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_at_the_call(
+    build: Callable[[Any], object], message: str
+) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        build(bus.batch())
+
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", ["then", "catch", "each_failure", "finally_", "progress"])
+def test_a_callback_that_no_worker_could_call_is_refused_at_the_call(name: str) -> None:
+    with pytest.raises(InvalidJob, match="is a lambda, which no worker can import"):
+        getattr(bus.batch(), name)(targets.nameless)
+
+
+def test_before_takes_any_callable_and_nothing_else() -> None:
+    with pytest.raises(InvalidJob) as caught:
+        bus.batch().before("shop.jobs.sync")  # type: ignore[arg-type]
+
+    assert str(caught.value) == "before() takes something to call, not 'shop.jobs.sync'."
+
+
+def test_meta_is_plain_json() -> None:
+    with pytest.raises(UnencodableArgument) as caught:
+        bus.batch().with_meta(days=[date(2026, 11, 1)])
+
+    assert str(caught.value) == (
+        "meta['days'][0]: a date, where only plain JSON is kept, cannot be stored as JSON;"
+        " pass .isoformat()"
+    )
+
+
+# dispatch
+
+
+def test_dispatch_creates_the_batch_that_was_described() -> None:
+    stored = JobBatch()
+    builder = bus.batch([bus.job(targets.add)]).named("Import")
+
+    with mock.patch("django_jobbatch.operations.create", return_value=stored) as create:
+        assert builder.dispatch() is stored
+
+    create.assert_called_once_with(builder.spec)
+
+
+def test_adispatch_does_the_same_from_asynchronous_code() -> None:
+    stored = JobBatch()
+    builder = bus.batch([bus.job(targets.add)])
+
+    with mock.patch("django_jobbatch.operations.create", return_value=stored) as create:
+        assert asyncio.run(builder.adispatch()) is stored
+
+    create.assert_called_once_with(builder.spec)
+
+
+def test_importing_the_bus_loads_no_models_and_no_transport() -> None:
+    program = (
+        "import sys, django_jobbatch.bus;"
+        "print([name for name in ('django_jobbatch.models', 'rq', 'django_rq', 'redis')"
+        " if name in sys.modules])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)  # noqa: PLW1510 - its output says more
+
+    assert (done.stdout, done.stderr) == ("[]\n", "")
