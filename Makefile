@@ -46,7 +46,7 @@ migrations: $(STAMP) ## Check that the migrations match the models
 
 package: $(STAMP) ## Build the wheel, install it into an empty environment and run a batch there
 	rm -rf build dist
-	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --quiet --outdir dist .
 	$(PYTHON) -m venv --clear build/empty
 	build/empty/bin/python -m pip install --quiet dist/*.whl
 	build/empty/bin/python .ci/wheel_works.py

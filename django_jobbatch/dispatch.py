@@ -51,7 +51,7 @@ def act(change: Change, *, here: str | None = None) -> None:
     if here is not None:
         due.pop(here, None)
     for queue, count in due.items():
-        send(batch, change.using, queue, min(count, TICKETS))
+        replenish(batch, change.using, queue, min(count, TICKETS))
     if change.closed:
         sweep(change.using, batch.pk)
     if change.wake_at is not None:
@@ -64,9 +64,16 @@ def sweep(using: str, batch_id: uuid.UUID, *, running: bool = False) -> None:
         after_commit(change)
 
 
-def send(batch: JobBatch, using: str, queue: str, count: int = 1) -> None:
-    """Put tickets of the batch into the queue; a queue out of reach is logged."""
-    _reach(batch, lambda: transport.send(_ticket(batch, using, queue), count))
+def stop_running(using: str, batch: JobBatch) -> None:
+    """Cancel what a stopping batch is running, after the commit, and kill the horses that run it."""
+
+    def stop() -> None:
+        tickets = ledger.tickets_at_work(using, batch.pk)
+        sweep(using, batch.pk, running=True)
+        for queue, ids in tickets.items():
+            _reach(batch, partial(transport.stop, queue, ids))
+
+    transaction.on_commit(stop, using=using, robust=True)
 
 
 def replenish(batch: JobBatch, using: str, queue: str, tickets: int = 1) -> None:
@@ -76,7 +83,7 @@ def replenish(batch: JobBatch, using: str, queue: str, tickets: int = 1) -> None
     if count:
 
         def send_missing() -> None:
-            missing = count - transport.waiting(batch.pk, queue)
+            missing = count - transport.waiting(batch.pk, queue).queued
             if missing > 0:
                 transport.send(_ticket(batch, using, queue), missing)
 
@@ -84,7 +91,7 @@ def replenish(batch: JobBatch, using: str, queue: str, tickets: int = 1) -> None
 
 
 def wake(batch: JobBatch, using: str) -> None:
-    """Have one ticket scheduled for the earliest delayed link, unless one waits already."""
+    """Have one ticket scheduled for the earliest delayed link, unless one comes by then."""
     earliest = ledger.wake(using, batch)
     if earliest is None:
         return
@@ -104,10 +111,13 @@ def send_overdue(using: str) -> None:
 
 
 def _schedule(batch: JobBatch, using: str, queue: str, at: datetime) -> None:
-    if transport.is_sync(queue) or at <= timezone.now():
-        transport.send(_ticket(batch, using, queue))
-    elif not transport.waiting(batch.pk, queue):
-        transport.schedule(_ticket(batch, using, queue), at)
+    ticket = _ticket(batch, using, queue)
+    if at <= timezone.now():
+        transport.send(ticket)
+        return
+    scheduled_at = transport.waiting(batch.pk, queue).scheduled_at
+    if scheduled_at is None or scheduled_at > at:
+        transport.schedule(ticket, at)
 
 
 def _rq_timeout(batch: JobBatch) -> int:

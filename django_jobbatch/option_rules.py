@@ -15,8 +15,12 @@ NO_LIMIT: Final = -1
 #: Names, keys and the like are kept in columns of this length.
 LONGEST_TEXT: Final = 255
 LONGEST_QUEUE: Final = 100
+#: Ten years, in seconds: what is longer is a slip, and somewhere overflows a date or a column.
+LONGEST_WAIT: Final = 10 * 365 * 24 * 60 * 60
 
-_SECONDS_FROM_0: Final = "pass whole seconds from 0 on, a timedelta, or a list of them"
+_SECONDS_FROM_0: Final = (
+    "pass whole seconds from 0 on (up to ten years), a timedelta, or a list of them"
+)
 
 
 def text(name: str, value: object, longest: int = LONGEST_TEXT) -> str | None:
@@ -39,8 +43,12 @@ def timeout(value: object) -> int | None:
     if _is_int(value) and value == NO_LIMIT:
         return NO_LIMIT
     seconds = _whole_seconds(value)
-    if seconds is None or seconds <= 0:
-        _refuse("timeout", value, "pass whole seconds above 0, a timedelta, or -1 for no limit")
+    if seconds is None or not 0 < seconds <= LONGEST_WAIT:
+        _refuse(
+            "timeout",
+            value,
+            "pass whole seconds above 0 (up to ten years), a timedelta, or -1 for no limit",
+        )
     return seconds
 
 
@@ -60,7 +68,7 @@ def retry_interval(value: object) -> tuple[int, ...] | None:
     intervals = tuple(
         _whole_seconds(item) for item in (value if isinstance(value, list | tuple) else [value])
     )
-    seconds = tuple(item for item in intervals if item is not None and item >= 0)
+    seconds = tuple(item for item in intervals if item is not None and 0 <= item <= LONGEST_WAIT)
     if not seconds or seconds != intervals:
         _refuse("retry_interval", value, _SECONDS_FROM_0)
     return seconds
@@ -71,8 +79,8 @@ def delay(value: object) -> float | None:
     if value is None:
         return None
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if not _is_number(seconds) or not math.isfinite(seconds) or seconds < 0:
-        _refuse("delay", value, "pass seconds from 0 on, or a timedelta")
+    if not (_is_number(seconds) and 0 <= seconds <= LONGEST_WAIT):
+        _refuse("delay", value, "pass seconds from 0 on (up to ten years), or a timedelta")
     return float(seconds)
 
 

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils.module_loading import import_string
 from django_rq import get_queue
@@ -28,7 +28,6 @@ from rq import Queue, get_current_job
 from rq.command import send_stop_job_command
 from rq.exceptions import InvalidJobOperation, NoSuchJobError, ShutDownImminentException
 from rq.job import JobStatus
-from rq.timeouts import BaseTimeoutException
 from rq.utils import parse_timeout
 
 from django_jobbatch.exceptions import TransportError, UnknownQueue
@@ -62,7 +61,14 @@ class Ticket:
         return str(self.batch_id), self.queue, self.using
 
 
-class _Waiting(threading.local):
+class Waiting(NamedTuple):
+    """How many tickets are queued, and for when the earliest of the others is scheduled."""
+
+    queued: int
+    scheduled_at: datetime | None
+
+
+class _Here(threading.local):
     """Tickets of queues with `ASYNC: False`, waiting for the outermost call of this thread."""
 
     def __init__(self) -> None:
@@ -70,7 +76,7 @@ class _Waiting(threading.local):
         self.draining = False
 
 
-_waiting = _Waiting()
+_here = _Here()
 
 
 def is_sync(queue: str) -> bool:
@@ -99,8 +105,8 @@ def send(ticket: Ticket, count: int = 1) -> None:
         TransportError: Redis did not take them.
     """
     if is_sync(ticket.queue):
-        _waiting.tickets.extend([ticket] * count)
-        if not _waiting.draining:
+        _here.tickets.extend([ticket] * count)
+        if not _here.draining:
             _drain()
         return
     queue = _queue(ticket.queue)
@@ -163,8 +169,8 @@ def begin(batch_id: uuid.UUID, queue: str) -> str:
     return job.id
 
 
-def waiting(batch_id: uuid.UUID, queue: str) -> int:
-    """How many tickets of this batch wait in this queue or in its schedule, in truth.
+def waiting(batch_id: uuid.UUID, queue: str) -> Waiting:
+    """The tickets of this batch that wait in this queue and in its schedule, in truth.
 
     A ticket that a dying worker took along is forgotten here.
 
@@ -172,26 +178,28 @@ def waiting(batch_id: uuid.UUID, queue: str) -> int:
         TransportError: Redis did not answer.
     """
     if is_sync(queue):
-        return sum(ticket.batch_id == batch_id for ticket in _waiting.tickets)
+        return Waiting(sum(ticket.batch_id == batch_id for ticket in _here.tickets), None)
     rq_queue = _queue(queue)
     key = _set_key(batch_id, queue)
     with _redis_errors():
         ids = _members(rq_queue.connection, key)
         if not ids:
-            return 0
+            return Waiting(0, None)
         with rq_queue.connection.pipeline(transaction=False) as pipe:
             for job_id in ids:
                 pipe.lpos(rq_queue.key, job_id)
                 pipe.zscore(rq_queue.scheduled_job_registry.key, job_id)
             places = pipe.execute()
+        queued, scores = places[::2], places[1::2]
         gone = [
             job_id
-            for job_id, queued, scheduled in zip(ids, places[::2], places[1::2], strict=True)
-            if queued is None and scheduled is None
+            for job_id, place, score in zip(ids, queued, scores, strict=True)
+            if place is None and score is None
         ]
         if gone:
             rq_queue.connection.srem(key, *gone)
-    return len(ids) - len(gone)
+    times = [datetime.fromtimestamp(score, tz=UTC) for score in scores if score is not None]
+    return Waiting(sum(place is not None for place in queued), min(times, default=None))
 
 
 def discard(batch_id: uuid.UUID, queues: Iterable[str]) -> None:
@@ -234,7 +242,7 @@ def is_interruption(error: BaseException) -> bool:
 
     A cold shutdown is a plain SystemExit; what tells it from a job's own is where it was raised.
     """
-    if isinstance(error, ShutDownImminentException | BaseTimeoutException):
+    if isinstance(error, ShutDownImminentException):
         return True
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
@@ -245,18 +253,18 @@ def is_interruption(error: BaseException) -> bool:
 
 def _drain() -> None:
     work = import_string(ENTRY)
-    _waiting.draining = True
+    _here.draining = True
     try:
-        while _waiting.tickets:
-            ticket = _waiting.tickets.popleft()
+        while _here.tickets:
+            ticket = _here.tickets.popleft()
             try:
                 work(*ticket.args)
             except Exception:
                 # What a job raises never comes here: this is the database, and the ledger knows.
                 logger.exception("A ticket broke off", extra={"batch_id": str(ticket.batch_id)})
     finally:
-        _waiting.draining = False
-        _waiting.tickets.clear()
+        _here.draining = False
+        _here.tickets.clear()
 
 
 def _discard_from(queue: Queue, key: str, ids: list[str]) -> None:
@@ -316,6 +324,7 @@ def _redis_errors() -> Iterator[None]:
 
 __all__ = [
     "Ticket",
+    "Waiting",
     "begin",
     "check_queue",
     "default_timeout",

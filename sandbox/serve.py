@@ -21,7 +21,9 @@ def main() -> None:
 
         User.objects.create_superuser(USER, password=PASSWORD)
         address = start_web_server(ready)
-        print(f"Open http://{address}/ and log in as {USER} / {PASSWORD}; Ctrl-C ends it.")
+        print(
+            f"Open http://{address}/ and log in as {USER} / {PASSWORD}; Ctrl-C ends it.", flush=True
+        )
         ready.follow(dispatch_import())
         print(f"The import has ended; http://{address}/ stays until Ctrl-C.", flush=True)
         while True:

@@ -97,7 +97,7 @@ class Workers:
         self.servers.append(server)
         return server
 
-    def stop(self, *, grace: float = 3) -> None:
+    def stop(self, *, grace: float = 0.5) -> None:
         stop_all(self.servers, grace=grace)
 
     def logs(self) -> str:

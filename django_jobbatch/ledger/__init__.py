@@ -16,6 +16,7 @@ from django_jobbatch.ledger.claims import (
     claim_callback,
     due_callbacks,
     renew,
+    tickets_at_work,
     unreported,
 )
 from django_jobbatch.ledger.closing import close, sweep
@@ -48,6 +49,7 @@ __all__ = [
     "settle",
     "settle_callback",
     "sweep",
+    "tickets_at_work",
     "unreported",
     "wake",
 ]

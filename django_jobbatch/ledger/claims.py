@@ -58,7 +58,7 @@ def claim(claimant: Claimant, *, after: int, limit: int) -> list[BatchedJob]:
     One read and one write, in a transaction where the database can skip locked rows.
     """
     # Read by the same statement as the links, so that a retry is seen whole or not at all.
-    run = rows.batches(claimant.using).filter(pk=claimant.batch_id).values("run")
+    run = rows.batches(claimant.using).filter(pk=claimant.batch_id).order_by().values("run")
     due = claimant.due().work().annotate(batch_run=Subquery(run))
     taken = _take(claimant, due.filter(pk__gt=after), limit)
     if not taken and after:
@@ -86,6 +86,14 @@ def due_callbacks(using: str, batch: JobBatch) -> set[str]:
         return set()
     due = rows.links(using, batch.pk).filter(role__in=CALLBACKS, run__gte=1).due()
     return set(due.values_list("queue", flat=True))
+
+
+def tickets_at_work(using: str, batch_id: uuid.UUID) -> dict[str, set[str]]:
+    """The tickets that hold running jobs of the batch, by queue."""
+    tickets: dict[str, set[str]] = {}
+    for queue, ticket in rows.links(using, batch_id).work().running().values_list("queue", "claim"):
+        tickets.setdefault(queue, set()).add(ticket)
+    return tickets
 
 
 def unreported(using: str, batch_id: uuid.UUID) -> FailedJob | None:

@@ -28,9 +28,7 @@ def wake(using: str, batch: JobBatch) -> tuple[str, datetime] | None:
     )
     wake_at = earliest.available_at if earliest else None
     if wake_at != batch.wake_at:
-        rows.batches(using).filter(pk=batch.pk, wake_at=batch.wake_at).update(
-            wake_at=wake_at, version=F("version") + 1
-        )
+        rows.batches(using).filter(pk=batch.pk).update(wake_at=wake_at, version=F("version") + 1)
     return (earliest.queue, wake_at) if earliest and wake_at else None
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable
 
-from django_jobbatch import dispatch, ledger, transport
+from django_jobbatch import dispatch, ledger
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations.databases import alias
 
@@ -27,11 +26,9 @@ def cancel(
     who = "" if by is None else str(by)[:150]
     change = ledger.close(using, batch.pk, reason=reason, by=who)
     if change is not None:
-        tickets = _tickets_at_work(using, batch.pk) if stop_running else {}
         dispatch.after_commit(change)
-        dispatch.sweep(using, batch.pk, running=stop_running)
-        for queue, ticket_ids in tickets.items():
-            transport.stop(queue, ticket_ids)
+        if stop_running:
+            dispatch.stop_running(using, batch)
     batch.refresh_from_db(using=using)
     return change is not None
 
@@ -76,14 +73,6 @@ def delete(batch: JobBatch) -> tuple[int, dict[str, int]]:
     cancel(batch, "deleted")
     links, batches = ledger.remove(using, batch.pk)
     return links + batches, {BatchedJob._meta.label: links, JobBatch._meta.label: batches}
-
-
-def _tickets_at_work(using: str, batch_id: uuid.UUID) -> dict[str, set[str]]:
-    tickets: dict[str, set[str]] = {}
-    running = BatchedJob.objects.using(using).filter(batch_id=batch_id).work().running()
-    for queue, ticket in running.values_list("queue", "claim"):
-        tickets.setdefault(queue, set()).add(ticket)
-    return tickets
 
 
 def _pk(job: BatchedJob | int) -> int:

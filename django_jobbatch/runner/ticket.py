@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Final
 
-from django.db import DatabaseError, close_old_connections, connections, transaction
+from django.db import DatabaseError, close_old_connections, transaction
 
 from django_jobbatch import conf, dispatch, ledger, transport
 from django_jobbatch.ledger import Change, Claimant, Settlement
@@ -37,17 +38,29 @@ STALE: Final = 0.3
 
 def work_on(batch_id: str, queue: str, using: str) -> None:
     """Work on the batch with one ticket, until nothing is due or the slice is used up."""
-    if not connections[using].in_atomic_block:
+    with _fresh_connections(queue):
+        ticket = transport.begin(uuid.UUID(batch_id), queue)
+        batch = JobBatch.objects.using(using).filter(pk=batch_id).first()
+        if batch is None:
+            return  # it was deleted
+        if batch.status == BatchStatus.STOPPING:
+            dispatch.sweep(using, batch.pk)
+            batch.refresh_from_db()
+        Runner(batch, queue, using, ticket).run()
+        dispatch.send_overdue(using)
+
+
+@contextmanager
+def _fresh_connections(queue: str) -> Iterator[None]:
+    """Treat a worker's database connections as Django does those of a request."""
+    if transport.is_sync(queue):
+        yield  # these are the caller's, who may be reading from them
+        return
+    close_old_connections()
+    try:
+        yield
+    finally:
         close_old_connections()
-    ticket = transport.begin(uuid.UUID(batch_id), queue)
-    batch = JobBatch.objects.using(using).filter(pk=batch_id).first()
-    if batch is None:
-        return  # it was deleted
-    if batch.status == BatchStatus.STOPPING:
-        dispatch.sweep(using, batch.pk)
-        batch.refresh_from_db()
-    Runner(batch, queue, using, ticket).run()
-    dispatch.send_overdue(using)
 
 
 class Runner:
@@ -80,18 +93,21 @@ class Runner:
         takes its course.
         """
         try:
-            with self._watched():
-                try:
-                    while self._has_time() and (self._run_callback() or self._run_jobs()):
-                        if self.isolated:
-                            break
-                finally:
-                    self.desk.put_back()
-                    self._settle()
+            try:
+                with self._watched():
+                    self._loop()
+            finally:
+                self.desk.put_back()
+                self._settle()
         except Interrupted as interruption:
             raise interruption.cause from None
         finally:
             self._hand_on()
+
+    def _loop(self) -> None:
+        while self._has_time() and (self._run_callback() or self._run_jobs()):
+            if self.isolated:
+                return
 
     @property
     def isolated(self) -> bool:

@@ -22,6 +22,10 @@ SANDBOX_DIR = Path(__file__).resolve().parent.parent
 MANAGE = SANDBOX_DIR / "manage.py"
 
 
+class ServerFailed(Exception):
+    """A server died, or does not do what it is there for."""
+
+
 class Server:
     """One process of ours in a session of its own, its output in a log file."""
 
@@ -60,7 +64,7 @@ class Server:
         deadline = time.monotonic() + timeout
         while text not in self.log.read_text(errors="replace"):
             if not self.is_alive or time.monotonic() > deadline:
-                raise TimeoutError(f"{self.name} has not logged {text!r}:\n{self.tail()}")
+                raise ServerFailed(f"{self.name} has not logged {text!r}:\n{self.tail()}")
             time.sleep(0.02)
 
     def terminate(self) -> None:

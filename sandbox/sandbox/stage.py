@@ -17,7 +17,7 @@ import django
 from django.core.management import call_command
 
 from sandbox.display import display
-from sandbox.servers import Server, manage, redis_url, stop_all
+from sandbox.servers import Server, ServerFailed, manage, redis_url, stop_all
 
 if TYPE_CHECKING:
     from django_jobbatch.models import JobBatch
@@ -26,10 +26,6 @@ WORKERS = 2
 POLL_SECONDS = 0.25
 #: A worker that dies may hold a lease for a while before another takes over.
 STALL_SECONDS = 180
-
-
-class StageFailed(Exception):
-    """A server died, or nothing moves any more."""
 
 
 class Interrupts:
@@ -91,7 +87,7 @@ class Stage:
         for server in self.servers:
             if not server.is_alive:
                 code = server.process.returncode
-                raise StageFailed(f"{server.name} ended with code {code}:\n{server.tail()}")
+                raise ServerFailed(f"{server.name} ended with code {code}:\n{server.tail()}")
 
     def follow(self, batch: JobBatch) -> None:
         """Show how far the batch is until it is settled, its callbacks included."""
@@ -106,7 +102,7 @@ class Stage:
                 if batch.version != version:
                     version, moved_at = batch.version, time.monotonic()
                 if time.monotonic() - moved_at > STALL_SECONDS:
-                    raise StageFailed(f"nothing moved for {STALL_SECONDS} s\n{self.logs()}")
+                    raise ServerFailed(f"nothing moved for {STALL_SECONDS} s\n{self.logs()}")
 
     def logs(self) -> str:
         return "\n".join(f"--- {server.name}\n{server.tail()}" for server in self.servers)
@@ -127,7 +123,7 @@ def stage() -> Iterator[Stage]:
             yield built
         finally:
             interrupts.hold()
-            stop_all(built.servers)
+            stop_all(built.servers, grace=1)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -136,5 +132,5 @@ def run(main: Callable[[], None]) -> None:
         main()
     except KeyboardInterrupt:
         sys.exit(130)
-    except StageFailed as failure:
+    except ServerFailed as failure:
         sys.exit(f"failed: {failure}")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import django
 import django_rq
+import rq.decorators
 from rq import Retry
-from rq.decorators import job as rq_job
 
-if django.VERSION >= (6, 0):
-    from django.tasks import task
-else:
-    from django_tasks import task
+Decorator = Callable[[Callable[..., Any]], Any]
+
+TASKS = import_module("django.tasks" if django.VERSION >= (6, 0) else "django_tasks")
+task: Callable[..., Decorator] = TASKS.task
+rq_job: Callable[..., Decorator] = rq.decorators.job
 
 
 def add(first: int, second: int = 0) -> int:
@@ -117,18 +119,18 @@ async def counting_later() -> AsyncIterator[int]:
 # Under the decorators of rq and django_rq
 
 
-@rq_job("imports", connection=None, timeout="1h", retry=Retry(max=2, interval=[10, 60]))  # type: ignore[arg-type]
+@rq_job("imports", connection=None, timeout="1h", retry=Retry(max=2, interval=[10, 60]))
 def on_imports(pk: int) -> int:
     return pk
 
 
-@rq_job("imports", connection=None, timeout=0)  # type: ignore[arg-type]
+@rq_job("imports", connection=None, timeout=0)
 def with_no_time(pk: int) -> int:
     return pk
 
 
 @wrapped
-@rq_job("imports", connection=None, timeout=90)  # type: ignore[arg-type]
+@rq_job("imports", connection=None, timeout=90)
 def on_imports_and_wrapped(pk: int) -> int:
     return pk
 
@@ -146,7 +148,7 @@ def for_a_minute(pk: int) -> int:
 # Tasks of Django
 
 
-@task
+@task()
 def plain_task(first: int, second: int = 0) -> int:
     return first + second
 
@@ -170,4 +172,4 @@ def context_task(context: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
     }
 
 
-renamed_task = task(add)
+renamed_task = task()(add)

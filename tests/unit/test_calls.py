@@ -73,7 +73,7 @@ def test_an_option_that_cannot_be_used_is_refused_where_it_is_carried() -> None:
         calls.describe(targets.with_no_time)
 
     assert str(caught.value) == (
-        "timeout=0: pass whole seconds above 0, a timedelta, or -1 for no limit."
+        "timeout=0: pass whole seconds above 0 (up to ten years), a timedelta, or -1 for no limit."
     )
 
 

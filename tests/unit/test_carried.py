@@ -93,7 +93,7 @@ def test_a_timeout_means_what_it_means_to_rq(timeout: object, seconds: int | Non
 
 @pytest.mark.parametrize("timeout", ["1w", "h", "", "1.5h", 0, "0"])
 def test_a_timeout_that_rq_would_not_take_is_refused(timeout: object) -> None:
-    with pytest.raises(InvalidOption, match="^timeout="):
+    with pytest.raises(InvalidOption, match="timeout="):
         carried.by_decorator(decorated(timeout=timeout))
 
 

@@ -50,10 +50,10 @@ def test_options_have_one_form(named: dict[str, Any], options: Options) -> None:
     assert Options.of(**named) == options
 
 
-TIMEOUT = "pass whole seconds above 0, a timedelta, or -1 for no limit"
+TIMEOUT = "pass whole seconds above 0 (up to ten years), a timedelta, or -1 for no limit"
 RETRY = "pass the number of further attempts, 0 or more"
-INTERVAL = "pass whole seconds from 0 on, a timedelta, or a list of them"
-DELAY = "pass seconds from 0 on, or a timedelta"
+INTERVAL = "pass whole seconds from 0 on (up to ten years), a timedelta, or a list of them"
+DELAY = "pass seconds from 0 on (up to ten years), or a timedelta"
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,7 @@ DELAY = "pass seconds from 0 on, or a timedelta"
         ("description", "\ud800", "remove NUL characters and surrogates"),
         ("timeout", 0, TIMEOUT),
         ("timeout", -2, TIMEOUT),
+        ("timeout", 315_360_001, TIMEOUT),
         ("timeout", True, TIMEOUT),
         ("timeout", 1.5, TIMEOUT),
         ("timeout", -1.0, TIMEOUT),
@@ -78,6 +79,7 @@ DELAY = "pass seconds from 0 on, or a timedelta"
         ("retry", "3", RETRY),
         ("retry", 1.0, RETRY),
         ("retry_interval", -1, INTERVAL),
+        ("retry_interval", 315_360_001, INTERVAL),
         ("retry_interval", 1.5, INTERVAL),
         ("retry_interval", [], INTERVAL),
         ("retry_interval", [1, -1], INTERVAL),
@@ -86,6 +88,7 @@ DELAY = "pass seconds from 0 on, or a timedelta"
         ("retry_interval", "10", INTERVAL),
         ("retry_interval", timedelta(seconds=-1), INTERVAL),
         ("delay", -1, DELAY),
+        ("delay", 1e12, DELAY),
         ("delay", True, DELAY),
         ("delay", "10", DELAY),
         ("delay", float("nan"), DELAY),

@@ -1,0 +1,131 @@
+"""What the tests of the ledger do again and again, and how they read what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from django_jobbatch import ledger
+from django_jobbatch.ledger import Change, Claimant, Failure, Settlement
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.states import LinkStatus
+
+ALIAS = "default"
+BROKE = Failure(exception_class="ValueError", message="broke", traceback="ValueError: broke\n")
+
+WAITING, PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED, SKIPPED = LinkStatus
+
+
+def claimant(batch: JobBatch, ticket: str = "one", **named: Any) -> Claimant:
+    """A ticket of this batch."""
+    values = {"queue": "default", "lease": timedelta(minutes=1), **named}
+    return Claimant(using=ALIAS, batch_id=batch.pk, ticket=ticket, **values)
+
+
+def claim(batch: JobBatch, limit: int = 100, ticket: str = "one", **named: Any) -> list[BatchedJob]:
+    """What a ticket takes that begins at the lowest id."""
+    return ledger.claim(claimant(batch, ticket, **named), after=0, limit=limit)
+
+
+def success(link: BatchedJob, result: str | None = None) -> Settlement:
+    """It returned."""
+    return Settlement(link=link, status=SUCCEEDED, result=result)
+
+
+def failure(link: BatchedJob) -> Settlement:
+    """It raised, for good."""
+    return Settlement(link=link, status=FAILED, failure=BROKE)
+
+
+def settle(batch: JobBatch, *settlements: Settlement) -> Change:
+    """Settle these, in one transaction."""
+    return ledger.settle(ALIAS, batch.pk, settlements)
+
+
+def succeed(batch: JobBatch, links: Sequence[BatchedJob]) -> Change:
+    """Settle these as successes."""
+    return settle(batch, *(success(link) for link in links))
+
+
+def fail(batch: JobBatch, links: Sequence[BatchedJob]) -> Change:
+    """Settle these as failures."""
+    return settle(batch, *(failure(link) for link in links))
+
+
+def sweep(batch: JobBatch, *, running: bool = False) -> list[Change]:
+    """Every page of a sweep."""
+    return list(ledger.sweep(ALIAS, batch.pk, running=running))
+
+
+def reopen(
+    batch: JobBatch, jobs: Sequence[int] | None = None, *, include_cancelled: bool = False
+) -> list[Change]:
+    """Every page of a retry."""
+    return list(ledger.reopen(ALIAS, batch.pk, jobs, include_cancelled=include_cancelled))
+
+
+def run_callbacks(batch: JobBatch, *, ticket: str = "one") -> list[tuple[str, int]]:
+    """Run callbacks until none is due; their roles and runs, in the order in which they ran."""
+    ran = []
+    while link := ledger.claim_callback(claimant(batch, ticket)):
+        ran.append((link.role, link.run))
+        tell(batch) if link.role == "each_failure" else None
+        ledger.settle_callback(ALIAS, success(link))
+    return ran
+
+
+def tell(batch: JobBatch) -> list[str]:
+    """Tell `each_failure` of all that it has not seen; the messages."""
+    told = []
+    while unseen := ledger.unreported(ALIAS, batch.pk):
+        ledger.report(ALIAS, unseen)
+        told.append(unseen.message)
+    return told
+
+
+def read(batch: JobBatch) -> JobBatch:
+    """The batch as it is stored now."""
+    return JobBatch.objects.get(pk=batch.pk)
+
+
+def state(batch: JobBatch) -> tuple[str, str, int]:
+    """Its status, outcome and run, as stored now."""
+    row = read(batch)
+    return row.status, row.outcome, row.run
+
+
+def counters(batch: JobBatch) -> dict[str, int]:
+    """Its counters, as stored now, without those that are 0."""
+    row = read(batch)
+    values = {
+        "total": row.total_jobs,
+        "pending": row.pending_jobs,
+        "succeeded": row.succeeded_jobs,
+        "failed": row.failed_jobs,
+        "cancelled": row.cancelled_jobs,
+        "skipped": row.skipped_jobs,
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def statuses(batch: JobBatch) -> list[str]:
+    """The statuses of its jobs, by id."""
+    return list(batch.jobs.work().order_by("pk").values_list("status", flat=True))
+
+
+def pks(batch: JobBatch) -> list[int]:
+    """The ids of its jobs."""
+    return list(batch.jobs.work().order_by("pk").values_list("pk", flat=True))
+
+
+def drawn(batch: JobBatch) -> list[tuple[int, str, str]]:
+    """Run, role and status of its callbacks, in the order in which they were drawn."""
+    callbacks = batch.jobs.exclude(role="job").order_by("pk")
+    return list(callbacks.values_list("run", "role", "status"))
+
+
+def failures(batch: JobBatch) -> list[tuple[int, int]]:
+    """Job and attempts of its failures, in order."""
+    rows = FailedJob.objects.filter(batch_id=batch.pk).in_order()
+    return list(rows.values_list("job_id", "attempts"))
