@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import CALLBACKS, LinkStatus, Outcome, Role
@@ -39,7 +40,7 @@ def has(batch: JobBatch, roles: Iterable[Role]) -> bool:
     return any(entry["role"] in wanted for entry in batch.callbacks)
 
 
-def in_order(entries: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+def in_order(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Registered callbacks as they are stored: by role in the order they run, else as given."""
     return sorted(entries, key=lambda entry: CALLBACKS.index(Role(entry["role"])))
 
@@ -60,7 +61,7 @@ def _first_due(links: list[BatchedJob]) -> list[BatchedJob]:
 
 
 def _link(
-    batch: JobBatch, entry: dict[str, str], *, lane: int, position: int, status: LinkStatus
+    batch: JobBatch, entry: dict[str, Any], *, lane: int, position: int, status: LinkStatus
 ) -> BatchedJob:
     return BatchedJob(
         batch=batch,
@@ -71,5 +72,5 @@ def _link(
         status=status,
         queue=entry["queue"],
         payload=entry["payload"],
-        options=batch.options.get("callbacks", {}),
+        options=entry["options"],
     )
