@@ -1,13 +1,25 @@
 """Rows as the ledger leaves them: counters that agree with links, payloads signed for their batch."""
 
+# factory_boy is typed in part only.
+# mypy: disable-error-code="no-untyped-call, untyped-decorator"
+
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
-import factory
 from django.utils import timezone
+from factory.declarations import (
+    LazyAttribute,
+    LazyFunction,
+    SelfAttribute,
+    Sequence,
+    SubFactory,
+    Trait,
+)
+from factory.django import DjangoModelFactory
+from factory.helpers import post_generation
 
 from django_jobbatch.ledger import insert_jobs
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
@@ -37,19 +49,18 @@ def signed(batch_id: uuid.UUID, spec: JobSpec = CALL) -> str:
     return Seal(batch_id).pack(spec, "a job")
 
 
-def registered(batch_id: uuid.UUID, roles: Sequence[Role], queue: str) -> list[dict[str, str]]:
+def registered(batch_id: uuid.UUID, roles: Collection[Role], queue: str) -> list[dict[str, Any]]:
     """Callbacks as a batch stores them; the roles in the order in which they run."""
     return [
-        {"role": str(role), "queue": queue, "payload": signed(batch_id)}
+        {"role": str(role), "queue": queue, "payload": signed(batch_id), "options": {}}
         for role in sorted(roles, key=CALLBACKS.index)
     ]
 
 
-def options(*, unique: str | None = None, **named: object) -> dict[str, Any]:
+def batch_options(*, unique: str | None = None, **named: object) -> dict[str, Any]:
     """The options of a batch as a dispatch stores them."""
     return {
         "jobs": {},
-        "callbacks": {},
         "progress": [],
         "isolated": False,
         "store_results": False,
@@ -58,7 +69,7 @@ def options(*, unique: str | None = None, **named: object) -> dict[str, Any]:
     }
 
 
-class JobBatchFactory(factory.django.DjangoModelFactory[JobBatch]):
+class JobBatchFactory(DjangoModelFactory[JobBatch]):
     """A batch without links; `jobs=3`, or `jobs=[LinkStatus.FAILED, ...]`, gives it some.
 
     `roles` are its callbacks. The traits set its state; links count themselves.
@@ -70,38 +81,35 @@ class JobBatchFactory(factory.django.DjangoModelFactory[JobBatch]):
 
     class Params:
         roles = ()
-        pending = factory.Trait(status=BatchStatus.PENDING)
-        running = factory.Trait(
-            status=BatchStatus.RUNNING, started_at=factory.LazyFunction(timezone.now)
-        )
-        stopping = factory.Trait(running=True, status=BatchStatus.STOPPING)
-        finished = factory.Trait(
+        pending = Trait(status=BatchStatus.PENDING)
+        running = Trait(status=BatchStatus.RUNNING, started_at=LazyFunction(timezone.now))
+        stopping = Trait(running=True, status=BatchStatus.STOPPING)
+        finished = Trait(
             running=True,
             status=BatchStatus.FINISHED,
             outcome=Outcome.SUCCEEDED,
-            finished_at=factory.LazyFunction(timezone.now),
+            finished_at=LazyFunction(timezone.now),
         )
-        failed = factory.Trait(finished=True, outcome=Outcome.FAILED)
-        cancelled = factory.Trait(
+        failed = Trait(finished=True, outcome=Outcome.FAILED)
+        cancelled = Trait(
             finished=True,
             outcome=Outcome.CANCELLED,
-            cancelled_at=factory.LazyFunction(timezone.now),
+            cancelled_at=LazyFunction(timezone.now),
         )
 
-    id = factory.LazyFunction(uuid.uuid4)
-    name = factory.Sequence("batch {}".format)
+    id = LazyFunction(uuid.uuid4)
+    name = Sequence("batch {}".format)
     queue = "default"
-    queues = factory.LazyAttribute(lambda batch: [batch.queue])
-    options = factory.LazyAttribute(lambda batch: options(unique=batch.unique_key))
-    callbacks = factory.LazyAttribute(
-        lambda batch: registered(batch.id, list(batch.roles), batch.queue)
-    )
+    unique_key = None
+    queues = LazyAttribute(lambda batch: [batch.queue])
+    options = LazyAttribute(lambda batch: batch_options(unique=batch.unique_key))
+    callbacks = LazyAttribute(lambda batch: registered(batch.id, list(batch.roles), batch.queue))
 
-    @factory.post_generation
+    @post_generation
     def jobs(
         batch: JobBatch,  # noqa: N805 - what a post-generation hook is given
         create: bool,  # noqa: FBT001 - factory_boy's signature
-        extracted: int | Sequence[LinkStatus] | None,
+        extracted: int | Collection[LinkStatus] | None,
         **kwargs: Any,
     ) -> None:
         if not extracted:
@@ -117,35 +125,35 @@ class JobBatchFactory(factory.django.DjangoModelFactory[JobBatch]):
             insert_jobs(str(batch._state.db), links)
 
 
-class BatchedJobFactory(factory.django.DjangoModelFactory[BatchedJob]):
+class BatchedJobFactory(DjangoModelFactory[BatchedJob]):
     """One link; its batch does not count it unless it was made by `JobBatchFactory(jobs=...)`."""
 
     class Meta:
         model = BatchedJob
 
-    batch = factory.SubFactory(JobBatchFactory)
-    lane = factory.Sequence(lambda number: number)
-    queue = factory.SelfAttribute("batch.queue")
-    payload = factory.LazyAttribute(lambda link: signed(link.batch.pk))
+    batch = SubFactory(JobBatchFactory)
+    lane = Sequence(lambda number: number)
+    queue = SelfAttribute("batch.queue")
+    payload = LazyAttribute(lambda link: signed(link.batch.pk))
 
 
-class FailedJobFactory(factory.django.DjangoModelFactory[FailedJob]):
+class FailedJobFactory(DjangoModelFactory[FailedJob]):
     """What went wrong with one job, which is made for it."""
 
     class Meta:
         model = FailedJob
 
-    job = factory.SubFactory(BatchedJobFactory, status=LinkStatus.FAILED)
-    batch = factory.SelfAttribute("job.batch")
-    payload = factory.SelfAttribute("job.payload")
-    queue = factory.SelfAttribute("job.queue")
-    of_callback = factory.SelfAttribute("job.is_callback")
+    job = SubFactory(BatchedJobFactory, status=LinkStatus.FAILED)
+    batch = SelfAttribute("job.batch")
+    payload = SelfAttribute("job.payload")
+    queue = SelfAttribute("job.queue")
+    of_callback = SelfAttribute("job.is_callback")
     exception_class = "tests.jobs.JobFailed"
     message = "failed on purpose"
     traceback = "tests.jobs.JobFailed: failed on purpose\n"
 
 
-def _count(batch: JobBatch, statuses: Sequence[LinkStatus]) -> None:
+def _count(batch: JobBatch, statuses: Collection[LinkStatus]) -> None:
     """Move the counters of an unsaved batch by links in these statuses."""
     batch.total_jobs += len(statuses)
     for status in statuses:

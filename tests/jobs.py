@@ -1,9 +1,29 @@
-"""Functions that the tests use as jobs. Module-level, as jobs must be."""
+"""Functions that the tests use as jobs and callbacks. Module-level, as they must be."""
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import django
+import django_rq
+from django.db import connection
+from rq import get_current_job
+
+from airports.models import CallbackCall
+from django_jobbatch import BatchFinished, DoNotRetry, bus, current_batch, current_job
+
+if TYPE_CHECKING:
+    from django_jobbatch.models import FailedJob, JobBatch
+
+#: Seconds a job waits for what a test does, before it gives the test up.
+PATIENCE = 30
+
+_TASKS = import_module("django.tasks" if django.VERSION >= (6, 0) else "django_tasks")
 
 
 class JobFailed(Exception):
@@ -35,3 +55,208 @@ def flaky(path: str, failures: int) -> None:
 def sleep(seconds: float) -> None:
     """Keep a worker busy."""
     time.sleep(seconds)
+
+
+# What they leave behind
+
+
+def stamp(path: str, seconds: float = 0) -> None:
+    """Record when it began."""
+    record(path, repr(time.time()))
+    time.sleep(seconds)
+
+
+def stamp_and_fail_once(path: str) -> None:
+    stamp(path)
+    if len(Path(path).read_text().splitlines()) == 1:
+        raise JobFailed("the first call")
+
+
+def record_pid(path: str) -> None:
+    record(path, str(os.getpid()))
+
+
+def record_origin(path: str) -> None:
+    """Record the queue of the ticket that runs it."""
+    job = get_current_job()
+    record(path, job.origin if job else "no ticket")
+
+
+def record_and_return(path: str, text: str) -> str:
+    record(path, text)
+    return text
+
+
+def shown(*args: Any, **kwargs: Any) -> str:
+    """What arrives of the arguments."""
+    return f"{args!r} {kwargs!r}"
+
+
+async def add_later(a: int, b: int) -> int:
+    return a + b
+
+
+@django_rq.job("slow", timeout=60)
+def add_slowly(a: int, b: int) -> str:
+    job = get_current_job()
+    return f"{a + b} on {job.origin if job else ''}"
+
+
+@_TASKS.task(queue_name="other", takes_context=True)  # type: ignore[untyped-decorator]
+def add_in_task(context: Any, a: int, b: int) -> str:
+    job = get_current_job()
+    return f"{a + b} on {job.origin if job else ''}, attempt {context.attempt}"
+
+
+class Adder:
+    @staticmethod
+    def add(a: int, b: int) -> int:
+        return a + b
+
+
+# What they wait for
+
+
+def await_that(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the test did not go on")
+        time.sleep(0.01)
+
+
+def hold(path: str, text: str, gate: str, linger: float = 0) -> None:
+    """Say that it began, wait at the gate, and say that it is done."""
+    record(path, f"{text} began")
+    await_that(Path(gate).exists)
+    time.sleep(linger)
+    record(path, f"{text} done")
+
+
+def require(path: str, gate: str) -> None:
+    """Fail while the gate is closed."""
+    name = Path(gate).name
+    record(path, name)
+    if not Path(gate).exists():
+        raise JobFailed(f"{name} is closed")
+
+
+def hold_and_require(path: str, wait_at: str, gate: str) -> None:
+    hold(path, Path(gate).name, wait_at)
+    require(path, gate)
+
+
+def hold_until_cancelled(path: str) -> None:
+    record(path, "began")
+    await_that(lambda: current_batch().is_cancelled)
+    record(path, "saw the cancel")
+
+
+# What they raise and write
+
+
+def give_up(path: str) -> None:
+    record(path, "gave up")
+    raise DoNotRetry("it will never work")
+
+
+def interrupt(path: str) -> None:
+    """Be interrupted by Ctrl-C, the first time."""
+    record(path, "began")
+    if len(Path(path).read_text().splitlines()) == 1:
+        raise KeyboardInterrupt
+
+
+def write_row(name: str, gate: str = "") -> None:
+    """Write to the database, and add a job; then fail while the gate is closed."""
+    batch = current_batch()
+    CallbackCall.objects.create(batch_id=batch.pk, role=name)
+    batch.add(bus.job(write_added_row, f"added by {name}"))
+    if gate and not Path(gate).exists():
+        raise JobFailed(f"{name} wrote and failed")
+
+
+def write_added_row(name: str) -> None:
+    CallbackCall.objects.create(batch_id=current_batch().pk, role=name)
+
+
+def write_and_fail_once(name: str) -> None:
+    """Write, and fail at the first attempt."""
+    link = current_job()
+    CallbackCall.objects.create(batch_id=link.batch_id, role=f"{name} {link.attempts + 1}")
+    if not link.attempts:
+        raise JobFailed(name)
+
+
+def query_slowly(path: str) -> None:
+    """Run into a timeout in the middle of what it does with the database."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        record(path, "began")
+        time.sleep(PATIENCE)
+
+
+# What dispatches and adds
+
+
+def load(path: str, names: list[str], gate: str) -> None:
+    """Add a job for every name, and stay until the gate opens."""
+    for name in names:
+        current_batch().add(bus.job(record, path, name))
+    hold(path, "loader", gate)
+
+
+def load_late(path: str, gate: str) -> None:
+    """Wait at the gate, and only then add a job."""
+    hold(path, "loader", gate)
+    current_batch().add(bus.job(record, path, "added"))
+
+
+def nest(path: str, depth: int) -> None:
+    """Dispatch a batch whose job dispatches a batch, `depth` of them."""
+    if depth:
+        bus.batch(bus.job(nest, path, depth - 1)).on_queue(current_job().queue).dispatch()
+    else:
+        record(path, "innermost")
+
+
+# Callbacks
+
+
+def told(batch: JobBatch, path: str, role: str) -> None:
+    record(path, f"{role} {batch.outcome}".strip())
+
+
+def told_failure(batch: JobBatch, failure: FailedJob, path: str, role: str) -> None:
+    record(path, f"{role} {failure.message}")
+
+
+def told_failures(batch: JobBatch, path: str, role: str) -> None:
+    record(path, f"{role} {batch.outcome}: {', '.join(each.message for each in batch.failures)}")
+
+
+def told_and_require(batch: JobBatch, path: str, role: str, gate: str) -> None:
+    """Fail while the gate is closed."""
+    record(path, role)
+    if not Path(gate).exists():
+        raise JobFailed(f"{role} failed")
+
+
+def told_progress(batch: JobBatch, path: str) -> None:
+    record(path, f"{batch.processed_jobs} of {batch.total_jobs}")
+
+
+def told_badly(batch: JobBatch, failure: FailedJob | None = None) -> None:
+    raise JobFailed("told badly")
+
+
+def dispatch_another(batch: JobBatch, path: str, role: str) -> None:
+    record(path, role)
+    bus.batch(bus.job(record, path, f"dispatched by {role}")).dispatch()
+
+
+def add_to_finished(batch: JobBatch, path: str) -> None:
+    try:
+        batch.add(bus.job(record, path, "added"))
+    except BatchFinished as error:
+        record(path, str(error))

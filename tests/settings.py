@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import django
 import environ
 
 env = environ.Env()
@@ -89,3 +90,7 @@ RQ_QUEUES = {
     "json": {"URL": REDIS_URL, "SERIALIZER": "rq.serializers.JSONSerializer"},
     "sync": {"URL": REDIS_URL, "ASYNC": False},
 }
+
+# Declares Django tasks on our queues; `[]` allows a task any of them. The batch runs them itself.
+_TASKS = "django.tasks" if django.VERSION >= (6, 0) else "django_tasks"
+TASKS = {"default": {"BACKEND": f"{_TASKS}.backends.dummy.DummyBackend", "QUEUES": []}}

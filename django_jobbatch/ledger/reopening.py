@@ -70,7 +70,7 @@ def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Ch
         if batch is None:
             return Change(batch_id=batch_id, using=using)
         change = Change.of(batch, using)
-        failed = (
+        failed = list(
             rows.links(using, batch_id)
             .filter(pk__in=jobs, run__gte=1)
             .failed()
@@ -80,7 +80,7 @@ def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Ch
         for link in failed:
             _bring_back(using, [link.pk], LinkStatus.FAILED, LinkStatus.PENDING)
             change = change.with_due(link.queue)
-        return change
+        return replace(change, settled=tuple(link.pk for link in failed))
 
     return atomically(using, operation)
 

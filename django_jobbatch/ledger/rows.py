@@ -98,13 +98,14 @@ def draw_reports(using: str, change: Change) -> Change:
         return change
     reports = list(
         links(using, batch.pk)
-        .filter(role=Role.EACH_FAILURE, run=batch.run)
+        .filter(role=Role.EACH_FAILURE)
         .select_for_update()
-        .values_list("status", flat=True)
+        .values_list("run", "status")
     )
-    if any(status not in SETTLED for status in reports):
+    # One of an earlier run tells of failures of this run too.
+    if any(status not in SETTLED for _, status in reports):
         return change
-    rows = callbacks.for_each_failure(batch, len(reports))
+    rows = callbacks.for_each_failure(batch, sum(run == batch.run for run, _ in reports))
     BatchedJob.objects.using(using).bulk_create(rows)
     return change.with_due(rows[0].queue)
 

@@ -68,8 +68,11 @@ def _settle_live(using: str, batch_id: uuid.UUID, settlements: Sequence[Settleme
         .select_for_update()
         .values_list("pk", "fence")
     )
-    live = [each for each in settlements if fences.get(each.link.pk) == each.link.fence]
-    change = _settle(using, batch_id, live)
+    live: dict[int, Settlement] = {}
+    for each in settlements:
+        if fences.get(each.link.pk) == each.link.fence:
+            live.setdefault(each.link.pk, each)
+    change = _settle(using, batch_id, list(live.values()))
     return replace(change, stale=len(settlements) - len(live))
 
 

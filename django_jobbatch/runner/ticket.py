@@ -121,8 +121,10 @@ class Runner:
         link = ledger.claim_callback(self.claimant)
         if link is None:
             return False
+        # What is known here may be older: another ticket may have finished the batch since.
+        batch = JobBatch.objects.using(self.using).filter(pk=self.batch.pk).first() or self.batch
         try:
-            settlement = perform(link, self.batch, Terms.of(link, self.batch))
+            settlement = perform(link, batch, Terms.of(link, batch))
         except Interrupted:
             ledger.settle_callback(self.using, Settlement.put_back(link))
             raise

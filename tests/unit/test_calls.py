@@ -36,7 +36,7 @@ LATER = datetime(2027, 1, 1, tzinfo=UTC)
         (dict.fromkeys, "builtins.dict.fromkeys"),
         (targets.Shop.sync, f"{HERE}.Shop.sync"),
         (targets.Shop.name, f"{HERE}.Shop.name"),
-        (targets.BookShop.sync, f"{HERE}.Shop.sync"),
+        pytest.param(targets.BookShop.sync, f"{HERE}.Shop.sync", id="inherited"),
         (targets.BookShop.name, f"{HERE}.BookShop.name"),
         (targets.Shop.Shelf.fill, f"{HERE}.Shop.Shelf.fill"),
         (targets.well_decorated, f"{HERE}.well_decorated"),

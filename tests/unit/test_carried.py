@@ -86,12 +86,13 @@ def test_a_retry_is_carried(retry: Retry | None, options: Options) -> None:
         ("1h", 3600),
         ("1d", 86400),
     ],
+    ids=repr,
 )
 def test_a_timeout_means_what_it_means_to_rq(timeout: object, seconds: int | None) -> None:
     assert carried.by_decorator(decorated(timeout=timeout)).timeout == seconds
 
 
-@pytest.mark.parametrize("timeout", ["1w", "h", "", "1.5h", 0, "0"])
+@pytest.mark.parametrize("timeout", ["1w", "h", "", "1.5h", 0, "0"], ids=repr)
 def test_a_timeout_that_rq_would_not_take_is_refused(timeout: object) -> None:
     with pytest.raises(InvalidOption, match="timeout="):
         carried.by_decorator(decorated(timeout=timeout))

@@ -413,16 +413,15 @@ def test_a_seal_unpacks_what_it_has_packed() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda packed: packed.replace("[7]", "[8]"),
-        lambda packed: packed.replace("sync", "sink"),
-        lambda packed: "x" + packed[1:],
-        lambda packed: packed.partition(":")[2],
-        lambda packed: ":" + packed.partition(":")[2],
-        lambda packed: packed + " ",
-        lambda packed: packed + "é",
-        lambda packed: "\ud800" + packed,
-        lambda _packed: "",
-        lambda _packed: CONTENT,
+        pytest.param(lambda packed: packed.replace("[7]", "[8]"), id="argument"),
+        pytest.param(lambda packed: packed.replace("sync", "sink"), id="function"),
+        pytest.param(lambda packed: "x" + packed[1:], id="signature"),
+        pytest.param(lambda packed: ":" + packed.partition(":")[2], id="empty signature"),
+        pytest.param(lambda packed: packed.partition(":")[2], id="no signature"),
+        pytest.param(lambda packed: packed + " ", id="space"),
+        pytest.param(lambda packed: packed + "é", id="letter"),
+        pytest.param(lambda packed: "\ud800" + packed, id="surrogate"),
+        pytest.param(lambda _packed: "", id="nothing"),
     ],
 )
 def test_an_edited_or_unsigned_call_is_refused(change: Any) -> None:

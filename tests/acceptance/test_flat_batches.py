@@ -1,0 +1,851 @@
+"""Flat batches with real workers: each thing that can happen to one, and what must come of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import django_rq
+import psutil
+import pytest
+from django.db import transaction
+
+from airports.models import CallbackCall
+from django_jobbatch import BatchBusy, BatchCancelled, BatchFinished, bus, dispatch, transport
+from django_jobbatch.bus import BatchBuilder
+from django_jobbatch.models import FailedJob, JobBatch
+from django_jobbatch.states import LinkStatus, Role
+from tests import jobs
+from tests.acceptance.conftest import Start
+from tests.diary import Diary, End
+from tests.servers import RedisServer, Workers, wait_until
+
+Tickets = Callable[[], list[str]]
+
+
+# One batch after the other, with one worker
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A batch, and what it leaves behind: `ran` by its jobs, in any order, `calls` in this one."""
+
+    build: Callable[[Diary], BatchBuilder]
+    end: End
+    ran: list[str] = field(default_factory=list)
+    calls: list[str]
+    each: list[str] = field(default_factory=list)
+    results: list[object] | None = None
+
+
+def record(diary: Diary, text: str) -> bus.JobBuilder:
+    return bus.job(jobs.record, diary.path("jobs"), text)
+
+
+CASES = {
+    "all jobs succeed": Case(
+        build=lambda diary: diary.told_to(bus.batch(record(diary, text) for text in "abc")),
+        end=End(outcome="succeeded", total=3, succeeded=3),
+        ran=["a", "b", "c"],
+        calls=["then succeeded", "finally succeeded"],
+    ),
+    "there are no jobs": Case(
+        build=lambda diary: diary.told_to(bus.batch([])),
+        end=End(outcome="succeeded", total=0),
+        calls=["then succeeded", "finally succeeded"],
+    ),
+    "a job fails": Case(
+        build=lambda diary: diary.told_to(
+            bus.batch(
+                [
+                    record(diary, "a"),
+                    bus.job(jobs.fail, "boom"),
+                    record(diary, "never"),
+                    record(diary, "never"),
+                ]
+            )
+        ),
+        end=End(outcome="failed", total=4, succeeded=1, failed=1, cancelled=2),
+        ran=["a"],
+        calls=["catch boom", "finally failed"],
+        each=["each boom"],
+    ),
+    "jobs fail and may": Case(
+        build=lambda diary: (
+            diary.told_to(
+                bus.batch(
+                    [
+                        record(diary, "a"),
+                        bus.job(jobs.fail, "x"),
+                        record(diary, "b"),
+                        bus.job(jobs.fail, "y"),
+                    ]
+                )
+            )
+            .allow_failures()
+            .then(jobs.told_failures, diary.path("calls"), "then read failures,")
+        ),
+        end=End(outcome="partial", total=4, succeeded=2, failed=2),
+        ran=["a", "b"],
+        calls=["catch x", "then partial", "then read failures, partial: x, y", "finally partial"],
+        each=["each x", "each y"],
+    ),
+    "all jobs fail and may": Case(
+        build=lambda diary: diary.told_to(
+            bus.batch([bus.job(jobs.fail, "x"), bus.job(jobs.fail, "y")]).allow_failures()
+        ),
+        end=End(outcome="partial", total=2, failed=2),
+        calls=["catch x", "then partial", "finally partial"],
+        each=["each x", "each y"],
+    ),
+    "callbacks come in several of a kind, registered in any order": Case(
+        build=lambda diary: (
+            bus.batch(bus.job(jobs.fail, "x"))
+            .allow_failures()
+            .finally_(jobs.told, diary.path("calls"), "finally 1")
+            .then(jobs.told, diary.path("calls"), "then 1")
+            .catch(jobs.told_failure, diary.path("calls"), "catch 1")
+            .finally_(jobs.told, diary.path("calls"), "finally 2")
+            .catch(jobs.told_failure, diary.path("calls"), "catch 2")
+            .then(jobs.told, diary.path("calls"), "then 2")
+        ),
+        end=End(outcome="partial", total=1, failed=1),
+        calls=[
+            "catch 1 x",
+            "catch 2 x",
+            "then 1 partial",
+            "then 2 partial",
+            "finally 1 partial",
+            "finally 2 partial",
+        ],
+    ),
+    "a callback dispatches a batch, which is not waited for": Case(
+        build=lambda diary: (
+            bus.batch(record(diary, "a"))
+            .then(jobs.dispatch_another, diary.path("calls"), "then")
+            .finally_(jobs.told, diary.path("calls"), "finally")
+        ),
+        end=End(outcome="succeeded", total=1, succeeded=1),
+        ran=["a"],
+        calls=["then", "finally succeeded", "dispatched by then"],
+    ),
+    "a callback adds a job": Case(
+        build=lambda diary: bus.batch(record(diary, "a")).then(
+            jobs.add_to_finished, diary.path("calls")
+        ),
+        end=End(outcome="succeeded", total=1, succeeded=1),
+        ran=["a"],
+        calls=["A callback cannot add jobs to its own batch; dispatch a new one."],
+    ),
+    "a progress callback raises": Case(
+        build=lambda diary: (
+            diary.told_to(bus.batch([record(diary, "a")]))
+            .progress(jobs.told_badly)
+            .progress(jobs.told_progress, diary.path("jobs"))
+        ),
+        end=End(outcome="succeeded", total=1, succeeded=1),
+        ran=["1 of 1", "a"],
+        calls=["then succeeded", "finally succeeded"],
+    ),
+    "a job succeeds at its third attempt": Case(
+        build=lambda diary: diary.told_to(
+            bus.batch(bus.job(jobs.flaky, diary.path("jobs"), 2)).options(retry=2)
+        ),
+        end=End(outcome="succeeded", total=1, succeeded=1),
+        ran=["run", "run", "run"],
+        calls=["then succeeded", "finally succeeded"],
+    ),
+    "a job has used up its attempts": Case(
+        build=lambda diary: diary.told_to(
+            bus.batch(bus.job(jobs.flaky, diary.path("jobs"), 2).options(retry=1)).options(retry=9)
+        ),
+        end=End(outcome="failed", total=1, failed=1),
+        ran=["run", "run"],
+        calls=["catch call 2 of 2 that fail", "finally failed"],
+        each=["each call 2 of 2 that fail"],
+    ),
+    "a job gives up for good": Case(
+        build=lambda diary: diary.told_to(
+            bus.batch(bus.job(jobs.give_up, diary.path("jobs"))).options(retry=9)
+        ),
+        end=End(outcome="failed", total=1, failed=1),
+        ran=["gave up"],
+        calls=["catch it will never work", "finally failed"],
+        each=["each it will never work"],
+    ),
+    "a job runs into its timeout": Case(
+        build=lambda diary: diary.told_to(
+            bus.batch(bus.job(jobs.query_slowly, diary.path("jobs")).options(timeout=1))
+        ),
+        end=End(outcome="failed", total=1, failed=1),
+        ran=["began"],
+        calls=["catch The job ran longer than its timeout of 1 seconds.", "finally failed"],
+        each=["each The job ran longer than its timeout of 1 seconds."],
+    ),
+    "jobs and callbacks have queues of their own": Case(
+        build=lambda diary: (
+            diary.told_to(
+                bus.batch(
+                    [
+                        bus.job(jobs.record_origin, diary.path("jobs")),
+                        bus.job(jobs.record_origin, diary.path("jobs")).on_queue("other"),
+                        bus.job(jobs.record_origin, diary.path("jobs")),
+                        bus.job(jobs.record_origin, diary.path("jobs")).on_queue("default"),
+                    ]
+                )
+            )
+            .on_queue("slow")
+            .callback_options(queue="other")
+        ),
+        end=End(outcome="succeeded", total=4, succeeded=4),
+        ran=["default", "other", "slow", "slow"],
+        calls=["then succeeded", "finally succeeded"],
+    ),
+    "jobs are functions of all kinds, and keep what they return": Case(
+        build=lambda diary: (
+            diary.told_to(
+                bus.batch(
+                    [
+                        bus.job(jobs.add, 1, b=1),
+                        bus.job("tests.jobs.add", 1, 2),
+                        bus.job(jobs.Adder.add, 1, 3),
+                        bus.job(jobs.add_later, 1, 4),
+                        bus.job(jobs.add_slowly, 1, 5),
+                        bus.job(jobs.add_in_task, 1, 6),
+                        bus.job(jobs.fail, "no result"),
+                        bus.job(jobs.record, diary.path("jobs"), "returns nothing"),
+                        bus.job(
+                            jobs.shown,
+                            date(2026, 11, 1),
+                            datetime(2026, 11, 1, tzinfo=UTC),
+                            timedelta(seconds=1.5),
+                            (Decimal("1.10"), UUID(int=1)),
+                            deep=[{"a": None}],
+                        ),
+                    ]
+                )
+            )
+            .allow_failures()
+            .store_results()
+        ),
+        end=End(outcome="partial", total=9, succeeded=8, failed=1),
+        ran=["returns nothing"],
+        calls=["catch no result", "then partial", "finally partial"],
+        each=["each no result"],
+        results=[
+            2,
+            3,
+            4,
+            5,
+            "6 on slow",
+            "7 on other, attempt 1",
+            None,
+            "(datetime.date(2026, 11, 1), datetime.datetime(2026, 11, 1, 0, 0,"
+            " tzinfo=datetime.timezone.utc), datetime.timedelta(seconds=1, microseconds=500000),"
+            " (Decimal('1.10'), UUID('00000000-0000-0000-0000-000000000001')))"
+            " {'deep': [{'a': None}]}",
+        ],
+    ),
+}
+
+
+def test_how_batches_end(start: Start, diary: Diary, tickets: Tickets) -> None:
+    diaries = {name: diary.page(name) for name in CASES}
+    batches = {name: case.build(diaries[name]).dispatch() for name, case in CASES.items()}
+    start(1, "default", "slow", "other")
+
+    ends = {name: End.of(batch) for name, batch in batches.items()}
+    wait_until(lambda: not tickets())
+
+    assert ends == {name: case.end for name, case in CASES.items()}
+    assert {name: each.calls for name, each in diaries.items()} == {
+        name: case.calls for name, case in CASES.items()
+    }
+    assert {name: (each.ran(), each.lines("each")) for name, each in diaries.items()} == {
+        name: (case.ran, case.each) for name, case in CASES.items()
+    }
+    assert {
+        name: list(batches[name].results()) for name, case in CASES.items() if case.results
+    } == {name: case.results for name, case in CASES.items() if case.results}
+
+
+# Failures
+
+
+def test_a_failure_stops_a_batch_at_once_and_what_runs_is_counted(
+    start: Start, diary: Diary
+) -> None:
+    start(2)
+    batch = diary.told_to(
+        bus.batch(
+            [
+                bus.job(jobs.hold, diary.path("jobs"), "long", diary.path("end")),
+                bus.job(jobs.hold_and_require, diary.path("jobs"), diary.path("fail"), "boom"),
+                *[record(diary, "never")] * 5,
+            ]
+        )
+    ).dispatch()
+    diary.wait_for("long began", "boom began")
+    diary.open("fail")
+
+    # The long job runs on, and yet:
+    wait_until(lambda: diary.calls == ["catch boom is closed"])
+    wait_until(lambda: diary.lines("each") == ["each boom is closed"])
+    wait_until(lambda: counters(batch)["pending_jobs"] == 1)
+    stopping = counters(batch)
+    diary.open("end")
+
+    assert stopping == {
+        "status": "stopping",
+        "outcome": "",
+        "progress": 85,
+        "pending_jobs": 1,
+        "succeeded_jobs": 0,
+        "failed_jobs": 1,
+        "cancelled_jobs": 5,
+    }
+    assert End.of(batch) == End(outcome="failed", total=7, succeeded=1, failed=1, cancelled=5)
+    assert diary.calls == ["catch boom is closed", "finally failed"]
+    assert diary.lines("each") == ["each boom is closed"]
+    assert diary.ran() == ["boom", "boom began", "boom done", "long began", "long done"]
+
+
+def test_a_callback_that_raises_moves_nothing_and_is_retried_alone(
+    start: Start, diary: Diary
+) -> None:
+    start(1)
+    batch = (
+        diary.told_to(
+            bus.batch(bus.job(jobs.fail, "x"))
+            .allow_failures()
+            .then(jobs.told_and_require, diary.path("calls"), "broken then", diary.path("mended"))
+        )
+        .each_failure(jobs.told_badly)
+        .dispatch()
+    )
+    end = End.of(batch)
+    calls = diary.calls
+    broken = batch.jobs.exclude(role=Role.JOB).failed().order_by("lane")
+    failures = list(batch.failures.values_list("of_callback", "exception_class", "message"))
+
+    diary.open("mended")
+    reopened = batch.retry(jobs=list(broken.filter(role=Role.THEN)))
+
+    assert End.of(batch) == end == End(outcome="partial", total=1, failed=1)
+    assert calls == ["catch x", "broken then", "then partial", "finally partial"]
+    assert failures == [
+        (False, "tests.jobs.JobFailed", "x"),
+        (True, "tests.jobs.JobFailed", "told badly"),
+        (True, "tests.jobs.JobFailed", "broken then failed"),
+    ]
+    assert reopened == 1
+    assert diary.calls == [*calls, "broken then"]
+    assert [link.role for link in broken] == [Role.EACH_FAILURE]
+
+
+# Cancel
+
+
+def test_a_cancelled_batch_starts_nothing_and_its_running_jobs_are_told(
+    start: Start, diary: Diary, tickets: Tickets
+) -> None:
+    start(2)
+    batch = diary.told_to(
+        bus.batch(
+            [
+                bus.job(jobs.hold_until_cancelled, diary.path("jobs")),
+                *[bus.job(jobs.stamp, diary.path("stamps"), 0.02)] * 300,
+            ]
+        )
+    ).dispatch()
+    wait_until(lambda: len(diary.lines("stamps")) > 10 and diary.lines("jobs"))
+
+    was_open = batch.cancel("enough", by="ann")
+    returned_at = time.time()
+    again = batch.cancel("more than enough", by="bob")
+    end = End.of(batch)
+    wait_until(lambda: not tickets())
+
+    begun = [float(line) for line in diary.lines("stamps")]
+    assert (was_open, again) == (True, False)
+    assert max(begun) <= returned_at + 0.5
+    assert end == End(
+        outcome="cancelled", total=301, succeeded=1 + len(begun), cancelled=300 - len(begun)
+    )
+    assert (batch.cancel_reason, batch.cancelled_by, batch.is_cancelled) == ("enough", "ann", True)
+    assert diary.lines("jobs") == ["began", "saw the cancel"]
+    assert diary.calls == ["finally cancelled"]
+    assert diary.lines("each") == []
+
+
+def test_running_jobs_of_a_cancelled_batch_can_be_stopped(
+    start: Start, workers: Workers, diary: Diary
+) -> None:
+    first, second = start(2)
+    batch = diary.told_to(
+        bus.batch(
+            [
+                *[bus.job(jobs.hold, diary.path("jobs"), "job", diary.path("end"))] * 2,
+                *[record(diary, "never")] * 3,
+            ]
+        )
+    ).dispatch()
+    wait_until(lambda: diary.lines("jobs") == ["job began", "job began"])
+    horses = [*first.children(), *second.children()]
+
+    batch.cancel(stop_running=True)
+    at_once = counters(batch)
+    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in horses))
+    diary.open("end")
+
+    assert (at_once["status"], at_once["cancelled_jobs"]) == ("finished", 5)
+    assert End.of(batch) == End(outcome="cancelled", total=5, cancelled=5)
+    assert diary.calls == ["finally cancelled"]
+    # A worker without a work-horse cannot be stopped; what its job does is not counted.
+    if horses:
+        assert diary.lines("jobs") == ["job began", "job began"]
+
+
+# Twice
+
+
+def test_tickets_delivered_twice_run_nothing_twice(
+    start: Start, diary: Diary, redis_server: RedisServer
+) -> None:
+    batch = diary.told_to(bus.batch(record(diary, f"{n:03}") for n in range(200))).dispatch()
+    queue = django_rq.get_queue("default")
+    extra = transport.Ticket(batch.pk, "default", "default", 120, "again")
+    transport.send(extra, 10)
+    redis_server.client.rpush(queue.key, *queue.job_ids)
+    start(2)
+
+    end = End.of(batch)
+    version = batch.version
+    transport.send(extra, 10)
+    wait_until(lambda: queue.is_empty() and not queue.started_job_registry.count)
+    batch.refresh_from_db()
+
+    assert end == End.of(batch) == End(outcome="succeeded", total=200, succeeded=200)
+    assert diary.ran() == [f"{n:03}" for n in range(200)]
+    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert batch.version == version
+
+
+# Retry
+
+
+def test_a_finished_batch_is_retried_in_a_run_of_its_own(start: Start, diary: Diary) -> None:
+    start(1)
+    batch = diary.told_to(
+        bus.batch(
+            [
+                bus.job(jobs.require, diary.path("jobs"), diary.path("gate 1")),
+                record(diary, "a"),
+                bus.job(jobs.require, diary.path("jobs"), diary.path("gate 2")),
+            ]
+        ).allow_failures()
+    ).dispatch()
+    ends = [End.of(batch)]
+    counts = [batch.retry(jobs=batch.failed_job_ids[:1])]
+    ends.append(End.of(batch))
+    diary.open("gate 1", "gate 2")
+    counts.append(batch.retry())
+    reopened = counters(batch), batch.finished_at
+    ends.append(End.of(batch))
+    version = batch.version
+    counts.append(batch.retry())
+    batch.refresh_from_db()
+
+    assert ends == [
+        End(outcome="partial", total=3, succeeded=1, failed=2),
+        End(outcome="partial", total=3, succeeded=1, failed=2, run=2),
+        End(outcome="succeeded", total=3, succeeded=3, run=3),
+    ]
+    assert counts == [1, 2, 0]
+    assert (reopened[0]["status"], reopened[1]) == ("running", None)
+    assert batch.version == version
+    assert diary.ran() == ["a", "gate 1", "gate 1", "gate 1", "gate 2", "gate 2"]
+    assert diary.calls == [
+        "catch gate 1 is closed",
+        "then partial",
+        "finally partial",
+        "catch gate 1 is closed",
+        "then partial",
+        "finally partial",
+        "then succeeded",
+        "finally succeeded",
+    ]
+    assert diary.lines("each") == [
+        "each gate 1 is closed",
+        "each gate 2 is closed",
+        "each gate 1 is closed",
+    ]
+    assert FailedJob.objects.filter(batch_id=batch.pk, retried_at=None).count() == 0
+
+
+def test_a_strict_batch_goes_on_when_its_last_failure_is_retried(
+    start: Start, diary: Diary
+) -> None:
+    start(2)
+    batch = diary.told_to(
+        bus.batch(
+            [
+                *[
+                    bus.job(
+                        jobs.hold_and_require,
+                        diary.path("jobs"),
+                        diary.path(f"end {name}"),
+                        diary.path(name),
+                    )
+                    for name in "AB"
+                ],
+                *[record(diary, text) for text in "cde"],
+            ]
+        )
+    ).dispatch()
+    first, second = batch.jobs.order_by("pk")[:2]
+    diary.wait_for("A began", "B began")
+    nothing = batch.retry()
+    diary.open("end A")
+    wait_until(lambda: counters(batch)["status"] == "stopping")
+    with pytest.raises(BatchBusy):
+        batch.retry()
+    diary.open("end B")
+    ends = [End.of(batch)]
+
+    diary.open("A", "B")
+    counts = [batch.retry(jobs=[first])]
+    ends.append(End.of(batch))
+    counts.append(batch.retry(jobs=[second.pk]))
+    ends.append(End.of(batch))
+
+    assert nothing == 0
+    assert counts == [1, 4]
+    assert ends == [
+        End(outcome="failed", total=5, failed=2, cancelled=3),
+        End(outcome="failed", total=5, succeeded=1, failed=1, cancelled=3, run=2),
+        End(outcome="succeeded", total=5, succeeded=5, run=3),
+    ]
+    assert diary.calls == [
+        "catch A is closed",
+        "finally failed",
+        "finally failed",
+        "then succeeded",
+        "finally succeeded",
+    ]
+    assert sorted(diary.lines("each")) == ["each A is closed", "each B is closed"]
+    assert [line for line in diary.ran() if line in "cde"] == ["c", "d", "e"]
+
+
+def test_a_failure_is_retried_while_the_batch_runs(start: Start, diary: Diary) -> None:
+    start(2)
+    batch = diary.told_to(
+        bus.batch(
+            [
+                bus.job(jobs.hold, diary.path("jobs"), "long", diary.path("end")),
+                bus.job(jobs.require, diary.path("jobs"), diary.path("gate")),
+            ]
+        ).allow_failures()
+    ).dispatch()
+    wait_until(lambda: counters(batch)["failed_jobs"] == 1)
+    diary.open("gate")
+
+    count = batch.retry()
+    wait_until(lambda: counters(batch)["succeeded_jobs"] == 1)
+    diary.open("end")
+
+    assert count == 1
+    assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
+    assert diary.calls == ["catch gate is closed", "then succeeded", "finally succeeded"]
+    assert diary.lines("each") == ["each gate is closed"]
+
+
+def test_a_cancelled_batch_is_retried_only_if_that_is_meant(start: Start, diary: Diary) -> None:
+    batch = (
+        bus.batch(bus.job(jobs.record, diary.path("calls"), text) for text in "abc")
+        .then(jobs.told_and_require, diary.path("calls"), "then", diary.path("calls"))
+        .finally_(jobs.told_and_require, diary.path("calls"), "finally", diary.path("calls"))
+        .dispatch()
+    )
+    batch.cancel("a mistake")
+    with pytest.raises(BatchCancelled):
+        batch.retry()
+
+    count = batch.retry(include_cancelled=True)
+    reopened = (batch.cancelled_at, batch.cancel_reason, batch.run)
+    start(1)
+
+    assert count == 3
+    assert reopened == (None, "", 2)
+    assert End.of(batch) == End(outcome="succeeded", total=3, succeeded=3, run=2)
+    # The callbacks of the first run come before the jobs of the second.
+    assert diary.calls == ["finally", "a", "b", "c", "then", "finally"]
+
+
+# Add
+
+
+def test_jobs_are_added_by_a_loader_and_only_while_a_batch_is_open(
+    start: Start, diary: Diary
+) -> None:
+    start(2)
+    page = diary.page("cancelled")
+    build = diary.told_to(
+        bus.batch(
+            bus.job(jobs.load, diary.path("jobs"), ["a", "b", "c"], diary.path("end"))
+        ).unique("import 7")
+    )
+    batch = build.dispatch()
+    same = build.dispatch()
+    diary.wait_for("a", "b", "c")
+    wait_until(lambda: counters(batch)["pending_jobs"] == 1)
+    before = counters(batch)["status"]
+    diary.open("end")
+    end = End.of(batch)
+    with pytest.raises(BatchFinished):
+        batch.add(record(diary, "too late"))
+    other = page.told_to(
+        bus.batch(bus.job(jobs.load_late, page.path("jobs"), page.path("end"))).unique("import 7")
+    ).dispatch()
+    page.wait_for("loader began")
+    other.cancel()
+    with pytest.raises(BatchCancelled):
+        other.add(record(page, "too late"))
+    page.open("end")
+    other_end = End.of(other)
+    with pytest.raises(BatchCancelled):
+        other.add(record(page, "too late"))
+
+    assert (same.pk, same.existed, batch.existed) == (batch.pk, True, False)
+    assert (other.pk != batch.pk, other.existed) == (True, False)
+    assert before == "running"
+    assert end == End(outcome="succeeded", total=4, succeeded=4)
+    assert diary.ran() == ["a", "b", "c", "loader began", "loader done"]
+    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert other_end == End(outcome="cancelled", total=1, cancelled=1)
+    assert page.calls == ["finally cancelled"]
+    assert other.failures.count() == 0
+
+
+# Dispatch
+
+
+def test_a_batch_is_sent_after_the_commit_and_leaves_nothing_after_a_rollback(
+    start: Start, diary: Diary, tickets: Tickets
+) -> None:
+    start(1)
+    build = diary.told_to(bus.batch([record(diary, "a")]))
+
+    with transaction.atomic():
+        batch = build.dispatch()
+        sent_before = tickets()
+    end = End.of(batch)
+    wait_until(lambda: not tickets())
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        build.dispatch()
+        _ = 1 / 0
+
+    assert sent_before == []
+    assert end == End(outcome="succeeded", total=1, succeeded=1)
+    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert list(JobBatch.objects.all()) == [batch]
+    assert tickets() == []
+
+
+def test_a_batch_is_there_although_redis_is_down(
+    workers: Workers,
+    redis_server: RedisServer,
+    diary: Diary,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    if not redis_server.is_ours:
+        pytest.skip("the Redis in REDIS_URL is not ours to stop")
+    redis_server.stop()
+
+    with caplog.at_level(logging.ERROR), transaction.atomic():
+        batch = diary.told_to(bus.batch([record(diary, "a")])).dispatch()
+    errors = [(each.levelname, getattr(each, "batch_id", None)) for each in caplog.records]
+    stored = counters(batch)
+    redis_server.start()
+    dispatch.replenish(batch, "default", "default")
+    workers(1)
+
+    assert errors == [("ERROR", str(batch.pk))]
+    assert (stored["status"], stored["pending_jobs"]) == ("pending", 1)
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
+    assert diary.calls == ["then succeeded", "finally succeeded"]
+
+
+# Time
+
+
+def test_delays_and_intervals_are_kept_where_a_scheduler_runs(
+    start: Start, diary: Diary, tickets: Tickets
+) -> None:
+    start(1, "default", "--with-scheduler")
+    delayed = diary.told_to(
+        bus.batch(
+            [
+                bus.job(jobs.stamp, diary.path("delayed")).options(delay=1),
+                bus.job(jobs.stamp, diary.path("at once")),
+            ]
+        )
+    ).dispatch()
+    retried = (
+        bus.batch(bus.job(jobs.stamp_and_fail_once, diary.path("retried")))
+        .options(retry=1, retry_interval=1)
+        .dispatch()
+    )
+    due = delayed.jobs.exclude(available_at=None).get().available_at
+
+    ends = [End.of(delayed), End.of(retried)]
+    wait_until(lambda: not tickets())
+
+    assert ends == [
+        End(outcome="succeeded", total=2, succeeded=2),
+        End(outcome="succeeded", total=1, succeeded=1),
+    ]
+    assert due is not None
+    assert due >= delayed.created_at + timedelta(seconds=1)
+    assert float(diary.lines("delayed")[0]) >= due.timestamp() > float(diary.lines("at once")[0])
+    first, second = (float(line) for line in diary.lines("retried"))
+    assert second - first >= 1
+    assert diary.calls == ["then succeeded", "finally succeeded"]
+
+
+# What a job writes, and where it runs
+
+
+def test_what_a_transactional_job_writes_is_there_exactly_if_it_succeeded(
+    start: Start, diary: Diary
+) -> None:
+    start(1)
+    batch = (
+        bus.batch(
+            [
+                bus.job(jobs.write_row, "good"),
+                bus.job(jobs.write_row, "bad", diary.path("closed")),
+                bus.job(jobs.write_and_fail_once, "attempt").options(retry=1),
+                bus.job(jobs.write_row, "unprotected", diary.path("closed")).options(
+                    transactional=False
+                ),
+            ]
+        )
+        .options(transactional=True)
+        .allow_failures()
+        .dispatch()
+    )
+
+    end = End.of(batch)
+
+    assert end == End(outcome="partial", total=6, succeeded=4, failed=2)
+    assert sorted(CallbackCall.objects.values_list("role", flat=True)) == [
+        "added by good",
+        "added by unprotected",
+        "attempt 2",
+        "good",
+        "unprotected",
+    ]
+    assert sorted(batch.failures.values_list("message", flat=True)) == [
+        "bad wrote and failed",
+        "unprotected wrote and failed",
+    ]
+
+
+def test_isolated_jobs_have_a_process_each(workers: Workers, diary: Diary) -> None:
+    workers(2)
+
+    batch = diary.told_to(
+        bus.batch([bus.job(jobs.record_pid, diary.path("jobs"))] * 6).isolated()
+    ).dispatch()
+
+    assert End.of(batch) == End(outcome="succeeded", total=6, succeeded=6)
+    assert len(diary.lines("jobs")) == len(set(diary.lines("jobs"))) == 6
+    assert diary.calls == ["then succeeded", "finally succeeded"]
+
+
+def test_tickets_pass_through_a_queue_with_the_json_serializer(start: Start, diary: Diary) -> None:
+    start(1, "json", "--serializer", "rq.serializers.JSONSerializer")
+
+    batch = diary.told_to(
+        bus.batch([bus.job(jobs.shown, Decimal("1.10"))]).on_queue("json").store_results()
+    ).dispatch()
+
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
+    assert list(batch.results()) == ["(Decimal('1.10'),) {}"]
+    assert diary.calls == ["then succeeded", "finally succeeded"]
+
+
+# Shutdown
+
+
+def test_another_worker_ends_what_a_warm_shutdown_has_left(start: Start, diary: Diary) -> None:
+    batch = diary.told_to(
+        bus.batch(
+            [
+                *[record(diary, "early")] * 5,
+                bus.job(jobs.hold, diary.path("jobs"), "held", diary.path("end"), 0.5),
+                *[record(diary, "late")] * 20,
+            ]
+        )
+    ).dispatch()
+    (first,) = start(1, "default", "--settings", "tests.short_slices")
+    diary.wait_for("held began")
+    first.terminate()
+    diary.open("end")
+    wait_until(lambda: not first.is_alive)
+    left = counters(batch)
+    claimed = batch.jobs.running().count()
+    start(1)
+
+    assert claimed == 0
+    assert (left["status"], left["pending_jobs"]) == ("running", 20)
+    assert End.of(batch) == End(outcome="succeeded", total=26, succeeded=26)
+    assert diary.ran() == [*["early"] * 5, "held began", "held done", *["late"] * 20]
+    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert set(batch.jobs.work().values_list("attempts", flat=True)) == {1}
+
+
+def test_a_job_that_a_cold_shutdown_cut_off_runs_again(workers: Workers, diary: Diary) -> None:
+    batch = diary.told_to(
+        bus.batch(
+            [
+                bus.job(jobs.hold, diary.path("jobs"), "held", diary.path("end")),
+                record(diary, "late"),
+            ]
+        )
+    ).dispatch()
+    (first,) = workers.simple(1)
+    diary.wait_for("held began")
+
+    # RQ takes a second signal for one of its own if it comes within a second of the first.
+    wait_until(lambda: first.terminate() or not first.is_alive, interval=0.2)
+    links = list(batch.jobs.order_by("pk").values_list("status", "attempts"))
+    diary.open("end")
+    workers.simple(1)
+
+    assert links == [(LinkStatus.PENDING, 0), (LinkStatus.PENDING, 0)]
+    assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
+    assert diary.ran() == ["held began", "held began", "held done", "late"]
+    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert batch.failures.count() == 0
+
+
+def counters(batch: JobBatch) -> dict[str, object]:
+    """What the database says of the batch now."""
+    batch.refresh_from_db()
+    names = [
+        "status",
+        "outcome",
+        "progress",
+        "pending_jobs",
+        "succeeded_jobs",
+        "failed_jobs",
+        "cancelled_jobs",
+    ]
+    return {name: batch.snapshot()[name] for name in names}

@@ -1,0 +1,94 @@
+"""What jobs and callbacks leave behind in files, and the gates they wait at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from django_jobbatch.bus import BatchBuilder
+from django_jobbatch.models import JobBatch
+from tests.jobs import told, told_failure
+from tests.servers import wait_until
+
+
+class Diary:
+    """Files that all processes write to, a line at a time: their order is the order of events."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def path(self, name: str) -> str:
+        """The file of this name, to be given to a job."""
+        return str(self._folder / name)
+
+    def lines(self, name: str) -> list[str]:
+        file = self._folder / name
+        return file.read_text().splitlines() if file.exists() else []
+
+    def ran(self, name: str = "jobs") -> list[str]:
+        """The lines of jobs, which run in any order."""
+        return sorted(self.lines(name))
+
+    @property
+    def calls(self) -> list[str]:
+        """What the callbacks of `told_to` have said."""
+        return self.lines("calls")
+
+    def wait_for(self, *lines: str, name: str = "jobs") -> None:
+        wait_until(lambda: set(lines) <= set(self.lines(name)))
+
+    def open(self, *gates: str) -> None:
+        """Let those pass who wait at these gates."""
+        for gate in gates:
+            (self._folder / gate).touch()
+
+    def page(self, name: str) -> Diary:
+        """A diary of its own for one of several batches."""
+        return Diary(self._folder / name)
+
+    def told_to(self, builder: BatchBuilder) -> BatchBuilder:
+        """The batch with one callback of each kind, which all write here."""
+        return (
+            builder.catch(told_failure, self.path("calls"), "catch")
+            .each_failure(told_failure, self.path("each"), "each")
+            .then(told, self.path("calls"), "then")
+            .finally_(told, self.path("calls"), "finally")
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """How a batch stands when nothing of it is left to do."""
+
+    outcome: str
+    total: int
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    skipped: int = 0
+    pending: int = 0
+    progress: int = 100
+    run: int = 1
+
+    @classmethod
+    def of(cls, batch: JobBatch) -> Self:
+        """Wait until every link of the batch is settled, callbacks included."""
+        wait_until(lambda: is_over(batch))
+        return cls(
+            outcome=batch.outcome,
+            total=batch.total_jobs,
+            succeeded=batch.succeeded_jobs,
+            failed=batch.failed_jobs,
+            cancelled=batch.cancelled_jobs,
+            skipped=batch.skipped_jobs,
+            pending=batch.pending_jobs,
+            progress=batch.progress,
+            run=batch.run,
+        )
+
+
+def is_over(batch: JobBatch) -> bool:
+    batch.refresh_from_db()
+    return batch.is_finished and not batch.jobs.unsettled().exists()

@@ -1,0 +1,158 @@
+"""Tickets on a real Valkey."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import django_rq
+import pytest
+
+from django_jobbatch import TransportError, UnknownQueue, transport
+from django_jobbatch.transport import Ticket, Waiting
+from tests.servers import RedisServer
+
+pytestmark = pytest.mark.usefixtures("redis_server")
+
+NOON = datetime(2030, 11, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def ticket() -> Ticket:
+    return Ticket(uuid.uuid4(), "default", "default", 125, "Import: shop.jobs.sync")
+
+
+def keys(server: RedisServer) -> list[str]:
+    """What there is of tickets, and of sets that remember them."""
+    found = [*server.client.keys("rq:job:*"), *server.client.keys("jobbatch:*")]
+    return sorted(key.decode() for key in found)
+
+
+def test_every_ticket_is_sent_under_a_new_id(ticket: Ticket) -> None:
+    queue = django_rq.get_queue("default")
+
+    transport.send(ticket, 2)
+    transport.send(ticket)
+    transport.schedule(ticket, NOON)
+
+    ids = [*queue.job_ids, *queue.scheduled_job_registry.get_job_ids()]
+    assert len(ids) == len(set(ids)) == 4
+    assert {each.rpartition("-")[0] for each in ids} == {f"jb-{ticket.batch_id.hex}"}
+    # RQ takes letters, digits, "-" and "_" only; a claim keeps up to 64 of them.
+    assert all(each.replace("-", "").isalnum() and len(each) <= 64 for each in ids)
+
+
+@pytest.mark.parametrize("name", ["default", "json"])
+def test_a_ticket_says_what_to_work_on_and_nothing_of_the_jobs(ticket: Ticket, name: str) -> None:
+    transport.send(replace(ticket, queue=name))
+
+    (job,) = django_rq.get_queue(name).jobs
+    assert (job.func_name, tuple(job.args), job.kwargs) == (
+        "django_jobbatch.runner.work",
+        (str(ticket.batch_id), name, "default"),
+        {},
+    )
+    assert (job.timeout, job.result_ttl, job.failure_ttl) == (125, 0, 3600)
+    assert job.description == "Import: shop.jobs.sync"
+
+
+def test_a_scheduled_ticket_is_of_the_same_kind(ticket: Ticket) -> None:
+    transport.schedule(ticket, NOON)
+
+    queue = django_rq.get_queue("default")
+    (job_id,) = queue.scheduled_job_registry.get_job_ids()
+    job = queue.fetch_job(job_id)
+    assert job is not None
+    assert queue.scheduled_job_registry.get_scheduled_time(job_id) == NOON
+    assert (job.timeout, job.result_ttl, job.failure_ttl) == (125, 0, 3600)
+    assert job.description == "Import: shop.jobs.sync"
+
+
+def test_waiting_counts_what_is_queued_and_knows_the_next_scheduled(ticket: Ticket) -> None:
+    other = replace(ticket, batch_id=uuid.uuid4())
+
+    transport.send(ticket, 2)
+    transport.schedule(ticket, NOON + timedelta(hours=1))
+    transport.schedule(ticket, NOON)
+    transport.send(other)
+
+    assert transport.waiting(ticket.batch_id, "default") == Waiting(2, NOON)
+    assert transport.waiting(other.batch_id, "default") == Waiting(1, None)
+    assert transport.waiting(ticket.batch_id, "slow") == Waiting(0, None)
+
+
+def test_a_ticket_that_was_popped_and_lost_does_not_wait(
+    ticket: Ticket, redis_server: RedisServer
+) -> None:
+    transport.send(ticket, 2)
+    queue = django_rq.get_queue("default")
+
+    redis_server.client.lpop(queue.key)
+
+    assert transport.waiting(ticket.batch_id, "default") == Waiting(1, None)
+    (remembered,) = redis_server.client.smembers(
+        f"jobbatch:waiting:default:{ticket.batch_id.hex}"
+    )
+    assert remembered.decode() == queue.job_ids[0]
+
+
+def test_only_tickets_that_nobody_has_begun_are_taken_back(
+    ticket: Ticket, redis_server: RedisServer
+) -> None:
+    other = replace(ticket, batch_id=uuid.uuid4())
+    transport.send(ticket, 3)
+    transport.send(replace(ticket, queue="slow"))
+    transport.schedule(ticket, NOON)
+    transport.send(other)
+    begun = redis_server.client.lpop(django_rq.get_queue("default").key)
+    (others,) = (each for each in django_rq.get_queue("default").job_ids if other.batch_id.hex in each)
+
+    transport.discard(ticket.batch_id, ["default", "slow", "other"])
+
+    assert django_rq.get_queue("default").job_ids == [others]
+    assert django_rq.get_queue("default").scheduled_job_registry.get_job_ids() == []
+    assert django_rq.get_queue("slow").job_ids == []
+    assert keys(redis_server) == sorted(
+        [
+            f"jobbatch:waiting:default:{other.batch_id.hex}",
+            f"rq:job:{begun.decode()}",
+            f"rq:job:{others}",
+        ]
+    )
+
+
+def test_a_queue_that_is_not_there_is_named_with_those_that_are(ticket: Ticket) -> None:
+    with pytest.raises(UnknownQueue) as caught:
+        transport.send(replace(ticket, queue="imports"))
+
+    assert str(caught.value) == (
+        "There is no queue 'imports' in RQ_QUEUES; it has default, json, other, slow, sync."
+    )
+
+
+def test_stopping_a_ticket_that_is_not_at_work_does_nothing(ticket: Ticket) -> None:
+    transport.send(ticket)
+
+    transport.stop("default", [*django_rq.get_queue("default").job_ids, "jb-gone"])
+
+    assert transport.waiting(ticket.batch_id, "default") == Waiting(1, None)
+
+
+def test_a_server_that_is_away_is_one_kind_of_error(
+    ticket: Ticket, redis_server: RedisServer
+) -> None:
+    if not redis_server.is_ours:
+        pytest.skip("the Redis in REDIS_URL is not ours to stop")
+    redis_server.stop()
+
+    with pytest.raises(TransportError):
+        transport.send(ticket)
+    with pytest.raises(TransportError):
+        transport.schedule(ticket, NOON)
+    with pytest.raises(TransportError):
+        transport.waiting(ticket.batch_id, "default")
+    with pytest.raises(TransportError):
+        transport.discard(ticket.batch_id, ["default"])
+    with pytest.raises(TransportError):
+        transport.stop("default", ["jb-1"])

@@ -1,0 +1,239 @@
+"""Closing is one statement; what had not begun is cancelled after it, page by page."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+from unittest import mock
+
+import pytest
+from django.utils import timezone
+
+from django_jobbatch import ledger
+from django_jobbatch.ledger import closing
+from django_jobbatch.models import BatchedJob
+from django_jobbatch.states import BatchStatus, Role
+from tests.factories import BatchedJobFactory, JobBatchFactory
+from tests.ledger.acts import (
+    ALIAS,
+    CANCELLED,
+    FAILED,
+    PENDING,
+    RUNNING,
+    SUCCEEDED,
+    WAITING,
+    claim,
+    counters,
+    drawn,
+    fail,
+    read,
+    reopen,
+    settle,
+    state,
+    statuses,
+    succeed,
+    success,
+    sweep,
+)
+
+pytestmark = pytest.mark.django_db
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closing, "PAGE", 2)
+
+
+@pytest.mark.parametrize("status", [BatchStatus.WAITING, BatchStatus.PENDING, BatchStatus.RUNNING])
+def test_an_open_batch_is_closed_by_whoever_comes_first(status: BatchStatus) -> None:
+    batch = JobBatchFactory.create(jobs=2, status=status, roles=[Role.FINALLY])
+
+    with mock.patch.object(timezone, "now", return_value=NOON):
+        first = ledger.close(ALIAS, batch.pk, reason="enough", by="ann")
+    second = ledger.close(ALIAS, batch.pk, reason="me too", by="bob")
+
+    row = read(batch)
+    assert first is not None
+    assert (first.closed, first.finished, first.batch) == (True, False, batch)
+    assert second is None
+    assert (row.status, row.cancelled_at, row.version) == (BatchStatus.STOPPING, NOON, 1)
+    assert (row.cancel_reason, row.cancelled_by) == ("enough", "ann")
+    assert (statuses(batch), drawn(batch)) == ([PENDING, PENDING], [])
+
+
+@pytest.mark.parametrize("trait", ["stopping", "finished", "failed", "cancelled"])
+def test_a_batch_that_is_not_open_is_left_alone(trait: str) -> None:
+    batch = JobBatchFactory.create(**{trait: True})
+
+    assert ledger.close(ALIAS, batch.pk, reason="late") is None
+    assert (read(batch).cancel_reason, read(batch).version) == ("", 0)
+
+
+def test_a_failure_that_came_first_is_the_cause() -> None:
+    batch = JobBatchFactory.create(jobs=3)
+    fail(batch, claim(batch, 1))
+
+    assert ledger.close(ALIAS, batch.pk) is None
+    sweep(batch)
+
+    assert state(batch) == ("finished", "failed", 1)
+
+
+def test_a_cancel_that_came_first_is_the_cause() -> None:
+    batch = JobBatchFactory.create(jobs=3)
+    one, two, three = claim(batch)
+    ledger.close(ALIAS, batch.pk)
+
+    change = fail(batch, [one])
+    succeed(batch, [two, three])
+
+    assert not change.closed
+    assert state(batch) == ("finished", "cancelled", 1)
+
+
+# sweep
+
+
+def test_a_sweep_cancels_what_has_not_begun() -> None:
+    batch = JobBatchFactory.create(
+        jobs=[WAITING, PENDING, RUNNING, SUCCEEDED, FAILED], stopping=True
+    )
+    callback = BatchedJobFactory.create(batch=batch, role=Role.CATCH, run=1)
+
+    with mock.patch.object(timezone, "now", return_value=NOON):
+        (change,) = sweep(batch)
+
+    assert statuses(batch) == [CANCELLED, CANCELLED, RUNNING, SUCCEEDED, FAILED]
+    assert counters(batch) == {
+        "total": 5,
+        "pending": 1,
+        "succeeded": 1,
+        "failed": 1,
+        "cancelled": 2,
+    }
+    assert (len(change.settled), change.finished) == (2, False)
+    ended = BatchedJob.objects.filter(status=CANCELLED).values_list("ended_at", flat=True)
+    assert list(ended) == [NOON, NOON]
+    callback.refresh_from_db()
+    assert callback.status == PENDING
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_sweep_goes_page_by_page_and_the_last_one_finishes() -> None:
+    batch = JobBatchFactory.create(jobs=5, roles=[Role.THEN, Role.CATCH, Role.FINALLY])
+    ledger.close(ALIAS, batch.pk)
+
+    changes = sweep(batch)
+
+    assert [(len(change.settled), change.finished) for change in changes] == [
+        (2, False),
+        (2, False),
+        (1, True),
+    ]
+    assert changes[-1].due == {"default": 1}
+    assert counters(batch) == {"total": 5, "cancelled": 5}
+    assert state(batch) == ("finished", "cancelled", 1)
+    assert drawn(batch) == [(1, "finally", PENDING)]
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_whoever_meets_a_sweep_that_was_broken_off_goes_on_with_it() -> None:
+    batch = JobBatchFactory.create(jobs=5, roles=[Role.FINALLY])
+    ledger.close(ALIAS, batch.pk)
+    next(ledger.sweep(ALIAS, batch.pk))
+    assert counters(batch) == {"total": 5, "pending": 3, "cancelled": 2}
+
+    assert [change.finished for change in sweep(batch)] == [False, True]
+    assert counters(batch) == {"total": 5, "cancelled": 5}
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_two_sweeps_at_once_count_each_link_once() -> None:
+    batch = JobBatchFactory.create(jobs=6, roles=[Role.FINALLY])
+    ledger.close(ALIAS, batch.pk)
+    mine, other = ledger.sweep(ALIAS, batch.pk), ledger.sweep(ALIAS, batch.pk)
+
+    changes = [change for pair in zip(mine, other, strict=False) for change in pair]
+
+    assert sum(len(change.settled) for change in changes) == 6
+    assert [change.finished for change in changes].count(True) == 1
+    assert counters(batch) == {"total": 6, "cancelled": 6}
+    assert drawn(batch) == [(1, "finally", PENDING)]
+
+
+def test_the_last_running_job_finishes_a_batch_that_was_swept() -> None:
+    batch = JobBatchFactory.create(jobs=2)
+    (link,) = claim(batch, 1)
+    ledger.close(ALIAS, batch.pk)
+    assert [change.finished for change in sweep(batch)] == [False]
+
+    assert succeed(batch, [link]).finished
+    assert counters(batch) == {"total": 2, "succeeded": 1, "cancelled": 1}
+
+
+def test_a_strict_batch_sweeps_what_a_failure_left() -> None:
+    batch = JobBatchFactory.create(jobs=4, roles=[Role.CATCH, Role.THEN, Role.FINALLY])
+    one, two = claim(batch, 2)
+    assert fail(batch, [one]).closed
+
+    sweep(batch)
+    succeed(batch, [two])
+
+    assert statuses(batch) == [FAILED, SUCCEEDED, CANCELLED, CANCELLED]
+    assert state(batch) == ("finished", "failed", 1)
+    assert drawn(batch) == [(1, "catch", PENDING), (1, "finally", WAITING)]
+
+
+def test_a_sweep_may_take_running_jobs_whose_outcomes_then_come_too_late() -> None:
+    batch = JobBatchFactory.create(jobs=2, roles=[Role.FINALLY])
+    (link,) = claim(batch, 1)
+    ledger.close(ALIAS, batch.pk)
+
+    (change,) = sweep(batch, running=True)
+    late = settle(batch, success(link))
+
+    assert (change.finished, late.stale, late.finished) == (True, 1, False)
+    assert counters(batch) == {"total": 2, "cancelled": 2}
+    assert drawn(batch) == [(1, "finally", PENDING)]
+
+
+@pytest.mark.parametrize("trait", ["pending", "running", "finished"])
+def test_a_batch_that_is_not_stopping_is_not_swept(trait: str) -> None:
+    batch = JobBatchFactory.create(jobs=[PENDING], **{trait: True})
+
+    (change,) = sweep(batch)
+
+    assert (change.settled, change.finished, statuses(batch)) == ((), False, [PENDING])
+
+
+def test_a_batch_that_is_gone_is_not_swept(django_assert_num_queries: Any) -> None:
+    batch = JobBatchFactory.create()
+    ledger.remove(ALIAS, batch.pk)
+
+    (change,) = sweep(batch)
+
+    assert (change.batch, change.settled) == (None, ())
+
+
+def test_an_empty_batch_that_was_closed_finishes_with_its_sweep() -> None:
+    batch = JobBatchFactory.create(jobs=1, pending=True, unique_key="key")
+    ledger.close(ALIAS, batch.pk)
+
+    sweep(batch)
+
+    assert (state(batch), read(batch).unique_key) == (("finished", "cancelled", 1), None)
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_sweep_leaves_what_a_retry_has_brought_back() -> None:
+    batch = JobBatchFactory.create(jobs=4)
+    ledger.close(ALIAS, batch.pk)
+    broken_off = ledger.sweep(ALIAS, batch.pk)
+    next(broken_off)
+    sweep(batch)
+    reopen(batch, include_cancelled=True)
+
+    assert [change.settled for change in broken_off] == [()]
+    assert statuses(batch) == [PENDING] * 4

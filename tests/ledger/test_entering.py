@@ -1,0 +1,257 @@
+"""New batches and new links; what the database itself refuses."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, transaction
+
+from django_jobbatch import ledger
+from django_jobbatch.exceptions import BatchCancelled, BatchFinished
+from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.states import Role
+from tests.factories import BatchedJobFactory, JobBatchFactory
+from tests.ledger.acts import (
+    ALIAS,
+    PENDING,
+    RUNNING,
+    SUCCEEDED,
+    claim,
+    counters,
+    drawn,
+    read,
+    reopen,
+    state,
+    succeed,
+)
+
+pytestmark = pytest.mark.django_db
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def complete(batch: JobBatch, count: int = 0, **named: Any) -> ledger.Change:
+    values = {"due": {}, "queues": [], "longest_timeout": 0, "wake_at": None, **named}
+    return ledger.complete(ALIAS, batch, count=count, **values)
+
+
+# enter
+
+
+def test_a_batch_without_a_key_is_always_new() -> None:
+    batches = [ledger.enter(ALIAS, JobBatchFactory.build()) for _ in range(2)]
+
+    assert [batch.existed for batch in batches] == [False, False]
+    assert JobBatch.objects.count() == 2
+
+
+def test_a_key_that_is_taken_gives_the_batch_that_has_it() -> None:
+    first = ledger.enter(ALIAS, JobBatchFactory.build(unique_key="nightly"))
+
+    second = ledger.enter(ALIAS, JobBatchFactory.build(unique_key="nightly"))
+
+    assert (first.existed, second.existed) == (False, True)
+    assert second == first
+    assert JobBatch.objects.get() == first
+
+
+def test_a_key_is_free_again_at_the_end() -> None:
+    first = JobBatchFactory.create(jobs=1, unique_key="nightly")
+    succeed(first, claim(first))
+
+    second = ledger.enter(ALIAS, JobBatchFactory.build(unique_key="nightly"))
+
+    assert (second.existed, second == first) == (False, False)
+
+
+def test_a_batch_that_is_stopping_keeps_its_key() -> None:
+    first = JobBatchFactory.create(jobs=1, unique_key="nightly")
+    ledger.close(ALIAS, first.pk)
+
+    assert ledger.enter(ALIAS, JobBatchFactory.build(unique_key="nightly")) == first
+
+
+def test_a_key_that_comes_free_while_it_is_asked_for_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = JobBatchFactory.create(jobs=1, unique_key="nightly")
+    holder = ledger.entering._holder
+
+    def finish_first(using: str, key: str) -> JobBatch | None:
+        succeed(first, claim(first))
+        return holder(using, key)
+
+    monkeypatch.setattr(ledger.entering, "_holder", finish_first)
+    second = ledger.enter(ALIAS, JobBatchFactory.build(unique_key="nightly"))
+
+    assert (second.existed, read(second).unique_key) == (False, "nightly")
+
+
+# complete
+
+
+def test_what_was_inserted_is_counted() -> None:
+    batch = JobBatchFactory.create(jobs=1, queues=["default"], wake_at=NOON + timedelta(hours=1))
+
+    change = complete(
+        batch,
+        2,
+        due={"slow": 1},
+        queues=["slow", "default"],
+        longest_timeout=60,
+        wake_at=NOON,
+        name="Import",
+    )
+
+    row = read(batch)
+    assert counters(batch) == {"total": 3, "pending": 3}
+    assert (row.queues, row.longest_timeout, row.name) == (["default", "slow"], 60, "Import")
+    assert (row.wake_at, change.wake_at, change.due) == (NOON, NOON, {"slow": 1})
+    assert not change.finished
+
+
+def test_a_batch_wakes_at_the_earlier_time() -> None:
+    batch = JobBatchFactory.create(jobs=1, wake_at=NOON)
+
+    complete(batch, 1, wake_at=NOON + timedelta(hours=1))
+    assert read(batch).wake_at == NOON
+    complete(batch, 1)
+    assert read(batch).wake_at == NOON
+
+
+def test_an_empty_batch_finishes_at_once() -> None:
+    batch = JobBatchFactory.create(
+        roles=[Role.CATCH, Role.THEN, Role.FINALLY, Role.EACH_FAILURE], unique_key="key"
+    )
+
+    change = complete(batch)
+
+    assert (change.finished, change.due) == (True, {"default": 1})
+    assert state(batch) == ("finished", "succeeded", 1)
+    assert drawn(batch) == [(1, "then", PENDING), (1, "finally", "waiting")]
+    assert (read(batch).unique_key, read(batch).progress) == (None, 100)
+
+
+# add
+
+
+@pytest.mark.parametrize("trait", ["pending", "running"])
+def test_an_open_batch_takes_more_behind_its_last_lane(trait: str) -> None:
+    batch = JobBatchFactory.create(jobs=3, **{trait: True})
+    BatchedJobFactory.create(batch=batch, role=Role.CATCH, run=1, lane=9)
+
+    with transaction.atomic():
+        locked, lane = ledger.add(ALIAS, batch)
+
+    assert (locked, lane, read(batch).version) == (batch, 3, 1)
+
+
+def test_a_batch_without_lanes_begins_with_the_first() -> None:
+    batch = JobBatchFactory.create(pending=True)
+
+    with transaction.atomic():
+        assert ledger.add(ALIAS, batch) == (batch, 0)
+
+
+def test_links_that_a_running_job_adds_keep_the_batch_open() -> None:
+    batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN])
+    (loader,) = claim(batch)
+    with transaction.atomic():
+        locked, lane = ledger.add(ALIAS, batch)
+        ledger.insert_jobs(ALIAS, [BatchedJobFactory.build(batch=locked, lane=lane)])
+        complete(locked, 1)
+
+    assert not succeed(batch, [loader]).finished
+    assert succeed(batch, claim(batch)).finished
+    assert counters(batch) == {"total": 2, "succeeded": 2}
+    assert drawn(batch) == [(1, "then", PENDING)]
+
+
+@pytest.mark.parametrize(
+    ("trait", "error"),
+    [
+        ("finished", BatchFinished),
+        ("failed", BatchFinished),
+        ("stopping", BatchCancelled),
+        ("cancelled", BatchCancelled),
+    ],
+)
+def test_a_batch_that_is_not_open_takes_no_more(trait: str, error: type[Exception]) -> None:
+    batch = JobBatchFactory.create(**{trait: True})
+
+    with pytest.raises(error), transaction.atomic():
+        ledger.add(ALIAS, batch)
+
+    assert read(batch).version == 0
+
+
+def test_a_batch_that_is_gone_takes_no_more() -> None:
+    batch = JobBatchFactory.create()
+    ledger.remove(ALIAS, batch.pk)
+
+    with pytest.raises(BatchFinished), transaction.atomic():
+        ledger.add(ALIAS, batch)
+
+
+def test_a_batch_that_was_reopened_takes_more() -> None:
+    batch = JobBatchFactory.create(jobs=["failed"], failed=True)
+    reopen(batch)
+
+    with transaction.atomic():
+        assert ledger.add(ALIAS, batch) == (batch, 1)
+
+
+# What the database refuses
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"pending_jobs": -1},
+        {"failed_jobs": -1},
+        {"cancelled_jobs": -1},
+        {"skipped_jobs": -1},
+        {"total_jobs": -1},
+        {"pending_jobs": 3},
+        {"pending_jobs": 1, "failed_jobs": 1, "cancelled_jobs": 1},
+        {"skipped_jobs": 2, "failed_jobs": 1},
+        {"status": "paused"},
+        {"outcome": "splendid"},
+    ],
+    ids=str,
+)
+def test_a_batch_that_cannot_be_is_refused(values: dict[str, Any]) -> None:
+    batch = JobBatchFactory.create(total_jobs=2)
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        JobBatch.objects.filter(pk=batch.pk).update(**values)
+
+
+@pytest.mark.parametrize("values", [{"status": "paused"}, {"role": "observer"}], ids=str)
+def test_a_link_that_cannot_be_is_refused(values: dict[str, Any]) -> None:
+    link = BatchedJobFactory.create()
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        BatchedJob.objects.filter(pk=link.pk).update(**values)
+
+
+def test_no_two_links_have_one_place() -> None:
+    link = BatchedJobFactory.create(status=RUNNING)
+    place = {"batch": link.batch, "lane": link.lane, "position": link.position}
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        BatchedJobFactory.create(**place, status=SUCCEEDED)
+    BatchedJobFactory.create(**place, role=Role.THEN, run=1)
+    BatchedJobFactory.create(**place, role=Role.THEN, run=2)
+
+    assert BatchedJob.objects.count() == 3
+
+
+def test_no_two_unfinished_batches_have_one_key() -> None:
+    JobBatchFactory.create(unique_key="nightly")
+    JobBatchFactory.create_batch(2, unique_key=None)
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        JobBatchFactory.create(unique_key="nightly")

@@ -1,0 +1,525 @@
+"""A retry brings links back, opens a finished batch for its next run, and never finishes it early."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.db import IntegrityError
+
+from django_jobbatch import ledger
+from django_jobbatch.exceptions import BatchBusy, BatchCancelled
+from django_jobbatch.ledger import Settlement, reopening, rows
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.states import LinkStatus, Role
+from tests.factories import BatchedJobFactory, JobBatchFactory
+from tests.ledger.acts import (
+    ALIAS,
+    CANCELLED,
+    FAILED,
+    PENDING,
+    RUNNING,
+    SKIPPED,
+    SUCCEEDED,
+    WAITING,
+    claim,
+    claimant,
+    counters,
+    drawn,
+    fail,
+    failure,
+    pks,
+    read,
+    reopen,
+    run_callbacks,
+    settle,
+    state,
+    statuses,
+    succeed,
+    success,
+    sweep,
+)
+
+pytestmark = pytest.mark.django_db
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+MIXED = [SUCCEEDED, FAILED, CANCELLED, SKIPPED, FAILED]
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reopening, "PAGE", 2)
+
+
+def failed(statuses: list[LinkStatus], **named: Any) -> JobBatch:
+    return JobBatchFactory.create(jobs=statuses, failed=True, **named)
+
+
+def settled(changes: list[ledger.Change]) -> list[int]:
+    return [pk for change in changes for pk in change.settled]
+
+
+# All
+
+
+def test_a_retry_opens_the_next_run_with_all_that_did_not_succeed() -> None:
+    batch = failed(MIXED, unique_key=None)
+    stored = batch.options | {"unique": "nightly"}
+    JobBatch.objects.update(options=stored, finished_at=NOON, version=7)
+
+    (change,) = reopen(batch)
+
+    row = read(batch)
+    assert statuses(batch) == [SUCCEEDED, PENDING, PENDING, WAITING, PENDING]
+    assert counters(batch) == {"total": 5, "pending": 4, "succeeded": 1}
+    assert state(batch) == ("running", "", 2)
+    assert (row.finished_at, row.unique_key, row.version) == (None, "nightly", 8)
+    assert list(change.settled) == pks(batch)[1:]
+    assert (change.due, change.finished) == ({"default": 4}, False)
+
+
+def test_a_link_that_comes_back_has_nothing_of_its_last_run_but_its_fence() -> None:
+    fresh = BatchedJobFactory.build(batch=JobBatchFactory.build())
+    names = ["attempts", "losses", "available_at", "started_at", "ended_at", "result", "claim"]
+    batch = JobBatchFactory.create(jobs=1, jobs__available_at=NOON)
+    fail(batch, claim(batch))
+    BatchedJob.objects.update(losses=2, result="1")
+
+    reopen(batch)
+
+    link = BatchedJob.objects.get()
+    assert {name: getattr(link, name) for name in names} == {
+        name: getattr(fresh, name) for name in names
+    }
+    assert (link.fence, link.lease_until) == (1, None)
+    assert [link.fence for link in claim(batch)] == [2]
+
+
+def test_failures_that_are_retried_are_marked() -> None:
+    batch = JobBatchFactory.create(jobs=2, allow_failures=True)
+    fail(batch, claim(batch))
+    one, two = pks(batch)
+
+    reopen(batch, [one])
+
+    unmarked = FailedJob.objects.filter(retried_at=None)
+    assert list(unmarked.values_list("job_id", flat=True)) == [two]
+
+
+def test_an_outcome_of_the_run_before_comes_too_late() -> None:
+    batch = JobBatchFactory.create(jobs=1)
+    (old,) = claim(batch)
+    fail(batch, [old])
+    reopen(batch)
+    claim(batch)
+
+    assert settle(batch, success(old)).stale == 1
+    assert (statuses(batch), state(batch)) == ([RUNNING], ("running", "", 2))
+
+
+def test_a_running_batch_takes_its_failures_back_in_the_same_run() -> None:
+    batch = JobBatchFactory.create(jobs=2, running=True, allow_failures=True, roles=[Role.CATCH])
+    (link,) = claim(batch, 1)
+    fail(batch, [link])
+
+    reopen(batch)
+
+    assert (statuses(batch), state(batch)) == ([PENDING, PENDING], ("running", "", 1))
+    fail(batch, claim(batch, 1))
+    assert [role for _, role, _ in drawn(batch)] == ["catch"]
+
+
+@pytest.mark.parametrize("jobs", [None, [], [0]], ids=["all", "none", "unknown"])
+@pytest.mark.parametrize("trait", ["running", "finished"])
+def test_with_nothing_to_retry_nothing_changes(trait: str, jobs: list[int] | None) -> None:
+    batch = JobBatchFactory.create(jobs=[SUCCEEDED], **{trait: True}, version=7)
+    before = JobBatch.objects.values().get()
+
+    assert settled(reopen(batch, jobs)) == []
+    assert JobBatch.objects.values().get() == before
+
+
+def test_a_batch_that_is_gone_is_not_reopened() -> None:
+    batch = failed([FAILED])
+    pk = pks(batch)
+    ledger.remove(ALIAS, batch.pk)
+
+    assert settled(reopen(batch) + reopen(batch, pk)) == []
+
+
+# Some
+
+
+def test_the_chosen_failures_of_a_batch_that_allows_them_come_back_alone() -> None:
+    batch = failed(MIXED, allow_failures=True)
+    chosen = pks(batch)[1]
+
+    changes = reopen(batch, [chosen, pks(batch)[0], pks(batch)[2]])
+
+    assert settled(changes) == [chosen]
+    assert statuses(batch) == [SUCCEEDED, PENDING, CANCELLED, SKIPPED, FAILED]
+    assert state(batch) == ("running", "", 2)
+
+
+def test_while_a_failure_is_left_a_strict_batch_brings_back_no_more_than_was_chosen() -> None:
+    batch = failed(MIXED)
+
+    changes = reopen(batch, pks(batch)[1:2])
+
+    assert settled(changes) == pks(batch)[1:2]
+    assert statuses(batch) == [SUCCEEDED, PENDING, CANCELLED, SKIPPED, FAILED]
+
+
+def test_with_the_last_failure_of_a_strict_batch_comes_what_it_had_cancelled() -> None:
+    batch = failed(MIXED)
+    _, one, cancelled, skipped, two = pks(batch)
+
+    changes = reopen(batch, [one]) + reopen(batch, [two])
+
+    assert settled(changes) == [one, two, cancelled, skipped]
+    assert statuses(batch) == [SUCCEEDED, PENDING, PENDING, WAITING, PENDING]
+    assert state(batch) == ("running", "", 2)
+
+
+def test_what_follows_the_chosen_belongs_to_the_same_run() -> None:
+    batch = failed([FAILED, CANCELLED], roles=[Role.FINALLY])
+    changes = ledger.reopen(ALIAS, batch.pk, pks(batch)[:1])
+    next(changes)
+
+    between = succeed(batch, claim(batch))
+    list(changes)
+
+    assert not between.finished
+    assert (statuses(batch), state(batch)) == ([SUCCEEDED, PENDING], ("running", "", 2))
+    assert succeed(batch, claim(batch)).finished
+    assert drawn(batch) == [(2, "finally", PENDING)]
+
+
+def test_links_of_another_batch_cannot_be_chosen() -> None:
+    batch, other = failed([FAILED]), failed([FAILED])
+
+    assert settled(reopen(batch, pks(other))) == []
+    assert statuses(other) == [FAILED]
+
+
+# Cancelled by somebody
+
+
+@pytest.mark.parametrize("chosen", [False, True], ids=["all", "chosen"])
+def test_a_batch_that_somebody_cancelled_is_not_reopened_by_the_way(
+    chosen: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    batch = JobBatchFactory.create(jobs=[FAILED, CANCELLED], cancelled=True)
+
+    with pytest.raises(BatchCancelled) as caught:
+        reopen(batch, pks(batch) if chosen else None)
+
+    assert str(caught.value) == (
+        "The batch was cancelled; retry(include_cancelled=True) takes its cancelled jobs too."
+    )
+    assert (statuses(batch), read(batch).version) == ([FAILED, CANCELLED], 0)
+
+
+def test_a_batch_that_somebody_cancelled_is_reopened_on_request() -> None:
+    batch = JobBatchFactory.create(jobs=2)
+    ledger.close(ALIAS, batch.pk, reason="enough", by="ann")
+    sweep(batch)
+
+    reopen(batch, include_cancelled=True)
+
+    row = read(batch)
+    assert (statuses(batch), state(batch)) == ([PENDING, PENDING], ("running", "", 2))
+    assert (row.cancelled_at, row.cancel_reason, row.cancelled_by) == (None, "", "")
+    succeed(batch, claim(batch))
+    assert state(batch) == ("finished", "succeeded", 2)
+
+
+def test_chosen_jobs_of_a_cancelled_batch_come_back_alone_if_it_allows_failures() -> None:
+    batch = JobBatchFactory.create(
+        jobs=[FAILED, CANCELLED, CANCELLED], cancelled=True, allow_failures=True
+    )
+
+    changes = reopen(batch, pks(batch)[1:2], include_cancelled=True)
+
+    assert settled(changes) == pks(batch)[1:2]
+    assert statuses(batch) == [FAILED, PENDING, CANCELLED]
+
+
+# Busy
+
+
+@pytest.mark.parametrize("chosen", [False, True], ids=["all", "chosen"])
+def test_a_batch_that_is_stopping_is_busy(
+    chosen: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    batch = JobBatchFactory.create(jobs=2)
+    one, _two = claim(batch)
+    fail(batch, [one])
+    version = read(batch).version
+
+    with pytest.raises(BatchBusy) as caught:
+        reopen(batch, [one.pk] if chosen else None)
+
+    assert str(caught.value) == "The batch is still stopping; wait until it has finished."
+    assert (statuses(batch), read(batch).version) == ([FAILED, RUNNING], version)
+
+
+def test_a_batch_whose_key_another_one_has_is_busy() -> None:
+    batch = JobBatchFactory.create(jobs=1, unique_key="nightly")
+    fail(batch, claim(batch))
+    JobBatchFactory.create(unique_key="nightly")
+    before = read(batch).version
+
+    with pytest.raises(BatchBusy) as caught:
+        reopen(batch)
+
+    assert str(caught.value) == ("Another unfinished batch has the key 'nightly'; retry after it.")
+    assert (statuses(batch), state(batch)) == ([FAILED], ("finished", "failed", 1))
+    assert read(batch).version == before
+
+
+def test_another_refusal_of_the_database_is_not_taken_for_a_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch = failed([FAILED, FAILED])
+    JobBatch.objects.update(failed_jobs=1)
+
+    with pytest.raises(IntegrityError):
+        reopen(batch)
+
+
+# Pages
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_retry_goes_page_by_page_in_one_run() -> None:
+    batch = failed([FAILED] * 5)
+
+    changes = reopen(batch)
+
+    assert [len(change.settled) for change in changes] == [2, 2, 1]
+    assert (statuses(batch), state(batch)) == ([PENDING] * 5, ("running", "", 2))
+    assert read(batch).reopened_to is None
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_retry_of_whole_pages_ends_with_an_empty_one() -> None:
+    batch = failed([FAILED] * 4)
+
+    assert [len(change.settled) for change in reopen(batch)] == [2, 2, 0]
+    assert read(batch).reopened_to is None
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_batch_does_not_finish_between_two_pages() -> None:
+    batch = failed([FAILED] * 4, roles=[Role.FINALLY])
+    changes = ledger.reopen(ALIAS, batch.pk)
+    next(changes)
+
+    between = succeed(batch, claim(batch))
+    rest = list(changes)
+
+    assert (between.finished, [change.finished for change in rest]) == (False, [False, False])
+    assert succeed(batch, claim(batch)).finished
+    assert drawn(batch) == [(2, "finally", PENDING)]
+    assert counters(batch) == {"total": 4, "succeeded": 4}
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_the_last_page_finishes_a_batch_whose_links_were_faster() -> None:
+    batch = failed([FAILED] * 2, roles=[Role.FINALLY])
+    changes = ledger.reopen(ALIAS, batch.pk)
+    next(changes)
+    assert not succeed(batch, claim(batch)).finished
+
+    assert [change.finished for change in changes] == [True]
+    assert drawn(batch) == [(2, "finally", PENDING)]
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_retry_that_was_broken_off_is_gone_on_with_by_the_next_one() -> None:
+    batch = failed([FAILED] * 5, roles=[Role.FINALLY], allow_failures=True)
+    next(ledger.reopen(ALIAS, batch.pk))
+    first, second = claim(batch)
+    settle(batch, success(first), failure(second))
+    assert state(batch) == ("running", "", 2)
+
+    reopen(batch)
+
+    assert statuses(batch) == [SUCCEEDED, FAILED, PENDING, PENDING, PENDING]
+    assert state(batch) == ("running", "", 2)
+    assert succeed(batch, claim(batch)).finished
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_retry_that_was_broken_off_is_gone_on_with_by_a_retry_of_chosen_jobs() -> None:
+    batch = failed([FAILED] * 5, allow_failures=True)
+    next(ledger.reopen(ALIAS, batch.pk))
+
+    reopen(batch, pks(batch)[-1:])
+
+    assert (statuses(batch), state(batch)) == ([PENDING] * 5, ("running", "", 2))
+    assert read(batch).reopened_to is None
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_retry_stops_where_somebody_has_closed_the_batch() -> None:
+    batch = failed([FAILED] * 5)
+    changes = ledger.reopen(ALIAS, batch.pk)
+    next(changes)
+    ledger.close(ALIAS, batch.pk)
+
+    assert settled(list(changes)) == []
+    sweep(batch)
+    assert statuses(batch) == [CANCELLED, CANCELLED, FAILED, FAILED, FAILED]
+    assert state(batch) == ("finished", "cancelled", 2)
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_retry_stops_where_a_failure_has_closed_the_batch() -> None:
+    batch = failed([FAILED] * 3)
+    changes = ledger.reopen(ALIAS, batch.pk)
+    next(changes)
+    one, two = claim(batch)
+    settle(batch, failure(one), success(two))
+
+    assert settled(list(changes)) == []
+    assert (statuses(batch), state(batch)) == (
+        [FAILED, SUCCEEDED, FAILED],
+        ("finished", "failed", 2),
+    )
+
+
+# Callbacks
+
+
+def test_callbacks_fire_again_at_the_end_of_every_run() -> None:
+    batch = JobBatchFactory.create(jobs=1, roles=[Role.CATCH, Role.THEN, Role.FINALLY])
+    fail(batch, claim(batch))
+    first = run_callbacks(batch)
+    reopen(batch)
+    fail(batch, claim(batch))
+    second = run_callbacks(batch)
+    reopen(batch)
+    succeed(batch, claim(batch))
+    third = run_callbacks(batch)
+
+    assert (first, second, third) == (
+        [("catch", 1), ("finally", 1)],
+        [("catch", 2), ("finally", 2)],
+        [("then", 3), ("finally", 3)],
+    )
+
+
+def test_a_retry_while_callbacks_run_starts_after_them() -> None:
+    batch = JobBatchFactory.create(jobs=1, roles=[Role.CATCH, Role.FINALLY])
+    fail(batch, claim(batch))
+    reopen(batch)
+    assert rows.held_back(ALIAS, batch.pk, 2)
+    assert claim(batch) == []
+
+    assert run_callbacks(batch) == [("catch", 1), ("finally", 1)]
+    assert [link.fence for link in claim(batch)] == [2]
+
+
+def test_a_failed_callback_runs_again_alone() -> None:
+    batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN, Role.FINALLY])
+    succeed(batch, claim(batch))
+    then = ledger.claim_callback(claimant(batch))
+    assert then is not None
+    ledger.settle_callback(ALIAS, failure(then))
+    run_callbacks(batch)
+
+    change = ledger.reopen_callbacks(ALIAS, batch.pk, [then.pk])
+
+    assert (change.settled, change.due) == ((then.pk,), {"default": 1})
+    assert drawn(batch) == [(1, "then", PENDING), (1, "finally", SUCCEEDED)]
+    assert state(batch) == ("finished", "succeeded", 1)
+    assert FailedJob.objects.filter(retried_at=None).count() == 0
+    assert run_callbacks(batch) == [("then", 1)]
+
+
+def test_only_failed_callbacks_run_again() -> None:
+    batch = failed([FAILED], roles=[Role.THEN])
+    values = {"batch": batch, "role": Role.THEN, "run": 1}
+    callbacks = [
+        BatchedJobFactory.create(status=status, **values)
+        for status in [RUNNING, SUCCEEDED, WAITING]
+    ]
+    before = drawn(batch), statuses(batch), read(batch).version
+
+    jobs = [*pks(batch), *(each.pk for each in callbacks)]
+    change = ledger.reopen_callbacks(ALIAS, batch.pk, jobs)
+
+    assert (change.settled, change.due) == ((), {})
+    assert (drawn(batch), statuses(batch), read(batch).version) == before
+
+
+def test_callbacks_that_run_again_do_so_one_after_another() -> None:
+    batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN, Role.THEN, Role.FINALLY])
+    succeed(batch, claim(batch))
+    broken = []
+    while link := ledger.claim_callback(claimant(batch)):
+        broken.append(link.pk)
+        ledger.settle_callback(ALIAS, failure(link))
+
+    change = ledger.reopen_callbacks(ALIAS, batch.pk, broken)
+
+    assert (list(change.settled), change.due) == (broken, {"default": 1})
+    assert [status for _, _, status in drawn(batch)] == [PENDING, WAITING, WAITING]
+    assert run_callbacks(batch) == [("then", 1), ("then", 1), ("finally", 1)]
+
+
+def test_a_callback_that_runs_again_waits_for_the_one_that_runs() -> None:
+    batch = JobBatchFactory.create(jobs=1, roles=[Role.CATCH, Role.FINALLY])
+    fail(batch, claim(batch))
+    catch = ledger.claim_callback(claimant(batch))
+    assert catch is not None
+    ledger.settle_callback(ALIAS, failure(catch))
+    running = ledger.claim_callback(claimant(batch))
+    assert running is not None
+
+    assert ledger.reopen_callbacks(ALIAS, batch.pk, [catch.pk]).due == {}
+    assert drawn(batch) == [(1, "catch", WAITING), (1, "finally", RUNNING)]
+
+    assert ledger.settle_callback(ALIAS, success(running)).due == {"default": 1}
+    assert run_callbacks(batch) == [("catch", 1)]
+
+
+def test_each_failure_runs_again_at_once() -> None:
+    batch = JobBatchFactory.create(jobs=1, roles=[Role.EACH_FAILURE])
+    fail(batch, claim(batch))
+    link = ledger.claim_callback(claimant(batch))
+    assert link is not None
+    told = ledger.unreported(ALIAS, batch.pk)
+    assert told is not None
+    ledger.report(ALIAS, told, raised_in=link)
+    ledger.settle_callback(ALIAS, failure(link))
+
+    change = ledger.reopen_callbacks(ALIAS, batch.pk, [link.pk])
+
+    assert change.due == {"default": 1}
+    again = ledger.claim_callback(claimant(batch))
+    assert again is not None
+    assert (again.pk, again.failure) == (link.pk, told)
+
+
+def test_the_callbacks_of_a_batch_that_is_gone_do_not_run_again() -> None:
+    batch = failed([FAILED])
+    ledger.remove(ALIAS, batch.pk)
+
+    assert ledger.reopen_callbacks(ALIAS, batch.pk, [1]).batch is None
+
+
+def test_a_link_put_back_in_the_next_run_is_still_of_that_run() -> None:
+    batch = JobBatchFactory.create(jobs=1, roles=[Role.FINALLY])
+    fail(batch, claim(batch))
+    run_callbacks(batch)
+    reopen(batch)
+    (link,) = claim(batch)
+    settle(batch, Settlement.put_back(link))
+
+    succeed(batch, claim(batch))
+
+    assert run_callbacks(batch) == [("finally", 2)]
