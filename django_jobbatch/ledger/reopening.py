@@ -6,6 +6,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -16,7 +17,7 @@ from django_jobbatch.ledger.changes import Change
 from django_jobbatch.ledger.closing import PAGE
 from django_jobbatch.ledger.transactions import atomically
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
-from django_jobbatch.states import RETRYABLE, BatchStatus, LinkStatus, Outcome
+from django_jobbatch.states import CALLBACK_LANE, RETRYABLE, BatchStatus, LinkStatus, Outcome
 
 COUNTERS = {
     LinkStatus.FAILED: "failed_jobs",
@@ -47,14 +48,9 @@ def reopen(
         BatchBusy: the batch is still stopping, or another one holds its unique key.
         BatchCancelled: somebody cancelled it, and `include_cancelled` is not set.
     """
-    everything = jobs is None
-    if jobs is not None:
-        change, everything = _chosen(using, batch_id, jobs, include_cancelled=include_cancelled)
-        yield change
-    if not everything:
-        return
+    operation = _page if jobs is None else partial(_chosen, jobs=jobs)
     change = _guarded(
-        using, batch_id, lambda: _page(using, batch_id, include_cancelled=include_cancelled)
+        using, batch_id, lambda: operation(using, batch_id, include_cancelled=include_cancelled)
     )
     yield change
     while change.batch is not None and change.batch.reopened_to is not None:
@@ -63,12 +59,15 @@ def reopen(
 
 
 def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Change:
-    """Make the failed callbacks among `jobs` due again, alone; no counter knows them."""
+    """Have the failed callbacks among `jobs` run again, alone; no counter knows them.
+
+    Those of the lane come one after another, as they did.
+    """
 
     def operation() -> Change:
         batch = rows.lock(using, batch_id)
         if batch is None:
-            return Change(batch_id=batch_id, using=using)
+            raise _Nothing
         change = Change.of(batch, using)
         failed = list(
             rows.links(using, batch_id)
@@ -77,12 +76,19 @@ def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Ch
             .select_for_update()
             .order_by("pk")
         )
-        for link in failed:
-            _bring_back(using, [link.pk], LinkStatus.FAILED, LinkStatus.PENDING)
+        if not failed:
+            raise _Nothing
+        in_lane = [link for link in failed if link.role in CALLBACK_LANE]
+        beside = [link for link in failed if link.role not in CALLBACK_LANE]
+        _bring_back(using, [link.pk for link in in_lane], LinkStatus.FAILED, LinkStatus.WAITING)
+        _bring_back(using, [link.pk for link in beside], LinkStatus.FAILED, LinkStatus.PENDING)
+        for link in beside:
             change = change.with_due(link.queue)
+        for run in sorted({link.run for link in in_lane}):
+            change = rows.release_callback(using, change, run)
         return replace(change, settled=tuple(link.pk for link in failed))
 
-    return atomically(using, operation)
+    return _guarded(using, batch_id, operation)
 
 
 def _guarded(using: str, batch_id: uuid.UUID, operation: Callable[[], Change]) -> Change:
@@ -93,28 +99,25 @@ def _guarded(using: str, batch_id: uuid.UUID, operation: Callable[[], Change]) -
 
 
 def _chosen(
-    using: str, batch_id: uuid.UUID, jobs: Sequence[int], *, include_cancelled: bool
-) -> tuple[Change, bool]:
-    """Reopen chosen jobs, in one transaction; also whether everything else is to follow."""
+    using: str, batch_id: uuid.UUID, *, jobs: Sequence[int], include_cancelled: bool
+) -> Change:
+    """Reopen chosen jobs, in one transaction; if everything else is to follow, note that."""
     statuses = RETRYABLE if include_cancelled else (LinkStatus.FAILED,)
+    batch = _lock(using, batch_id, include_cancelled=include_cancelled)
+    found = _read(rows.links(using, batch_id).filter(pk__in=jobs, status__in=statuses))
+    if not found:
+        raise _Nothing
+    reopened_to = batch.reopened_to
+    if reopened_to is None and _is_rest_free(batch, found):
+        reopened_to = 0
+    return _reopen_links(using, batch, found, reopened_to=reopened_to)
 
-    def operation() -> Change:
-        batch = _lock(using, batch_id, include_cancelled=include_cancelled)
-        chosen = rows.links(using, batch_id).filter(pk__in=jobs, status__in=statuses)
-        found = _read(chosen)
-        if not found:
-            raise _Nothing
-        return _reopen_links(using, batch, found, reopened_to=None)
 
-    change = _guarded(using, batch_id, operation)
-    batch = change.batch
-    follows = (
-        batch is not None
-        and not batch.allow_failures
-        and not batch.failed_jobs
-        and bool(batch.cancelled_jobs + batch.skipped_jobs)
-    )
-    return change, follows
+def _is_rest_free(batch: JobBatch, found: list[tuple[int, str, str]]) -> bool:
+    """Whether what the failures of a strict batch cancelled comes back with the last of them."""
+    chosen_failures = sum(status == LinkStatus.FAILED for _, status, _ in found)
+    rest = batch.failed_jobs + batch.cancelled_jobs + batch.skipped_jobs - len(found)
+    return not batch.allow_failures and batch.failed_jobs == chosen_failures and rest > 0
 
 
 def _page(using: str, batch_id: uuid.UUID, *, include_cancelled: bool) -> Change:
@@ -171,9 +174,10 @@ def _reopen_links(
         with transaction.atomic(using=using):
             rows.write(using, batch, **values)
     except IntegrityError:
-        raise BatchBusy(
-            f"Another unfinished batch has the key {values.get('unique_key')!r}; retry after it."
-        ) from None
+        key = values.get("unique_key")
+        if key is None:
+            raise
+        raise BatchBusy(f"Another unfinished batch has the key {key!r}; retry after it.") from None
     for status in by_status:
         pks = [pk for pk, old, _ in found if old == status]
         back_to = LinkStatus.WAITING if status == LinkStatus.SKIPPED else LinkStatus.PENDING
@@ -198,6 +202,8 @@ def _next_run(batch: JobBatch) -> dict[str, object]:
 
 
 def _bring_back(using: str, pks: list[int], status: LinkStatus, back_to: LinkStatus) -> None:
+    if not pks:
+        return
     BatchedJob.objects.using(using).filter(pk__in=pks, status=status).update(
         status=back_to,
         attempts=0,

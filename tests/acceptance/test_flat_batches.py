@@ -646,9 +646,9 @@ def test_a_batch_is_sent_after_the_commit_and_leaves_nothing_after_a_rollback(
         sent_before = tickets()
     end = End.of(batch)
     wait_until(lambda: not tickets())
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
+    with transaction.atomic():
         build.dispatch()
-        _ = 1 / 0
+        transaction.set_rollback(True)
 
     assert sent_before == []
     assert end == End(outcome="succeeded", total=1, succeeded=1)
@@ -824,7 +824,11 @@ def test_a_job_that_a_cold_shutdown_cut_off_runs_again(workers: Workers, diary: 
     diary.wait_for("held began")
 
     # RQ takes a second signal for one of its own if it comes within a second of the first.
-    wait_until(lambda: first.terminate() or not first.is_alive, interval=0.2)
+    def insist() -> bool:
+        first.terminate()
+        return not first.is_alive
+
+    wait_until(insist, interval=0.2)
     links = list(batch.jobs.order_by("pk").values_list("status", "attempts"))
     diary.open("end")
     workers.simple(1)

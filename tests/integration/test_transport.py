@@ -91,9 +91,7 @@ def test_a_ticket_that_was_popped_and_lost_does_not_wait(
     redis_server.client.lpop(queue.key)
 
     assert transport.waiting(ticket.batch_id, "default") == Waiting(1, None)
-    (remembered,) = redis_server.client.smembers(
-        f"jobbatch:waiting:default:{ticket.batch_id.hex}"
-    )
+    (remembered,) = redis_server.client.smembers(f"jobbatch:waiting:default:{ticket.batch_id.hex}")
     assert remembered.decode() == queue.job_ids[0]
 
 
@@ -106,7 +104,9 @@ def test_only_tickets_that_nobody_has_begun_are_taken_back(
     transport.schedule(ticket, NOON)
     transport.send(other)
     begun = redis_server.client.lpop(django_rq.get_queue("default").key)
-    (others,) = (each for each in django_rq.get_queue("default").job_ids if other.batch_id.hex in each)
+    (others,) = (
+        each for each in django_rq.get_queue("default").job_ids if other.batch_id.hex in each
+    )
 
     transport.discard(ticket.batch_id, ["default", "slow", "other"])
 
