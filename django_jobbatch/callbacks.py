@@ -10,11 +10,11 @@ from django_jobbatch.states import CALLBACKS, LinkStatus, Outcome, Role
 
 
 def at_failure(batch: JobBatch, failure: FailedJob) -> list[BatchedJob]:
-    """The `catch` callbacks, told of this failure, the first of its run; the first is due."""
+    """The `catch` callbacks, told of this failure, the first of its run; none is due yet."""
     links = _lane(batch, [Role.CATCH])
     for link in links:
         link.failure = failure
-    return _first_due(links)
+    return links
 
 
 def at_finish(batch: JobBatch, outcome: Outcome) -> list[BatchedJob]:
@@ -52,12 +52,6 @@ def _lane(batch: JobBatch, roles: Iterable[Role]) -> list[BatchedJob]:
         for position, entry in enumerate(batch.callbacks)
         if entry["role"] in wanted
     ]
-
-
-def _first_due(links: list[BatchedJob]) -> list[BatchedJob]:
-    for link in links[:1]:
-        link.status = LinkStatus.PENDING
-    return links
 
 
 def _link(

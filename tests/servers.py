@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.db import connection
@@ -30,7 +31,8 @@ class RedisServer:
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url = url
-        self.client = Redis.from_url(url)
+        # Any, because its answers are typed as those of every protocol and decoding at once.
+        self.client: Any = Redis.from_url(url)
         self._valkey = Valkey(folder) if url == f"unix://{folder / 'valkey.sock'}" else None
 
     @property

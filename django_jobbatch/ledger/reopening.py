@@ -84,8 +84,7 @@ def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Ch
         _bring_back(using, [link.pk for link in beside], LinkStatus.FAILED, LinkStatus.PENDING)
         for link in beside:
             change = change.with_due(link.queue)
-        for run in sorted({link.run for link in in_lane}):
-            change = rows.release_callback(using, change, run)
+        change = rows.release_callback(using, change)
         return replace(change, settled=tuple(link.pk for link in failed))
 
     return _guarded(using, batch_id, operation)

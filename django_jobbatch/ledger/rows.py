@@ -67,19 +67,21 @@ def finish_if_done(using: str, change: Change) -> Change:
     links_due = callbacks.at_finish(batch, outcome)
     if links_due:
         BatchedJob.objects.using(using).bulk_create(links_due)
-        change = release_callback(using, change, batch.run)
+        change = release_callback(using, change)
     return replace(change, finished=True)
 
 
-def release_callback(using: str, change: Change, run: int) -> Change:
-    """Make the next callback of this run due, if none of them is due or running."""
+def release_callback(using: str, change: Change) -> Change:
+    """Make the next callback of the batch due, if none is due or running.
+
+    All runs share the lane: what an earlier one has drawn comes first.
+    """
     lane = list(
         links(using, change.batch_id)
         .callback_lane()
-        .filter(run=run)
         .unsettled()
         .select_for_update()
-        .order_by("position")
+        .order_by("run", "position")
         .values_list("pk", "status", "queue")
     )
     if not lane or any(status != LinkStatus.WAITING for _, status, _ in lane):

@@ -78,10 +78,21 @@ def _settle_live(using: str, batch_id: uuid.UUID, settlements: Sequence[Settleme
 
 def _settle(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -> Change:
     batch = _lock_and_count(using, batch_id, settlements)
+    back = 0
     if batch.status not in OPEN:
-        settlements = _cancel_what_would_go_back(using, batch, settlements)
+        back = sum(each.status == LinkStatus.PENDING for each in settlements)
+        settlements = [_cancelled_if_back(each) for each in settlements]
     now = timezone.now()
     _write_links(using, settlements, now)
+    if back > batch.pending_jobs:
+        raise _Stale
+    if back:
+        rows.write(
+            using,
+            batch,
+            pending_jobs=batch.pending_jobs - back,
+            cancelled_jobs=batch.cancelled_jobs + back,
+        )
     change = replace(
         Change.of(batch, using),
         settled=tuple(each.link.pk for each in settlements if each.status in SETTLED),
@@ -119,23 +130,11 @@ def _moves(ends: Counter[LinkStatus]) -> dict[str, object]:
     return moves
 
 
-def _cancel_what_would_go_back(
-    using: str, batch: JobBatch, settlements: Sequence[Settlement]
-) -> list[Settlement]:
-    back = sum(each.status == LinkStatus.PENDING for each in settlements)
-    if back:
-        rows.write(
-            using,
-            batch,
-            pending_jobs=batch.pending_jobs - back,
-            cancelled_jobs=batch.cancelled_jobs + back,
-        )
-    return [
-        replace(each, status=LinkStatus.CANCELLED, available_at=None)
-        if each.status == LinkStatus.PENDING
-        else each
-        for each in settlements
-    ]
+def _cancelled_if_back(settlement: Settlement) -> Settlement:
+    """In a batch that is closed nothing becomes due: what would go back is cancelled."""
+    if settlement.status != LinkStatus.PENDING:
+        return settlement
+    return replace(settlement, status=LinkStatus.CANCELLED, available_at=None)
 
 
 def _write_links(using: str, settlements: Sequence[Settlement], now: datetime) -> None:
@@ -204,9 +203,8 @@ def _draw_catch(using: str, change: Change, failure: FailedJob) -> Change:
     drawn = rows.links(using, batch.pk).filter(role=Role.CATCH, run=batch.run)
     if drawn.select_for_update().values_list("pk").first():
         return change
-    links = callbacks.at_failure(batch, failure)
-    BatchedJob.objects.using(using).bulk_create(links)
-    return change.with_due(links[0].queue)
+    BatchedJob.objects.using(using).bulk_create(callbacks.at_failure(batch, failure))
+    return rows.release_callback(using, change)
 
 
 def _failure(settlement: Settlement, now: datetime, sequence: int) -> FailedJob:
@@ -263,7 +261,7 @@ def _settle_callback(using: str, settlement: Settlement) -> Change:
         FailedJob.objects.using(using).bulk_create([_failure(settlement, now, 0)])
     if link.role == Role.EACH_FAILURE:
         return _draw_remaining_reports(using, change)
-    change = rows.release_callback(using, change, link.run)
+    change = rows.release_callback(using, change)
     return _release_held_back(using, change)
 
 

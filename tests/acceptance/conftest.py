@@ -32,6 +32,6 @@ def tickets(redis_server: RedisServer) -> Callable[[], list[str]]:
             *redis_server.client.keys("rq:job:jb-*"),
             *redis_server.client.keys("jobbatch:*"),
         ]
-        return sorted(str(key, "utf-8") if isinstance(key, bytes) else key for key in found)
+        return sorted(key.decode() for key in found)
 
     return keys

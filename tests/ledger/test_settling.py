@@ -283,6 +283,21 @@ def test_what_would_go_back_into_a_closed_batch_is_cancelled(
     assert (change.settled, change.due, change.wake_at) == ((one.pk,), {}, None)
 
 
+def test_what_comes_back_after_a_sweep_has_taken_it_comes_too_late() -> None:
+    batch = JobBatchFactory.create(jobs=2)
+    one, two = claim(batch)
+    ledger.close(ALIAS, batch.pk)
+    sweep(batch, running=True)
+
+    change = settle(batch, Settlement.put_back(one), Settlement(link=two, status=PENDING))
+
+    assert (change.stale, change.settled) == (2, ())
+    assert (counters(batch), statuses(batch)) == (
+        {"total": 2, "cancelled": 2},
+        [CANCELLED, CANCELLED],
+    )
+
+
 def test_running_jobs_of_a_closed_batch_finish_and_are_counted() -> None:
     batch = JobBatchFactory.create(jobs=3, roles=ALL)
     one, two, three = claim(batch)

@@ -1,0 +1,195 @@
+"""Races as races: threads with connections of their own on the real test database."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import pytest
+from django.db import connections
+
+from django_jobbatch import ledger
+from django_jobbatch.exceptions import BatchBusy
+from django_jobbatch.ledger import Change
+from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.states import Role
+from tests.factories import JobBatchFactory
+from tests.ledger.acts import (
+    ALIAS,
+    FAILED,
+    SUCCEEDED,
+    claim,
+    claimant,
+    counters,
+    drawn,
+    fail,
+    pks,
+    reopen,
+    settle,
+    state,
+    statuses,
+    succeed,
+    success,
+    sweep,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+T = TypeVar("T")
+
+ROUNDS = 1000
+
+
+def side_by_side(*calls: Callable[[], T]) -> list[T]:
+    """Make these calls at the same moment, each in a thread of its own; what they returned."""
+    barrier = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], T]) -> T:
+        try:
+            barrier.wait()
+            return call()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result() for future in [pool.submit(run, call) for call in calls]]
+
+
+def test_two_workers_race_for_the_last_two_jobs_of_a_batch() -> None:
+    batches = [
+        JobBatchFactory.create(jobs=2, roles=[Role.THEN, Role.FINALLY]) for _ in range(ROUNDS)
+    ]
+    barrier = threading.Barrier(2)
+
+    def run(ticket: str) -> list[Change]:
+        changes = []
+        try:
+            for batch in batches:
+                barrier.wait()
+                taken = claim(batch, 1, ticket)
+                barrier.wait()
+                changes.append(settle(batch, *(success(link) for link in taken)))
+        finally:
+            barrier.abort()
+            connections.close_all()
+        return changes
+
+    with ThreadPoolExecutor(2) as pool:
+        ones, others = pool.map(run, ["one", "other"])
+
+    finishes = [one.finished + other.finished for one, other in zip(ones, others, strict=True)]
+    settled = [
+        sorted([*one.settled, *other.settled]) for one, other in zip(ones, others, strict=True)
+    ]
+    assert finishes == [1] * ROUNDS
+    assert settled == [pks(batch) for batch in batches]
+    assert {tuple(sorted(counters(batch).items())) for batch in batches} == {
+        (("succeeded", 2), ("total", 2))
+    }
+    assert {tuple(drawn(batch)) for batch in batches} == {
+        ((1, "then", "pending"), (1, "finally", "waiting"))
+    }
+
+
+def test_a_link_is_claimed_by_one_ticket() -> None:
+    batch = JobBatchFactory.create(jobs=200)
+
+    def take(ticket: str) -> list[int]:
+        mine: list[int] = []
+        while links := ledger.claim(
+            claimant(batch, ticket), after=mine[-1] if mine else 0, limit=3
+        ):
+            mine.extend(link.pk for link in links)
+        return mine
+
+    taken = side_by_side(*[lambda name=name: take(name) for name in "abcd"])  # type: ignore[misc]
+
+    assert sorted(pk for mine in taken for pk in mine) == pks(batch)
+    assert set(BatchedJob.objects.values_list("fence", flat=True)) == {1}
+    assert Counter(dict(zip("abcd", map(len, taken), strict=True))) == Counter(
+        BatchedJob.objects.values_list("claim", flat=True)
+    )
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_a_cancel_races_with_the_last_job(attempt: int) -> None:
+    batch = JobBatchFactory.create(jobs=2, roles=[Role.THEN, Role.FINALLY])
+    links = claim(batch, 1)
+
+    def cancel() -> list[Change]:
+        closed = ledger.close(ALIAS, batch.pk)
+        return [] if closed is None else sweep(batch)
+
+    def last() -> list[Change]:
+        return [succeed(batch, links)]
+
+    changes = [change for made in side_by_side(cancel, last) for change in made]
+
+    assert [change.finished for change in changes].count(True) == 1
+    assert counters(batch) == {"total": 2, "succeeded": 1, "cancelled": 1}
+    assert state(batch) == ("finished", "cancelled", 1)
+    assert drawn(batch) == [(1, "finally", "pending")]
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_of_two_retries_at_once_one_reopens(attempt: int) -> None:
+    batch = JobBatchFactory.create(jobs=3)
+    fail(batch, claim(batch, 1))
+    sweep(batch)
+
+    def retry() -> int:
+        return sum(len(change.settled) for change in reopen(batch))
+
+    assert sorted(side_by_side(retry, retry)) == [0, 3]
+    assert state(batch) == ("running", "", 2)
+    assert counters(batch) == {"total": 3, "pending": 3}
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_a_retry_races_with_a_cancel(attempt: int) -> None:
+    batch = JobBatchFactory.create(jobs=[FAILED, SUCCEEDED], finished=True, outcome="failed")
+
+    def retry() -> None:
+        try:
+            reopen(batch)
+        except BatchBusy:
+            pytest.fail("a batch that is finished, or just reopened, is not stopping here")
+
+    def cancel() -> bool:
+        return ledger.close(ALIAS, batch.pk) is not None
+
+    closed = side_by_side(retry, cancel)[1]
+    sweep(batch)
+
+    expected: dict[bool, tuple[Any, Any]] = {
+        True: (["cancelled", "succeeded"], ("finished", "cancelled", 2)),
+        False: (["pending", "succeeded"], ("running", "", 2)),
+    }
+    assert (statuses(batch), state(batch)) == expected[bool(closed)]
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_of_two_dispatches_with_one_key_one_begins(attempt: int) -> None:
+    def enter() -> JobBatch:
+        return ledger.enter(ALIAS, JobBatchFactory.build(unique_key="import"))
+
+    entered = side_by_side(enter, enter)
+
+    assert sorted(batch.existed for batch in entered) == [False, True]
+    assert {batch.pk for batch in entered} == set(JobBatch.objects.values_list("pk", flat=True))
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_one_outcome_delivered_by_two_threads_counts_once(attempt: int) -> None:
+    batch = JobBatchFactory.create(jobs=2, allow_failures=True, roles=[Role.CATCH, Role.FINALLY])
+    links = claim(batch)
+
+    changes: Iterable[Change] = side_by_side(lambda: fail(batch, links), lambda: fail(batch, links))
+
+    assert sorted(change.stale for change in changes) == [0, 2]
+    assert [change.finished for change in changes].count(True) == 1
+    assert counters(batch) == {"total": 2, "failed": 2}
+    assert drawn(batch) == [(1, "catch", "pending"), (1, "finally", "waiting")]
