@@ -14,7 +14,7 @@ from django_jobbatch import counts
 from django_jobbatch.states import OPEN, BatchStatus, Kind, Outcome
 
 if TYPE_CHECKING:
-    from django_jobbatch.models.failure import FailedJob
+    from django_jobbatch.models.failure import FailedJobQuerySet
     from django_jobbatch.models.job import BatchedJob
 
 
@@ -180,7 +180,7 @@ class JobBatch(models.Model):
         return self.is_finished and not self.jobs.callback_lane().unsettled().exists()
 
     @property
-    def failures(self) -> models.QuerySet[FailedJob]:
+    def failures(self) -> FailedJobQuerySet:
         """What went wrong in its jobs and callbacks, oldest first."""
         from django_jobbatch.models.failure import FailedJob  # noqa: PLC0415 - modules of one package
 

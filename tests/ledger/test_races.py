@@ -105,7 +105,7 @@ def test_a_link_is_claimed_by_one_ticket() -> None:
             mine.extend(link.pk for link in links)
         return mine
 
-    taken = side_by_side(*[lambda name=name: take(name) for name in "abcd"])  # type: ignore[misc]
+    taken = side_by_side(*[lambda name=name: take(name) for name in "abcd"])
 
     assert sorted(pk for mine in taken for pk in mine) == pks(batch)
     assert set(BatchedJob.objects.values_list("fence", flat=True)) == {1}

@@ -1,0 +1,372 @@
+"""The SQL of the ledger: where each guard stands, what comes first, and how much there is of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from django_jobbatch import bus, ledger
+from django_jobbatch.ledger import Settlement
+from django_jobbatch.models import FailedJob, JobBatch
+from django_jobbatch.states import Role
+from tests import jobs
+from tests.factories import BatchedJobFactory, JobBatchFactory
+from tests.ledger.acts import (
+    ALIAS,
+    CANCELLED,
+    PENDING,
+    claim,
+    claimant,
+    fail,
+    failure,
+    pks,
+    reopen,
+    settle,
+    succeed,
+    success,
+    sweep,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LINK = "django_jobbatch_batchedjob"
+BATCH = "django_jobbatch_jobbatch"
+ROLES = [Role.CATCH, Role.THEN, Role.FINALLY, Role.EACH_FAILURE]
+
+
+class Statements:
+    """What was sent to the database during a block."""
+
+    def __init__(self, capture: CaptureQueriesContext) -> None:
+        self.sql = [
+            query["sql"].replace('"', "").replace("`", "") for query in capture.captured_queries
+        ]
+
+    @property
+    def shapes(self) -> list[str]:
+        """Each statement as its verb and its table; what opens and ends transactions as it is."""
+        return [_shape(sql) for sql in self.sql]
+
+    @property
+    def transactions(self) -> list[list[str]]:
+        """The statements of each transaction."""
+        found: list[list[str]] = []
+        for sql in self.sql:
+            if sql.startswith("BEGIN"):
+                found.append([])
+            elif found and not sql.startswith("COMMIT"):
+                found[-1].append(sql)
+        return found
+
+
+def _shape(sql: str) -> str:
+    verb = sql.split()[0]
+    outer = re.sub(r"\([^()]*\)", "", sql)
+    while outer != sql:  # until no statement stands in another
+        outer, sql = re.sub(r"\([^()]*\)", "", outer), outer
+    table = re.search(r"(?:FROM|INTO|UPDATE) django_jobbatch_(\w+)", sql)
+    return f"{verb} {table[1]}" if table else verb
+
+
+def capture(call: Callable[[], object]) -> Statements:
+    with CaptureQueriesContext(connection) as captured:
+        call()
+    return Statements(captured)
+
+
+def running(size: int = 3, **named: Any) -> tuple[JobBatch, list[Any]]:
+    batch = JobBatchFactory.create(jobs=size, running=True, roles=ROLES, **named)
+    return batch, claim(batch)
+
+
+def act_claim() -> Callable[[], object]:
+    batch = JobBatchFactory.create(jobs=3)
+    return lambda: claim(batch)
+
+
+def act_begin() -> Callable[[], object]:
+    batch = JobBatchFactory.create(jobs=3)
+    return lambda: ledger.begin(ALIAS, batch)
+
+
+def act_claim_callback() -> Callable[[], object]:
+    batch, links = running()
+    succeed(batch, links)
+    return lambda: ledger.claim_callback(claimant(batch))
+
+
+def act_renew() -> Callable[[], object]:
+    batch, links = running()
+    return lambda: ledger.renew(claimant(batch), links)
+
+
+def act_settle_mixed() -> Callable[[], object]:
+    batch, links = running(6, allow_failures=True)
+    soon = timezone.now() + timedelta(minutes=1)
+    settlements = [
+        success(links[0], "1"),
+        failure(links[1]),
+        Settlement(link=links[2], status=PENDING),
+        Settlement(link=links[3], status=PENDING, available_at=soon),
+        Settlement.put_back(links[4]),
+        Settlement(link=links[5], status=CANCELLED),
+    ]
+    return lambda: settle(batch, *settlements)
+
+
+def act_settle_last() -> Callable[[], object]:
+    batch, links = running()
+    return lambda: succeed(batch, links)
+
+
+def act_settle_strict_failure() -> Callable[[], object]:
+    batch = JobBatchFactory.create(jobs=3, running=True, roles=ROLES)
+    links = claim(batch, 1)
+    return lambda: fail(batch, links)
+
+
+def act_settle_late() -> Callable[[], object]:
+    batch, links = running(allow_failures=True)
+    succeed(batch, links[:1])
+    return lambda: succeed(batch, links)
+
+
+def act_settle_in_closed_batch() -> Callable[[], object]:
+    batch, links = running()
+    ledger.close(ALIAS, batch.pk)
+    return lambda: settle(batch, *(Settlement.put_back(link) for link in links))
+
+
+def act_settle_callback() -> Callable[[], object]:
+    batch, links = running()
+    succeed(batch, links)
+    link = ledger.claim_callback(claimant(batch))
+    assert link is not None
+    return lambda: ledger.settle_callback(ALIAS, failure(link))
+
+
+def act_close() -> Callable[[], object]:
+    batch, _ = running()
+    return lambda: ledger.close(ALIAS, batch.pk)
+
+
+def act_sweep() -> Callable[[], object]:
+    batch = JobBatchFactory.create(jobs=3, roles=ROLES)
+    ledger.close(ALIAS, batch.pk)
+    return lambda: sweep(batch)
+
+
+def act_reopen() -> Callable[[], object]:
+    batch, links = running(allow_failures=True)
+    fail(batch, links)
+    return lambda: reopen(batch)
+
+
+def act_reopen_some() -> Callable[[], object]:
+    batch, links = running(allow_failures=True)
+    fail(batch, links)
+    return lambda: reopen(batch, pks(batch)[:1])
+
+
+def act_reopen_callbacks() -> Callable[[], object]:
+    batch, links = running()
+    succeed(batch, links)
+    link = ledger.claim_callback(claimant(batch))
+    assert link is not None
+    ledger.settle_callback(ALIAS, failure(link))
+    return lambda: ledger.reopen_callbacks(ALIAS, batch.pk, [link.pk])
+
+
+def act_add() -> Callable[[], object]:
+    batch, _ = running()
+
+    def add() -> None:
+        with transaction.atomic():
+            locked, lane = ledger.add(ALIAS, batch)
+            ledger.insert_jobs(ALIAS, [BatchedJobFactory.build(batch=locked, lane=lane)])
+            ledger.complete(
+                ALIAS, locked, count=1, due={}, queues=[], longest_timeout=0, wake_at=None
+            )
+
+    return add
+
+
+def act_remove() -> Callable[[], object]:
+    batch, _ = running()
+    return lambda: ledger.remove(ALIAS, batch.pk)
+
+
+def act_report() -> Callable[[], object]:
+    batch, links = running(allow_failures=True)
+    fail(batch, links[:1])
+    link = ledger.claim_callback(claimant(batch))
+    return lambda: ledger.report(ALIAS, FailedJob.objects.get(), raised_in=link)
+
+
+def act_wake() -> Callable[[], object]:
+    batch = JobBatchFactory.create(jobs=1, jobs__available_at=timezone.now() + timedelta(minutes=1))
+    return lambda: ledger.wake(ALIAS, batch)
+
+
+def act_overdue() -> Callable[[], object]:
+    JobBatchFactory.create(jobs=1, wake_at=timezone.now() - timedelta(minutes=1))
+    return lambda: ledger.overdue(ALIAS)
+
+
+ACTS = {name[4:]: act for name, act in sorted(globals().items()) if name.startswith("act_")}
+
+
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+def test_guards_stand_on_the_row_itself(act: Callable[[], Callable[[], object]]) -> None:
+    statements = capture(act())
+
+    for sql in statements.sql:
+        if not sql.startswith("UPDATE"):
+            continue
+        where = sql.partition(" WHERE ")[2]
+        assert not re.search(r"\b(SELECT|JOIN|LIMIT)\b", sql), sql
+        assert re.search(r"\b(id|job_id) (=|IN \(\S)", where), sql
+
+
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+def test_an_update_of_a_state_names_the_states_it_may_leave(
+    act: Callable[[], Callable[[], object]],
+) -> None:
+    for sql in capture(act()).sql:
+        if sql.startswith(f"UPDATE {LINK} SET") and re.search(r"SET.* status = .*WHERE", sql):
+            assert re.search(r"WHERE.*\bstatus (=|IN)", sql), sql
+
+
+@pytest.mark.parametrize(
+    "act",
+    [act for name, act in ACTS.items() if not name.startswith("claim")],
+    ids=[name for name in ACTS if not name.startswith("claim")],
+)
+def test_a_transaction_that_moves_something_begins_with_its_batch_row(
+    act: Callable[[], Callable[[], object]],
+) -> None:
+    for statements in capture(act()).transactions:
+        moves = [sql for sql in statements if re.match(f"UPDATE ({LINK}|{BATCH})", sql)]
+        if moves:
+            assert statements[0].startswith(f"UPDATE {BATCH}"), statements
+
+
+def test_every_function_of_the_ledger_that_writes_is_looked_at() -> None:
+    reads = {"due_callbacks", "tickets_at_work", "unreported"}
+    values = {"Change", "Claimant", "Failure", "Settlement"}
+    entering = {"add", "complete", "enter", "insert_jobs"}
+    functions = set(ledger.__all__) - reads - values - entering
+    assert functions == {name for name in functions if any(act.startswith(name) for act in ACTS)}
+
+
+# How many statements
+
+
+def in_transaction(*shapes: str) -> list[str]:
+    return ["BEGIN", *shapes, "COMMIT"]
+
+
+def claim_of(*shapes: str) -> list[str]:
+    """A claim reads first; only where locked rows can be skipped it does so in its transaction."""
+    read, *writes = shapes
+    if connection.features.has_select_for_update_skip_locked:
+        return in_transaction(read, *writes)
+    return [read, *in_transaction(*writes)]
+
+
+@pytest.mark.parametrize("size", [1, 100])
+def test_statements_of_a_claim(size: int) -> None:
+    batch = JobBatchFactory.create(jobs=size)
+
+    statements = capture(lambda: claim(batch))
+
+    assert statements.shapes == claim_of("SELECT batchedjob", "UPDATE batchedjob")
+
+
+@pytest.mark.parametrize("size", [1, 99])
+def test_statements_of_a_group_of_successes(size: int) -> None:
+    batch = JobBatchFactory.create(jobs=100, running=True, roles=ROLES)
+    links = claim(batch, size)
+
+    statements = capture(lambda: succeed(batch, links))
+
+    assert statements.shapes == in_transaction(
+        "UPDATE jobbatch", "SELECT jobbatch", "UPDATE batchedjob"
+    )
+
+
+def test_statements_of_the_last_job_of_a_batch() -> None:
+    batch = JobBatchFactory.create(jobs=1, running=True, roles=[Role.THEN, Role.FINALLY])
+    links = claim(batch)
+
+    statements = capture(lambda: succeed(batch, links))
+
+    assert statements.shapes == in_transaction(
+        "UPDATE jobbatch",
+        "SELECT jobbatch",
+        "UPDATE batchedjob",
+        "UPDATE jobbatch",  # finished
+        "INSERT batchedjob",  # then, finally
+        "SELECT batchedjob",  # which of them is next
+        "UPDATE batchedjob",  # it is due
+    )
+
+
+def test_statements_of_the_last_job_of_a_batch_without_callbacks() -> None:
+    batch = JobBatchFactory.create(jobs=1, running=True)
+    links = claim(batch)
+
+    statements = capture(lambda: succeed(batch, links))
+
+    assert statements.shapes == in_transaction(
+        "UPDATE jobbatch", "SELECT jobbatch", "UPDATE batchedjob", "UPDATE jobbatch"
+    )
+
+
+def test_statements_of_a_first_failure() -> None:
+    batch = JobBatchFactory.create(
+        jobs=2, running=True, allow_failures=True, roles=[Role.CATCH, Role.EACH_FAILURE]
+    )
+    links = claim(batch, 1)
+
+    statements = capture(lambda: fail(batch, links))
+
+    assert statements.shapes == in_transaction(
+        "UPDATE jobbatch",
+        "SELECT jobbatch",
+        "UPDATE batchedjob",
+        "INSERT failedjob",
+        "SELECT batchedjob",  # has catch been drawn in this run
+        "INSERT batchedjob",
+        "SELECT batchedjob",  # which callback is next
+        "UPDATE batchedjob",
+        "SELECT batchedjob",  # is a link for each_failure alive
+        "INSERT batchedjob",
+    )
+
+
+@pytest.mark.usefixtures("redis_server")
+@pytest.mark.parametrize(("size", "pages"), [(1, 1), (1000, 1), (2500, 3)])
+def test_statements_of_a_dispatch(size: int, pages: int) -> None:
+    builder = bus.batch(bus.job(jobs.add, number, 1) for number in range(size))
+
+    shapes = capture(builder.dispatch).shapes
+
+    # SQLite takes fewer values in a statement, so there a page is several of them.
+    inserts = shapes.count("INSERT batchedjob")
+    assert (inserts == pages) or connection.vendor == "sqlite"
+    assert [shape for shape in shapes if shape != "INSERT batchedjob"] == [
+        *in_transaction(
+            "INSERT jobbatch",
+            "UPDATE jobbatch",
+        ),
+        "SELECT batchedjob",  # how many are due, up to 16
+        "SELECT jobbatch",  # for the caller
+    ]
