@@ -260,3 +260,18 @@ def add_to_finished(batch: JobBatch, path: str) -> None:
         batch.add(bus.job(record, path, "added"))
     except BatchFinished as error:
         record(path, str(error))
+
+
+def await_that_never_comes() -> None:
+    """Wait in Python, where a timeout can interrupt it in any thread."""
+    await_that(bool)
+
+
+def stop_worker() -> None:
+    """End the process as a program does, by itself."""
+    raise SystemExit(3)
+
+
+def raise_odd_text() -> None:
+    """Raise what no database can store as it is."""
+    raise JobFailed("a NUL \x00 and half a pair \ud800")

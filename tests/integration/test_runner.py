@@ -1,0 +1,392 @@
+"""One ticket: its claims, its slice, its watch, and what it makes of what jobs raise."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from types import FrameType
+from typing import Any
+from unittest import mock
+
+import pytest
+import rq.worker
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from django_jobbatch import JobTimeout, bus, ledger, transport
+from django_jobbatch.ledger import Claimant, Settlement
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.runner.desk import Desk
+from django_jobbatch.runner.performing import Interrupted, perform
+from django_jobbatch.runner.terms import Terms
+from django_jobbatch.runner.ticket import MOST, Runner
+from django_jobbatch.runner.time_limit import time_limit
+from django_jobbatch.runner.watch import Watch, watching
+from django_jobbatch.states import LinkStatus
+from tests import jobs
+
+transactional = pytest.mark.django_db(transaction=True)
+
+
+# The time limit
+
+
+@pytest.fixture
+def outer_alarm() -> Iterator[list[int]]:
+    """A timer of somebody else, of a minute; the signals it has caught."""
+    caught: list[int] = []
+
+    def catch(signum: int, frame: FrameType | None) -> None:
+        caught.append(signum)
+
+    before = signal.signal(signal.SIGALRM, catch)
+    signal.setitimer(signal.ITIMER_REAL, 60)
+    yield caught
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_a_time_limit_leaves_the_timer_before_it_as_it_was(outer_alarm: list[int]) -> None:
+    handler = signal.getsignal(signal.SIGALRM)
+
+    with pytest.raises(JobTimeout, match="timeout of 1 seconds"), time_limit(1):
+        threading.Event().wait(30)
+
+    assert signal.getsignal(signal.SIGALRM) is handler
+    assert 50 < signal.getitimer(signal.ITIMER_REAL)[0] <= 59
+    assert outer_alarm == []
+
+
+def test_whoever_takes_the_alarm_over_keeps_it(outer_alarm: list[int]) -> None:
+    def shutdown(signum: int, frame: FrameType | None) -> None:
+        pass
+
+    with time_limit(30):
+        signal.signal(signal.SIGALRM, shutdown)
+        signal.setitimer(signal.ITIMER_REAL, 6)
+
+    assert signal.getsignal(signal.SIGALRM) is shutdown
+    assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 6
+
+
+def test_without_a_limit_no_timer_is_touched(outer_alarm: list[int]) -> None:
+    with time_limit(-1):
+        left, _ = signal.getitimer(signal.ITIMER_REAL)
+
+    assert 50 < left <= 60
+
+
+def test_off_the_main_thread_a_limit_is_injected() -> None:
+    raised: list[type[BaseException]] = []
+
+    def run() -> None:
+        try:
+            with time_limit(1):
+                jobs.await_that_never_comes()
+        except JobTimeout as error:
+            raised.append(type(error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+
+    assert raised == [JobTimeout]
+
+
+# The terms
+
+
+def dispatched(*items: bus.JobBuilder, **options: Any) -> JobBatch:
+    """A batch whose tickets wait in Redis: the test is its worker."""
+    return bus.batch(items).options(**options).dispatch()
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_the_nearest_names_the_terms(settings: Any) -> None:
+    settings.JOBBATCH = {"TIMEOUT": 30, "RETRY": 1, "RETRY_INTERVAL": [7, 8]}
+    near = bus.job(jobs.add, 1, 2).options(timeout=10, retry=3, retry_interval=5)
+    batch = dispatched(near, bus.job(jobs.add, 1, 2), timeout=20)
+    bare = dispatched(bus.job(jobs.add, 1, 2))
+    links = [*batch.jobs.order_by("pk"), bare.jobs.get()]
+
+    terms = [Terms.of(link, link.batch) for link in links]
+    settings.JOBBATCH = {}
+    terms.append(Terms.of(links[-1], bare))
+
+    assert [(each.timeout, each.retry, each.retry_interval) for each in terms] == [
+        (10, 3, (5,)),
+        (20, 1, (7, 8)),
+        (30, 1, (7, 8)),
+        (transport.default_timeout("default"), 0, (0,)),
+    ]
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_intervals_follow_each_other_and_the_last_is_repeated() -> None:
+    link = dispatched(bus.job(jobs.add, 1, 2)).jobs.get()
+    terms = Terms(
+        timeout=1, retry=4, retry_interval=(0, 60), transactional=False, store_result=False
+    )
+
+    waits = []
+    for link.attempts in range(5):
+        at = terms.retry_at(link)
+        waits.append(at and round((at - timezone.now()).total_seconds() / 60))
+
+    assert waits == [None, 1, 1, 1, 1]
+    assert at is not None
+    assert at.microsecond == 0
+    assert [terms.has_retry_left(BatchedJob(attempts=made)) for made in (3, 4)] == [True, False]
+
+
+# The pace and the slice
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_claim_takes_one_and_then_as_many_as_run_in_a_quarter_second() -> None:
+    batch = dispatched(*(bus.job(jobs.add, 1, 2) for _ in range(300)))
+    runner = Runner(batch, "default", "default", "ticket")
+
+    with mock.patch.object(ledger, "claim", wraps=ledger.claim) as claims:
+        runner.run()
+    limits = [call.kwargs["limit"] for call in claims.call_args_list]
+
+    assert limits[0] == 1
+    assert max(limits) <= MOST
+    assert [runner._next_pace(ran, 0.5) for ran in (0, 1, 10, 1000)] == [1, 1, 5, MOST]
+    batch.refresh_from_db()
+    assert (batch.outcome, batch.succeeded_jobs) == ("succeeded", 300)
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_ticket_whose_slice_is_over_leaves_no_link_claimed_and_a_ticket_behind(
+    settings: Any,
+) -> None:
+    settings.JOBBATCH = {"SLICE": 0.2}
+    batch = dispatched(*(bus.job(jobs.sleep, 0.05) for _ in range(40)))
+    transport.discard(batch.pk, ["default"])
+
+    Runner(batch, "default", "default", "ticket").run()
+    batch.refresh_from_db()
+
+    assert 0 < batch.succeeded_jobs < 40
+    assert not batch.jobs.running().exists()
+    assert transport.waiting(batch.pk, "default") == (1, None)
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_busy_ticket_sends_for_help_if_nobody_waits() -> None:
+    helped = threading.Event()
+    desk = mock.Mock(spec=Desk, claimant=mock.Mock(lease=timedelta(minutes=1)))
+    desk.oldest.return_value = None
+
+    with watching(Watch(desk, on_change=mock.Mock(), send_for_help=helped.set)):
+        assert helped.wait(30)
+
+
+# The watch
+
+
+def desk_of(batch: JobBatch, lease: timedelta = timedelta(minutes=1)) -> tuple[Desk, Any]:
+    claimant = Claimant(
+        using="default", batch_id=batch.pk, queue="default", ticket="ticket", lease=lease
+    )
+    desk = Desk(claimant)
+    links = ledger.claim(claimant, after=0, limit=100)
+    desk.lay(links)
+    return desk, links
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_outcomes_behind_a_long_job_are_settled_by_the_watch() -> None:
+    batch = dispatched(*(bus.job(jobs.add, 1, 2) for _ in range(3)))
+    desk, links = desk_of(batch)
+    changes: list[ledger.Change] = []
+    settled = threading.Event()
+
+    def note(change: ledger.Change) -> None:
+        changes.append(change)
+        settled.set()
+
+    first = desk.start()
+    assert first is not None
+    desk.note(Settlement(link=first, status=LinkStatus.SUCCEEDED))
+    desk.start()
+    with watching(Watch(desk, on_change=note, send_for_help=mock.Mock())):
+        assert settled.wait(30)
+
+    assert [change.settled for change in changes] == [(links[0].pk,)]
+    assert [link.pk for link in desk.held()] == [links[1].pk, links[2].pk]
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_the_watch_renews_the_lease_of_what_the_ticket_holds() -> None:
+    batch = dispatched(*(bus.job(jobs.add, 1, 2) for _ in range(2)))
+    desk, _ = desk_of(batch, lease=timedelta(seconds=0.3))
+    before = list(batch.jobs.order_by("pk").values_list("lease_until", flat=True))
+    renewed = threading.Event()
+
+    def renew(*args: Any) -> None:
+        ledger.claims.renew(*args)
+        renewed.set()
+
+    with (
+        mock.patch.object(ledger, "renew", renew),
+        watching(Watch(desk, on_change=mock.Mock(), send_for_help=mock.Mock())),
+    ):
+        assert renewed.wait(30)
+
+    after = list(batch.jobs.order_by("pk").values_list("lease_until", flat=True))
+    assert all(new > old for old, new in zip(before, after, strict=True))  # type: ignore[operator]
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_outcomes_that_could_not_be_written_stay_on_the_desk() -> None:
+    batch = dispatched(bus.job(jobs.add, 1, 2))
+    desk, links = desk_of(batch)
+    desk.start()
+    desk.note(Settlement(link=links[0], status=LinkStatus.SUCCEEDED))
+
+    with (
+        mock.patch.object(ledger, "settle", side_effect=OSError("gone")),
+        pytest.raises(OSError, match="gone"),
+    ):
+        desk.settle()
+    change = desk.settle()
+
+    assert change is not None
+    assert change.finished
+
+
+# What jobs raise
+
+
+def performed(job: bus.JobBuilder, **options: Any) -> Settlement:
+    batch = dispatched(job, **options)
+    _, links = desk_of(batch)
+    return perform(links[0], batch, Terms.of(links[0], batch))
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_failure_is_kept_as_text_that_every_database_takes() -> None:
+    # The log has the text as it is, which the reports of parallel tests could not carry.
+    with mock.patch("django_jobbatch.runner.performing.logger"):
+        settlement = performed(bus.job(jobs.raise_odd_text))
+    batch = settlement.link.batch
+    ledger.settle("default", batch.pk, [settlement])
+
+    kept = FailedJob.objects.get()
+    assert (kept.exception_class, kept.message) == (
+        "tests.jobs.JobFailed",
+        "a NUL \\x00 and half a pair \\ud800",
+    )
+    assert kept.traceback.splitlines()[0] == "Traceback (most recent call last):"
+    assert 'tests/jobs.py", line' in kept.traceback.splitlines()[1]
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_final_failure_is_logged_once_with_its_ids(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "django_jobbatch"):
+        link = performed(bus.job(jobs.fail)).link
+        performed(bus.job(jobs.fail), retry=1)
+
+    records = [
+        (record.levelname, record.exc_info is not None, record.__dict__["job_id"])
+        for record in caplog.records
+    ]
+    assert [record[:2] for record in records] == [("ERROR", True), ("INFO", False)]
+    assert records[0][2] == str(link.pk)
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_the_exit_of_a_job_is_a_failure_and_that_of_the_worker_is_none() -> None:
+    own = performed(bus.job(jobs.stop_worker))
+
+    worker = mock.Mock(_shutdown_requested_date=timezone.now() - timedelta(minutes=1), horse_pid=0)
+
+    def cold_shutdown(*args: Any) -> None:
+        rq.worker.Worker.request_force_stop(worker, signal.SIGTERM, None)
+
+    with mock.patch.object(jobs, "add", cold_shutdown), pytest.raises(Interrupted) as caught:
+        performed(bus.job("tests.jobs.add", 1, 2))
+
+    assert (own.status, own.failure and own.failure.exception_class) == ("failed", "SystemExit")
+    assert isinstance(caught.value.cause, SystemExit)
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_result_that_is_not_json_fails_the_job_with_that_reason() -> None:
+    batch = bus.batch([bus.job("tests.jobs.current_job")]).store_results().dispatch()
+    _, links = desk_of(batch)
+
+    settlement = perform(links[0], batch, Terms.of(links[0], batch))
+
+    assert settlement.status == LinkStatus.FAILED
+    assert settlement.failure is not None
+    assert settlement.failure.exception_class == "django_jobbatch.exceptions.UnencodableArgument"
+    assert settlement.failure.message.startswith("the result: a model instance (BatchedJob)")
+
+
+# Statements of a ticket
+
+
+def statements(batch: JobBatch) -> list[str]:
+    runner = Runner(batch, "default", "default", "ticket")
+    with (
+        mock.patch.object(runner, "_next_pace", return_value=100),
+        CaptureQueriesContext(connection) as captured,
+    ):
+        runner.run()
+    return [query["sql"].split()[0] for query in captured.captured_queries]
+
+
+CLAIM = (
+    ["BEGIN", "SELECT", "UPDATE", "COMMIT"]
+    if connection.features.has_select_for_update_skip_locked
+    else ["SELECT", "BEGIN", "UPDATE", "COMMIT"]
+)
+BEGUN = ["BEGIN", "UPDATE", "COMMIT"]
+GROUP = ["BEGIN", "UPDATE", "SELECT", "UPDATE", "COMMIT"]
+LAST = ["BEGIN", "UPDATE", "SELECT", "UPDATE", "UPDATE", "COMMIT"]
+NOTHING_DUE = ["SELECT"]
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_statements_of_a_ticket_for_a_single_job() -> None:
+    batch = dispatched(bus.job(jobs.add, 1, 2))
+
+    assert statements(batch) == [*CLAIM, *BEGUN, *LAST, *NOTHING_DUE]
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+@pytest.mark.parametrize("groups", [1, 3])
+def test_statements_of_a_ticket_grow_with_groups_of_jobs(groups: int) -> None:
+    batch = dispatched(*(bus.job(jobs.add, 1, 2) for _ in range(1 + 100 * groups)))
+
+    assert statements(batch) == [
+        *CLAIM,
+        *BEGUN,
+        *GROUP,
+        *((CLAIM + GROUP) * (groups - 1)),
+        *CLAIM,
+        *LAST,
+        *NOTHING_DUE,
+    ]
