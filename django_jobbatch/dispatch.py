@@ -46,8 +46,10 @@ def act(change: Change, *, here: str | None = None) -> None:
     due = dict(change.due)
     if change.closed or change.finished:
         _take_back(batch)
-        for queue in ledger.due_callbacks(change.using, batch):
-            due.setdefault(queue, 1)
+        # Among them may have been the ticket of a callback, or of a retry that came in between.
+        still_due = batch.queues if change.finished else ledger.due_callbacks(change.using, batch)
+        for queue in still_due:
+            due.setdefault(queue, TICKETS)
     if here is not None:
         due.pop(here, None)
     for queue, count in due.items():
@@ -111,10 +113,10 @@ def send_overdue(using: str) -> None:
 
 
 def _schedule(batch: JobBatch, using: str, queue: str, at: datetime) -> None:
-    ticket = _ticket(batch, using, queue)
     if at <= timezone.now():
-        transport.send(ticket)
+        replenish(batch, using, queue)
         return
+    ticket = _ticket(batch, using, queue)
     scheduled_at = transport.waiting(batch.pk, queue).scheduled_at
     if scheduled_at is None or scheduled_at > at:
         transport.schedule(ticket, at)

@@ -76,6 +76,7 @@ class End:
     def of(cls, batch: JobBatch) -> Self:
         """Wait until every link of the batch is settled, callbacks included."""
         wait_until(lambda: is_over(batch))
+        batch.refresh_from_db()  # the last callback may have been counted after it was read
         return cls(
             outcome=batch.outcome,
             total=batch.total_jobs,

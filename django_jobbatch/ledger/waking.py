@@ -35,10 +35,10 @@ def wake(using: str, batch: JobBatch) -> tuple[str, datetime] | None:
 def overdue(using: str) -> list[JobBatch]:
     """Batches whose scheduled ticket should have come and has not, each for one caller only."""
     late = rows.batches(using).filter(wake_at__lt=timezone.now() - PATIENCE)[:100]
-    return [
-        batch
-        for batch in late
-        if rows.batches(using)
-        .filter(pk=batch.pk, wake_at=batch.wake_at)
-        .update(wake_at=None, version=F("version") + 1)
-    ]
+    return [batch for batch in late if _take(using, batch)]
+
+
+def _take(using: str, batch: JobBatch) -> bool:
+    row = rows.batches(using).filter(pk=batch.pk, wake_at=batch.wake_at)
+    batch.wake_at = None
+    return bool(row.update(wake_at=None, version=F("version") + 1))

@@ -56,6 +56,10 @@ def retry(
         change = ledger.reopen_callbacks(using, batch.pk, chosen)
         reopened += len(change.settled)
         dispatch.after_commit(change)
+        chosen = [pk for pk in chosen if pk not in change.settled]
+        if reopened and not chosen:
+            batch.refresh_from_db(using=using)
+            return reopened
     for change in ledger.reopen(using, batch.pk, chosen, include_cancelled=include_cancelled):
         reopened += len(change.settled)
         dispatch.after_commit(change)

@@ -71,10 +71,7 @@ def test_nothing_can_be_added_changed_or_deleted(
     assert "delete_selected" not in listed
     assert 'name="_save"' not in detail
     assert page(model, "delete", quote(row.pk)) not in detail
-    assert [answer.status_code for answer in answers] in (
-        [403, 403, 403, 403],
-        [403, 403, 403, 200],
-    )
+    assert [answer.status_code for answer in answers] == [403, 403, 403, 200]
     assert model._default_manager.values().get(pk=row.pk) == before
 
 

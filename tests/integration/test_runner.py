@@ -11,11 +11,13 @@ from types import FrameType
 from typing import Any
 from unittest import mock
 
+import django_rq
 import pytest
 import rq.worker
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from rq.exceptions import ShutDownImminentException
 
 from django_jobbatch import JobTimeout, bus, ledger, transport
 from django_jobbatch.ledger import Claimant, Settlement
@@ -28,6 +30,7 @@ from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.runner.watch import Watch, watching
 from django_jobbatch.states import LinkStatus
 from tests import jobs
+from tests.diary import Diary
 
 transactional = pytest.mark.django_db(transaction=True)
 
@@ -173,13 +176,15 @@ def test_a_ticket_whose_slice_is_over_leaves_no_link_claimed_and_a_ticket_behind
     settings.JOBBATCH = {"SLICE": 0.2}
     batch = dispatched(*(bus.job(jobs.sleep, 0.05) for _ in range(40)))
     transport.discard(batch.pk, ["default"])
+    somebody_elses = django_rq.enqueue(jobs.sleep, 0)
 
     Runner(batch, "default", "default", "ticket").run()
     batch.refresh_from_db()
 
     assert 0 < batch.succeeded_jobs < 40
     assert not batch.jobs.running().exists()
-    assert transport.waiting(batch.pk, "default") == (1, None)
+    first, last = django_rq.get_queue("default").job_ids
+    assert (first, last.startswith(f"jb-{batch.pk.hex}-")) == (somebody_elses.id, True)
 
 
 @transactional
@@ -331,6 +336,49 @@ def test_the_exit_of_a_job_is_a_failure_and_that_of_the_worker_is_none() -> None
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
+def test_an_imminent_shutdown_puts_back_what_ran_and_what_had_not_begun() -> None:
+    batch = dispatched(*(bus.job("tests.jobs.add", 1, 2) for _ in range(3)))
+    results = iter([3])
+
+    def add(a: int, b: int) -> int:
+        for result in results:
+            return result
+        raise ShutDownImminentException("shut down imminent", {})
+
+    with (
+        mock.patch.object(jobs, "add", add),
+        mock.patch.object(Runner, "_next_pace", return_value=100),
+        pytest.raises(ShutDownImminentException),
+    ):
+        Runner(batch, "default", "default", "ticket").run()
+    batch.refresh_from_db()
+
+    assert (batch.status, batch.succeeded_jobs, batch.pending_jobs) == ("running", 1, 2)
+    assert list(batch.jobs.order_by("pk").values_list("status", "attempts", "fence")) == [
+        ("succeeded", 1, 1),
+        ("pending", 0, 1),
+        ("pending", 0, 1),
+    ]
+    assert batch.failures.count() == 0
+    assert transport.waiting(batch.pk, "default").queued >= 1
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_connection_that_a_timeout_cut_off_is_not_used_again(diary: Diary) -> None:
+    job = bus.job(jobs.query_slowly, diary.path("jobs")).options(timeout=1)
+    connection.ensure_connection()
+
+    settlement = performed(job)
+    closed = connection.connection is None
+    ledger.settle("default", settlement.link.batch_id, [settlement])
+
+    assert (diary.lines("jobs"), closed) == (["began"], True)
+    assert FailedJob.objects.get().exception_class == "django_jobbatch.exceptions.JobTimeout"
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
 def test_a_result_that_is_not_json_fails_the_job_with_that_reason() -> None:
     batch = bus.batch([bus.job("tests.jobs.current_job")]).store_results().dispatch()
     _, links = desk_of(batch)
@@ -390,3 +438,31 @@ def test_statements_of_a_ticket_grow_with_groups_of_jobs(groups: int) -> None:
         *LAST,
         *NOTHING_DUE,
     ]
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_statements_of_the_last_job_of_a_batch_and_of_its_callbacks(diary: Diary) -> None:
+    calls = diary.path("calls")
+    batch = (
+        bus.batch([bus.job(jobs.add, 1, 2)])
+        .then(jobs.told, calls, "then")
+        .finally_(jobs.told, calls, "finally")
+        .dispatch()
+    )
+
+    counted = statements(batch)
+
+    assert counted == [
+        *CLAIM,
+        *BEGUN,
+        # The callbacks are inserted, the next of them is read and made due.
+        *[*LAST[:-1], "INSERT", "SELECT", "UPDATE", "COMMIT"],
+        *[*CLAIM, "SELECT"],
+        *["BEGIN", "UPDATE", "SELECT", "UPDATE", "SELECT", "UPDATE", "COMMIT"],
+        *[*CLAIM, "SELECT"],
+        *["BEGIN", "UPDATE", "SELECT", "UPDATE", "SELECT", "COMMIT"],
+        "SELECT",  # no callback is due
+        *NOTHING_DUE,
+    ]
+    assert diary.calls == ["then succeeded", "finally succeeded"]

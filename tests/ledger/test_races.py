@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import pytest
-from django.db import connections
+from django.db import connections, transaction
 
 from django_jobbatch import ledger
 from django_jobbatch.exceptions import BatchBusy
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import Role
-from tests.factories import JobBatchFactory
+from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.ledger.acts import (
     ALIAS,
     FAILED,
@@ -172,6 +172,31 @@ def test_a_retry_races_with_a_cancel(attempt: int) -> None:
         False: (["pending", "succeeded"], ("running", "", 2)),
     }
     assert (statuses(batch), state(batch)) == expected[bool(closed)]
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_a_batch_waits_for_what_a_job_adds_while_the_other_ends(attempt: int) -> None:
+    batch = JobBatchFactory.create(jobs=2, running=True, roles=[Role.THEN])
+    loader, other = claim(batch)
+
+    def load() -> Change:
+        with transaction.atomic():
+            locked, lane = ledger.add(ALIAS, batch)
+            added = BatchedJobFactory.build_batch(3, batch=locked)
+            for place, link in enumerate(added, start=lane):
+                link.lane = place
+            ledger.insert_jobs(ALIAS, added)
+            ledger.complete(
+                ALIAS, locked, count=3, due={}, queues=[], longest_timeout=0, wake_at=None
+            )
+        return succeed(batch, [loader])
+
+    changes = side_by_side(load, lambda: succeed(batch, [other]))
+
+    assert [change.finished for change in changes] == [False, False]
+    assert counters(batch) == {"total": 5, "pending": 3, "succeeded": 2}
+    assert succeed(batch, claim(batch)).finished
+    assert drawn(batch) == [(1, "then", "pending")]
 
 
 @pytest.mark.parametrize("attempt", range(10))

@@ -43,7 +43,7 @@ from tests.ledger.acts import (
 
 pytestmark = pytest.mark.django_db
 
-NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MIXED = [SUCCEEDED, FAILED, CANCELLED, SKIPPED, FAILED]
 
 
@@ -105,6 +105,21 @@ def test_failures_that_are_retried_are_marked() -> None:
 
     unmarked = FailedJob.objects.filter(retried_at=None)
     assert list(unmarked.values_list("job_id", flat=True)) == [two]
+
+
+def test_a_failure_that_was_retried_before_keeps_its_time() -> None:
+    batch = JobBatchFactory.create(jobs=1)
+    fail(batch, claim(batch))
+    FailedJob.objects.update(retried_at=NOON)
+    reopen(batch)
+    fail(batch, claim(batch))
+
+    reopen(batch)
+
+    first, second = FailedJob.objects.in_order()
+    assert first.retried_at == NOON
+    assert second.retried_at is not None
+    assert second.retried_at > NOON
 
 
 def test_an_outcome_of_the_run_before_comes_too_late() -> None:
@@ -421,6 +436,22 @@ def test_a_retry_while_callbacks_run_starts_after_them() -> None:
 
     assert run_callbacks(batch) == [("catch", 1), ("finally", 1)]
     assert [link.fence for link in claim(batch)] == [2]
+
+
+def test_callbacks_of_an_earlier_run_that_run_again_come_first() -> None:
+    batch = JobBatchFactory.create(jobs=1, roles=[Role.CATCH, Role.FINALLY])
+    fail(batch, claim(batch))
+    broken = []
+    while link := ledger.claim_callback(claimant(batch)):
+        broken.append(link.pk)
+        ledger.settle_callback(ALIAS, failure(link))
+    reopen(batch)
+    links = claim(batch)
+    ledger.reopen_callbacks(ALIAS, batch.pk, broken)
+
+    fail(batch, links)
+
+    assert run_callbacks(batch) == [("catch", 1), ("finally", 1), ("catch", 2), ("finally", 2)]
 
 
 def test_a_failed_callback_runs_again_alone() -> None:

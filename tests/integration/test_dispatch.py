@@ -1,0 +1,161 @@
+"""From the ledger to the queues: what is sent, what is not, and what is taken back."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+import django_rq
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from django_jobbatch import bus, dispatch, transport
+from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.runner import work
+from django_jobbatch.transport import Waiting
+from tests import jobs
+from tests.servers import RedisServer
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("redis_server"),
+]
+
+ADD = bus.job(jobs.add, 1, 2)
+
+
+def waiting(batch: JobBatch) -> Waiting:
+    return transport.waiting(batch.pk, "default")
+
+
+def with_nothing_sent(*items: bus.JobBuilder) -> JobBatch:
+    """A batch whose tickets have got lost."""
+    batch = bus.batch(items).dispatch()
+    transport.discard(batch.pk, batch.queues)
+    return batch
+
+
+def test_nothing_is_sent_inside_a_transaction_and_all_of_it_after(
+    redis_server: RedisServer,
+) -> None:
+    with transaction.atomic():
+        batch = bus.batch([ADD] * 3).dispatch()
+        batch.add([ADD] * 2)
+        inside = redis_server.client.dbsize()
+
+    assert inside == 0
+    assert 3 <= waiting(batch).queued <= 5
+
+
+def test_a_rollback_to_a_savepoint_takes_its_batch_along(redis_server: RedisServer) -> None:
+    with transaction.atomic():
+        kept = bus.batch([ADD]).dispatch()
+        with transaction.atomic():
+            bus.batch([ADD]).dispatch()
+            transaction.set_rollback(True)
+
+    assert list(JobBatch.objects.all()) == [kept]
+    assert len(django_rq.get_queue("default").job_ids) == waiting(kept).queued == 1
+
+
+def test_a_cancel_that_is_rolled_back_takes_nothing_back() -> None:
+    batch = bus.batch([ADD] * 2).dispatch()
+
+    with transaction.atomic():
+        inside = batch.cancel()
+        transaction.set_rollback(True)
+    batch.refresh_from_db()
+
+    assert inside
+    assert (batch.status, batch.is_cancelled, waiting(batch).queued) == ("pending", False, 2)
+
+
+def test_tickets_are_replenished_up_to_what_is_due() -> None:
+    batch = with_nothing_sent(*[ADD] * 3)
+
+    counts = []
+    for tickets in (1, 1, 2, 16, 16):
+        dispatch.replenish(batch, "default", "default", tickets)
+        counts.append(waiting(batch).queued)
+
+    assert counts == [1, 1, 2, 3, 3]
+
+
+def test_a_batch_with_nothing_due_gets_no_ticket() -> None:
+    batch = with_nothing_sent(ADD.options(delay=3600))
+
+    dispatch.replenish(batch, "default", "default", 16)
+
+    assert waiting(batch) == Waiting(0, None)
+
+
+def test_one_ticket_is_scheduled_for_the_earliest_delayed_link() -> None:
+    batch = bus.batch([ADD.options(delay=seconds) for seconds in (300, 100, 200)]).dispatch()
+    first = waiting(batch)
+
+    dispatch.wake(batch, "default")
+    batch.add(ADD.options(delay=400))
+    unmoved = len(django_rq.get_queue("default").scheduled_job_registry.get_job_ids())
+    batch.add(ADD.options(delay=50))
+
+    assert first == Waiting(0, batch.jobs.get(lane=1).available_at)
+    assert unmoved == 1
+    assert waiting(batch).scheduled_at == batch.jobs.get(lane=4).available_at == batch.wake_at
+
+
+def overdue(*later: bus.JobBuilder) -> JobBatch:
+    """A batch with a link that has been due for a while, and no ticket."""
+    batch = with_nothing_sent(ADD.options(delay=1), *later)
+    ago = timezone.now() - timedelta(seconds=10)
+    BatchedJob.objects.filter(batch=batch, lane=0).update(available_at=ago)
+    JobBatch.objects.filter(pk=batch.pk).update(wake_at=ago)
+    return batch
+
+
+def test_a_delayed_link_whose_ticket_never_came_is_sent_by_whoever_looks_next() -> None:
+    batch = overdue()
+    calm = with_nothing_sent(ADD.options(delay=3600))
+
+    for _ in range(3):
+        dispatch.send_overdue("default")
+
+    assert waiting(batch) == Waiting(1, None)
+    assert waiting(calm) == Waiting(0, None)
+
+
+def test_links_that_are_due_later_than_an_overdue_one_are_not_forgotten() -> None:
+    batch = overdue(ADD.options(delay=3600))
+
+    dispatch.send_overdue("default")
+    work(str(batch.pk), "default", "default")
+    batch.refresh_from_db()
+
+    later = batch.jobs.get(lane=1).available_at
+    assert batch.succeeded_jobs == 1
+    assert (batch.wake_at, waiting(batch).scheduled_at) == (later, later)
+
+
+def test_a_redis_that_is_down_is_logged_and_the_ledger_keeps_the_batch(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    if not redis_server.is_ours:
+        pytest.skip("the Redis in REDIS_URL is not ours to stop")
+    redis_server.stop()
+
+    with caplog.at_level(logging.ERROR):
+        batch = bus.batch([ADD]).dispatch()
+        cancelled = batch.cancel()
+
+    assert cancelled
+    assert (batch.outcome, batch.cancelled_jobs) == ("cancelled", 1)
+    records = [(record.levelname, record.__dict__["batch_id"]) for record in caplog.records]
+    assert set(records) == {("ERROR", str(batch.pk))}
+
+
+def test_no_ticket_carries_an_argument_of_a_job() -> None:
+    bus.batch([bus.job(jobs.shown, "secret")]).named("Import").dispatch()
+
+    (ticket,) = django_rq.get_queue("default").jobs
+    assert ticket.description == "Import: tests.jobs.shown"
+    assert "secret" not in str(ticket.to_dict())

@@ -1,0 +1,330 @@
+"""What is done to a batch: what stands in the database, and in Redis, after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import django_rq
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from django_jobbatch import (
+    BatchBusy,
+    BatchCancelled,
+    BatchFinished,
+    BuilderSpent,
+    InvalidJob,
+    ResultsNotStored,
+    UnencodableArgument,
+    UnknownQueue,
+    bus,
+    transport,
+)
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.states import Role
+from tests import jobs
+from tests.diary import Diary
+from tests.servers import RedisServer
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("redis_server"),
+]
+
+ADD = bus.job(jobs.add, 1, 2)
+
+
+def queued(name: str = "default") -> int:
+    return len(django_rq.get_queue(name).job_ids)
+
+
+def add_one(batch: JobBatch) -> None:
+    batch.add(ADD)
+
+
+# create
+
+
+def test_a_batch_is_stored_as_it_was_described() -> None:
+    batch = (
+        bus.batch([ADD, bus.job(jobs.fail).on_queue("other")])
+        .named("Import")
+        .on_queue("slow")
+        .with_meta(source="a.csv")
+        .options(timeout=60)
+        .then(jobs.told, "path", "then")
+        .callback_options(queue="json", timeout=600)
+        .dispatch()
+    )
+
+    assert (batch.name, batch.meta, batch.queue) == ("Import", {"source": "a.csv"}, "slow")
+    assert (batch.status, batch.outcome, batch.run) == ("pending", "", 1)
+    assert (batch.total_jobs, batch.pending_jobs) == (2, 2)
+    assert (batch.queues, batch.longest_timeout) == (["json", "other", "slow"], 600)
+    assert list(batch.jobs.order_by("lane").values_list("lane", "queue", "role", "run")) == [
+        (0, "slow", "job", 0),
+        (1, "other", "job", 0),
+    ]
+    assert {name: queued(name) for name in ("default", "json", "other", "slow")} == {
+        "default": 0,
+        "json": 0,
+        "other": 1,
+        "slow": 1,
+    }
+
+
+def test_a_batch_without_a_name_has_that_of_its_first_function() -> None:
+    assert bus.batch([ADD, bus.job(jobs.fail)]).dispatch().name == "tests.jobs.add"
+    assert bus.batch([]).dispatch().name == "empty batch"
+
+
+def test_tickets_are_as_many_as_links_are_due_up_to_sixteen() -> None:
+    counts = []
+    for jobs_inside in (0, 1, 16, 17):
+        batch = bus.batch([ADD] * jobs_inside).dispatch()
+        counts.append(transport.waiting(batch.pk, "default").queued)
+
+    assert counts == [0, 1, 16, 16]
+
+
+def test_the_longest_timeout_decides_what_rq_gives_a_ticket() -> None:
+    for timeout in (7, -1):
+        bus.batch([ADD.options(timeout=timeout), ADD.options(timeout=3)]).dispatch()
+
+    # A slice of 5 seconds, the job, and a minute.
+    assert [job.timeout for job in django_rq.get_queue("default").jobs] == [72, 72, -1, -1]
+
+
+@pytest.mark.parametrize(
+    ("items", "error", "message"),
+    [
+        ([ADD, bus.job(jobs.add, 1, b={1})], UnencodableArgument, "job 1 (tests.jobs.add)"),
+        ((each for each in [ADD, None]), InvalidJob, "item 1: None is not a job"),
+        ([ADD, ADD.on_queue("imports")], UnknownQueue, "There is no queue 'imports'"),
+    ],
+)
+def test_what_is_refused_leaves_nothing(items: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        bus.batch(items).unique("key").dispatch()
+
+    assert message in str(caught.value)
+    assert (JobBatch.objects.count(), BatchedJob.objects.count(), queued()) == (0, 0, 0)
+
+
+def test_a_generator_is_read_once_and_page_by_page() -> None:
+    def generate() -> Iterator[bus.JobBuilder]:
+        for _ in range(2500):
+            most.append(BatchedJob.objects.count())
+            yield ADD
+
+    most: list[int] = []
+    builder = bus.batch(generate())
+
+    batch = builder.dispatch()
+    with pytest.raises(BuilderSpent):
+        builder.dispatch()
+
+    assert (batch.total_jobs, JobBatch.objects.count()) == (2500, 1)
+    assert sorted(set(most)) == [0, 1000, 2000]
+
+
+def test_before_is_called_in_place_and_may_add_jobs() -> None:
+    seen: list[int] = []
+
+    batch = (
+        bus.batch([bus.job(jobs.fail)])
+        .before(add_one)
+        .before(lambda batch: seen.append(JobBatch.objects.filter(pk=batch.pk).count()))
+        .dispatch()
+    )
+
+    assert seen == [1]
+    assert (batch.total_jobs, batch.pending_jobs) == (2, 2)
+    assert [link.func for link in batch.jobs.order_by("lane")] == [
+        "tests.jobs.add",
+        "tests.jobs.fail",
+    ]
+
+
+def test_delays_are_kept_in_whole_seconds_and_never_too_early() -> None:
+    at = datetime(2040, 11, 1, 12, 0, 0, 1, tzinfo=UTC)
+    before = timezone.now()
+    batch = bus.batch(
+        [
+            ADD.options(delay=0.5),
+            ADD.options(run_after=at),
+            ADD.options(run_after=before - timedelta(hours=1)),
+            ADD,
+        ]
+    ).dispatch()
+
+    half, fixed, past, none = batch.jobs.order_by("lane").values_list("available_at", flat=True)
+
+    assert half is not None
+    assert half.microsecond == 0
+    assert before + timedelta(seconds=0.5) <= half <= timezone.now() + timedelta(seconds=1.5)
+    assert (fixed, past, none) == (datetime(2040, 11, 1, 12, 0, 1, tzinfo=UTC), None, None)
+    assert batch.wake_at == half
+    assert transport.waiting(batch.pk, "default") == (2, half)
+
+
+def test_the_start_of_a_batch_is_a_floor_for_its_jobs_and_those_added_later() -> None:
+    start, later = (datetime(2040, 11, day, tzinfo=UTC) for day in (1, 2))
+    batch = (
+        bus.batch([ADD, ADD.options(run_after=later), ADD.options(delay=1)])
+        .options(run_after=start)
+        .dispatch()
+    )
+    batch.add(ADD)
+
+    kept = list(batch.jobs.order_by("lane").values_list("available_at", flat=True))
+
+    assert kept == [start, later, start, start]
+    assert transport.waiting(batch.pk, "default") == (0, start)
+
+
+def test_a_unique_key_is_free_again_at_the_end() -> None:
+    build = bus.batch([ADD]).unique("import 7")
+    first, again = build.dispatch(), build.dispatch()
+    first.cancel()
+
+    other = build.dispatch()
+    with pytest.raises(BatchBusy):
+        first.retry(include_cancelled=True)
+
+    assert (again.pk, again.existed) == (first.pk, True)
+    assert (other.existed, other.pk != first.pk) == (False, True)
+    assert JobBatch.objects.count() == 2
+
+
+# add, cancel, retry, delete
+
+
+def test_added_jobs_take_the_lanes_after_the_last_and_the_options_of_their_batch() -> None:
+    batch = bus.batch([ADD]).options(queue="slow", timeout=9).dispatch()
+
+    count = batch.add([ADD, ADD.on_queue("other")])
+
+    assert (count, batch.total_jobs, batch.pending_jobs) == (2, 3, 3)
+    assert list(batch.jobs.order_by("lane").values_list("lane", "queue")) == [
+        (0, "slow"),
+        (1, "slow"),
+        (2, "other"),
+    ]
+    assert batch.queues == ["other", "slow"]
+    assert (queued("slow") > 0, queued("other")) == (True, 1)
+
+
+def test_nothing_is_added_to_a_batch_that_is_over() -> None:
+    empty = bus.batch([]).dispatch()
+    cancelled = bus.batch([ADD]).dispatch()
+    cancelled.cancel()
+
+    with pytest.raises(BatchFinished):
+        empty.add(ADD)
+    with pytest.raises(BatchCancelled):
+        cancelled.add(ADD)
+
+    assert (empty.jobs.count(), cancelled.jobs.count()) == (0, 1)
+
+
+def test_a_cancel_before_any_worker_finishes_the_batch_and_takes_its_tickets_back() -> None:
+    batch = (
+        bus.batch([*[ADD] * 3, *[ADD.on_queue("slow")] * 3])
+        .finally_(jobs.told, "path", "finally")
+        .callback_options(queue="other")
+        .dispatch()
+    )
+    untouched = bus.batch([ADD]).dispatch()
+
+    first, second = batch.cancel("wrong file", by="ann"), batch.cancel("again", by="bob")
+
+    assert (first, second) == (True, False)
+    assert (batch.outcome, batch.cancelled_jobs, batch.pending_jobs) == ("cancelled", 6, 0)
+    assert (batch.cancel_reason, batch.cancelled_by) == ("wrong file", "ann")
+    assert (queued("slow"), queued("other"), queued()) == (0, 1, 1)
+    assert transport.waiting(untouched.pk, "default").queued == 1
+    assert not batch.is_settled
+
+
+def test_a_failed_callback_is_retried_alone_whatever_became_of_its_batch(diary: Diary) -> None:
+    builder = (
+        bus.batch([ADD])
+        .finally_(jobs.told_and_require, diary.path("calls"), "finally", diary.path("gate"))
+        .callback_options(queue="sync")
+    )
+    batch = builder.dispatch()
+    batch.cancel()
+    link = batch.jobs.get(role=Role.FINALLY)
+    diary.open("gate")
+
+    count = batch.retry(jobs=[link])
+
+    link.refresh_from_db()
+    assert (count, batch.outcome, batch.run) == (1, "cancelled", 1)
+    assert (link.status, diary.calls) == ("succeeded", ["finally", "finally"])
+
+
+def test_a_deleted_batch_leaves_its_failures_and_nothing_in_redis(
+    redis_server: RedisServer, diary: Diary
+) -> None:
+    batch = bus.batch([bus.job(jobs.fail), ADD.on_queue("default")]).on_queue("sync")
+    stored = batch.allow_failures().finally_(jobs.told, diary.path("calls"), "finally").dispatch()
+    links = stored.jobs.count()
+
+    removed = stored.delete()
+
+    assert removed == (
+        links + 2,  # the batch, and the callback that its cancel drew
+        {"django_jobbatch.BatchedJob": links + 1, "django_jobbatch.JobBatch": 1},
+    )
+    assert (JobBatch.objects.count(), BatchedJob.objects.count()) == (0, 0)
+    assert FailedJob.objects.count() == 1
+    assert redis_server.client.keys("jobbatch:*") == []
+    assert queued() == 0
+
+
+# results
+
+
+def test_results_come_by_lane_without_those_that_failed() -> None:
+    items = [bus.job(jobs.add, 1, n) if n != 2 else bus.job(jobs.fail) for n in range(4)]
+    batch = bus.batch(items).on_queue("sync").allow_failures().store_results().dispatch()
+
+    assert list(batch.results()) == [1, 2, 4]
+
+
+def test_results_that_were_not_stored_are_not_made_up() -> None:
+    batch = bus.batch([ADD]).on_queue("sync").dispatch()
+
+    with pytest.raises(ResultsNotStored):
+        batch.results()
+
+
+def test_reading_a_batch_costs_no_query_but_where_that_is_said() -> None:
+    batch = bus.batch([ADD, bus.job(jobs.fail)]).on_queue("sync").allow_failures().dispatch()
+    reads: dict[str, Callable[[], object]] = {
+        "snapshot": batch.snapshot,
+        "progress": lambda: (batch.progress, batch.succeeded_jobs, batch.is_cancelled),
+        "is_settled": lambda: batch.is_settled,
+        "failures": lambda: list(batch.failures),
+        "failed_job_ids": lambda: batch.failed_job_ids,
+    }
+
+    costs = {}
+    for name, read in reads.items():
+        with CaptureQueriesContext(connection) as captured:
+            read()
+        costs[name] = len(captured)
+
+    assert costs == {
+        "snapshot": 0,
+        "progress": 0,
+        "is_settled": 1,
+        "failures": 1,
+        "failed_job_ids": 1,
+    }

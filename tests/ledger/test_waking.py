@@ -1,0 +1,57 @@
+"""A batch knows when its earliest delayed link is due, and one caller alone acts on it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from unittest import mock
+
+import pytest
+from django.utils import timezone
+
+from django_jobbatch import ledger
+from django_jobbatch.ledger.waking import PATIENCE
+from tests.factories import BatchedJobFactory, JobBatchFactory
+from tests.ledger.acts import ALIAS, CANCELLED, RUNNING, read
+
+pytestmark = pytest.mark.django_db
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+LATER = NOON + timedelta(minutes=1)
+
+
+def test_a_batch_wakes_for_the_earliest_of_its_delayed_links() -> None:
+    batch = JobBatchFactory.create(jobs=2, jobs__available_at=LATER)
+    BatchedJobFactory.create(batch=batch, lane=7, queue="slow", available_at=NOON)
+    BatchedJobFactory.create(batch=batch, lane=8)
+
+    assert ledger.wake(ALIAS, batch) == ("slow", NOON)
+    assert (read(batch).wake_at, read(batch).version) == (NOON, 1)
+
+
+def test_a_batch_that_knows_its_time_is_not_written_again() -> None:
+    batch = JobBatchFactory.create(jobs=1, jobs__available_at=NOON, wake_at=NOON)
+
+    assert ledger.wake(ALIAS, batch) == ("default", NOON)
+    assert read(batch).version == 0
+
+
+@pytest.mark.parametrize("status", [RUNNING, CANCELLED])
+def test_a_batch_whose_delayed_links_are_taken_sleeps_on(status: str) -> None:
+    batch = JobBatchFactory.create(jobs=[status], jobs__available_at=NOON, wake_at=NOON)
+
+    assert ledger.wake(ALIAS, batch) is None
+    assert read(batch).wake_at is None
+
+
+def test_a_batch_that_is_overdue_is_given_to_one_caller_only() -> None:
+    late, patient = (JobBatchFactory.create(wake_at=at) for at in (NOON, LATER))
+    JobBatchFactory.create()
+
+    with mock.patch.object(timezone, "now", return_value=NOON + PATIENCE):
+        assert ledger.overdue(ALIAS) == []
+    with mock.patch.object(timezone, "now", return_value=LATER + PATIENCE):
+        assert ledger.overdue(ALIAS) == [late]
+        assert ledger.overdue(ALIAS) == []
+
+    assert (read(late).wake_at, read(late).version) == (None, 1)
+    assert (read(patient).wake_at, read(patient).version) == (LATER, 0)
