@@ -72,7 +72,7 @@ class JobBuilder(JobItem):
         Raises:
             InvalidOption: one of them cannot be used.
         """
-        options = Options.of(**named).over(self.spec.options)
+        options = _options(named).over(self.spec.options)
         return type(self)(replace(self.spec, options=options))
 
     def on_queue(self, queue: str) -> Self:
@@ -113,7 +113,7 @@ class BatchBuilder(BatchItem):
         Raises:
             InvalidOption: one of them cannot be used.
         """
-        return self._with(options=Options.of(**named).over(self.spec.options))
+        return self._with(options=_options(named).over(self.spec.options))
 
     def on_queue(self, queue: str) -> Self:
         """With its jobs on this queue: `options(queue=queue)`."""
@@ -227,6 +227,13 @@ def _source(called: str, items: object, more: tuple[object, ...]) -> Source:
 def _callback(func: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobSpec:
     path, options = describe(func)
     return JobSpec(path, args, kwargs, options)
+
+
+def _options(named: OptionNames) -> Options:
+    known = OptionNames.__annotations__
+    if unknown := sorted(set(named) - set(known)):
+        raise InvalidOption(f"options() has no {unknown[0]!r}; it has {', '.join(known)}.")
+    return Options.of(**named)
 
 
 def _given(name: str, value: object) -> object:

@@ -138,7 +138,9 @@ def _reach(batch: JobBatch, request: Callable[[], None]) -> None:
         request()
     except TransportError:
         logger.exception(
-            "Tickets of batch %s are not sent", batch.pk, extra={"batch_id": str(batch.pk)}
+            "Batch %s is stored, but Redis cannot be reached and its tickets are not sent; it waits",
+            batch.pk,
+            extra={"batch_id": str(batch.pk)},
         )
 
 

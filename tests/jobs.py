@@ -15,7 +15,14 @@ from django.db import connection
 from rq import get_current_job
 
 from airports.models import CallbackCall
-from django_jobbatch import BatchFinished, DoNotRetry, bus, current_batch, current_job
+from django_jobbatch import (
+    BatchFinished,
+    DoNotRetry,
+    bus,
+    current_batch,
+    current_job,
+    transport,
+)
 
 if TYPE_CHECKING:
     from django_jobbatch.models import FailedJob, JobBatch
@@ -150,6 +157,17 @@ def hold_until_cancelled(path: str) -> None:
     record(path, "began")
     await_that(lambda: current_batch().is_cancelled)
     record(path, "saw the cancel")
+
+
+def hold_until_helped() -> None:
+    """Wait for another ticket of the same batch."""
+    link = current_job()
+    await_that(lambda: transport.waiting(link.batch_id, link.queue).queued)
+
+
+def hold_until_settled(others: int) -> None:
+    """Wait until so many other jobs of the same batch are settled."""
+    await_that(lambda: current_batch().succeeded_jobs >= others)
 
 
 # What they raise and write

@@ -17,7 +17,7 @@ from django_jobbatch.ledger.changes import Change
 from django_jobbatch.ledger.closing import PAGE
 from django_jobbatch.ledger.transactions import atomically
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
-from django_jobbatch.states import CALLBACK_LANE, RETRYABLE, BatchStatus, LinkStatus, Outcome
+from django_jobbatch.states import RETRYABLE, BatchStatus, LinkStatus, Outcome
 
 COUNTERS = {
     LinkStatus.FAILED: "failed_jobs",
@@ -78,13 +78,8 @@ def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Ch
         )
         if not failed:
             raise _Nothing
-        in_lane = [link for link in failed if link.role in CALLBACK_LANE]
-        beside = [link for link in failed if link.role not in CALLBACK_LANE]
-        _bring_back(using, [link.pk for link in in_lane], LinkStatus.FAILED, LinkStatus.WAITING)
-        _bring_back(using, [link.pk for link in beside], LinkStatus.FAILED, LinkStatus.PENDING)
-        for link in beside:
-            change = change.with_due(link.queue)
-        change = rows.release_callback(using, change)
+        _bring_back(using, [link.pk for link in failed], LinkStatus.FAILED, LinkStatus.WAITING)
+        change = rows.release_report(using, rows.release_callback(using, change))
         return replace(change, settled=tuple(link.pk for link in failed))
 
     return _guarded(using, batch_id, operation)

@@ -76,17 +76,24 @@ def release_callback(using: str, change: Change) -> Change:
 
     All runs share the lane: what an earlier one has drawn comes first.
     """
-    lane = list(
-        links(using, change.batch_id)
-        .callback_lane()
-        .unsettled()
+    return _release(using, change, links(using, change.batch_id).callback_lane())
+
+
+def release_report(using: str, change: Change) -> Change:
+    """Make the next link for `each_failure` due, if none is due or running."""
+    return _release(using, change, links(using, change.batch_id).filter(role=Role.EACH_FAILURE))
+
+
+def _release(using: str, change: Change, lane: BatchedJobQuerySet) -> Change:
+    unsettled = list(
+        lane.unsettled()
         .select_for_update()
         .order_by("run", "position")
         .values_list("pk", "status", "queue")
     )
-    if not lane or any(status != LinkStatus.WAITING for _, status, _ in lane):
+    if not unsettled or any(status != LinkStatus.WAITING for _, status, _ in unsettled):
         return change
-    pk, _, queue = lane[0]
+    pk, _, queue = unsettled[0]
     BatchedJob.objects.using(using).filter(pk=pk, status=LinkStatus.WAITING).update(
         status=LinkStatus.PENDING
     )

@@ -258,7 +258,7 @@ def _settle_callback(using: str, settlement: Settlement) -> Change:
     if settlement.failure is not None:
         FailedJob.objects.using(using).bulk_create([_failure(settlement, now, 0)])
     if link.role == Role.EACH_FAILURE:
-        return _draw_remaining_reports(using, change)
+        return _draw_remaining_reports(using, rows.release_report(using, change))
     change = rows.release_callback(using, change)
     return _release_held_back(using, change)
 

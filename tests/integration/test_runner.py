@@ -236,6 +236,22 @@ def test_outcomes_behind_a_long_job_are_settled_by_the_watch() -> None:
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
+def test_a_long_job_keeps_neither_outcomes_nor_other_workers_waiting() -> None:
+    waits = [bus.job(jobs.hold_until_settled, 4), bus.job(jobs.hold_until_helped)]
+    batch = dispatched(
+        *(bus.job(jobs.add, 1, 2) for _ in range(4)), *waits, bus.job(jobs.add, 1, 2)
+    )
+    transport.discard(batch.pk, ["default"])
+    # The last job is not claimed together with the long ones: another ticket could take it.
+    with mock.patch.object(Runner, "_next_pace", return_value=5):
+        Runner(batch, "default", "default", "ticket").run()
+    batch.refresh_from_db()
+
+    assert (batch.outcome, batch.succeeded_jobs) == ("succeeded", 7)
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
 def test_the_watch_renews_the_lease_of_what_the_ticket_holds() -> None:
     batch = dispatched(*(bus.job(jobs.add, 1, 2) for _ in range(2)))
     desk, _ = desk_of(batch, lease=timedelta(seconds=0.3))

@@ -554,3 +554,20 @@ def test_a_link_put_back_in_the_next_run_is_still_of_that_run() -> None:
     succeed(batch, claim(batch))
 
     assert run_callbacks(batch) == [("finally", 2)]
+
+
+def test_no_two_links_tell_each_failure_at_once() -> None:
+    batch = JobBatchFactory.create(jobs=2, allow_failures=True, roles=[Role.EACH_FAILURE])
+    links = claim(batch)
+    fail(batch, links[:1])
+    first = ledger.claim_callback(claimant(batch))
+    assert first is not None
+    ledger.report(ALIAS, batch.failures[0], raised_in=first)
+    ledger.settle_callback(ALIAS, failure(first))
+    fail(batch, links[1:])
+
+    ledger.reopen_callbacks(ALIAS, batch.pk, [first.pk])
+    before = [status for _, _, status in drawn(batch)]
+
+    assert before == [WAITING, PENDING]
+    assert run_callbacks(batch) == [("each_failure", 1), ("each_failure", 1)]

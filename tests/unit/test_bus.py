@@ -295,3 +295,13 @@ def test_importing_the_bus_loads_no_models_and_no_transport() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
 
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_an_option_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(InvalidOption) as caught:
+        bus.batch().options(countdown=3)  # type: ignore[call-arg]
+
+    assert str(caught.value) == (
+        "options() has no 'countdown'; it has queue, timeout, retry, retry_interval, delay,"
+        " run_after, transactional, description."
+    )
