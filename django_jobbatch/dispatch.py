@@ -56,7 +56,7 @@ def act(change: Change, *, here: str | None = None) -> None:
         replenish(batch, change.using, queue, min(count, TICKETS))
     if change.closed:
         sweep(change.using, batch.pk)
-    if change.wake_at is not None:
+    if batch.wake_at is not None and (change.closed or change.finished or change.wake_at):
         wake(batch, change.using)
 
 
@@ -81,6 +81,8 @@ def stop_running(using: str, batch: JobBatch) -> None:
 def replenish(batch: JobBatch, using: str, queue: str, tickets: int = 1) -> None:
     """Have up to `tickets` tickets wait in the queue, but no more than links are due."""
     due = BatchedJob.objects.using(using).filter(batch_id=batch.pk, queue=queue).due()
+    if ledger.held_back(using, batch.pk, batch.run):
+        due = due.filter(run__gte=1)  # callbacks alone; the last of them releases the jobs
     count = len(due.values_list("pk")[:tickets])
     if count:
 

@@ -178,7 +178,8 @@ def waiting(batch_id: uuid.UUID, queue: str) -> Waiting:
         TransportError: Redis did not answer.
     """
     if is_sync(queue):
-        return Waiting(sum(ticket.batch_id == batch_id for ticket in _here.tickets), None)
+        here = sum((ticket.batch_id, ticket.queue) == (batch_id, queue) for ticket in _here.tickets)
+        return Waiting(here, None)
     rq_queue = _queue(queue)
     key = _set_key(batch_id, queue)
     with _redis_errors():

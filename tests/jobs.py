@@ -293,3 +293,13 @@ def stop_worker() -> None:
 def raise_odd_text() -> None:
     """Raise what no database can store as it is."""
     raise JobFailed("a NUL \x00 and half a pair \ud800")
+
+
+def give_up_on(batch: JobBatch, failure: FailedJob, path: str) -> None:
+    record(path, failure.message)
+    raise DoNotRetry("nobody to tell")
+
+
+def cancel_and_fail(message: str) -> None:
+    current_batch().cancel("enough")
+    raise JobFailed(message)

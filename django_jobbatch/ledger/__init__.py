@@ -23,6 +23,7 @@ from django_jobbatch.ledger.closing import close, sweep
 from django_jobbatch.ledger.entering import add, complete, enter, insert_jobs
 from django_jobbatch.ledger.removing import remove
 from django_jobbatch.ledger.reopening import reopen, reopen_callbacks
+from django_jobbatch.ledger.rows import held_back
 from django_jobbatch.ledger.settling import report, settle, settle_callback
 from django_jobbatch.ledger.waking import overdue, wake
 
@@ -39,6 +40,7 @@ __all__ = [
     "complete",
     "due_callbacks",
     "enter",
+    "held_back",
     "insert_jobs",
     "overdue",
     "remove",

@@ -70,6 +70,7 @@ def _sweep_page(using: str, batch_id: uuid.UUID, statuses: list[LinkStatus]) -> 
         rows.links(using, batch_id)
         .work()
         .filter(status__in=statuses)
+        .order_by("pk")
         .select_for_update()
         .values_list("pk", flat=True)[:PAGE]
     )

@@ -62,7 +62,6 @@ def finish_if_done(using: str, change: Change) -> Change:
         outcome=outcome,
         finished_at=timezone.now(),
         unique_key=None,
-        wake_at=None,
     )
     links_due = callbacks.at_finish(batch, outcome)
     if links_due:

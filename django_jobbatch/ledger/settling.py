@@ -196,7 +196,7 @@ def _note_failures(
 
 def _draw_catch(using: str, change: Change, failure: FailedJob) -> Change:
     batch = change.batch
-    if batch is None or not callbacks.has(batch, [Role.CATCH]):
+    if batch is None or batch.is_cancelled or not callbacks.has(batch, [Role.CATCH]):
         return change
     drawn = rows.links(using, batch.pk).filter(role=Role.CATCH, run=batch.run)
     if drawn.select_for_update().values_list("pk").first():

@@ -19,8 +19,8 @@ BACKOFF: Final = (0.01, 0.05, 0.2, 0.5, 1.0, 2.0)
 
 #: PostgreSQL: serialization failure, deadlock, lock not available; the server going down or away.
 _SQLSTATES: Final = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
-#: MariaDB and MySQL: lock wait timeout, deadlock, record changed since read; server gone or lost.
-_ERROR_NUMBERS: Final = frozenset({1205, 1213, 1020, 2006, 2013})
+#: MariaDB and MySQL: lock wait timeout, deadlock, record changed since read; server gone, lost, or not there.
+_ERROR_NUMBERS: Final = frozenset({1205, 1213, 1020, 2002, 2003, 2006, 2013})
 
 
 def atomically(using: str, operation: Callable[[], T]) -> T:

@@ -34,6 +34,8 @@ def create(spec: BatchSpec) -> JobBatch:
             return batch
         for function in spec.before:
             function(batch)
+        if spec.before:
+            batch.refresh_from_db(using=using)  # they may have added jobs
         jobs = spec.jobs()
         first = next(jobs, None)
         if first is not None:
@@ -67,7 +69,8 @@ def add(batch: JobBatch, items: object) -> int:
         locked, lane = ledger.add(using, batch)
         intake = Intake(using, locked)
         intake.take(read_jobs([source]), lane=lane)
-        dispatch.after_commit(intake.complete())
+        if intake.count:
+            dispatch.after_commit(intake.complete())
     batch.refresh_from_db(using=using)
     return intake.count
 

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connections
 
 from django_jobbatch import calls, context, ledger, payload, transport
-from django_jobbatch.exceptions import BatchCancelled, DoNotRetry, JobTimeout
+from django_jobbatch.exceptions import BatchCancelled, JobTimeout
 from django_jobbatch.ledger import Failure, Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.runner.terms import Terms
@@ -52,9 +52,9 @@ def perform(link: BatchedJob, batch: JobBatch, terms: Terms) -> Settlement:
 def after_raising(error: BaseException, link: BatchedJob, terms: Terms) -> Settlement:
     """What becomes of a link that raised: another attempt, cancelled, or failed for good."""
     _drop_broken_connections(error)
-    if isinstance(error, BatchCancelled) and _is_closed(link):
+    if isinstance(error, BatchCancelled) and not link.is_callback and _is_closed(link):
         return Settlement(link=link, status=LinkStatus.CANCELLED)
-    if terms.has_retry_left(link) and not isinstance(error, DoNotRetry):
+    if terms.tries_again(link, error):
         logger.info("%s raised %r and will be tried again", link.func, error, extra=_extra(link))
         return Settlement(link=link, status=LinkStatus.PENDING, available_at=terms.retry_at(link))
     exc_info = (type(error), error, _own_traceback(error))
@@ -97,8 +97,8 @@ def _tell_failures(link: BatchedJob, batch: JobBatch, terms: Terms) -> None:
         try:
             for entry in entries:
                 _call_with((batch, failure), entry, link.batch_id, terms)
-        except Exception:
-            if not terms.has_retry_left(link):
+        except BaseException as error:
+            if not (transport.is_interruption(error) or terms.tries_again(link, error)):
                 ledger.report(str(link._state.db), failure, raised_in=link)
             raise
         ledger.report(str(link._state.db), failure)

@@ -9,6 +9,7 @@ from typing import Any, Self
 from django.utils import timezone
 
 from django_jobbatch import conf, transport
+from django_jobbatch.exceptions import BatchCancelled, DoNotRetry
 from django_jobbatch.models import BatchedJob, JobBatch
 
 
@@ -40,6 +41,11 @@ class Terms:
             transactional=named.get("transactional", False),
             store_result=not link.is_callback and batch.options.get("store_results", False),
         )
+
+    def tries_again(self, link: BatchedJob, error: BaseException) -> bool:
+        """Whether the attempt that raised this is followed by another."""
+        final = isinstance(error, DoNotRetry | BatchCancelled)
+        return self.has_retry_left(link) and not final
 
     def has_retry_left(self, link: BatchedJob) -> bool:
         """Whether the attempt that is being made now is not the last one."""

@@ -85,6 +85,7 @@ class Runner:
         self._seen = time.monotonic()
         self._after = 0
         self._pace = 1
+        self._has_looked = False
 
     def run(self) -> None:
         """Run what is due, callbacks first; then leave the rest to other tickets.
@@ -139,11 +140,11 @@ class Runner:
         links = ledger.claim(self.claimant, after=self._after, limit=limit)
         if not links:
             return False
+        self.desk.lay(links)
         if self.batch.status == BatchStatus.PENDING:
             ledger.begin(self.using, self.batch)
         self._after = links[-1].pk
         began = time.monotonic()
-        self.desk.lay(links)
         ran = self._run_laid()
         self.desk.put_back()
         self._settle()
@@ -186,27 +187,37 @@ class Runner:
         If it raises, or its claim is no longer in force, what it wrote is rolled back.
         """
         change = None
+        committed: list[bool] = []
         try:
             with transaction.atomic(using=self.using):
+                # The first hook: those of the job come after it, and may raise.
+                transaction.on_commit(lambda: committed.append(True), using=self.using)
                 settlement = perform(link, self.batch, terms)
                 if settlement.status == LinkStatus.SUCCEEDED:
                     change = ledger.settle(self.using, self.batch.pk, [settlement])
                 if change is None or change.stale:
                     transaction.set_rollback(True, using=self.using)
-        except DatabaseError as error:
-            # Refused at the end, by a deferred constraint or a conflict: an attempt that raised.
-            return after_raising(error, link, terms)
+        except Exception as error:
+            if not committed:
+                if not isinstance(error, DatabaseError):
+                    raise
+                # Refused at the end, by a deferred constraint or a conflict: an attempt that raised.
+                return after_raising(error, link, terms)
+            logger.exception("A hook of %s raised after its commit", link.func)
         if change is None:
             return settlement
         self._learn(change)
+        self._report_progress(change)
         return None
 
     def _settle(self) -> None:
         """Settle what is on the desk, here, and call `progress`."""
         change = self.desk.settle()
-        if change is None:
-            return
-        self._learn(change)
+        if change is not None:
+            self._learn(change)
+            self._report_progress(change)
+
+    def _report_progress(self, change: Change) -> None:
         if change.settled:
             for entry in self.batch.options.get("progress", ()):
                 report_progress(self.batch, entry)
@@ -239,8 +250,11 @@ class Runner:
         return self.batch.status in OPEN
 
     def _may_have_callbacks(self) -> bool:
-        """Whether a callback can be due: none is before the first failure or the end."""
+        """Whether to look for a callback: once, and then after a failure or the end."""
         batch = self.batch
+        if not self._has_looked:
+            self._has_looked = True
+            return bool(batch.callbacks)
         return bool(batch.callbacks) and (
             batch.run > 1 or batch.failed_jobs > 0 or batch.is_finished
         )

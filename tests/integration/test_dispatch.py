@@ -13,6 +13,7 @@ from django.utils import timezone
 from django_jobbatch import bus, dispatch, transport
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import work
+from django_jobbatch.runner.ticket import Runner
 from django_jobbatch.transport import Waiting
 from tests import jobs
 from tests.servers import RedisServer
@@ -159,3 +160,17 @@ def test_no_ticket_carries_an_argument_of_a_job() -> None:
     (ticket,) = django_rq.get_queue("default").jobs
     assert ticket.description == "Import: tests.jobs.shown"
     assert "secret" not in str(ticket.to_dict())
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("redis_server")
+def test_a_callback_that_waits_for_its_next_attempt_keeps_its_ticket_when_the_batch_ends() -> None:
+    builder = bus.batch([bus.job(jobs.fail), bus.job(jobs.fail)]).allow_failures()
+    batch = builder.catch(jobs.told_badly).callback_options(retry=1, retry_interval=600).dispatch()
+
+    Runner(batch, "default", "default", "ticket").run()
+    batch.refresh_from_db()
+
+    due = batch.jobs.get(role="catch").available_at
+    assert batch.is_finished
+    assert (batch.wake_at, transport.waiting(batch.pk, "default").scheduled_at) == (due, due)

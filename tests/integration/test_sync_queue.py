@@ -157,3 +157,41 @@ def test_a_timeout_reaches_a_job_in_another_thread() -> None:
     thread.join()
 
     assert outcomes == [("failed", ["django_jobbatch.exceptions.JobTimeout"])]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_each_failure_that_gives_up_is_told_once(diary: Diary) -> None:
+
+    batch = (
+        sync(bus.job(jobs.fail, "boom"), bus.job(jobs.add, 1, 2))
+        .allow_failures()
+        .each_failure(jobs.give_up_on, diary.path("each"))
+        .catch(jobs.told_failure, diary.path("calls"), "catch")
+        .finally_(jobs.told, diary.path("calls"), "finally")
+        .callback_options(retry=2, retry_interval=60)
+        .dispatch()
+    )
+
+    assert diary.calls == ["catch boom", "finally partial"]
+    assert diary.lines("each") == ["boom"]
+    assert batch.jobs.filter(role="each_failure").values_list("status", flat=True).get() == "failed"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_that_fails_after_a_cancel_is_not_told_to_catch(diary: Diary) -> None:
+    batch = diary.told_to(sync(bus.job(jobs.cancel_and_fail, "boom"))).dispatch()
+
+    assert end(batch) == ("cancelled", 0, 1, 0)
+    assert diary.calls == ["finally cancelled"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_adding_nothing_before_the_jobs_does_not_finish_the_batch(diary: Diary) -> None:
+    batch = (
+        sync(bus.job(jobs.record, diary.path("jobs"), "ran"))
+        .before(lambda new: new.add([]))
+        .dispatch()
+    )
+
+    assert end(batch) == ("succeeded", 1, 0, 0)
+    assert diary.ran() == ["ran"]

@@ -259,7 +259,7 @@ def test_a_transaction_that_moves_something_begins_with_its_batch_row(
 
 
 def test_every_function_of_the_ledger_that_writes_is_looked_at() -> None:
-    reads = {"due_callbacks", "tickets_at_work", "unreported"}
+    reads = {"due_callbacks", "held_back", "tickets_at_work", "unreported"}
     values = {"Change", "Claimant", "Failure", "Settlement"}
     entering = {"add", "complete", "enter", "insert_jobs"}
     functions = set(ledger.__all__) - reads - values - entering
