@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -85,6 +86,7 @@ class Runner:
         self._seen = time.monotonic()
         self._after = 0
         self._pace = 1
+        self._behind: deque[Change] = deque()
         self._has_looked = False
 
     def run(self) -> None:
@@ -124,11 +126,15 @@ class Runner:
             return False
         # What is known here may be older: another ticket may have finished the batch since.
         batch = JobBatch.objects.using(self.using).filter(pk=self.batch.pk).first() or self.batch
+        self.desk.lay([link])  # so that the watch renews its lease
+        self.desk.start()
         try:
             settlement = perform(link, batch, Terms.of(link, batch))
         except Interrupted:
             ledger.settle_callback(self.using, Settlement.put_back(link))
             raise
+        finally:
+            self.desk.drop()
         self._learn(ledger.settle_callback(self.using, settlement))
         return True
 
@@ -211,16 +217,23 @@ class Runner:
         return None
 
     def _settle(self) -> None:
-        """Settle what is on the desk, here, and call `progress`."""
+        """Settle what is on the desk, here, and call `progress`, also for what the watch settled."""
         change = self.desk.settle()
         if change is not None:
             self._learn(change)
-            self._report_progress(change)
+            self._behind.append(change)
+        while self._behind:
+            self._report_progress(self._behind.popleft())
+
+    def _act_behind(self, change: Change) -> None:
+        """Act on what the watch has settled behind a job; `progress` waits until that has ended."""
+        self._behind.append(change)
+        dispatch.act(change)
 
     def _report_progress(self, change: Change) -> None:
-        if change.settled:
-            for entry in self.batch.options.get("progress", ()):
-                report_progress(self.batch, entry)
+        if change.settled and change.batch is not None:
+            for entry in change.batch.options.get("progress", ()):
+                report_progress(change.batch, entry)
 
     def _learn(self, change: Change) -> None:
         """Take over what the ledger says of the batch, and act on it, but go on here."""
@@ -280,7 +293,9 @@ class Runner:
         # its own, what the caller has not committed yet.
         if self.sync:
             return nullcontext()
-        return watching(Watch(self.desk, on_change=dispatch.act, send_for_help=self._send_for_help))
+        return watching(
+            Watch(self.desk, on_change=self._act_behind, send_for_help=self._send_for_help)
+        )
 
     def _lease(self, seconds: float) -> timedelta:
         if self.sync and self.batch.longest_timeout >= 0:

@@ -487,3 +487,39 @@ def test_statements_of_the_last_job_of_a_batch_and_of_its_callbacks(diary: Diary
         ]
     )
     assert diary.calls == ["then succeeded", "finally succeeded"]
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_progress_is_told_of_what_the_watch_has_settled(diary: Diary) -> None:
+    builder = bus.batch([bus.job(jobs.add, 1, 2), bus.job(jobs.add, 3, 4)])
+    batch = builder.progress(jobs.told_progress, diary.path("progress")).dispatch()
+    runner = Runner(batch, "default", "default", "ticket")
+    runner.desk.lay(ledger.claim(runner.claimant, after=0, limit=2))
+
+    for _ in range(2):
+        link = runner.desk.start()
+        assert link is not None
+        runner.desk.note(Settlement(link=link, status=LinkStatus.SUCCEEDED))
+        change = runner.desk.settle()
+        assert change is not None
+        runner._act_behind(change)
+    runner._settle()
+
+    assert diary.lines("progress") == ["1 of 2", "2 of 2"]
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_the_lease_of_a_callback_is_renewed_while_it_runs() -> None:
+    batch = bus.batch([]).then(jobs.add, 1).dispatch()
+    runner = Runner(batch, "default", "default", "ticket")
+    held: list[list[str]] = []
+
+    def add(*args: Any) -> None:
+        held.append([link.role for link in runner.desk.held()])
+
+    with mock.patch.object(jobs, "add", add):
+        runner.run()
+
+    assert (held, runner.desk.held()) == ([["then"]], [])
