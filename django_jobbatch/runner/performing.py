@@ -64,11 +64,11 @@ def after_raising(error: BaseException, link: BatchedJob, terms: Terms) -> Settl
 
 def report_progress(batch: JobBatch, entry: str) -> None:
     """Call one `progress` callback; what it raises is logged."""
-    call = payload.Seal(batch.pk).unpack(entry)
     try:
+        call = payload.Seal(batch.pk).unpack(entry)
         calls.invoke(calls.resolve(call.path), (batch, *call.args), call.kwargs)
     except Exception:
-        logger.exception("progress callback %s raised", call.path, extra=_extra(batch))
+        logger.exception("A progress callback of %s raised", batch, extra=_extra(batch))
 
 
 def _call_job(link: BatchedJob, batch: JobBatch, terms: Terms) -> Any:
