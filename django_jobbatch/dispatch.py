@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -32,7 +32,11 @@ def after_commit(change: Change) -> None:
     Outside a transaction that is now. Nothing that goes wrong there reaches the caller: the
     ledger knows what should be, and what was not sent can be sent again.
     """
-    transaction.on_commit(partial(act, change), using=change.using, robust=True)
+
+    def act_on_change() -> None:  # not a partial: Django logs the name of a hook that raises
+        act(change)
+
+    transaction.on_commit(act_on_change, using=change.using, robust=True)
 
 
 def act(change: Change, *, here: str | None = None) -> None:
@@ -43,19 +47,15 @@ def act(change: Change, *, here: str | None = None) -> None:
     batch = change.batch
     if batch is None:
         return
-    due = dict(change.due)
+    _send(change, batch, set(change.due) - {here})
+    if change.closed:
+        # While tickets wait: should this process die, they go on with it.
+        sweep(change.using, batch.pk)
     if change.closed or change.finished:
         _take_back(batch)
         # Among them may have been the ticket of a callback, or of a retry that came in between.
         still_due = batch.queues if change.finished else ledger.due_callbacks(change.using, batch)
-        for queue in still_due:
-            due.setdefault(queue, TICKETS)
-    if here is not None:
-        due.pop(here, None)
-    for queue, count in due.items():
-        replenish(batch, change.using, queue, min(count, TICKETS))
-    if change.closed:
-        sweep(change.using, batch.pk)
+        _send(change, batch, set(still_due) - {here})
     if batch.wake_at is not None and (change.closed or change.finished or change.wake_at):
         wake(batch, change.using)
 
@@ -112,6 +112,11 @@ def send_overdue(using: str) -> None:
         for queue in batch.queues:
             replenish(batch, using, queue)
         wake(batch, using)
+
+
+def _send(change: Change, batch: JobBatch, queues: Iterable[str | None]) -> None:
+    for queue in sorted(filter(None, queues)):
+        replenish(batch, change.using, queue, TICKETS)
 
 
 def _schedule(batch: JobBatch, using: str, queue: str, at: datetime) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import uuid
+from collections.abc import Iterator
 from datetime import timedelta
+from unittest import mock
 
 import django_rq
 import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from django_jobbatch import bus, dispatch, transport
+from django_jobbatch import bus, dispatch, ledger, transport
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import work
 from django_jobbatch.runner.ticket import Runner
@@ -46,7 +49,7 @@ def test_nothing_is_sent_inside_a_transaction_and_all_of_it_after(
         inside = redis_server.client.dbsize()
 
     assert inside == 0
-    assert 3 <= waiting(batch).queued <= 5
+    assert waiting(batch).queued == 5
 
 
 def test_a_rollback_to_a_savepoint_takes_its_batch_along(redis_server: RedisServer) -> None:
@@ -70,6 +73,32 @@ def test_a_cancel_that_is_rolled_back_takes_nothing_back() -> None:
 
     assert inside
     assert (batch.status, batch.is_cancelled, waiting(batch).queued) == ("pending", False, 2)
+
+
+def test_a_job_added_by_itself_brings_the_ticket_that_an_earlier_one_misses() -> None:
+    batch = with_nothing_sent(ADD, ADD)
+
+    batch.add(ADD)
+
+    assert waiting(batch).queued == 3
+
+
+def test_tickets_wait_until_a_closed_batch_is_swept() -> None:
+    batch = bus.batch([ADD] * 2).dispatch()
+    queued = []
+
+    def die(using: str, batch_id: uuid.UUID, *, running: bool) -> Iterator[ledger.Change]:
+        queued.append(waiting(batch).queued)
+        raise ProcessLookupError
+
+    with mock.patch.object(ledger, "sweep", die):
+        batch.cancel()
+    left = waiting(batch).queued
+    work(str(batch.pk), "default", "default")
+    batch.refresh_from_db()
+
+    assert (queued, left) == ([2], 2)
+    assert (batch.outcome, batch.cancelled_jobs, waiting(batch).queued) == ("cancelled", 2, 0)
 
 
 def test_tickets_are_replenished_up_to_what_is_due() -> None:
