@@ -12,7 +12,7 @@ from django.utils import timezone
 from django_jobbatch import callbacks, counts
 from django_jobbatch.ledger.changes import Change
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch, JobBatchQuerySet
-from django_jobbatch.states import CALLBACK_LANE, SETTLED, BatchStatus, LinkStatus, Role
+from django_jobbatch.states import CALLBACK_LANE, BatchStatus, LinkStatus, Role
 
 
 def batches(using: str) -> JobBatchQuerySet:
@@ -104,16 +104,13 @@ def draw_reports(using: str, change: Change) -> Change:
     batch = change.batch
     if batch is None or not callbacks.has(batch, [Role.EACH_FAILURE]):
         return change
-    reports = list(
-        links(using, batch.pk)
-        .filter(role=Role.EACH_FAILURE)
-        .select_for_update()
-        .values_list("run", "status")
-    )
+    reports = links(using, batch.pk).filter(role=Role.EACH_FAILURE).select_for_update()
     # One of an earlier run tells of failures of this run too.
-    if any(status not in SETTLED for _, status in reports):
+    if reports.unsettled().values_list("pk").first():
         return change
-    rows = callbacks.for_each_failure(batch, sum(run == batch.run for run, _ in reports))
+    last = reports.filter(run=batch.run).order_by("-position").values_list("position", flat=True)
+    drawn_last = last.first()
+    rows = callbacks.for_each_failure(batch, 0 if drawn_last is None else drawn_last + 1)
     BatchedJob.objects.using(using).bulk_create(rows)
     return change.with_due(rows[0].queue)
 
@@ -121,8 +118,9 @@ def draw_reports(using: str, change: Change) -> Change:
 def held_back(using: str, batch_id: uuid.UUID, run: int) -> bool:
     """Whether the jobs of this run wait for callbacks of an earlier one.
 
-    Only a batch that was retried while its callbacks ran is held back, and once released it is
-    not again: the callbacks of a run are all drawn before the next one can begin.
+    Only a batch that was retried while its callbacks ran is held back, and once released only
+    by a callback of an earlier run that is itself retried: the callbacks of a run are all drawn
+    before the next one can begin.
     """
     if run == 1:
         return False

@@ -57,6 +57,12 @@ def is_transient(error: DatabaseError | InterfaceError, using: str) -> bool:
     number = error.args[0] if error.args else None
     if number in _ERROR_NUMBERS:
         return True
-    if connections[using].vendor == "sqlite":
+    connection = connections[using]
+    if connection.vendor == "sqlite":
         return "locked" in str(error) or "busy" in str(error)
-    return isinstance(error, InterfaceError) or not connections[using].is_usable()
+    # Without a connection it was the attempt to make one that failed.
+    return (
+        isinstance(error, InterfaceError)
+        or connection.connection is None
+        or not connection.is_usable()
+    )

@@ -8,7 +8,8 @@ from django.db.models import F
 from django.utils import timezone
 
 from django_jobbatch.ledger import rows
-from django_jobbatch.models import JobBatch
+from django_jobbatch.ledger.transactions import atomically
+from django_jobbatch.models import BatchedJob, JobBatch
 
 #: How late a scheduled ticket may be before somebody else's sends another.
 PATIENCE = timedelta(seconds=2)
@@ -19,16 +20,10 @@ def wake(using: str, batch: JobBatch) -> tuple[str, datetime] | None:
 
     None if no link is delayed, or if the batch no longer starts any.
     """
-    earliest = (
-        rows.links(using, batch.pk)
-        .pending()
-        .exclude(available_at=None)
-        .order_by("available_at")
-        .first()
-    )
-    wake_at = earliest.available_at if earliest else None
-    if wake_at != batch.wake_at:
-        rows.batches(using).filter(pk=batch.pk).update(wake_at=wake_at, version=F("version") + 1)
+    earliest = _earliest(using, batch)
+    if _moment(earliest) != batch.wake_at:
+        earliest = atomically(using, lambda: _note(using, batch))
+    wake_at = _moment(earliest)
     return (earliest.queue, wake_at) if earliest and wake_at else None
 
 
@@ -36,6 +31,27 @@ def overdue(using: str) -> list[JobBatch]:
     """Batches whose scheduled ticket should have come and has not, each for one caller only."""
     late = rows.batches(using).filter(wake_at__lt=timezone.now() - PATIENCE)[:100]
     return [batch for batch in late if _take(using, batch)]
+
+
+def _note(using: str, batch: JobBatch) -> BatchedJob | None:
+    # Read again under the lock: a settlement that delays a link holds it too.
+    locked = rows.lock(using, batch.pk)
+    if locked is None:
+        return None
+    earliest = _earliest(using, batch, locking=True)
+    rows.write(using, batch, wake_at=_moment(earliest))
+    return earliest
+
+
+def _earliest(using: str, batch: JobBatch, *, locking: bool = False) -> BatchedJob | None:
+    delayed = rows.links(using, batch.pk).pending().exclude(available_at=None)
+    if locking:
+        delayed = delayed.select_for_update()
+    return delayed.order_by("available_at").first()
+
+
+def _moment(link: BatchedJob | None) -> datetime | None:
+    return link.available_at if link else None
 
 
 def _take(using: str, batch: JobBatch) -> bool:

@@ -348,6 +348,7 @@ def test_statements_of_a_first_failure() -> None:
         "SELECT batchedjob",  # which callback is next
         "UPDATE batchedjob",
         "SELECT batchedjob",  # is a link for each_failure alive
+        "SELECT batchedjob",  # which was the last of this run
         "INSERT batchedjob",
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from unittest import mock
 
@@ -9,7 +11,9 @@ import pytest
 from django.utils import timezone
 
 from django_jobbatch import ledger
+from django_jobbatch.ledger import rows
 from django_jobbatch.ledger.waking import PATIENCE
+from django_jobbatch.models import JobBatch
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.ledger.acts import ALIAS, CANCELLED, RUNNING, read
 
@@ -17,6 +21,9 @@ pytestmark = pytest.mark.django_db
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=1)
+SOONER = NOON + timedelta(seconds=30)
+
+Lock = Callable[[str, uuid.UUID], JobBatch | None]
 
 
 def test_a_batch_wakes_for_the_earliest_of_its_delayed_links() -> None:
@@ -33,6 +40,26 @@ def test_a_batch_that_knows_its_time_is_not_written_again() -> None:
 
     assert ledger.wake(ALIAS, batch) == ("default", NOON)
     assert read(batch).version == 0
+
+
+def test_a_moment_that_came_in_between_is_not_lost() -> None:
+    batch = JobBatchFactory.create(jobs=1, jobs__available_at=LATER, wake_at=NOON)
+    with mock.patch.object(rows, "lock", side_effect=in_between(batch, rows.lock)):
+        noted = ledger.wake(ALIAS, batch)
+
+    assert noted == ("slow", SOONER)
+    assert read(batch).wake_at == SOONER
+
+
+def in_between(batch: JobBatch, lock: Lock) -> Lock:
+    """`lock`, before which a settlement delays a link that is due before all others."""
+
+    def lock_after(using: str, batch_id: uuid.UUID) -> JobBatch | None:
+        BatchedJobFactory.create(batch=batch, lane=9, queue="slow", available_at=SOONER)
+        JobBatch.objects.filter(pk=batch.pk).update(wake_at=SOONER)
+        return lock(using, batch_id)
+
+    return lock_after
 
 
 @pytest.mark.parametrize("status", [RUNNING, CANCELLED])
