@@ -264,6 +264,10 @@ def told_progress(batch: JobBatch, path: str) -> None:
     record(path, f"{batch.processed_jobs} of {batch.total_jobs}")
 
 
+def linger(batch: JobBatch) -> None:
+    await_that_never_comes()
+
+
 def told_badly(batch: JobBatch, failure: FailedJob | None = None) -> None:
     raise JobFailed("told badly")
 

@@ -36,6 +36,8 @@ class Intake:
         self._longest_timeout = batch.longest_timeout
         for entry in batch.callbacks:
             self._make_room(entry["queue"], entry["options"].get("timeout"))
+        if batch.options.get("progress"):
+            self._make_room(batch.queue, None)
 
     def take(self, jobs: Iterator[JobSpec], *, lane: int = 0) -> None:
         """Insert the jobs, a page at a time, each in a lane of its own, from `lane` on."""

@@ -46,8 +46,11 @@ class Desk:
             self._running = None
 
     def put_back(self) -> None:
-        """Note that every link that has not begun goes back."""
+        """Note that every link without an outcome goes back."""
         with self._guard:
+            if self._running is not None:
+                self._note(Settlement.put_back(self._running))
+                self._running = None
             while self._waiting:
                 self._note(Settlement.put_back(self._waiting.popleft()))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
@@ -10,11 +11,11 @@ from typing import Any
 
 from django.db import connections
 
-from django_jobbatch import calls, context, ledger, payload, transport
+from django_jobbatch import calls, conf, context, ledger, payload, transport
 from django_jobbatch.exceptions import BatchCancelled, JobTimeout
 from django_jobbatch.ledger import Failure, Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.runner.terms import Terms
+from django_jobbatch.runner.terms import Terms, default_timeout
 from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.states import OPEN, LinkStatus, Role
 
@@ -66,7 +67,9 @@ def report_progress(batch: JobBatch, entry: str) -> None:
     """Call one `progress` callback; what it raises is logged."""
     try:
         call = payload.Seal(batch.pk).unpack(entry)
-        calls.invoke(calls.resolve(call.path), (batch, *call.args), call.kwargs)
+        target = calls.resolve(call.path)
+        with time_limit(default_timeout(batch.queue)):
+            calls.invoke(target, (batch, *call.args), call.kwargs)
     except Exception:
         logger.exception("A progress callback of %s raised", batch, extra=_extra(batch))
 
@@ -88,9 +91,10 @@ def _call_back(link: BatchedJob, batch: JobBatch, terms: Terms) -> None:
 def _tell_failures(link: BatchedJob, batch: JobBatch, terms: Terms) -> None:
     """Tell every `each_failure` callback of every failure it has not seen, in order.
 
-    One that raises for good is not told again, unless this link is retried; what is left is
-    told by another link.
+    One that raises for good is not told again, unless this link is retried. What is left then,
+    or at the end of a slice, is told by another link.
     """
+    ends = time.monotonic() + conf.current().SLICE
     entries = [each["payload"] for each in batch.callbacks if each["role"] == Role.EACH_FAILURE]
     failure: FailedJob | None = link.failure if link.failure_id else None
     while failure := failure or ledger.unreported(str(link._state.db), link.batch_id):
@@ -103,6 +107,8 @@ def _tell_failures(link: BatchedJob, batch: JobBatch, terms: Terms) -> None:
             raise
         ledger.report(str(link._state.db), failure)
         failure = None
+        if time.monotonic() >= ends:
+            return
 
 
 def _call_with(told: tuple[Any, ...], entry: str, batch_id: Any, terms: Terms) -> None:

@@ -124,13 +124,14 @@ class Runner:
         link = ledger.claim_callback(self.claimant)
         if link is None:
             return False
-        # What is known here may be older: another ticket may have finished the batch since.
-        batch = JobBatch.objects.using(self.using).filter(pk=self.batch.pk).first() or self.batch
         self.desk.lay([link])  # so that the watch renews its lease
         self.desk.start()
+        batches = JobBatch.objects.using(self.using).filter(pk=self.batch.pk)
         try:
+            # What is known here may be older: another ticket may have finished the batch since.
+            batch = batches.first() or self.batch
             settlement = perform(link, batch, Terms.of(link, batch))
-        except Interrupted:
+        except BaseException:
             ledger.settle_callback(self.using, Settlement.put_back(link))
             raise
         finally:
@@ -227,8 +228,8 @@ class Runner:
 
     def _act_behind(self, change: Change) -> None:
         """Act on what the watch has settled behind a job; `progress` waits until that has ended."""
-        self._behind.append(change)
         dispatch.act(change)
+        self._behind.append(change)
 
     def _report_progress(self, change: Change) -> None:
         if change.settled and change.batch is not None:

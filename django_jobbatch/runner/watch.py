@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -32,16 +33,14 @@ class Watch:
         self._over = threading.Event()
         self._began = self._renewed = time.monotonic()
         self._helped = False
+        self._changes: deque[Change] = deque()
 
     def run(self) -> None:
         """Look after the desk until the ticket is over. It has database connections of its own."""
         try:
             while not self._over.wait(TICK):
-                try:
-                    self._look()
-                except Exception:
-                    # The next look tries again; meanwhile the ticket goes on.
-                    logger.exception("The watch of a ticket could not do its work")
+                self._try(self._look)
+            self._try(self._act)
         finally:
             connections.close_all()
 
@@ -49,13 +48,21 @@ class Watch:
         """Have `run` return."""
         self._over.set()
 
+    def _try(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception:
+            # The next look tries again; meanwhile the ticket goes on.
+            logger.exception("The watch of a ticket could not do its work")
+
     def _look(self) -> None:
         now = time.monotonic()
         oldest = self._desk.oldest()
         if oldest is not None and oldest >= TICK:
             change = self._desk.settle()
             if change is not None:
-                self._on_change(change)
+                self._changes.append(change)
+        self._act()
         claimant = self._desk.claimant
         if now - self._renewed > claimant.lease.total_seconds() / 3:
             ledger.renew(claimant, self._desk.held())
@@ -63,6 +70,12 @@ class Watch:
         if not self._helped and now - self._began >= 1:
             self._helped = True
             self._send_for_help()
+
+    def _act(self) -> None:
+        """Tell of what was settled here; of a change that could not be acted on, once more."""
+        while self._changes:
+            self._on_change(self._changes[0])
+            self._changes.popleft()
 
 
 @contextmanager

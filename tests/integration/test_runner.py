@@ -14,7 +14,7 @@ from unittest import mock
 import django_rq
 import pytest
 import rq.worker
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rq.exceptions import ShutDownImminentException
@@ -22,6 +22,7 @@ from rq.exceptions import ShutDownImminentException
 from django_jobbatch import JobTimeout, bus, ledger, transport
 from django_jobbatch.ledger import Claimant, Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.runner import work
 from django_jobbatch.runner.desk import Desk
 from django_jobbatch.runner.performing import Interrupted, perform
 from django_jobbatch.runner.terms import Terms
@@ -31,6 +32,7 @@ from django_jobbatch.runner.watch import Watch, watching
 from django_jobbatch.states import LinkStatus
 from tests import jobs
 from tests.diary import Diary
+from tests.servers import wait_until
 
 transactional = pytest.mark.django_db(transaction=True)
 
@@ -232,6 +234,83 @@ def test_outcomes_behind_a_long_job_are_settled_by_the_watch() -> None:
 
     assert [change.settled for change in changes] == [(links[0].pk,)]
     assert [link.pk for link in desk.held()] == [links[1].pk, links[2].pk]
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_change_that_could_not_be_acted_on_is_acted_on_again() -> None:
+    batch = dispatched(*(bus.job(jobs.add, 1, 2) for _ in range(2)))
+    desk, _ = desk_of(batch)
+    on_change = mock.Mock(side_effect=[OSError("gone"), None])
+
+    first = desk.start()
+    assert first is not None
+    desk.note(Settlement(link=first, status=LinkStatus.SUCCEEDED))
+    desk.start()
+    with watching(Watch(desk, on_change=on_change, send_for_help=mock.Mock())):
+        wait_until(lambda: on_change.call_count == 2)
+
+    assert [call.args[0].settled for call in on_change.call_args_list] == [(first.pk,)] * 2
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_job_under_way_goes_back_if_its_ticket_breaks_off() -> None:
+    batch = dispatched(*(bus.job(jobs.add, 1, 2) for _ in range(2)))
+    runner = Runner(batch, "default", "default", "ticket")
+
+    with (
+        mock.patch.object(Terms, "of", side_effect=OperationalError("gone")),
+        pytest.raises(OperationalError),
+    ):
+        runner.run()
+
+    assert list(batch.jobs.values_list("status", "attempts")) == [("pending", 0)] * 2
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_callback_whose_batch_cannot_be_read_goes_back() -> None:
+    batch = bus.batch([]).then(jobs.add, 1).dispatch()
+    runner = Runner(batch, "default", "default", "ticket")
+
+    with (
+        mock.patch.object(Terms, "of", side_effect=OperationalError("gone")),
+        pytest.raises(OperationalError),
+    ):
+        runner.run()
+
+    assert list(batch.jobs.values_list("role", "status", "attempts")) == [("then", "pending", 0)]
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_failures_are_told_for_one_slice_at_a_time(diary: Diary, settings: Any) -> None:
+    settings.JOBBATCH = {"SLICE": 0.0001}
+    builder = bus.batch(bus.job(jobs.fail, number) for number in range(3)).allow_failures()
+    batch = builder.each_failure(jobs.told_failure, diary.path("told"), "each").dispatch()
+
+    while batch.jobs.unsettled().exists():
+        work(str(batch.pk), "default", "default")
+
+    told = batch.jobs.filter(role="each_failure").order_by("pk")
+    assert list(told.values_list("position", "status")) == [
+        (position, "succeeded") for position in range(3)
+    ]
+    assert len(diary.lines("told")) == 3
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_progress_has_the_time_of_a_callback(
+    settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.JOBBATCH = {"TIMEOUT": 1}
+    batch = bus.batch([bus.job(jobs.add, 1, 2)]).progress(jobs.linger).dispatch()
+
+    Runner(batch, "default", "default", "ticket").run()
+
+    assert "timeout of 1 seconds" in caplog.text
 
 
 @transactional
