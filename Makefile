@@ -9,10 +9,10 @@ PYTEST_ARGS ?= -n logical
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test demo sandbox lint format types layers migrations package clean
+.PHONY: help install check test test-postgres demo sandbox lint format types layers migrations package clean
 
 help: ## Show these targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv with the package and all its tools
 
@@ -20,6 +20,9 @@ check: lint types layers migrations test demo package ## Everything that must be
 
 test: $(STAMP) ## Run the tests: SQLite, a real Valkey, real workers (PYTEST_ARGS="-k name")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-postgres: $(VENV)/.postgres ## The same on PostgreSQL: the server that is installed, or a wheel's
+	$(BIN)/python sandbox/with_database.py postgres -- $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 demo: $(STAMP) ## Import 28,298 airports as one batch with two workers, and show it
 	@$(BIN)/python sandbox/demo.py
@@ -59,4 +62,8 @@ $(STAMP): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --group dev --editable .
+	@touch $@
+
+$(VENV)/.postgres: $(STAMP)
+	$(BIN)/python -m pip install --quiet --group postgres
 	@touch $@

