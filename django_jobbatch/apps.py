@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.core.checks import Tags, register
 from django.utils.translation import gettext_lazy as _
 
 
@@ -12,3 +13,10 @@ class JobBatchConfig(AppConfig):
     name = "django_jobbatch"
     verbose_name = _("Job batches")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the system checks."""
+        from django_jobbatch import checks  # noqa: PLC0415 - it imports models, which are ready only now
+
+        register(checks.check_settings, "jobbatch")
+        register(checks.check_databases, "jobbatch", Tags.database)

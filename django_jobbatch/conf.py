@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import lru_cache, partial
+from typing import Any, Final, NamedTuple
 
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+
+from django_jobbatch import option_rules as rules
+from django_jobbatch.exceptions import InvalidOption
+from django_jobbatch.suggestion import did_you_mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,12 +23,12 @@ class Settings:
 
     Attributes:
         QUEUE: The queue of jobs that name none.
-        TIMEOUT: Seconds a job may run if nothing nearer says so; None leaves it to the queue's
-            `DEFAULT_TIMEOUT` in `RQ_QUEUES`.
+        TIMEOUT: Seconds a job may run if nothing nearer says so, -1 for no limit; None leaves it
+            to the queue's `DEFAULT_TIMEOUT` in `RQ_QUEUES`.
         RETRY: Further attempts of a job that names none.
         RETRY_INTERVAL: Seconds before each further attempt, the last one repeated.
         SLICE: Seconds a ticket works before it goes back to the tail of its queue.
-        LEASE: Seconds a claim holds without renewal.
+        LEASE: Seconds a claim holds without renewal; longer than a slice.
     """
 
     QUEUE: str = "default"
@@ -33,23 +39,90 @@ class Settings:
     LEASE: float = 60.0
 
 
+class Fault(Enum):
+    """In what way `JOBBATCH` can be wrong."""
+
+    SHAPE = auto()
+    KEY = auto()
+    VALUE = auto()
+    LEASE = auto()
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with `JOBBATCH`, and the way out."""
+
+    fault: Fault
+    message: str
+    hint: str
+
+
+#: What each setting may be: a rule of the options, which gives it its form or refuses it.
+_RULES: Final[dict[str, Callable[[object], object]]] = {
+    "QUEUE": partial(rules.text, "QUEUE", longest=rules.LONGEST_QUEUE),
+    "TIMEOUT": partial(rules.timeout, name="TIMEOUT"),
+    "RETRY": partial(rules.retry, name="RETRY"),
+    "RETRY_INTERVAL": partial(rules.retry_interval, name="RETRY_INTERVAL"),
+    "SLICE": partial(rules.duration, "SLICE"),
+    "LEASE": partial(rules.duration, "LEASE"),
+}
+
+
 @lru_cache(maxsize=1)
 def current() -> Settings:
     """The settings in force now.
 
     Raises:
-        ImproperlyConfigured: `JOBBATCH` has a key that is not a setting of this app.
+        ImproperlyConfigured: something is wrong with `JOBBATCH`; the message says what and why.
     """
-    values: dict[str, Any] = dict(getattr(django_settings, "JOBBATCH", {}))
-    known = {f.name for f in fields(Settings)}
-    if unknown := sorted(values.keys() - known):
-        raise ImproperlyConfigured(
-            f"JOBBATCH has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}."
-        )
-    if "RETRY_INTERVAL" in values:
-        interval = values["RETRY_INTERVAL"]
-        values["RETRY_INTERVAL"] = (interval,) if isinstance(interval, int) else tuple(interval)
-    return Settings(**values)
+    settings, problems = examine()
+    if problems:
+        raise ImproperlyConfigured(" ".join(f"{each.message} {each.hint}" for each in problems))
+    return settings
+
+
+def examine() -> tuple[Settings, list[Problem]]:
+    """What `JOBBATCH` says, and what is wrong with it; what cannot be used has its default."""
+    written = getattr(django_settings, "JOBBATCH", {})
+    if not isinstance(written, dict):
+        return Settings(), [_not_a_dict(written)]
+    problems = [_unknown(key) for key in written if key not in _RULES]
+    values: dict[str, Any] = {}
+    for name, rule in _RULES.items():
+        try:
+            value = rule(written.get(name))
+        except InvalidOption as error:
+            problems.append(_refused(name, error))
+        else:
+            values |= {} if value is None else {name: value}
+    settings = Settings(**values)
+    if settings.LEASE <= settings.SLICE:
+        problems.append(_short_lease(settings))
+    return settings, problems
+
+
+def _not_a_dict(written: object) -> Problem:
+    return Problem(
+        Fault.SHAPE,
+        f"JOBBATCH is {written!r}, which is not a dict.",
+        'Write it as JOBBATCH = {"QUEUE": "default"}, or leave it out.',
+    )
+
+
+def _unknown(key: object) -> Problem:
+    return Problem(Fault.KEY, f"JOBBATCH has no setting {key!r}.", did_you_mean(key, _RULES))
+
+
+def _refused(name: str, error: InvalidOption) -> Problem:
+    return Problem(Fault.VALUE, f"JOBBATCH has a {name} that cannot be used.", str(error))
+
+
+def _short_lease(settings: Settings) -> Problem:
+    return Problem(
+        Fault.LEASE,
+        f"JOBBATCH has LEASE={settings.LEASE} and SLICE={settings.SLICE}, so a claim could be over"
+        " before the ticket that holds it.",
+        "Make LEASE longer than SLICE, several times if you can.",
+    )
 
 
 def _reset(*, setting: str, **kwargs: object) -> None:

@@ -36,7 +36,7 @@ def text(name: str, value: object, longest: int = LONGEST_TEXT) -> str | None:
     return str(value)
 
 
-def timeout(value: object) -> int | None:
+def timeout(value: object, name: str = "timeout") -> int | None:
     """Whole seconds above 0, or no limit."""
     if value is None:
         return None
@@ -45,23 +45,23 @@ def timeout(value: object) -> int | None:
     seconds = _whole_seconds(value)
     if seconds is None or not 0 < seconds <= LONGEST_WAIT:
         _refuse(
-            "timeout",
+            name,
             value,
             "pass whole seconds above 0 (up to ten years), a timedelta, or -1 for no limit",
         )
     return seconds
 
 
-def retry(value: object) -> int | None:
+def retry(value: object, name: str = "retry") -> int | None:
     """A number of further attempts."""
     if value is None:
         return None
     if not _is_int(value) or value < 0:
-        _refuse("retry", value, "pass the number of further attempts, 0 or more")
+        _refuse(name, value, "pass the number of further attempts, 0 or more")
     return value
 
 
-def retry_interval(value: object) -> tuple[int, ...] | None:
+def retry_interval(value: object, name: str = "retry_interval") -> tuple[int, ...] | None:
     """Whole seconds, one for each further attempt."""
     if value is None:
         return None
@@ -70,7 +70,7 @@ def retry_interval(value: object) -> tuple[int, ...] | None:
     )
     seconds = tuple(item for item in intervals if item is not None and 0 <= item <= LONGEST_WAIT)
     if not seconds or seconds != intervals:
-        _refuse("retry_interval", value, _SECONDS_FROM_0)
+        _refuse(name, value, _SECONDS_FROM_0)
     return seconds
 
 
@@ -78,10 +78,20 @@ def delay(value: object) -> float | None:
     """Seconds, parts of one too."""
     if value is None:
         return None
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if not (_is_number(seconds) and 0 <= seconds <= LONGEST_WAIT):
+    seconds = _seconds(value)
+    if seconds is None or seconds < 0:
         _refuse("delay", value, "pass seconds from 0 on (up to ten years), or a timedelta")
-    return float(seconds)
+    return seconds
+
+
+def duration(name: str, value: object) -> float | None:
+    """Seconds above 0, parts of one too."""
+    if value is None:
+        return None
+    seconds = _seconds(value)
+    if seconds is None or seconds <= 0:
+        _refuse(name, value, "pass seconds above 0 (up to ten years), or a timedelta")
+    return seconds
 
 
 def run_after(value: object) -> datetime | None:
@@ -100,6 +110,11 @@ def yes_or_no(name: str, value: object) -> bool | None:
     if value is None or isinstance(value, bool):
         return value
     return _refuse(name, value, "pass True or False")
+
+
+def _seconds(value: object) -> float | None:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    return float(seconds) if _is_number(seconds) and abs(seconds) <= LONGEST_WAIT else None
 
 
 def _whole_seconds(value: object) -> int | None:

@@ -1,0 +1,300 @@
+"""The system checks, one test for each id; each says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage, Error, Warning, run_checks  # noqa: A004 - Django's name
+from django.db import connection, connections
+
+from django_jobbatch import checks
+from tests.settings import ROOT
+
+
+def checked() -> list[CheckMessage]:
+    """What `manage.py check --tag jobbatch` finds."""
+    return run_checks(tags=["jobbatch"])
+
+
+def checked_database(alias: str = "default") -> list[CheckMessage]:
+    """What `manage.py check --tag jobbatch --database default` and `migrate` find."""
+    return run_checks(tags=["jobbatch"], databases=[alias])
+
+
+@pytest.fixture
+def lite(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """The configuration of a SQLite database "lite" of a user, without options."""
+    configuration = {
+        **connections.settings["default"],
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": "db.sqlite3",
+        "OPTIONS": {},
+    }
+    monkeypatch.setitem(connections.settings, "lite", configuration)
+    yield connections["lite"].settings_dict
+    del connections["lite"]
+
+
+@pytest.mark.django_db
+def test_the_project_of_the_tests_has_nothing_to_be_told() -> None:
+    assert checked_database() == []
+
+
+def test_every_id_is_used_once() -> None:
+    ids = re.findall(r'"(jobbatch\..+?)"', (ROOT / "django_jobbatch" / "checks.py").read_text())
+
+    assert ids
+    assert len(ids) == len(set(ids))
+    assert all(re.fullmatch(r"jobbatch\.[EW]\d{3}", each) for each in ids)
+
+
+# The settings
+
+
+def test_e001_django_rq_is_installed(settings: Any) -> None:
+    settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "django_rq"]
+
+    assert checked() == [
+        Error(
+            "django_rq is not in INSTALLED_APPS, so there is no `rqworker` to run jobs.",
+            hint='Add "django_rq" to INSTALLED_APPS.',
+            id="jobbatch.E001",
+        )
+    ]
+
+
+@pytest.mark.parametrize("queues", [None, {}, "default"])
+def test_e002_there_are_queues(settings: Any, queues: Any) -> None:
+    settings.RQ_QUEUES = queues
+
+    assert checked() == [
+        Error(
+            "RQ_QUEUES names no queue, so no job can be sent.",
+            hint='Set RQ_QUEUES = {"default": {"URL": "redis://localhost:6379/0"}} or the like.',
+            id="jobbatch.E002",
+        )
+    ]
+
+
+def test_e003_the_settings_are_a_dict(settings: Any) -> None:
+    settings.JOBBATCH = "imports"
+
+    assert checked() == [
+        Error(
+            "JOBBATCH is 'imports', which is not a dict.",
+            hint='Write it as JOBBATCH = {"QUEUE": "default"}, or leave it out.',
+            id="jobbatch.E003",
+        )
+    ]
+
+
+def test_e004_every_key_is_a_setting(settings: Any) -> None:
+    settings.JOBBATCH = {"RETRIES": 3, "COLOUR": "red"}
+
+    assert checked() == [
+        Error(
+            "JOBBATCH has no setting 'RETRIES'.",
+            hint="Did you mean 'RETRY'?",
+            id="jobbatch.E004",
+        ),
+        Error(
+            "JOBBATCH has no setting 'COLOUR'.",
+            hint="There are: LEASE, QUEUE, RETRY, RETRY_INTERVAL, SLICE, TIMEOUT.",
+            id="jobbatch.E004",
+        ),
+    ]
+
+
+def test_e005_every_setting_can_be_used(settings: Any) -> None:
+    settings.JOBBATCH = {"TIMEOUT": "60"}
+
+    assert checked() == [
+        Error(
+            "JOBBATCH has a TIMEOUT that cannot be used.",
+            hint="TIMEOUT='60': pass whole seconds above 0 (up to ten years), a timedelta,"
+            " or -1 for no limit.",
+            id="jobbatch.E005",
+        )
+    ]
+
+
+def test_e006_a_lease_is_longer_than_a_slice(settings: Any) -> None:
+    settings.JOBBATCH = {"SLICE": 30, "LEASE": 30}
+
+    assert checked() == [
+        Error(
+            "JOBBATCH has LEASE=30.0 and SLICE=30.0, so a claim could be over before the ticket"
+            " that holds it.",
+            hint="Make LEASE longer than SLICE, several times if you can.",
+            id="jobbatch.E006",
+        )
+    ]
+
+
+def test_e007_the_queue_is_one_of_the_queues(settings: Any) -> None:
+    settings.JOBBATCH = {"QUEUE": "slwo"}
+
+    assert checked() == [
+        Error(
+            "Jobs that name no queue go to 'slwo', which is not in RQ_QUEUES.",
+            hint="Set JOBBATCH[\"QUEUE\"] to a queue of RQ_QUEUES. Did you mean 'slow'?",
+            id="jobbatch.E007",
+        )
+    ]
+
+
+def test_e007_the_default_queue_is_one_of_the_queues(settings: Any) -> None:
+    settings.RQ_QUEUES = {"high": {}, "low": {}}
+
+    assert checked() == [
+        Error(
+            "Jobs that name no queue go to 'default', which is not in RQ_QUEUES.",
+            hint='Set JOBBATCH["QUEUE"] to a queue of RQ_QUEUES. There are: high, low.',
+            id="jobbatch.E007",
+        )
+    ]
+
+
+def test_e008_time_zones_are_on(settings: Any) -> None:
+    settings.USE_TZ = False
+
+    assert checked() == [
+        Error(
+            "USE_TZ is False, and jobs that wait for a time need one that is the same everywhere.",
+            hint="Set USE_TZ = True.",
+            id="jobbatch.E008",
+        )
+    ]
+
+
+def test_a_command_says_all_that_is_wrong_with_the_settings() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "django", "check", "--settings", "tests.wrong_settings"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert re.findall(r"jobbatch\.\w+", done.stderr) == [
+        "jobbatch.E004",
+        "jobbatch.E005",
+        "jobbatch.E007",
+    ]
+    assert "Traceback" not in done.stderr
+
+
+# The databases
+
+
+@pytest.mark.parametrize("mode", [{}, {"transaction_mode": None}, {"transaction_mode": "DEFERRED"}])
+def test_w001_sqlite_locks_at_the_start(lite: dict[str, Any], mode: dict[str, Any]) -> None:
+    lite["OPTIONS"] = {"timeout": 30, **mode}
+
+    assert checked_database("lite") == [
+        Warning(
+            "The SQLite database 'lite' takes its lock in the middle of a transaction, where it"
+            ' cannot wait for it: "database is locked".',
+            hint='Set DATABASES[\'lite\']["OPTIONS"]["transaction_mode"] = "IMMEDIATE".',
+            id="jobbatch.W001",
+        )
+    ]
+
+
+@pytest.mark.parametrize(("timeout", "seconds"), [({}, 5), ({"timeout": 19.5}, 19.5)])
+def test_w002_sqlite_is_waited_for(
+    lite: dict[str, Any], timeout: dict[str, float], seconds: float
+) -> None:
+    lite["OPTIONS"] = {"transaction_mode": "immediate", **timeout}
+
+    assert checked_database("lite") == [
+        Warning(
+            f"A process waits only {seconds} seconds for the SQLite database 'lite', and a"
+            " dispatch of many jobs can take longer.",
+            hint='Set DATABASES[\'lite\']["OPTIONS"]["timeout"] = 30.',
+            id="jobbatch.W002",
+        )
+    ]
+
+
+def test_a_database_in_memory_needs_neither(lite: dict[str, Any]) -> None:
+    lite["NAME"] = ":memory:"
+
+    assert checked_database("lite") == []
+
+
+# Servers that cannot be had here: what Django says of them is put into the connection's mouth.
+
+
+@pytest.mark.django_db
+def test_w003_every_table_is_stored_by_innodb(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines = {"django_jobbatch_failedjob": "MyISAM"}
+    monkeypatch.setattr(connection, "vendor", "mysql")
+    monkeypatch.setattr(connection.features, "has_select_for_update_skip_locked", True)
+    monkeypatch.setattr(
+        connection.introspection,
+        "get_storage_engine",
+        lambda cursor, table: engines.get(table, "InnoDB"),
+        raising=False,
+    )
+
+    assert checks.check_databases(databases=["default"]) == [
+        Warning(
+            "The table django_jobbatch_failedjob of the database 'default' is, or would be, stored"
+            " by MyISAM, which cannot keep jobs and counters together.",
+            hint="Use InnoDB: ALTER TABLE django_jobbatch_failedjob ENGINE = InnoDB, or the"
+            " server's default_storage_engine.",
+            id="jobbatch.W003",
+        )
+    ]
+
+
+@pytest.mark.django_db
+def test_w004_locked_rows_can_be_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "vendor", "postgresql")
+    monkeypatch.setattr(connection.features, "has_select_for_update_skip_locked", False)
+
+    assert checks.check_databases(databases=["default"]) == [
+        Warning(
+            "The database 'default' has no SKIP LOCKED, so workers on one batch get in each"
+            " other's way.",
+            hint="Use MariaDB 10.6, MySQL 8.0.1, PostgreSQL, or one that is newer.",
+            id="jobbatch.W004",
+        )
+    ]
+
+
+@pytest.mark.django_db
+def test_w005_the_database_is_one_that_is_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "vendor", "oracle")
+    monkeypatch.setattr(connection, "display_name", "Oracle")
+    monkeypatch.setattr(connection.features, "has_select_for_update_skip_locked", True)
+
+    assert checks.check_databases(databases=["default"]) == [
+        Warning(
+            "The database 'default' is Oracle, on which batches have not been tested.",
+            hint="Use PostgreSQL, MariaDB, MySQL or SQLite, or test the races of your own use.",
+            id="jobbatch.W005",
+        )
+    ]
+
+
+class Elsewhere:
+    """A router that keeps this app out of every database."""
+
+    def allow_migrate(self, db: str, app_label: str, **hints: object) -> bool:
+        return app_label != "django_jobbatch"
+
+
+def test_a_database_without_batches_is_left_alone(settings: Any, lite: dict[str, Any]) -> None:
+    settings.DATABASE_ROUTERS = [Elsewhere()]
+
+    assert checked_database("lite") == []

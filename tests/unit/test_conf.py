@@ -1,0 +1,115 @@
+"""The settings: what `JOBBATCH` may hold, and what is said where it holds something else."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from django_jobbatch import conf
+from django_jobbatch.conf import Settings
+
+
+def test_every_setting_has_a_rule() -> None:
+    assert list(conf._RULES) == [field.name for field in fields(Settings)]
+
+
+def test_without_settings_the_defaults_are_in_force(settings: Any) -> None:
+    settings.JOBBATCH = {}
+
+    assert conf.current() == Settings(
+        QUEUE="default",
+        TIMEOUT=None,
+        RETRY=0,
+        RETRY_INTERVAL=(0,),
+        SLICE=5.0,
+        LEASE=60.0,
+    )
+
+
+def test_settings_are_brought_into_the_form_of_options(settings: Any) -> None:
+    settings.JOBBATCH = {
+        "QUEUE": "slow",
+        "TIMEOUT": timedelta(minutes=5),
+        "RETRY": 2,
+        "RETRY_INTERVAL": [10, timedelta(minutes=1)],
+        "SLICE": 2,
+        "LEASE": timedelta(seconds=30),
+    }
+
+    assert conf.current() == Settings(
+        QUEUE="slow", TIMEOUT=300, RETRY=2, RETRY_INTERVAL=(10, 60), SLICE=2.0, LEASE=30.0
+    )
+
+
+def test_none_stands_for_the_default(settings: Any) -> None:
+    settings.JOBBATCH = {field.name: None for field in fields(Settings)}
+
+    assert conf.current() == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("QUEUE", ""),
+        ("QUEUE", 7),
+        ("TIMEOUT", 0),
+        ("TIMEOUT", "60"),
+        ("TIMEOUT", -2),
+        ("RETRY", -1),
+        ("RETRY", True),
+        ("RETRY_INTERVAL", []),
+        ("RETRY_INTERVAL", [10, -1]),
+        ("RETRY_INTERVAL", "10"),
+        ("SLICE", 0),
+        ("SLICE", float("nan")),
+        ("SLICE", "5"),
+        ("LEASE", float("inf")),
+        ("LEASE", timedelta(0)),
+    ],
+)
+def test_a_value_that_cannot_be_used_has_its_default_and_a_problem(
+    settings: Any, name: str, value: object
+) -> None:
+    settings.JOBBATCH = {name: value}
+
+    found, problems = conf.examine()
+
+    assert found == Settings()
+    assert [problem.message for problem in problems] == [
+        f"JOBBATCH has a {name} that cannot be used."
+    ]
+    assert problems[0].hint.startswith(f"{name}={value!r}: pass ")
+
+
+@pytest.mark.parametrize("written", [None, "imports", [("QUEUE", "imports")]])
+def test_what_is_not_a_dict_is_refused(settings: Any, written: Any) -> None:
+    settings.JOBBATCH = written
+
+    with pytest.raises(ImproperlyConfigured) as refused:
+        conf.current()
+
+    assert str(refused.value) == (
+        f"JOBBATCH is {written!r}, which is not a dict."
+        ' Write it as JOBBATCH = {"QUEUE": "default"}, or leave it out.'
+    )
+
+
+def test_a_late_error_says_everything_that_is_wrong(settings: Any) -> None:
+    settings.JOBBATCH = {"TIMEOUTS": 60, 7: 7, "RETRY": -1, "SLICE": 60}
+
+    with pytest.raises(ImproperlyConfigured) as refused:
+        conf.current()
+
+    assert str(refused.value) == (
+        "JOBBATCH has no setting 'TIMEOUTS'. Did you mean 'TIMEOUT'?"
+        " JOBBATCH has no setting 7."
+        " There are: LEASE, QUEUE, RETRY, RETRY_INTERVAL, SLICE, TIMEOUT."
+        " JOBBATCH has a RETRY that cannot be used."
+        " RETRY=-1: pass the number of further attempts, 0 or more."
+        " JOBBATCH has LEASE=60.0 and SLICE=60.0, so a claim could be over before the ticket that"
+        " holds it. Make LEASE longer than SLICE, several times if you can."
+    )
