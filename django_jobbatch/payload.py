@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from django_jobbatch.specs import JobSpec
 
 SALT: Final = "django_jobbatch.payload"
+#: What stands for the path of a call that cannot be read.
+UNREADABLE: Final = "(unreadable)"
 
 # The order of keys is the caller's, and comes back as it was. Whatever gets here has been through
 # `encode`, which has refused cycles.
@@ -113,6 +115,14 @@ def peek(text: str) -> Call:
         return _call(text.partition(":")[2])
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise PayloadRefused("The stored call cannot be read.") from error
+
+
+def peek_path(text: str) -> str:
+    """The dotted path of the call in `text`, for logs and pages, which must not fail over it."""
+    try:
+        return peek(text).path
+    except PayloadRefused:
+        return UNREADABLE
 
 
 def _keyed(secret: str | bytes, batch_id: UUID) -> HMAC:

@@ -83,4 +83,4 @@ class FailedJob(models.Model):
     @property
     def func(self) -> str:
         """The dotted path of what was called, as stored; unverified, for display."""
-        return payload.peek(self.payload).path
+        return payload.peek_path(self.payload)

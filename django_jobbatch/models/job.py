@@ -142,7 +142,7 @@ class BatchedJob(models.Model):
     @property
     def func(self) -> str:
         """The dotted path of what it calls, as stored; unverified, for display."""
-        return payload.peek(self.payload).path
+        return payload.peek_path(self.payload)
 
     @property
     def is_callback(self) -> bool:

@@ -399,6 +399,19 @@ def test_a_failure_is_kept_as_text_that_every_database_takes() -> None:
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
+def test_a_call_that_cannot_be_read_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    batch = bus.batch([bus.job(jobs.add, 1, 2)]).dispatch()
+    BatchedJob.objects.update(payload="no call")
+    link = batch.jobs.get()
+
+    settlement = perform(link, batch, Terms.of(link, batch))
+
+    assert settlement.status == "failed"
+    assert caplog.messages == ["(unreadable) failed"]
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
 def test_a_final_failure_is_logged_once_with_its_ids(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "django_jobbatch"):
         link = performed(bus.job(jobs.fail)).link

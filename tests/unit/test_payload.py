@@ -481,6 +481,7 @@ def test_peek_refuses_what_is_no_call(text: str) -> None:
         payload.peek(text)
 
     assert str(caught.value) == "The stored call cannot be read."
+    assert payload.peek_path(text) == "(unreadable)"
 
 
 @given(
