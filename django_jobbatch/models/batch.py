@@ -110,6 +110,11 @@ class JobBatch(models.Model):
         verbose_name = _("batch")
         verbose_name_plural = _("batches")
         ordering: ClassVar = ["-created_at"]
+        permissions: ClassVar = [
+            ("cancel_jobbatch", "Can cancel batch"),
+            ("retry_jobbatch", "Can retry batch"),
+            ("view_payload", "Can view arguments and results of jobs"),
+        ]
         indexes: ClassVar = [
             models.Index(fields=["status", "created_at"], name="jobbatch_status_created"),
             models.Index(fields=["created_at"], name="jobbatch_created"),

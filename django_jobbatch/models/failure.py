@@ -75,6 +75,10 @@ class FailedJob(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["batch", "failed_at"], name="jobbatch_failure_batch"),
             models.Index(fields=["failed_at"], name="jobbatch_failure_failed"),
+            # What a list of the failures of one kind walks along.
+            models.Index(
+                fields=["batch", "exception_class", "failed_at"], name="jobbatch_failure_kind"
+            ),
         ]
 
     def __str__(self) -> str:
