@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 from django_rq import get_queue
 from django_rq.settings import QUEUES
@@ -313,6 +314,14 @@ def _queue(name: str) -> Queue:
         raise UnknownQueue(
             f"There is no queue {name!r} in RQ_QUEUES; it has {', '.join(sorted(QUEUES))}."
         ) from None
+
+
+def _reset(*, setting: str, **kwargs: object) -> None:
+    if setting in ("RQ", "RQ_QUEUES"):
+        _queue.cache_clear()
+
+
+setting_changed.connect(_reset, dispatch_uid="django_jobbatch.transport")
 
 
 @contextmanager

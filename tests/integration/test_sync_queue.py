@@ -11,7 +11,7 @@ import pytest
 from django.db import connections, transaction
 
 from airports.models import CallbackCall
-from django_jobbatch import bus
+from django_jobbatch import bus, transport
 from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import LinkStatus
@@ -103,6 +103,18 @@ def test_it_works_inside_a_test_case(
 
     assert end(batch) == ("succeeded", 1, 0, 0)
     assert diary.calls == ["then succeeded", "finally succeeded"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_queues_that_a_test_makes_synchronous_are_so_at_once(settings: Any, diary: Diary) -> None:
+    record = bus.batch(bus.job(jobs.record, diary.path("jobs"), "ran")).on_queue("default")
+    transport.is_sync("default")  # known from before, as a queue with workers
+
+    settings.RQ_QUEUES = {"default": {**settings.RQ_QUEUES["default"], "ASYNC": False}}
+    batch = record.dispatch()
+
+    assert end(batch) == ("succeeded", 1, 0, 0)
+    assert diary.ran() == ["ran"]
 
 
 @pytest.mark.django_db
