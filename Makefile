@@ -9,14 +9,14 @@ PYTEST_ARGS ?= -n logical
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-postgres demo sandbox lint format types layers migrations package clean
+.PHONY: help install check test test-postgres demo sandbox lint format types layers migrations docs package clean
 
 help: ## Show these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv with the package and all its tools
 
-check: lint types layers migrations test demo package ## Everything that must be green: what CI runs
+check: lint types layers migrations docs test demo package ## Everything that must be green: what CI runs
 
 test: $(STAMP) ## Run the tests: SQLite, a real Valkey, real workers (PYTEST_ARGS="-k name")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -47,6 +47,9 @@ layers: $(STAMP) ## Check that modules import only downward
 migrations: $(STAMP) ## Check that the migrations match the models
 	DATABASE_URL=sqlite://:memory: $(BIN)/python -m django makemigrations --check --dry-run --settings tests.settings
 
+docs: $(STAMP) ## Build the documentation into docs/_build; a warning is an error
+	$(BIN)/sphinx-build -q -n -W --keep-going docs docs/_build
+
 package: $(STAMP) ## Build the wheel, install it into an empty environment and run a batch there
 	rm -rf build dist
 	$(BIN)/python -m build --quiet --outdir dist .
@@ -55,7 +58,7 @@ package: $(STAMP) ## Build the wheel, install it into an empty environment and r
 	build/empty/bin/python .ci/wheel_works.py
 
 clean: ## Remove everything that make has made
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .tox
+	rm -rf $(VENV) build dist docs/_build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .tox
 
 $(STAMP): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'

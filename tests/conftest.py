@@ -8,6 +8,7 @@ import pytest
 
 from tests.servers import RedisServer, Workers
 from tests.settings import REDIS_URL, RUN_DIR
+from tests.wheels import build_wheel
 
 LOGS: pytest.StashKey[Workers] = pytest.StashKey()
 
@@ -30,6 +31,12 @@ def pytest_runtest_makereport(
     if report.failed and workers is not None:
         report.sections.append(("worker logs", workers.logs()))
     return report
+
+
+@pytest.fixture(scope="session")
+def wheel_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from email.message import Message
 from email.parser import Parser
@@ -14,40 +11,13 @@ from zipfile import ZipFile
 import pytest
 
 from tests.settings import ROOT
-
-PACKAGE = ROOT / "django_jobbatch"
+from tests.wheels import PACKAGE
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZipFile]:
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "build", "--no-isolation", "--quiet"),
-            *("--outdir", str(folder), str(source_copy(folder / "source"))),
-        ],
-        check=True,
-    )
-    (path,) = folder.glob("*.whl")
-    with ZipFile(path) as wheel:
+def wheel(wheel_path: Path) -> Iterator[ZipFile]:
+    with ZipFile(wheel_path) as wheel:
         yield wheel
-
-
-def source_copy(folder: Path) -> Path:
-    """What a build reads, apart, so that it neither meets nor leaves anything in the checkout."""
-    shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("tests", "sandbox"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in (
-        "setup.cfg",
-        "pyproject.toml",
-        "MANIFEST.in",
-        "README.md",
-        "CHANGELOG.md",
-        "LICENSE",
-    ):
-        shutil.copy(ROOT / name, folder / name)
-    return folder
 
 
 @pytest.fixture(scope="module")

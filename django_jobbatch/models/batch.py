@@ -161,7 +161,7 @@ class JobBatch(models.Model):
 
     @property
     def progress(self) -> int:
-        """Whole percent of links settled: floored, and 100 only once the batch is finished."""
+        """Whole percent of links settled, floored, and 100 only once the batch is finished."""
         return counts.percent(
             total=self.total_jobs, pending=self.pending_jobs, finished=self.is_finished
         )
@@ -178,7 +178,7 @@ class JobBatch(models.Model):
 
     @property
     def is_settled(self) -> bool:
-        """Whether it is finished and its catch, then and finally_ callbacks are settled too.
+        """Whether it is finished and its `catch`, `then` and `finally_` callbacks are settled too.
 
         One query, if the batch is finished.
         """

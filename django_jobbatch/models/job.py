@@ -22,7 +22,7 @@ class BatchedJobQuerySet(models.QuerySet["BatchedJob"]):
         return self.filter(role=Role.JOB)
 
     def callback_lane(self) -> Self:
-        """The catch, then and finally_ callbacks, which run one after another."""
+        """The `catch`, `then` and `finally_` callbacks, which run one after another."""
         return self.filter(role__in=CALLBACK_LANE)
 
     def settled(self) -> Self:
