@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from django.core.management import get_commands
 from django.db.models import TextChoices
 from rq import Queue
 
@@ -34,12 +35,14 @@ def page(name: str) -> str:
     return (DOCS / f"{name}.md").read_text()
 
 
-def section(name: str, title: str) -> str:
-    """What stands on a page below this heading, down to the next one of its rank."""
-    hashes = title.partition(" ")[0]
-    _, _, rest = page(name).partition(f"\n{title}\n")
-    assert rest, f"{name} has no {title}"
-    return re.split(rf"^{hashes} ", rest, flags=re.MULTILINE)[0]
+def section(name: str, *titles: str) -> str:
+    """What stands on a page below these headings, down to the next one of the rank of the last."""
+    text = page(name)
+    for title in titles:
+        _, _, rest = text.partition(f"\n{title}\n")
+        assert rest, f"{name} has no {title}"
+        text = re.split(rf"^{title.partition(' ')[0]} ", rest, flags=re.MULTILINE)[0]
+    return text
 
 
 def rows(text: str) -> list[list[str]]:
@@ -120,9 +123,9 @@ def test_every_option_is_listed() -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_field_is_described(model: type[models.JobBatch]) -> None:
-    described = named(section("reference/models", f"## {model.__name__}"))
+    described = named(section("reference/models", f"## {model.__name__}", "### Fields"))
 
-    assert described == sorted((field.name for field in model._meta.fields), key=described.index)
+    assert sorted(described) == sorted(field.name for field in model._meta.fields)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -167,6 +170,28 @@ def test_every_check_is_described() -> None:
     ids = re.findall(r'"(jobbatch\.[EW]\d+)"', inspect.getsource(checks))
 
     assert named(page("reference/checks")) == sorted(ids)
+
+
+def test_every_permission_is_described() -> None:
+    described = named(section("reference/models", "## JobBatch", "### Permissions"))
+
+    assert described == [name for name, _ in models.JobBatch._meta.permissions]
+
+
+def test_every_command_on_a_page_is_there() -> None:
+    mentioned = {
+        name for path in PAGES for name in re.findall(r"manage\.py ([a-z]\w+)", path.read_text())
+    }
+
+    assert "rqworker" in mentioned
+    assert mentioned - set(get_commands()) == set()
+
+
+def test_every_command_of_ours_is_described() -> None:
+    ours = {name for name, app in get_commands().items() if app == "django_jobbatch"}
+    described = page("reference/commands") if ours else ""
+
+    assert {name for name in ours if f"`{name}" not in described} == set()
 
 
 # Figures

@@ -17,11 +17,6 @@ from django_jobbatch import checks
 from tests.settings import ROOT
 
 
-def checked() -> list[CheckMessage]:
-    """What `manage.py check --tag jobbatch` finds."""
-    return run_checks(tags=["jobbatch"])
-
-
 def checked_database(alias: str = "default") -> list[CheckMessage]:
     """What `manage.py check --tag jobbatch --database default` and `migrate` find."""
     return run_checks(tags=["jobbatch"], databases=[alias])
@@ -60,7 +55,7 @@ def test_every_id_is_used_once() -> None:
 def test_e001_django_rq_is_installed(settings: Any) -> None:
     settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "django_rq"]
 
-    assert checked() == [
+    assert checks.check_settings() == [
         Error(
             "django_rq is not in INSTALLED_APPS, so there is no `rqworker` to run jobs.",
             hint='Add "django_rq" to INSTALLED_APPS.',
@@ -73,7 +68,7 @@ def test_e001_django_rq_is_installed(settings: Any) -> None:
 def test_e002_there_are_queues(settings: Any, queues: Any) -> None:
     settings.RQ_QUEUES = queues
 
-    assert checked() == [
+    assert checks.check_settings() == [
         Error(
             "RQ_QUEUES names no queue, so no job can be sent.",
             hint='Set RQ_QUEUES = {"default": {"URL": "redis://localhost:6379/0"}} or the like.',
@@ -85,7 +80,7 @@ def test_e002_there_are_queues(settings: Any, queues: Any) -> None:
 def test_e003_the_settings_are_a_dict(settings: Any) -> None:
     settings.JOBBATCH = "imports"
 
-    assert checked() == [
+    assert checks.check_settings() == [
         Error(
             "JOBBATCH is 'imports', which is not a dict.",
             hint='Write it as JOBBATCH = {"QUEUE": "default"}, or leave it out.',
@@ -97,7 +92,7 @@ def test_e003_the_settings_are_a_dict(settings: Any) -> None:
 def test_e004_every_key_is_a_setting(settings: Any) -> None:
     settings.JOBBATCH = {"RETRIES": 3, "COLOUR": "red"}
 
-    assert checked() == [
+    assert checks.check_settings() == [
         Error(
             "JOBBATCH has no setting 'RETRIES'.",
             hint="Did you mean 'RETRY'?",
@@ -114,7 +109,7 @@ def test_e004_every_key_is_a_setting(settings: Any) -> None:
 def test_e005_every_setting_can_be_used(settings: Any) -> None:
     settings.JOBBATCH = {"TIMEOUT": "60"}
 
-    assert checked() == [
+    assert checks.check_settings() == [
         Error(
             "JOBBATCH has a TIMEOUT that cannot be used.",
             hint="TIMEOUT='60': pass whole seconds above 0 (up to ten years), a timedelta,"
@@ -127,7 +122,7 @@ def test_e005_every_setting_can_be_used(settings: Any) -> None:
 def test_e006_a_lease_is_longer_than_a_slice(settings: Any) -> None:
     settings.JOBBATCH = {"SLICE": 30, "LEASE": 30}
 
-    assert checked() == [
+    assert checks.check_settings() == [
         Error(
             "JOBBATCH has LEASE=30.0 and SLICE=30.0, so a claim could be over before the ticket"
             " that holds it.",
@@ -140,7 +135,7 @@ def test_e006_a_lease_is_longer_than_a_slice(settings: Any) -> None:
 def test_e007_the_queue_is_one_of_the_queues(settings: Any) -> None:
     settings.JOBBATCH = {"QUEUE": "slwo"}
 
-    assert checked() == [
+    assert checks.check_settings() == [
         Error(
             "Jobs that name no queue go to 'slwo', which is not in RQ_QUEUES.",
             hint="Set JOBBATCH[\"QUEUE\"] to a queue of RQ_QUEUES. Did you mean 'slow'?",
@@ -152,7 +147,7 @@ def test_e007_the_queue_is_one_of_the_queues(settings: Any) -> None:
 def test_e007_the_default_queue_is_one_of_the_queues(settings: Any) -> None:
     settings.RQ_QUEUES = {"high": {}, "low": {}}
 
-    assert checked() == [
+    assert checks.check_settings() == [
         Error(
             "Jobs that name no queue go to 'default', which is not in RQ_QUEUES.",
             hint='Set JOBBATCH["QUEUE"] to a queue of RQ_QUEUES. There are: high, low.',
@@ -164,7 +159,7 @@ def test_e007_the_default_queue_is_one_of_the_queues(settings: Any) -> None:
 def test_e008_time_zones_are_on(settings: Any) -> None:
     settings.USE_TZ = False
 
-    assert checked() == [
+    assert checks.check_settings() == [
         Error(
             "USE_TZ is False, and jobs that wait for a time need one that is the same everywhere.",
             hint="Set USE_TZ = True.",
@@ -177,7 +172,7 @@ def test_a_command_says_all_that_is_wrong_with_the_settings() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "django", "check", "--settings", "tests.wrong_settings"],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": "sqlite://:memory:"},
         capture_output=True,
         text=True,
         check=False,
