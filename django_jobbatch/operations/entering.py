@@ -78,7 +78,8 @@ def add(batch: JobBatch, items: object) -> int:
 def _row(spec: BatchSpec) -> JobBatch:
     """The batch row as it is before its jobs are known."""
     batch = JobBatch(name=spec.name[:255], meta=spec.meta, allow_failures=spec.allow_failures)
-    batch.queue = spec.options.queue or conf.current().QUEUE
+    settings = conf.current()  # if it is wrong, that is said before anything is stored
+    batch.queue = spec.options.queue or settings.QUEUE
     batch.unique_key = spec.unique
     seal = payload.Seal(batch.pk)
     batch.callbacks = callbacks.in_order(

@@ -6,10 +6,12 @@ import logging
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 from unittest import mock
 
 import django_rq
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.utils import timezone
 
@@ -181,6 +183,15 @@ def test_a_redis_that_is_down_is_logged_and_the_ledger_keeps_the_batch(
     assert (batch.outcome, batch.cancelled_jobs) == ("cancelled", 1)
     records = [(record.levelname, record.__dict__["batch_id"]) for record in caplog.records]
     assert set(records) == {("ERROR", str(batch.pk))}
+
+
+def test_wrong_settings_are_said_before_anything_is_stored(settings: Any) -> None:
+    settings.JOBBATCH = {"SLICE": 0}
+
+    with pytest.raises(ImproperlyConfigured):
+        bus.batch([ADD]).options(queue="default", timeout=60).dispatch()
+
+    assert not JobBatch.objects.exists()
 
 
 def test_no_ticket_carries_an_argument_of_a_job() -> None:
