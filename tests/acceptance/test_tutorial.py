@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +21,8 @@ from tests.servers import RedisServer
 from tests.settings import ROOT
 
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-batch.md"
+#: Seconds after which the reader gives up, so that what never comes is a failure and not a wait.
+PATIENCE = 180
 #: Where the tutorial installs the package from; the reader of the test is given the wheel.
 CLONE = "../django-jobbatch"
 
@@ -62,11 +67,17 @@ class Reader:
         else:
             self._type(block.text)
 
-    def close(self) -> None:
+    def give_up(self) -> None:
+        """End all that runs, with what it has started, so that nobody waits for its next line."""
         stop_all(self.servers)
-        for process in (self._terminal, self._shell):
-            if process is not None:
-                process.communicate()
+        for process in filter(None, (self._terminal, self._shell)):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        self.give_up()
+        for process in filter(None, (self._terminal, self._shell)):
+            process.communicate()
 
     def _add_to(self, name: str, text: str) -> None:
         with (self._folder / name).open("a") as file:
@@ -123,6 +134,7 @@ class Reader:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
             text=True,
         )
 
@@ -136,14 +148,17 @@ def _say(process: subprocess.Popen[str], line: str) -> None:
 def _hear(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     line = process.stdout.readline()
-    assert line, "it has ended"
+    assert line, "it has ended, or the reader has given up"
     return line.rstrip("\n")
 
 
 @pytest.fixture
 def reader(tmp_path: Path, wheel_path: Path, redis_server: RedisServer) -> Iterator[Reader]:
     reader = Reader(tmp_path, wheel_path, redis_server.url)
+    patience = threading.Timer(PATIENCE, reader.give_up)
+    patience.start()
     yield reader
+    patience.cancel()
     reader.close()
 
 
