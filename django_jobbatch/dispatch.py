@@ -103,6 +103,17 @@ def wake(batch: JobBatch, using: str) -> None:
     _reach(batch, lambda: _schedule(batch, using, queue, at))
 
 
+def send_again(using: str, batch: JobBatch) -> None:
+    """Send the tickets that are missing for what is due, after the commit: Redis may have been down."""
+
+    def send() -> None:
+        for queue in batch.queues:
+            replenish(batch, using, queue, TICKETS)
+        wake(batch, using)
+
+    transaction.on_commit(send, using=using, robust=True)
+
+
 def send_overdue(using: str) -> None:
     """Send a ticket for every batch whose delayed links are due and whose scheduled ticket is late.
 

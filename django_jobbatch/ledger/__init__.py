@@ -21,7 +21,12 @@ from django_jobbatch.ledger.claims import (
 )
 from django_jobbatch.ledger.closing import close, sweep
 from django_jobbatch.ledger.entering import add, complete, enter, insert_jobs
-from django_jobbatch.ledger.removing import remove
+from django_jobbatch.ledger.removing import (
+    check_failures_removable,
+    check_removable,
+    remove,
+    remove_failures,
+)
 from django_jobbatch.ledger.reopening import reopen, reopen_callbacks
 from django_jobbatch.ledger.rows import held_back
 from django_jobbatch.ledger.settling import report, settle, settle_callback
@@ -34,6 +39,8 @@ __all__ = [
     "Settlement",
     "add",
     "begin",
+    "check_failures_removable",
+    "check_removable",
     "claim",
     "claim_callback",
     "close",
@@ -44,6 +51,7 @@ __all__ = [
     "insert_jobs",
     "overdue",
     "remove",
+    "remove_failures",
     "renew",
     "reopen",
     "reopen_callbacks",

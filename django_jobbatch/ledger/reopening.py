@@ -96,9 +96,9 @@ def _chosen(
     using: str, batch_id: uuid.UUID, *, jobs: Sequence[int], include_cancelled: bool
 ) -> Change:
     """Reopen chosen jobs, in one transaction; if everything else is to follow, note that."""
-    statuses = RETRYABLE if include_cancelled else (LinkStatus.FAILED,)
     batch = _lock(using, batch_id, include_cancelled=include_cancelled)
-    found = _read(rows.links(using, batch_id).filter(pk__in=jobs, status__in=statuses))
+    chosen = rows.links(using, batch_id).filter(pk__in=jobs)
+    found = _read(chosen.retryable(include_cancelled=include_cancelled))
     if not found:
         raise _Nothing
     reopened_to = batch.reopened_to

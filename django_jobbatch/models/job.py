@@ -11,7 +11,15 @@ from django.utils.translation import gettext_lazy as _
 
 from django_jobbatch import payload
 from django_jobbatch.models.batch import JobBatch
-from django_jobbatch.states import CALLBACK_LANE, NOT_BEGUN, SETTLED, LinkStatus, Role
+from django_jobbatch.states import (
+    CALLBACK_LANE,
+    CALLBACKS,
+    NOT_BEGUN,
+    RETRYABLE,
+    SETTLED,
+    LinkStatus,
+    Role,
+)
 
 
 class BatchedJobQuerySet(models.QuerySet["BatchedJob"]):
@@ -20,6 +28,10 @@ class BatchedJobQuerySet(models.QuerySet["BatchedJob"]):
     def work(self) -> Self:
         """The links that are counted: jobs, not callbacks."""
         return self.filter(role=Role.JOB)
+
+    def callbacks(self) -> Self:
+        """The links that are not counted, of every role."""
+        return self.filter(role__in=CALLBACKS)
 
     def callback_lane(self) -> Self:
         """The `catch`, `then` and `finally_` callbacks, which run one after another."""
@@ -56,6 +68,10 @@ class BatchedJobQuerySet(models.QuerySet["BatchedJob"]):
     def failed(self) -> Self:
         """Links that raised and have no attempts left."""
         return self.filter(status=LinkStatus.FAILED)
+
+    def retryable(self, *, include_cancelled: bool) -> Self:
+        """Links that a retry may choose: those that failed, or that did not succeed at all."""
+        return self.filter(status__in=RETRYABLE) if include_cancelled else self.failed()
 
 
 BatchedJobManager = models.Manager.from_queryset(BatchedJobQuerySet)

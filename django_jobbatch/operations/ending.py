@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from django_jobbatch import dispatch, ledger
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations.databases import alias
+from django_jobbatch.states import BatchStatus
 
 
 def cancel(
@@ -18,6 +19,9 @@ def cancel(
     With `stop_running` their links are cancelled here and now and the work-horses that run them
     are killed; what they still return comes too late. `finally_` fires when all is settled.
 
+    A batch that is stopping already can still be told to `stop_running`; and whatever is due of
+    a closed batch and has no ticket, because Redis was down, is sent.
+
     Arguments:
         reason: Kept on the batch, for people.
         by: Who did it: anything with a useful `str()`, such as a user.
@@ -27,9 +31,12 @@ def cancel(
     change = ledger.close(using, batch.pk, reason=reason, by=who)
     if change is not None:
         dispatch.after_commit(change)
-        if stop_running:
-            dispatch.stop_running(using, batch)
     batch.refresh_from_db(using=using)
+    if stop_running and batch.status == BatchStatus.STOPPING:
+        dispatch.stop_running(using, batch)
+        batch.refresh_from_db(using=using)
+    if change is None:
+        dispatch.send_again(using, batch)
     return change is not None
 
 
@@ -39,7 +46,7 @@ def retry(
     *,
     include_cancelled: bool = False,
 ) -> int:
-    """Reopen jobs that failed, and return how many; 0 changes nothing.
+    """Reopen jobs that failed, and return how many; 0 changes nothing, but sends missing tickets.
 
     Without `jobs`: all that failed, and what those failures cancelled or skipped. A finished
     batch is opened again for its next run, and its callbacks fire again at the end. A failed
@@ -64,6 +71,8 @@ def retry(
         reopened += len(change.settled)
         dispatch.after_commit(change)
     batch.refresh_from_db(using=using)
+    if not reopened:
+        dispatch.send_again(using, batch)
     return reopened
 
 
@@ -71,12 +80,19 @@ def delete(batch: JobBatch) -> tuple[int, dict[str, int]]:
     """Remove the batch and its links; an unfinished one is cancelled first.
 
     Its failures stay: they are what is left to look into. Links are deleted in ranges, so memory
-    stays flat. Returns what Django's `delete()` returns.
+    stays flat. Rows of other apps that point at it are treated as their `on_delete` says.
+    Returns what Django's `delete()` returns.
+
+    Raises:
+        ProtectedError, RestrictedError: rows of other apps forbid it; nothing has been changed.
     """
     using = alias(batch)
-    cancel(batch, "deleted")
-    links, batches = ledger.remove(using, batch.pk)
-    return links + batches, {BatchedJob._meta.label: links, JobBatch._meta.label: batches}
+    ledger.check_removable(using, batch)
+    change = ledger.close(using, batch.pk, reason="deleted")
+    if change is not None:
+        dispatch.after_commit(change)
+    removed = ledger.remove(using, batch.pk)
+    return removed.total(), dict(removed)
 
 
 def _pk(job: BatchedJob | int) -> int:

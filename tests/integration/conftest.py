@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.apps import apps
+from django.conf import settings
+from django.db import connection
+from django.test import override_settings
 
 from tests.diary import Diary
 
@@ -10,3 +15,19 @@ from tests.diary import Diary
 @pytest.fixture
 def diary(tmp_path: Path) -> Diary:
     return Diary(tmp_path / "diary")
+
+
+@pytest.fixture
+def pointing(transactional_db: None) -> Iterator[None]:
+    """The app whose models point at ours is installed, with its tables."""
+    with override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, "tests.pointing"]):
+        apps.clear_cache()  # our models know from now on who points at them
+        tables = list(apps.get_app_config("pointing").get_models())
+        with connection.schema_editor() as editor:
+            for table in tables:
+                editor.create_model(table)
+        yield
+        with connection.schema_editor() as editor:
+            for table in reversed(tables):
+                editor.delete_model(table)
+    apps.clear_cache()

@@ -22,12 +22,14 @@ from django_jobbatch import (
     UnencodableArgument,
     UnknownQueue,
     bus,
+    ledger,
     transport,
 )
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import Role
 from tests import jobs
 from tests.diary import Diary
+from tests.ledger.acts import claimant
 from tests.servers import RedisServer
 
 pytestmark = [
@@ -249,6 +251,40 @@ def test_a_cancel_before_any_worker_finishes_the_batch_and_takes_its_tickets_bac
     assert (queued("slow"), queued("other"), queued()) == (0, 1, 1)
     assert transport.waiting(untouched.pk, "default").queued == 1
     assert not batch.is_settled
+
+
+def test_a_batch_that_is_stopping_can_still_be_told_to_stop_what_runs() -> None:
+    batch = bus.batch([ADD] * 3).dispatch()
+    ledger.claim(claimant(batch), after=0, limit=1)
+    batch.cancel()
+    gently = (batch.status, batch.cancelled_jobs)
+
+    closed = batch.cancel(stop_running=True)
+
+    assert (gently, closed) == (("stopping", 2), False)
+    assert (batch.status, batch.outcome, batch.cancelled_jobs) == ("finished", "cancelled", 3)
+
+
+def test_a_cancel_stops_no_callback_of_a_batch_that_has_finished() -> None:
+    batch = bus.batch([]).finally_(jobs.told, "path", "finally").dispatch()
+    ledger.claim_callback(claimant(batch))
+
+    batch.cancel(stop_running=True)
+
+    assert batch.jobs.get().status == "running"
+
+
+@pytest.mark.parametrize("again", [JobBatch.cancel, JobBatch.retry])
+def test_a_cancel_or_retry_with_nothing_to_do_sends_what_redis_has_lost(
+    again: Callable[[JobBatch], object],
+) -> None:
+    batch = bus.batch([]).finally_(jobs.told, "path", "finally").dispatch()
+    transport.discard(batch.pk, batch.queues)
+
+    done = again(batch)
+
+    assert not done
+    assert transport.waiting(batch.pk, "default").queued == 1
 
 
 def test_a_failed_callback_is_retried_alone_whatever_became_of_its_batch(diary: Diary) -> None:

@@ -13,11 +13,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_jobbatch import bus, ledger
-from django_jobbatch.ledger import Settlement
+from django_jobbatch.ledger import Settlement, removing
 from django_jobbatch.models import FailedJob, JobBatch
 from django_jobbatch.states import Role
 from tests import jobs
-from tests.factories import BatchedJobFactory, JobBatchFactory
+from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
 from tests.ledger.acts import (
     ALIAS,
     CANCELLED,
@@ -203,6 +203,11 @@ def act_remove() -> Callable[[], object]:
     return lambda: ledger.remove(ALIAS, batch.pk)
 
 
+def act_remove_failures() -> Callable[[], object]:
+    failed = FailedJobFactory.create()
+    return lambda: ledger.remove_failures(ALIAS, [failed.pk])
+
+
 def act_report() -> Callable[[], object]:
     batch, links = running(allow_failures=True)
     fail(batch, links[:1])
@@ -260,9 +265,10 @@ def test_a_transaction_that_moves_something_begins_with_its_batch_row(
 
 def test_every_function_of_the_ledger_that_writes_is_looked_at() -> None:
     reads = {"due_callbacks", "held_back", "tickets_at_work", "unreported"}
+    checks = {"check_failures_removable", "check_removable"}
     values = {"Change", "Claimant", "Failure", "Settlement"}
     entering = {"add", "complete", "enter", "insert_jobs"}
-    functions = set(ledger.__all__) - reads - values - entering
+    functions = set(ledger.__all__) - reads - checks - values - entering
     assert functions == {name for name in functions if any(act.startswith(name) for act in ACTS)}
 
 
@@ -351,6 +357,29 @@ def test_statements_of_a_first_failure() -> None:
         "SELECT batchedjob",  # which was the last of this run
         "INSERT batchedjob",
     )
+
+
+@pytest.mark.parametrize(("size", "further_pages"), [(0, 0), (1, 0), (2, 1), (5, 2)])
+def test_statements_of_a_removal(
+    monkeypatch: pytest.MonkeyPatch, size: int, further_pages: int
+) -> None:
+    monkeypatch.setattr(removing, "PAGE", 2)
+    batch = JobBatchFactory.create(jobs=size)
+
+    def check_and_remove() -> None:
+        ledger.check_removable(ALIAS, batch)  # nobody points at it: nothing is read
+        ledger.remove(ALIAS, batch.pk)
+
+    lock_and_look = ("UPDATE jobbatch", "SELECT jobbatch", "SELECT batchedjob")
+    assert capture(check_and_remove).shapes == [
+        *in_transaction(*lock_and_look, "DELETE batchedjob") * further_pages,
+        *in_transaction(
+            *lock_and_look,
+            "DELETE batchedjob",  # the last jobs
+            "DELETE batchedjob",  # callbacks
+            "DELETE jobbatch",
+        ),
+    ]
 
 
 @pytest.mark.usefixtures("redis_server")
