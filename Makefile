@@ -9,7 +9,7 @@ PYTEST_ARGS ?= -n logical
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-postgres demo sandbox lint format types layers migrations docs package clean
+.PHONY: help install check test test-postgres demo sandbox bench lint format types layers migrations docs package clean
 
 help: ## Show these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ demo: $(STAMP) ## Import 28,298 airports as one batch with two workers, and show
 
 sandbox: $(STAMP) ## Leave a web server and two workers running, to look around
 	@$(BIN)/python sandbox/serve.py
+
+bench: $(VENV)/.postgres ## Measure batches beside RQ alone, for minutes (BENCH_ARGS="--rounds 1")
+	$(BIN)/python -m benchmarks.batch $(BENCH_ARGS)
 
 lint: $(STAMP) ## Check style and formatting
 	$(BIN)/ruff check .

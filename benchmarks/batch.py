@@ -1,0 +1,60 @@
+"""What batches cost beside RQ alone, measured in one run on the same servers.
+
+    python -m benchmarks.batch --jobs 20000 --json
+
+Rates are jobs per second of one worker, which is ready before the clock starts. Each figure is the
+median of all rounds; in a round everything is measured once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+
+from benchmarks.stage import DATABASES, stage
+from sandbox.stage import Interrupts, run
+
+
+def main() -> None:
+    chosen = _parser().parse_args()
+    Interrupts()  # whatever ends us, the servers go too
+    with stage(chosen.database):
+        # Django is set up only now.
+        from benchmarks.figures import figures, machine, table  # noqa: PLC0415
+        from benchmarks.parts import CHUNK, Sizes, measure, warm_up  # noqa: PLC0415
+
+        warm_up()
+        sizes = Sizes.of(chosen.jobs)
+        rounds = [measure(sizes) for _ in range(chosen.rounds)]
+        found = {
+            **figures(rounds),
+            "rounds": chosen.rounds,
+            "sizes": {**asdict(sizes), "enqueue_many": CHUNK},
+            "machine": machine(),
+        }
+    print(json.dumps(found, indent=2) if chosen.json else table(found))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.batch",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--jobs", type=count, default=20_000, help="in a batch (default: 20000)")
+    parser.add_argument("--rounds", type=count, default=3, help="default: 3")
+    parser.add_argument("--database", choices=DATABASES, default=DATABASES[0])
+    parser.add_argument("--json", action="store_true", help="for programs")
+    return parser
+
+
+def count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not above 0")
+    return number
+
+
+if __name__ == "__main__":
+    run(main)

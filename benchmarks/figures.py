@@ -1,0 +1,80 @@
+"""From what was measured to what is printed."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from statistics import median
+from typing import Any, Final
+
+import django_rq
+from django.db import connection
+
+from benchmarks.stage import QUEUE
+
+#: Jobs per second, by what was measured.
+Rates = dict[str, float]
+
+#: Each ratio: what of a batch, by what of RQ alone.
+RATIOS: Final = {
+    "dispatch_vs_enqueue_many": ("dispatch_per_s", "rq_enqueue_many_per_s"),
+    "run_vs_worker": ("run_per_s", "rq_worker_per_s"),
+    "run_vs_simple_worker": ("run_per_s", "rq_simple_worker_per_s"),
+    "isolated_vs_worker": ("run_isolated_per_s", "rq_worker_query_per_s"),
+    "isolated_vs_simple_worker": ("run_isolated_per_s", "rq_simple_worker_query_per_s"),
+}
+
+
+def figures(rounds: Sequence[Rates]) -> dict[str, Any]:
+    """The median of each rate, and of each ratio within a round, where the machine was alike."""
+    ratios = {
+        name: sorted(rates[ours] / rates[theirs] for rates in rounds)
+        for name, (ours, theirs) in RATIOS.items()
+    }
+    return {
+        **{name: round(median(rates[name] for rates in rounds), 1) for name in rounds[0]},
+        "ratios": {name: round(median(found), 3) for name, found in ratios.items()},
+        "ranges": {
+            name: [round(found[0], 3), round(found[-1], 3)] for name, found in ratios.items()
+        },
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What it was measured on."""
+    redis = django_rq.get_connection(QUEUE).info()
+    return {
+        "processors": os.cpu_count(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("django", "django-rq", "rq", "redis")},
+        "database": f"{connection.display_name} {_dotted(connection.get_database_version())}",
+        "redis_server": redis.get("valkey_version", redis["redis_version"]),
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """The same for people."""
+    return "\n".join(_lines(found))
+
+
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    sizes = found["sizes"]
+    yield ", ".join(f"{name} {value}" for name, value in found["machine"].items())
+    yield (
+        f"{found['rounds']} rounds, one worker; jobs: {sizes['batch']:,} in a batch and by"
+        f" enqueue_many, {sizes['forking']:,} that fork, {sizes['simple']:,} in SimpleWorker"
+    )
+    yield ""
+    yield from (
+        f"{name:<30}{value:>12,.1f}" for name, value in found.items() if name.endswith("_per_s")
+    )
+    yield ""
+    for name, ratio in found["ratios"].items():
+        low, high = found["ranges"][name]
+        yield f"{name:<30}{ratio:>12.2f}   ({low:.2f} to {high:.2f})"
+
+
+def _dotted(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))

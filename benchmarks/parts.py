@@ -1,0 +1,112 @@
+"""What is measured, part by part: batches, and the same jobs by RQ alone.
+
+Each part fails if a job of it has not run, and leaves an empty queue.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, Self
+
+import django_rq
+from rq import Queue
+
+from benchmarks import jobs
+from benchmarks.stage import QUEUE, work
+from django_jobbatch import bus
+from sandbox.servers import ServerFailed
+
+#: Jobs in one `enqueue_many`: as many as a batch has rows in one INSERT.
+CHUNK: Final = 1000
+FORKING: Final = "rq.Worker"
+SIMPLE: Final = "rq.SimpleWorker"
+
+Job = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How many jobs a part has: fewer where each takes longer, because what counts is the rate."""
+
+    batch: int
+    simple: int
+    forking: int
+
+    @classmethod
+    def of(cls, number: int) -> Self:
+        """The sizes for batches of `number` jobs."""
+        return cls(batch=number, simple=max(number // 10, 1), forking=max(number // 50, 1))
+
+
+def measure(sizes: Sizes) -> dict[str, float]:
+    """Measure every part once, in jobs per second; what is compared runs within seconds."""
+    dispatched, run = _run_batch(jobs.noop, sizes.batch, FORKING)
+    enqueued = _enqueue(jobs.noop, sizes.batch)
+    _forget()
+    worker = _run_alone(jobs.noop, sizes.forking, FORKING)
+    simple_worker = _run_alone(jobs.noop, sizes.simple, SIMPLE)
+    _, run_simple = _run_batch(jobs.noop, sizes.batch, SIMPLE)
+    _, isolated = _run_batch(jobs.query, sizes.forking, FORKING, isolated=True)
+    worker_query = _run_alone(jobs.query, sizes.forking, FORKING)
+    simple_worker_query = _run_alone(jobs.query, sizes.simple, SIMPLE)
+    return {
+        "dispatch_per_s": dispatched,
+        "run_per_s": run,
+        "run_simple_per_s": run_simple,
+        "run_isolated_per_s": isolated,
+        "rq_enqueue_many_per_s": enqueued,
+        "rq_worker_per_s": worker,
+        "rq_simple_worker_per_s": simple_worker,
+        "rq_worker_query_per_s": worker_query,
+        "rq_simple_worker_query_per_s": simple_worker_query,
+    }
+
+
+def warm_up() -> None:
+    """Import and connect all that this process needs, on both sides."""
+    _run_batch(jobs.noop, 1, SIMPLE)
+    _enqueue(jobs.noop, 1)
+    _forget()
+
+
+def _run_batch(job: Job, count: int, worker: str, *, isolated: bool = False) -> tuple[float, float]:
+    """Dispatch one batch and let one worker run it: the rates of both."""
+    began = time.perf_counter()
+    builder = bus.batch(bus.job(job, number) for number in range(count))
+    batch = (builder.isolated() if isolated else builder).dispatch()
+    dispatched = time.perf_counter() - began
+    worked = work(worker)
+    batch.refresh_from_db()
+    if batch.succeeded_jobs != count:
+        raise ServerFailed(f"{batch.succeeded_jobs} of {count} jobs of a batch have succeeded")
+    batch.delete()
+    return count / dispatched, count / worked
+
+
+def _run_alone(job: Job, count: int, worker: str) -> float:
+    """Let one worker run these jobs without a batch."""
+    _enqueue(job, count)
+    worked = work(worker)
+    finished = django_rq.get_queue(QUEUE).finished_job_registry.get_job_count()
+    if finished != count:
+        raise ServerFailed(f"{finished} of {count} jobs of RQ have finished")
+    _forget()
+    return count / worked
+
+
+def _enqueue(job: Job, count: int) -> float:
+    """Send the jobs by `enqueue_many`."""
+    queue = django_rq.get_queue(QUEUE)
+    began = time.perf_counter()
+    numbers = iter(range(count))
+    while chunk := list(islice(numbers, CHUNK)):
+        queue.enqueue_many([Queue.prepare_data(job, args=(number,)) for number in chunk])
+    return count / (time.perf_counter() - began)
+
+
+def _forget() -> None:
+    """Leave nothing in Redis, which is ours alone."""
+    django_rq.get_connection(QUEUE).flushdb()

@@ -1,0 +1,85 @@
+"""The servers that a benchmark needs, fresh and its own, and workers on them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import django
+from django.core.management import call_command
+
+from benchmarks.worker import READY
+from sandbox.databases import SERVERS
+from sandbox.servers import ServerFailed, Valkey
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+QUEUE: Final = "default"
+DATABASES: Final = ("postgres", "mariadb", "sqlite")
+
+
+@contextmanager
+def stage(database: str) -> Iterator[None]:
+    """Everything is up inside, Django included, and nothing that was started is left after it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="jobbatch-", ignore_cleanup_errors=True) as name,
+        _database(database, Path(name)) as database_url,
+        _redis(Path(name)) as redis_url,
+    ):
+        os.environ |= {
+            "DJANGO_SETTINGS_MODULE": "sandbox.settings",
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "DEBUG": "0",  # else Django keeps every statement
+        }
+        django.setup()
+        call_command("migrate", verbosity=0)
+        yield
+
+
+def work(worker_class: str) -> float:
+    """Let one new worker of this class empty the queue; the seconds it worked."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.worker", worker_class, QUEUE],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            ready = process.stdout.readline().strip()  # type: ignore[union-attr]  # it is a pipe
+            said, _ = process.communicate("go\n")
+        except BaseException:
+            process.kill()
+            raise
+    if ready != READY or process.returncode:
+        raise ServerFailed(f"a {worker_class} ended with code {process.returncode}: {said}")
+    return float(said)
+
+
+@contextmanager
+def _database(name: str, folder: Path) -> Iterator[str]:
+    if name == "sqlite":
+        yield f"sqlite:///{folder / 'db.sqlite3'}"
+        return
+    server = SERVERS[name](folder)
+    try:
+        server.start()
+        yield server.url
+    finally:
+        server.stop()
+
+
+@contextmanager
+def _redis(folder: Path) -> Iterator[str]:
+    valkey = Valkey(folder)
+    try:
+        valkey.start()
+        yield valkey.url
+    finally:
+        valkey.stop()
