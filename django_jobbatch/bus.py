@@ -1,4 +1,4 @@
-"""How batches are built: `bus.batch(bus.job(func, pk) for pk in pks).then(report).dispatch()`.
+"""How batches and chains are built: `bus.batch(bus.job(func, pk) for pk in pks).then(report).dispatch()`.
 
 Builders do not change: each call returns a new one. Nothing touches the database, and no function
 is called, before `dispatch()`.
@@ -6,10 +6,10 @@ is called, before `dispatch()`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from asgiref.sync import sync_to_async
 
@@ -17,22 +17,23 @@ from django_jobbatch import option_rules as rules
 from django_jobbatch.calls import describe
 from django_jobbatch.encoding import check_plain
 from django_jobbatch.exceptions import InvalidJob, InvalidOption
+from django_jobbatch.items import Source, links_of
 from django_jobbatch.specs import (
     BatchItem,
     BatchSpec,
     JobItem,
     JobSpec,
+    Lane,
     OptionNames,
     Options,
-    Source,
 )
-from django_jobbatch.states import Role
+from django_jobbatch.states import Kind, Role
 from django_jobbatch.unencodable import Refusal
 
 if TYPE_CHECKING:
     from django_jobbatch.models import JobBatch
 
-__all__ = ["BatchBuilder", "JobBuilder", "batch", "job"]
+__all__ = ["BatchBuilder", "Builder", "ChainBuilder", "JobBuilder", "batch", "chain", "job"]
 
 
 def job(func: object, /, *args: Any, **kwargs: Any) -> JobBuilder:
@@ -49,16 +50,29 @@ def job(func: object, /, *args: Any, **kwargs: Any) -> JobBuilder:
     return JobBuilder(JobSpec(path, args, kwargs, options))
 
 
-def batch(items: Iterable[object] | JobBuilder = (), /, *more: object) -> BatchBuilder:
+def batch(items: object = (), /, *more: object) -> BatchBuilder:
     """A batch of jobs that run side by side.
 
-    `items` is one iterable of jobs, or a single job. A list is checked now; anything else, such as
-    a generator, is read once, by the dispatch.
+    `items` is one iterable, or a single item. An item is a job, another batch, a chain, or a list
+    of them, which is a chain. A list of items is checked now; anything else, such as a generator,
+    is read once, by the dispatch.
 
     Raises:
         InvalidJob: `items` is neither, or there are several arguments.
     """
     return BatchBuilder(BatchSpec(sources=(_source("batch", items, more),)))
+
+
+def chain(*links: object) -> ChainBuilder:
+    """Jobs and batches that run one after another: each begins when the one before has succeeded.
+
+    A link is a job, a batch, another chain, or a list of them; a list, or a chain that is neither
+    named nor has callbacks or meta, is spliced where it stands.
+
+    Raises:
+        InvalidJob: one of them is none; write `chain(*links)` for a generator.
+    """
+    return ChainBuilder(BatchSpec(kind=Kind.CHAIN, sources=((links_of(links),),)))
 
 
 class JobBuilder(JobItem):
@@ -80,16 +94,10 @@ class JobBuilder(JobItem):
         return self.options(queue=queue)
 
 
-class BatchBuilder(BatchItem):
-    """A batch on its way to `dispatch()`."""
+class Builder(BatchItem):
+    """What batches and chains on their way to `dispatch()` have in common."""
 
     __slots__ = ()
-
-    # What is in it
-
-    def add(self, items: Iterable[object] | JobBuilder, /, *more: object) -> Self:
-        """With further jobs: one iterable, or a single one."""
-        return self._with(sources=(*self.spec.sources, _source("add", items, more)))
 
     def named(self, name: str) -> Self:
         """With a name for people to know it by; else it has the path of its first function."""
@@ -118,10 +126,6 @@ class BatchBuilder(BatchItem):
     def on_queue(self, queue: str) -> Self:
         """With its jobs on this queue: `options(queue=queue)`."""
         return self.options(queue=queue)
-
-    def allow_failures(self) -> Self:
-        """Going on when jobs fail; it then ends as partial."""
-        return self._with(allow_failures=True)
 
     def isolated(self) -> Self:
         """With a work-horse process of its own for every job."""
@@ -215,10 +219,46 @@ class BatchBuilder(BatchItem):
         return self._with(callbacks=(*self.spec.callbacks, (role, _callback(func, args, kwargs))))
 
 
+class BatchBuilder(Builder):
+    """A batch on its way to `dispatch()`, or into a chain or another batch."""
+
+    __slots__ = ()
+
+    def add(self, items: object, /, *more: object) -> Self:
+        """With further items beside the others: one iterable, or a single one."""
+        return self._with(sources=(*self.spec.sources, _source("add", items, more)))
+
+    def allow_failures(self) -> Self:
+        """Going on when jobs fail; it then ends as partial."""
+        return self._with(allow_failures=True)
+
+
+class ChainBuilder(Builder):
+    """A chain on its way to `dispatch()`, or into a batch or another chain."""
+
+    __slots__ = ()
+
+    def append(self, *links: object) -> Self:
+        """With further links at its end."""
+        return self._linked(self._links + links_of(links))
+
+    def prepend(self, *links: object) -> Self:
+        """With further links before its first."""
+        return self._linked(links_of(links) + self._links)
+
+    @property
+    def _links(self) -> Lane:
+        ((links,),) = self.spec.sources
+        return cast(Lane, links)
+
+    def _linked(self, links: Lane) -> Self:
+        return self._with(sources=((links,),))
+
+
 def _source(called: str, items: object, more: tuple[object, ...]) -> Source:
     if more:
         raise InvalidJob(
-            f"{called}() takes one iterable of jobs, not {1 + len(more)} arguments;"
+            f"{called}() takes one iterable, not {1 + len(more)} arguments;"
             f" put them in a list: {called}([...])."
         )
     return Source.of(items)

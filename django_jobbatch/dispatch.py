@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -17,11 +18,15 @@ from django_jobbatch import conf, ledger, transport
 from django_jobbatch.exceptions import TransportError
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.models.tree import tree_of
+from django_jobbatch.states import BatchStatus
 
 logger = logging.getLogger(__name__)
 
 #: Tickets sent when links become due; a busy one sends more when it sees that they are missed.
 TICKETS: Final = 16
+#: Child batches that are stopped by one transaction.
+CHILDREN: Final = 500
 #: Seconds RQ gives a ticket beyond its own time: it is the last resort, not the timeout of a job.
 GRACE: Final = 60
 
@@ -40,42 +45,37 @@ def after_commit(change: Change) -> None:
 
 
 def act(change: Change, *, here: str | None = None) -> None:
-    """Take tickets back, sweep, and send tickets, as `change` asks.
+    """Take tickets back, sweep, and send tickets, as `change` asks, and all that follows from that.
 
     `here` is a queue that needs no ticket, because one of it goes on working on the batch.
     """
-    batch = change.batch
-    if batch is None:
-        return
-    _send(change, batch, set(change.due) - {here})
-    if change.closed:
-        # While tickets wait: should this process die, they go on with it.
-        sweep(change.using, batch.pk)
-    if change.closed or change.finished:
-        _take_back(batch)
-        # Among them may have been the ticket of a callback, or of a retry that came in between.
-        still_due = batch.queues if change.finished else ledger.due_callbacks(change.using, batch)
-        _send(change, batch, set(still_due) - {here})
-    if batch.wake_at is not None and (change.closed or change.finished or change.wake_at):
-        wake(batch, change.using)
+    following = deque(_act(change, here))
+    while following:
+        # One after another and not by recursion: a tree may be deeper than Python calls.
+        following.extend(_act(following.popleft(), None))
 
 
 def sweep(using: str, batch_id: uuid.UUID, *, running: bool = False) -> None:
     """Cancel what a stopping batch has not begun, and act on what that changes."""
     for change in ledger.sweep(using, batch_id, running=running):
-        after_commit(change)
+        act(change)
 
 
 def stop_running(using: str, batch: JobBatch) -> None:
-    """Cancel what a stopping batch is running, after the commit, and kill the horses that run it."""
+    """Cancel what a stopping batch is running, and all below it, after the commit; kill its horses."""
 
     def stop() -> None:
-        tickets = ledger.tickets_at_work(using, batch.pk)
-        sweep(using, batch.pk, running=True)
-        for queue, ids in tickets.items():
-            _reach(batch, partial(transport.stop, queue, ids))
+        for each in tree_of(batch):
+            _stop(using, each)
 
     transaction.on_commit(stop, using=using, robust=True)
+
+
+def _stop(using: str, batch: JobBatch) -> None:
+    tickets = ledger.tickets_at_work(using, batch.pk)
+    sweep(using, batch.pk, running=True)
+    for queue, ids in tickets.items():
+        _reach(batch, partial(transport.stop, queue, ids))
 
 
 def replenish(batch: JobBatch, using: str, queue: str, tickets: int = 1) -> None:
@@ -123,6 +123,36 @@ def send_overdue(using: str) -> None:
         for queue in batch.queues:
             replenish(batch, using, queue)
         wake(batch, using)
+
+
+def _act(change: Change, here: str | None) -> Iterator[Change]:
+    """Act on one change; what other batches, or other pages, were changed by that."""
+    batch = change.batch
+    if batch is None:
+        return
+    if batch.status != BatchStatus.WAITING:
+        _send(change, batch, set(change.due) - {here})
+    if change.closed:
+        # While tickets wait: should this process die, they go on with it.
+        yield from ledger.sweep(change.using, batch.pk)
+        yield from _stop_children(change.using, ledger.running_children(change.using, batch))
+    yield from _stop_children(change.using, change.orphans)
+    if change.closed or change.finished:
+        _take_back(batch)
+        # Among them may have been the ticket of a callback, or of a retry that came in between.
+        still_due = batch.queues if change.finished else ledger.due_callbacks(change.using, batch)
+        _send(change, batch, set(still_due) - {here})
+    if batch.wake_at is not None and (change.closed or change.finished or change.wake_at):
+        wake(batch, change.using)
+    if change.ended:
+        told = ledger.report_end(change.using, batch)
+        if told is not None:
+            yield told
+
+
+def _stop_children(using: str, children: Sequence[uuid.UUID]) -> Iterator[Change]:
+    for start in range(0, len(children), CHILDREN):
+        yield from ledger.stop_children(using, children[start : start + CHILDREN])
 
 
 def _send(change: Change, batch: JobBatch, queues: Iterable[str | None]) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, TypedDict
-
-from django.db import models
+from typing import Any, TypeAlias, TypedDict
 
 from django_jobbatch import option_rules as rules
-from django_jobbatch.exceptions import BuilderSpent, InvalidJob, InvalidOption
-from django_jobbatch.states import Role
+from django_jobbatch.exceptions import InvalidOption
+from django_jobbatch.states import Kind, Role
 
 
 class OptionNames(TypedDict, total=False):
@@ -80,6 +78,11 @@ class Options:
             description=rules.text("description", description),
         )
 
+    @property
+    def without_start(self) -> Options:
+        """The same without `delay` and `run_after`, which say when what has them begins, not more."""
+        return replace(self, delay=None, run_after=None)
+
     def over(self, outer: Options) -> Options:
         """These options, with what they do not name taken from `outer`.
 
@@ -119,54 +122,16 @@ class JobItem:
     spec: JobSpec
 
 
-class Source:
-    """One iterable of a batch: read once, when the batch is dispatched.
-
-    A list may be read again by a second dispatch; an iterator is spent.
-    """
-
-    __slots__ = ("_items", "_spent")
-
-    def __init__(self, items: Iterable[object]) -> None:
-        self._items = items
-        self._spent = False
-
-    @classmethod
-    def of(cls, items: object) -> Source:
-        """The source of what was given to a batch: an iterable of jobs, or a single one.
-
-        A list or tuple is checked and copied now; anything else is read by the dispatch.
-
-        Raises:
-            InvalidJob: this is neither, or an item of a list is not a job.
-        """
-        if isinstance(items, JobItem | JobSpec):
-            return cls((items,))
-        if isinstance(items, list | tuple):
-            return cls(tuple([job_of(item, index) for index, item in enumerate(items)]))
-        if isinstance(items, str | bytes | dict | BatchItem) or not isinstance(items, Iterable):
-            raise InvalidJob(refusal(items))
-        return cls(items)
-
-    def read(self) -> Iterator[object]:
-        """The items.
-
-        Raises:
-            BuilderSpent: this is an iterator and was read before.
-        """
-        items = iter(self._items)
-        if items is self._items:
-            if self._spent:
-                raise BuilderSpent
-            self._spent = True
-        return items
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSpec:
-    """A whole batch as its builder describes it. `items` can be read once if it is an iterator."""
+    """A whole batch or chain as its builder describes it.
 
-    sources: tuple[Source, ...] = ()
+    `sources` are the iterables of its items, each of them a lane; `items.read_lanes` reads them.
+    A chain has one item, the tuple of its links.
+    """
+
+    kind: Kind = Kind.BATCH
+    sources: tuple[Iterable[object], ...] = ()
     name: str = ""
     options: Options = NO_OPTIONS
     callbacks: tuple[tuple[Role, JobSpec], ...] = ()
@@ -180,98 +145,20 @@ class BatchSpec:
     using: str | None = None
     unique: str | None = None
 
-    def jobs(self) -> Iterator[JobSpec]:
-        """Every job, in order, read from the sources now.
+    @property
+    def is_plain_chain(self) -> bool:
+        """Whether this says no more than which links follow one another, and with what options."""
+        said = replace(self, sources=(), options=NO_OPTIONS)
+        return said == BatchSpec(kind=Kind.CHAIN)
 
-        Raises:
-            BuilderSpent: a source is an iterator that was read before.
-            InvalidJob: an item is not a job; the message has its index.
-        """
-        return read_jobs(self.sources)
+
+#: What stands in a lane: a call, or a batch of its own.
+Link: TypeAlias = JobSpec | BatchSpec
+Lane: TypeAlias = tuple[Link, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchItem:
-    """What a batch's builder has its spec in."""
+    """What the builder of a batch or chain has its spec in."""
 
     spec: BatchSpec
-
-
-def read_jobs(sources: Iterable[Source]) -> Iterator[JobSpec]:
-    """Every job of some sources, in order, read now.
-
-    Raises:
-        BuilderSpent: a source is an iterator that was read before.
-        InvalidJob: an item is not a job; the message has its index.
-    """
-    index = 0
-    for source in sources:
-        for item in source.read():
-            yield job_of(item, index)
-            index += 1
-
-
-def job_of(item: object, index: int) -> JobSpec:
-    """The job that an item of a batch is.
-
-    Raises:
-        InvalidJob: it is none; the message has its index.
-    """
-    if isinstance(item, JobItem):
-        return item.spec
-    if isinstance(item, JobSpec):
-        return item
-    raise InvalidJob(f"item {index}: {refusal(item)}")
-
-
-def refusal(item: object) -> str:
-    """Why `item` is not a job of a batch, and what to write instead."""
-    for matches, text in _REFUSALS:
-        if matches(item):
-            return text.format(type(item).__qualname__)
-    return f"an object of type {type(item).__qualname__} is not a job; pass bus.job(func, ...)."
-
-
-def _is_stored_batch(item: object) -> bool:
-    return isinstance(item, models.Model) and type(item).__name__ == "JobBatch"
-
-
-def _is_task(item: object) -> bool:
-    return hasattr(item, "module_path") and hasattr(item, "using")
-
-
-#: (matches, text): the first that matches speaks.
-_REFUSALS: tuple[tuple[Callable[[object], bool], str], ...] = (
-    (
-        lambda item: item is None,
-        "None is not a job; did you call the function? Write bus.job(func, ...).",
-    ),
-    (
-        _is_stored_batch,
-        "a stored JobBatch cannot be put into a batch; pass the jobs of its builder instead.",
-    ),
-    (
-        lambda item: isinstance(item, models.Model),
-        "a model instance ({}) is not a job; wrap it: bus.job(func, instance.pk).",
-    ),
-    (
-        lambda item: isinstance(item, str),
-        "text is not a job; wrap it: bus.job('dotted.path.of.func', ...).",
-    ),
-    (
-        lambda item: isinstance(item, BatchItem),
-        "a batch cannot be put into a batch; dispatch it on its own, or add its jobs to this one.",
-    ),
-    (
-        lambda item: isinstance(item, list | tuple),
-        "a {} is not a job; put its jobs into the batch one by one.",
-    ),
-    (
-        _is_task,
-        "a bare Task is not a job; wrap it: bus.job(task, ...).",
-    ),
-    (
-        callable,
-        "a bare function is not a job; wrap it: bus.job(func, ...).",
-    ),
-)

@@ -21,7 +21,7 @@ from factory.declarations import (
 from factory.django import DjangoModelFactory
 from factory.helpers import post_generation
 
-from django_jobbatch.ledger import insert_jobs
+from django_jobbatch.ledger import insert_links
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.payload import Seal
 from django_jobbatch.specs import JobSpec
@@ -122,7 +122,7 @@ class JobBatchFactory(DjangoModelFactory[JobBatch]):
         _count(batch, statuses)
         if create:
             batch.save(using=batch._state.db)
-            insert_jobs(str(batch._state.db), links)
+            insert_links(str(batch._state.db), links)
 
 
 class BatchedJobFactory(DjangoModelFactory[BatchedJob]):

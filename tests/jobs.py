@@ -230,6 +230,30 @@ def load_late(path: str, gate: str) -> None:
     current_batch().add(bus.job(record, path, "added"))
 
 
+def load_lanes(path: str, names: str) -> None:
+    """Add a chain for each letter, and a batch."""
+    record(path, "loader")
+    lanes = [[bus.job(record, path, f"{name}{n}") for n in (1, 2)] for name in names]
+    current_batch().add([*lanes, bus.batch([bus.job(record, path, "in a batch")])])
+
+
+def extend_lane(path: str, name: str) -> None:
+    """Put a job and a batch right behind this one, and others at the end of the lane."""
+    record(path, name)
+    link = current_job()
+    first, last = bus.job(record, path, f"{name} first"), bus.job(record, path, f"{name} last")
+    link.prepend(first, bus.batch([bus.job(record, path, f"{name} in a batch")]))
+    link.append(last, bus.batch([bus.job(record, path, f"{name} in a last batch")]))
+
+
+def add_to_previous(number: int) -> int:
+    return int(current_job().previous_result) + number
+
+
+def sum_of_previous() -> int:
+    return sum(current_job().previous_result)
+
+
 def nest(path: str, depth: int) -> None:
     """Dispatch a batch whose job dispatches a batch, `depth` of them."""
     if depth:
@@ -251,6 +275,10 @@ def told_failure(batch: JobBatch, failure: FailedJob, path: str, role: str) -> N
 
 def told_failures(batch: JobBatch, path: str, role: str) -> None:
     record(path, f"{role} {batch.outcome}: {', '.join(each.message for each in batch.failures)}")
+
+
+def told_results(batch: JobBatch, path: str) -> None:
+    record(path, repr(list(batch.results())))
 
 
 def told_and_require(batch: JobBatch, path: str, role: str, gate: str) -> None:

@@ -101,15 +101,18 @@ def test_every_builder_is_described() -> None:
     assert [name for name in bus.__all__ if not getattr(bus, name).__doc__] == []
 
 
-@pytest.mark.parametrize("builder", [bus.JobBuilder, bus.BatchBuilder])
+@pytest.mark.parametrize(
+    "builder", [bus.JobBuilder, bus.Builder, bus.BatchBuilder, bus.ChainBuilder]
+)
 def test_every_call_of_a_builder_has_a_docstring(builder: type) -> None:
     assert [name for name in public(builder) if not getattr(builder, name).__doc__] == []
 
 
 def test_every_call_of_a_batch_is_listed() -> None:
-    listed = named(section("reference/options", "## A batch"))
+    listed = named(section("reference/options", "## A batch or a chain"))
 
-    assert sorted(listed) == sorted(public(bus.BatchBuilder) - {"options", "on_queue"})
+    calls = public(bus.Builder) | public(bus.BatchBuilder) | public(bus.ChainBuilder)
+    assert sorted(listed) == sorted(calls - {"options", "on_queue"})
 
 
 def test_every_option_is_listed() -> None:

@@ -20,7 +20,17 @@ from django_jobbatch.ledger.claims import (
     unreported,
 )
 from django_jobbatch.ledger.closing import close, sweep
-from django_jobbatch.ledger.entering import add, complete, enter, insert_jobs
+from django_jobbatch.ledger.drawing import held_back
+from django_jobbatch.ledger.entering import (
+    POSITION_STEP,
+    add,
+    complete,
+    enter,
+    enter_children,
+    extend,
+    insert_links,
+)
+from django_jobbatch.ledger.family import begin_child, report_end, running_children, stop_children
 from django_jobbatch.ledger.removing import (
     check_failures_removable,
     check_removable,
@@ -28,11 +38,11 @@ from django_jobbatch.ledger.removing import (
     remove_failures,
 )
 from django_jobbatch.ledger.reopening import reopen, reopen_callbacks
-from django_jobbatch.ledger.rows import held_back
 from django_jobbatch.ledger.settling import report, settle, settle_callback
 from django_jobbatch.ledger.waking import overdue, wake
 
 __all__ = [
+    "POSITION_STEP",
     "Change",
     "Claimant",
     "Failure",
@@ -41,14 +51,17 @@ __all__ = [
     "begin",
     "check_failures_removable",
     "check_removable",
+    "begin_child",
     "claim",
     "claim_callback",
     "close",
     "complete",
     "due_callbacks",
     "enter",
+    "enter_children",
+    "extend",
     "held_back",
-    "insert_jobs",
+    "insert_links",
     "overdue",
     "remove",
     "remove_failures",
@@ -56,8 +69,11 @@ __all__ = [
     "reopen",
     "reopen_callbacks",
     "report",
+    "report_end",
+    "running_children",
     "settle",
     "settle_callback",
+    "stop_children",
     "sweep",
     "tickets_at_work",
     "unreported",

@@ -55,6 +55,8 @@ class Change:
         due: How many links have become due, by queue.
         closed: It was closed, and has links that a sweep must cancel.
         finished: It was this transaction that finished it.
+        ended: It is a child batch, and its callbacks are settled too: its parent is to be told.
+        orphans: Child batches whose stand-ins were cancelled or skipped here: they are to be stopped.
         wake_at: When the earliest of its delayed links is due, if that has changed.
         settled: Ids of the links that came to an end here.
         stale: How many outcomes came too late and changed nothing.
@@ -66,6 +68,8 @@ class Change:
     due: dict[str, int] = field(default_factory=dict)
     closed: bool = False
     finished: bool = False
+    ended: bool = False
+    orphans: tuple[uuid.UUID, ...] = ()
     wake_at: datetime | None = None
     settled: tuple[int, ...] = ()
     stale: int = 0

@@ -14,10 +14,10 @@ from django.db import connections
 from django.db.models import F, Subquery, Value
 from django.utils import timezone
 
-from django_jobbatch.ledger import rows
+from django_jobbatch.ledger import drawing, rows
 from django_jobbatch.ledger.transactions import atomically
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
-from django_jobbatch.states import CALLBACKS, BatchStatus, LinkStatus
+from django_jobbatch.states import CALLBACKS, LIVE, BatchStatus, LinkStatus
 
 #: How often a claim looks again after another ticket took what it had seen.
 TRIES = 5
@@ -59,8 +59,10 @@ def claim(claimant: Claimant, *, after: int, limit: int) -> list[BatchedJob]:
     its start; when nothing is left above, it begins again at the lowest id, once.
     One read and one write, in a transaction where the database can skip locked rows.
     """
-    # Read by the same statement as the links, so that a retry is seen whole or not at all.
-    run = rows.batches(claimant.using).filter(pk=claimant.batch_id).order_by().values("run")
+    # Read by the same statement as the links, so that a retry is seen whole or not at all. It has
+    # no run while its turn has not come, or once it is closed.
+    live = rows.batches(claimant.using).filter(pk=claimant.batch_id, status__in=LIVE)
+    run = live.order_by().values("run")
     due = claimant.due().work().annotate(batch_run=Subquery(run))
     taken = _take(claimant, due.filter(pk__gt=after), limit)
     if not taken and after:
@@ -121,7 +123,8 @@ def _first(due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
 
 
 def _take_seen(claimant: Claimant, seen: list[BatchedJob]) -> list[BatchedJob]:
-    if not seen or rows.held_back(claimant.using, claimant.batch_id, _run(seen[0])):
+    run = _run(seen[0]) if seen else None
+    if run is None or drawing.held_back(claimant.using, claimant.batch_id, run):
         return []
     now = timezone.now()
     values: dict[str, Any] = {
@@ -158,9 +161,10 @@ def _fence(link: BatchedJob) -> int:
     return link.fence
 
 
-def _run(link: BatchedJob) -> int:
-    """The run of the batch as the statement that read `link` has seen it."""
-    return int(link.batch_run)  # type: ignore[attr-defined]  # an annotation of the query
+def _run(link: BatchedJob) -> int | None:
+    """The run of the batch as the statement that read `link` has seen it; None if it is not live."""
+    run: int | None = link.batch_run  # type: ignore[attr-defined]  # an annotation of the query
+    return run
 
 
 def _still_ours(claimant: Claimant, seen: list[BatchedJob]) -> list[BatchedJob]:

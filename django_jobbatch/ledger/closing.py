@@ -9,8 +9,9 @@ from dataclasses import replace
 from django.db.models import F
 from django.utils import timezone
 
-from django_jobbatch.ledger import rows
+from django_jobbatch.ledger import drawing, rows
 from django_jobbatch.ledger.changes import Change
+from django_jobbatch.ledger.lanes import with_orphans
 from django_jobbatch.ledger.transactions import atomically
 from django_jobbatch.models import BatchedJob
 from django_jobbatch.states import NOT_BEGUN, OPEN, BatchStatus, LinkStatus
@@ -46,6 +47,18 @@ def close(using: str, batch_id: uuid.UUID, *, reason: str = "", by: str = "") ->
     return atomically(using, operation)
 
 
+def stop_strict(using: str, change: Change, **cancelled: object) -> Change:
+    """Close an open batch that allows no failures, in which a link did not succeed.
+
+    `cancelled` says when, why and by whom it was cancelled, if that is why. The row is locked.
+    """
+    batch = change.batch
+    if batch is None or batch.allow_failures or batch.status not in OPEN:
+        return change
+    rows.write(using, batch, status=BatchStatus.STOPPING, reopened_to=None, **cancelled)
+    return replace(change, closed=batch.pending_jobs > 0)
+
+
 def sweep(using: str, batch_id: uuid.UUID, *, running: bool = False) -> Iterator[Change]:
     """Cancel the links of a stopping batch that have not begun, page by page.
 
@@ -66,14 +79,18 @@ def _sweep_page(using: str, batch_id: uuid.UUID, statuses: list[LinkStatus]) -> 
     change = Change.of(batch, using)
     if batch.status != BatchStatus.STOPPING:
         return change, False
-    page = sorted(
+    found = (
         rows.links(using, batch_id)
         .work()
         .filter(status__in=statuses)
+        # A child batch that runs is stopped itself, and its end settles what stands for it.
+        .exclude(status=LinkStatus.RUNNING, child__isnull=False)
         .order_by("pk")
         .select_for_update()
-        .values_list("pk", flat=True)[:PAGE]
+        .values_list("pk", "child_id")[:PAGE]
     )
+    children = dict(found)
+    page = sorted(children)
     if page:
         now = timezone.now()
         count = (
@@ -87,5 +104,5 @@ def _sweep_page(using: str, batch_id: uuid.UUID, statuses: list[LinkStatus]) -> 
             pending_jobs=batch.pending_jobs - count,
             cancelled_jobs=batch.cancelled_jobs + count,
         )
-    change = replace(change, settled=tuple(page))
-    return rows.finish_if_done(using, change), len(page) == PAGE
+    change = with_orphans(replace(change, settled=tuple(page)), children.values())
+    return drawing.finish_if_done(using, change), len(page) == PAGE

@@ -1,18 +1,25 @@
-"""New batches and new links."""
+"""New batches, and new links for those that are open."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connections, transaction
+from django.db.models import F
 
 from django_jobbatch.exceptions import BatchCancelled, BatchFinished
-from django_jobbatch.ledger import rows
+from django_jobbatch.ledger import drawing, rows
 from django_jobbatch.ledger.changes import Change
-from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch
+from django_jobbatch.starts import earliest
 from django_jobbatch.states import OPEN
+
+#: Room that is left between two links of a lane, for those that are put in later.
+POSITION_STEP: Final = 1024
 
 
 def enter(using: str, batch: JobBatch) -> JobBatch:
@@ -34,9 +41,21 @@ def enter(using: str, batch: JobBatch) -> JobBatch:
             return batch
 
 
-def insert_jobs(using: str, links: Iterable[BatchedJob]) -> None:
+def enter_children(using: str, batches: Sequence[JobBatch]) -> None:
+    """Insert the rows of child batches, whose stand-ins are there already."""
+    JobBatch.objects.using(using).bulk_create(batches)
+
+
+def insert_links(using: str, links: Sequence[BatchedJob]) -> None:
     """Insert one page of new links; their batch's row was written by this transaction before."""
-    BatchedJob.objects.using(using).bulk_create(list(links))
+    if connections[using].features.can_return_rows_from_bulk_insert:
+        BatchedJob.objects.using(using).bulk_create(links)
+        return
+    # MySQL does not tell the ids that it has given, and a child batch points at its stand-in.
+    BatchedJob.objects.using(using).bulk_create([each for each in links if not each.child_id])
+    for link in links:
+        if link.child_id:
+            link.save(using=using, force_insert=True)
 
 
 def complete(
@@ -44,6 +63,7 @@ def complete(
     batch: JobBatch,
     *,
     count: int,
+    children: int = 0,
     due: dict[str, int],
     queues: Sequence[str],
     longest_timeout: int,
@@ -52,40 +72,34 @@ def complete(
 ) -> Change:
     """Count the links that were inserted for `batch`, whose row this transaction has written.
 
-    A new batch without any is finished here and now.
+    `children` of them stand for child batches. A new batch without any link is finished here and
+    now, unless its turn has not come.
     """
     rows.write(
         using,
         batch,
         total_jobs=batch.total_jobs + count,
         pending_jobs=batch.pending_jobs + count,
+        child_batches=batch.child_batches + children,
         queues=sorted({*batch.queues, *queues}),
         longest_timeout=longest_timeout,
-        wake_at=_earliest(batch.wake_at, wake_at),
+        wake_at=earliest(batch.wake_at, wake_at),
         **values,
     )
     change = replace(Change.of(batch, using), due=due, wake_at=wake_at)
-    return rows.finish_if_done(using, change)
+    return drawing.finish_if_done(using, change)
 
 
 def add(using: str, batch: JobBatch) -> tuple[JobBatch, int]:
-    """Lock an open batch for new links; return it as it is now, and the first lane that is free.
+    """Lock an open batch for new lanes; return it as it is now, and the first lane that is free.
 
     Raises:
         BatchFinished: it has finished, or is gone.
         BatchCancelled: it is being stopped.
     """
-    locked = rows.lock(using, batch.pk)
-    if locked is None or locked.is_finished:
-        if locked is not None and locked.is_cancelled:
-            raise BatchCancelled
-        raise BatchFinished
-    if locked.status not in OPEN:
-        raise BatchCancelled
+    locked = _lock_open(using, batch.pk)
     last = (
-        rows.links(using, batch.pk)
-        .work()
-        .filter(run=0)
+        rows.lanes(using, batch.pk)
         .select_for_update()
         .order_by("-lane")
         .values_list("lane", flat=True)
@@ -94,9 +108,49 @@ def add(using: str, batch: JobBatch) -> tuple[JobBatch, int]:
     return locked, 0 if last is None else last + 1
 
 
+def extend(using: str, link: BatchedJob, count: int, *, at_end: bool) -> tuple[JobBatch, list[int]]:
+    """Lock the batch of an unsettled link and make room for `count` more in its lane.
+
+    They come right behind it, or at the end of the lane. Returns the batch as it is now, and the
+    positions that are free.
+
+    Raises:
+        BatchFinished: the batch has finished or is gone, or nothing of the lane is left to settle.
+        BatchCancelled: it is being stopped.
+    """
+    batch = _lock_open(using, link.batch_id)
+    lane = rows.lanes(using, batch.pk).filter(lane=link.lane)
+    behind = lane.filter(position__gte=link.position).select_for_update()
+    if not behind.unsettled().order_by("position").values_list("pk").first():
+        raise BatchFinished("Its lane has ended, so nothing can follow there.")
+    places = behind.values_list("position", flat=True)
+    last = places.order_by("-position").first() or 0
+    if at_end or last == link.position:
+        return batch, [last + POSITION_STEP * number for number in range(1, count + 1)]
+    following = places.filter(position__gt=link.position).order_by("position").first() or 0
+    step = (following - link.position) // (count + 1)
+    if not step:
+        step = POSITION_STEP
+        _shift(lane, link.position, last, by=POSITION_STEP * (count + 1))
+    return batch, [link.position + step * number for number in range(1, count + 1)]
+
+
+def _shift(lane: BatchedJobQuerySet, after: int, last: int, *, by: int) -> None:
+    """Move what stands behind `after` further back, past the last: no two share a place meanwhile."""
+    by = max(by, last - after)
+    lane.filter(position__gt=after).update(position=F("position") + by)
+
+
+def _lock_open(using: str, batch_id: uuid.UUID) -> JobBatch:
+    locked = rows.lock(using, batch_id)
+    if locked is None or locked.is_finished:
+        if locked is not None and locked.is_cancelled:
+            raise BatchCancelled
+        raise BatchFinished
+    if locked.status not in OPEN:
+        raise BatchCancelled
+    return locked
+
+
 def _holder(using: str, key: str) -> JobBatch | None:
     return rows.batches(using).select_for_update().filter(unique_key=key).first()
-
-
-def _earliest(one: datetime | None, other: datetime | None) -> datetime | None:
-    return min(one, other) if one and other else one or other

@@ -4,30 +4,53 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
+from typing import Final
 
 from django.db import IntegrityError, transaction
+from django.db.models import F
 from django.utils import timezone
 
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
-from django_jobbatch.ledger import rows
+from django_jobbatch.ledger import drawing, lineage, rows
 from django_jobbatch.ledger.changes import Change
 from django_jobbatch.ledger.closing import PAGE
 from django_jobbatch.ledger.transactions import atomically
-from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
+from django_jobbatch.models import (
+    BatchedJob,
+    BatchedJobQuerySet,
+    FailedJob,
+    JobBatch,
+    JobBatchQuerySet,
+)
 from django_jobbatch.states import RETRYABLE, BatchStatus, LinkStatus, Outcome
 
-COUNTERS = {
+COUNTERS: Final = {
     LinkStatus.FAILED: "failed_jobs",
     LinkStatus.CANCELLED: "cancelled_jobs",
     LinkStatus.SKIPPED: "skipped_jobs",
 }
+#: `reopened_to` of a batch that begins anew with its first lane.
+START: Final = -1
 
 
 class _Nothing(Exception):  # not an error: it rolls the transaction back
     """There is nothing to reopen."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A settled link that comes back."""
+
+    pk: int
+    lane: int
+    position: int
+    status: LinkStatus
+    queue: str
+    child_id: uuid.UUID | None
 
 
 def reopen(
@@ -37,25 +60,50 @@ def reopen(
     *,
     include_cancelled: bool = False,
 ) -> Iterator[Change]:
-    """Bring settled jobs back, page by page, and a finished batch with them: its next run.
+    """Bring settled links back, page by page, and a finished batch with them: its next run.
 
-    Without `jobs`, all that failed, and what those failures cancelled or skipped. With `jobs`,
-    the failed ones among them; in a strict batch, what was cancelled or skipped follows when no
-    failed job is left. A retry of all that breaks off between two pages is gone on with by the
-    next one; until then the batch does not finish.
+    Without `jobs`, all that failed, and what those failures cancelled or skipped; child batches
+    that are partial among them. With `jobs`, the failed ones among them, with the rest of their
+    lanes; in a strict batch, what was cancelled or skipped elsewhere follows when no failed link
+    is left. The batches around it are reopened too, and go on from there. A retry of all that
+    breaks off between two pages is gone on with by the next one; until then the batch does not
+    finish.
 
     Raises:
         BatchBusy: the batch is still stopping, or another one holds its unique key.
         BatchCancelled: somebody cancelled it, and `include_cancelled` is not set.
     """
     operation = _page if jobs is None else partial(_chosen, jobs=jobs)
-    change = _guarded(
-        using, batch_id, lambda: operation(using, batch_id, include_cancelled=include_cancelled)
-    )
-    yield change
-    while change.batch is not None and change.batch.reopened_to is not None:
-        change = _guarded(using, batch_id, lambda: _next_page(using, batch_id))
+    ancestors = lineage.of(using, batch_id)
+
+    def first() -> list[Change]:
+        around = lineage.lock(using, ancestors)
+        batch = _lock(using, batch_id, include_cancelled=include_cancelled)
+        change = operation(using, batch, include_cancelled=include_cancelled)
+        return [change, *_reopen_around(using, batch, around, include_cancelled=include_cancelled)]
+
+    for change in _guarded(using, batch_id, first):
         yield change
+        yield from go_on(using, change)
+
+
+def go_on(using: str, change: Change) -> Iterator[Change]:
+    """The other pages of a retry that has begun."""
+    batch_id = change.batch_id
+    while change.batch is not None and change.batch.reopened_to is not None:
+        (change,) = _guarded(using, batch_id, lambda: [_next_page(using, batch_id)])
+        yield change
+
+
+def reopen_finished(using: str, batch: JobBatch) -> Change:
+    """Reopen a finished child batch, whose row is locked, because its stand-in has its turn again.
+
+    With nothing to bring back it finishes again at once.
+    """
+    try:
+        return _page(using, batch, include_cancelled=True)
+    except _Nothing:
+        return _reopen_links(using, batch, [], reopened_to=None)
 
 
 def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Change:
@@ -64,7 +112,7 @@ def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Ch
     Those of the lane come one after another, as they did.
     """
 
-    def operation() -> Change:
+    def operation() -> list[Change]:
         batch = rows.lock(using, batch_id)
         if batch is None:
             raise _Nothing
@@ -79,50 +127,94 @@ def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Ch
         if not failed:
             raise _Nothing
         _bring_back(using, [link.pk for link in failed], LinkStatus.FAILED, LinkStatus.WAITING)
-        change = rows.release_report(using, rows.release_callback(using, change))
-        return replace(change, settled=tuple(link.pk for link in failed))
+        change = drawing.release_report(using, drawing.release_callback(using, change))
+        return [replace(change, settled=tuple(link.pk for link in failed))]
 
-    return _guarded(using, batch_id, operation)
+    (change,) = _guarded(using, batch_id, operation)
+    return change
 
 
-def _guarded(using: str, batch_id: uuid.UUID, operation: Callable[[], Change]) -> Change:
+def _guarded(
+    using: str, batch_id: uuid.UUID, operation: Callable[[], list[Change]]
+) -> list[Change]:
     try:
         return atomically(using, operation)
     except _Nothing:
-        return Change(batch_id=batch_id, using=using)
+        return [Change(batch_id=batch_id, using=using)]
 
 
-def _chosen(
-    using: str, batch_id: uuid.UUID, *, jobs: Sequence[int], include_cancelled: bool
-) -> Change:
+def _chosen(using: str, batch: JobBatch, *, jobs: Sequence[int], include_cancelled: bool) -> Change:
     """Reopen chosen jobs, in one transaction; if everything else is to follow, note that."""
-    batch = _lock(using, batch_id, include_cancelled=include_cancelled)
-    chosen = rows.links(using, batch_id).filter(pk__in=jobs)
-    found = _read(chosen.retryable(include_cancelled=include_cancelled))
+    lanes = rows.lanes(using, batch.pk)
+    found = _read(lanes.filter(pk__in=jobs).retryable(include_cancelled=include_cancelled))
+    if found and batch.has_lanes:
+        found = _read(lanes.filter(lane__in={each.lane for each in found}, status__in=RETRYABLE))
+    found += _stand_ins(using, _partial(using, batch).filter(parent_id__in=jobs))
     if not found:
         raise _Nothing
     reopened_to = batch.reopened_to
     if reopened_to is None and _is_rest_free(batch, found):
-        reopened_to = 0
+        reopened_to = START
     return _reopen_links(using, batch, found, reopened_to=reopened_to)
 
 
-def _is_rest_free(batch: JobBatch, found: list[tuple[int, str, str]]) -> bool:
+def _is_rest_free(batch: JobBatch, found: list[_Found]) -> bool:
     """Whether what the failures of a strict batch cancelled comes back with the last of them."""
-    chosen_failures = sum(status == LinkStatus.FAILED for _, status, _ in found)
-    rest = batch.failed_jobs + batch.cancelled_jobs + batch.skipped_jobs - len(found)
-    return not batch.allow_failures and batch.failed_jobs == chosen_failures and rest > 0
+    by_status = Counter(each.status for each in found)
+    failed = batch.failed_jobs - by_status[LinkStatus.FAILED]
+    others = batch.cancelled_jobs + batch.skipped_jobs
+    others -= by_status[LinkStatus.CANCELLED] + by_status[LinkStatus.SKIPPED]
+    return not batch.allow_failures and not failed and others > 0
 
 
-def _page(using: str, batch_id: uuid.UUID, *, include_cancelled: bool) -> Change:
-    batch = _lock(using, batch_id, include_cancelled=include_cancelled)
-    after = batch.reopened_to or 0
-    settled = rows.links(using, batch_id).filter(pk__gt=after, status__in=RETRYABLE)
-    found = _read(settled, PAGE)
-    if not found and batch.reopened_to is None:
+def _page(using: str, batch: JobBatch, *, include_cancelled: bool) -> Change:
+    after = START if batch.reopened_to is None else batch.reopened_to
+    found, more = _read_page(using, batch, after)
+    if batch.allow_failures and not include_cancelled:
+        found = _without_cancelled(found)
+    if not found and batch.reopened_to is None and not more:
         raise _Nothing
-    more = len(found) == PAGE
-    return _reopen_links(using, batch, found, reopened_to=found[-1][0] if more else None)
+    return _reopen_links(using, batch, found, reopened_to=more)
+
+
+def _read_page(using: str, batch: JobBatch, after: int) -> tuple[list[_Found], int | None]:
+    """What comes back in the next lanes, and the last of these lanes if there are more.
+
+    A lane comes back whole, in one transaction, so that none of it is stranded.
+    """
+    lanes = rows.lanes(using, batch.pk)
+    settled = lanes.filter(lane__gt=after, status__in=RETRYABLE)
+    found = _read(settled, PAGE)
+    more = found[-1].lane if len(found) == PAGE else None
+    if more is not None and batch.has_lanes:
+        whole = [each for each in found if each.lane != more]
+        found = whole or _read(settled.filter(lane=more))
+        more = found[-1].lane
+    partial_children = _partial(using, batch).filter(parent__lane__gt=after)
+    if more is not None:
+        partial_children = partial_children.filter(parent__lane__lte=more)
+    return found + _stand_ins(using, partial_children), more
+
+
+def _partial(using: str, batch: JobBatch) -> JobBatchQuerySet:
+    """The child batches that ended as partial: they succeeded, but have something to retry."""
+    children = rows.batches(using).filter(parent__batch_id=batch.pk, outcome=Outcome.PARTIAL)
+    return children if batch.child_batches else children.none()
+
+
+def _stand_ins(using: str, children: JobBatchQuerySet) -> list[_Found]:
+    pks = list(children.order_by().values_list("parent_id", flat=True))
+    return _read(BatchedJob.objects.using(using).filter(pk__in=pks).succeeded()) if pks else []
+
+
+def _without_cancelled(found: list[_Found]) -> list[_Found]:
+    """Leave out lanes that a cancel has ended: that was somebody's wish, and no failure."""
+    kept: list[_Found] = []
+    for _, lane in groupby(found, key=lambda each: each.lane):
+        links = list(lane)
+        if links[0].status != LinkStatus.CANCELLED:
+            kept += links
+    return kept
 
 
 def _next_page(using: str, batch_id: uuid.UUID) -> Change:
@@ -130,40 +222,82 @@ def _next_page(using: str, batch_id: uuid.UUID) -> Change:
     batch = rows.lock(using, batch_id)
     if batch is None or batch.reopened_to is None:
         raise _Nothing
-    return _page(using, batch_id, include_cancelled=True)
+    return _page(using, batch, include_cancelled=True)
 
 
 def _lock(using: str, batch_id: uuid.UUID, *, include_cancelled: bool) -> JobBatch:
     batch = rows.lock(using, batch_id)
     if batch is None:
         raise _Nothing
+    _refuse(batch, include_cancelled=include_cancelled)
+    return batch
+
+
+def _refuse(batch: JobBatch, *, include_cancelled: bool) -> None:
     if batch.status == BatchStatus.STOPPING:
         raise BatchBusy
     if batch.is_cancelled and not include_cancelled:
         raise BatchCancelled(
             "The batch was cancelled; retry(include_cancelled=True) takes its cancelled jobs too."
         )
-    return batch
 
 
-def _read(links: BatchedJobQuerySet, limit: int | None = None) -> list[tuple[int, str, str]]:
-    return list(
-        links.work().select_for_update().order_by("pk").values_list("pk", "status", "queue")[:limit]
-    )
+def _read(links: BatchedJobQuerySet, limit: int | None = None) -> list[_Found]:
+    columns = ("pk", "lane", "position", "status", "queue", "child_id")
+    ordered = links.select_for_update().order_by("lane", "position")
+    return [_Found(*row) for row in ordered.values_list(*columns)[:limit]]
 
 
 def _reopen_links(
-    using: str, batch: JobBatch, found: list[tuple[int, str, str]], *, reopened_to: int | None
+    using: str, batch: JobBatch, found: list[_Found], *, reopened_to: int | None
 ) -> Change:
     """Write the batch row, its links, and their failures; the batch row is locked."""
-    by_status = Counter(LinkStatus(status) for _, status, _ in found)
+    by_status = Counter(each.status for each in found)
     values: dict[str, object] = {
         column: getattr(batch, column) - by_status[status] for status, column in COUNTERS.items()
     }
     values["pending_jobs"] = batch.pending_jobs + len(found)
     values["reopened_to"] = reopened_to
+    _write_reopened(using, batch, values)
+    due = _due_ones(using, batch, found)
+    for status in by_status:
+        alike = [each.pk for each in found if each.status == status]
+        _bring_back(using, [pk for pk in alike if pk in due], status, LinkStatus.PENDING)
+        _bring_back(using, [pk for pk in alike if pk not in due], status, LinkStatus.WAITING)
+    _expect_next_runs(using, found)
+    change = replace(Change.of(batch, using), settled=tuple(each.pk for each in found))
+    for queue, count in Counter(each.queue for each in found if each.pk in due).items():
+        change = change.with_due(queue, count)
+    return drawing.finish_if_done(using, change)
+
+
+def _due_ones(using: str, batch: JobBatch, found: list[_Found]) -> set[int]:
+    """Those that begin at once: the first of each lane, unless something before it is under way."""
+    if not batch.has_lanes:
+        return {each.pk for each in found}
+    in_order = sorted(found, key=lambda each: (each.lane, each.position), reverse=True)
+    first = {each.lane: each for each in in_order}
+    unsettled = rows.lanes(using, batch.pk).unsettled().filter(lane__in=list(first))
+    under_way = unsettled.select_for_update().order_by("-position").values_list("lane", "position")
+    ahead = dict(under_way)
+    return {
+        each.pk for lane, each in first.items() if lane not in ahead or each.position < ahead[lane]
+    }
+
+
+def _expect_next_runs(using: str, found: Iterable[_Found]) -> None:
+    """Have stand-ins wait for the next run of their child batches."""
+    stand_ins = [each.pk for each in found if each.child_id is not None]
+    if stand_ins:
+        BatchedJob.objects.using(using).filter(pk__in=stand_ins).update(
+            child_run=F("child_run") + 1
+        )
+
+
+def _write_reopened(using: str, batch: JobBatch, values: dict[str, object]) -> None:
+    """Write the counters of a batch that links come back to; a finished one begins its next run."""
     if batch.is_finished:
-        values |= _next_run(batch)
+        values = {**values, **_next_run(batch)}
     try:
         with transaction.atomic(using=using):
             rows.write(using, batch, **values)
@@ -172,14 +306,6 @@ def _reopen_links(
         if key is None:
             raise
         raise BatchBusy(f"Another unfinished batch has the key {key!r}; retry after it.") from None
-    for status in by_status:
-        pks = [pk for pk, old, _ in found if old == status]
-        back_to = LinkStatus.WAITING if status == LinkStatus.SKIPPED else LinkStatus.PENDING
-        _bring_back(using, pks, status, back_to)
-    change = replace(Change.of(batch, using), settled=tuple(pk for pk, _, _ in found))
-    for queue, count in Counter(queue for _, _, queue in found).items():
-        change = change.with_due(queue, count)
-    return rows.finish_if_done(using, change)
 
 
 def _next_run(batch: JobBatch) -> dict[str, object]:
@@ -213,4 +339,52 @@ def _bring_back(using: str, pks: list[int], status: LinkStatus, back_to: LinkSta
     )
 
 
-__all__ = ["reopen", "reopen_callbacks"]
+def _reopen_around(
+    using: str, batch: JobBatch, ancestors: list[JobBatch], *, include_cancelled: bool
+) -> Iterator[Change]:
+    """Reopen the batches around a reopened one, the nearest first, as far as they had gone on."""
+    child = batch
+    for parent in reversed(ancestors):
+        link = lineage.stand_in(using, child)
+        if link is None:
+            return
+        if not link.is_settled:
+            _await(using, child, link)
+            return
+        _refuse(parent, include_cancelled=include_cancelled)
+        yield _reopen_behind(using, parent, link, child)
+        child = parent
+
+
+def _await(using: str, child: JobBatch, link: BatchedJob) -> None:
+    """Have an unsettled stand-in wait for this run; if its turn has not come, the child waits."""
+    BatchedJob.objects.using(using).filter(pk=link.pk).update(child_run=child.run)
+    if link.status != LinkStatus.RUNNING or link.lease_until is not None:
+        rows.write(using, child, status=BatchStatus.WAITING)
+
+
+def _reopen_behind(using: str, parent: JobBatch, link: BatchedJob, child: JobBatch) -> Change:
+    """Have a settled stand-in wait for its child again, and what was skipped behind it, for both."""
+    BatchedJob.objects.using(using).filter(pk=link.pk, status=link.status).update(
+        status=LinkStatus.RUNNING, child_run=child.run, ended_at=None, claim="", lease_until=None
+    )
+    behind = rows.lanes(using, parent.pk).filter(
+        lane=link.lane, position__gt=link.position, status=LinkStatus.SKIPPED
+    )
+    if parent.child_batches:
+        behind.exclude(child=None).update(child_run=F("child_run") + 1)
+    back = behind.update(status=LinkStatus.WAITING, ended_at=None)
+    by_status = Counter({LinkStatus(link.status): 1, LinkStatus.SKIPPED: back})
+    if link.status == LinkStatus.SKIPPED:
+        by_status[LinkStatus.SKIPPED] = back + 1
+    values: dict[str, object] = {
+        column: getattr(parent, column) - by_status[status] for status, column in COUNTERS.items()
+    }
+    values["pending_jobs"] = parent.pending_jobs + 1 + back
+    _write_reopened(using, parent, values)
+    if _is_rest_free(parent, []):
+        rows.write(using, parent, reopened_to=START)
+    return replace(Change.of(parent, using), settled=(link.pk,))
+
+
+__all__ = ["COUNTERS", "go_on", "reopen", "reopen_callbacks", "reopen_finished"]

@@ -12,12 +12,11 @@ from itertools import groupby
 from django.db.models import Case, F, TextField, Value, When
 from django.utils import timezone
 
-from django_jobbatch import callbacks
-from django_jobbatch.ledger import rows
+from django_jobbatch.ledger import closing, drawing, lanes, rows
 from django_jobbatch.ledger.changes import Change, Settlement
 from django_jobbatch.ledger.transactions import atomically
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.states import OPEN, SETTLED, BatchStatus, LinkStatus, Role
+from django_jobbatch.states import BREAKING, OPEN, SETTLED, LinkStatus, Role
 
 
 class _Stale(Exception):  # not an error: the sign to look closer
@@ -95,9 +94,13 @@ def _settle(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) 
         Change.of(batch, using),
         settled=tuple(each.link.pk for each in settlements if each.status in SETTLED),
     )
+    broken = [each.link for each in settlements if each.status in BREAKING]
+    change = lanes.skip_rest(using, change, broken)
     change = _note_failures(using, change, settlements, now)
     change = _note_returns(using, change, settlements)
-    return rows.finish_if_done(using, change)
+    succeeded = [each.link.pk for each in settlements if each.status == LinkStatus.SUCCEEDED]
+    change = lanes.release_next(using, change, succeeded)
+    return drawing.finish_if_done(using, change)
 
 
 def _lock_and_count(using: str, batch_id: uuid.UUID, settlements: Iterable[Settlement]) -> JobBatch:
@@ -187,22 +190,8 @@ def _note_failures(
     if batch is None or not failures:
         return change
     FailedJob.objects.using(using).bulk_create(failures)
-    change = rows.draw_reports(using, _draw_catch(using, change, failures[0]))
-    if batch.allow_failures or batch.status not in OPEN:
-        return change
-    rows.write(using, batch, status=BatchStatus.STOPPING, reopened_to=None)
-    return replace(change, closed=batch.pending_jobs > 0)
-
-
-def _draw_catch(using: str, change: Change, failure: FailedJob) -> Change:
-    batch = change.batch
-    if batch is None or batch.is_cancelled or not callbacks.has(batch, [Role.CATCH]):
-        return change
-    drawn = rows.links(using, batch.pk).filter(role=Role.CATCH, run=batch.run)
-    if drawn.select_for_update().values_list("pk").first():
-        return change
-    BatchedJob.objects.using(using).bulk_create(callbacks.at_failure(batch, failure))
-    return rows.release_callback(using, change)
+    change = drawing.draw_reports(using, drawing.draw_catch(using, change, failures[0]))
+    return closing.stop_strict(using, change)
 
 
 def _failure(settlement: Settlement, now: datetime, sequence: int) -> FailedJob:
@@ -232,13 +221,7 @@ def _note_returns(using: str, change: Change, settlements: Sequence[Settlement])
     for queue, count in Counter(each.link.queue for each in back if not each.available_at).items():
         change = change.with_due(queue, count)
     delayed = [each.available_at for each in back if each.available_at]
-    if not delayed:
-        return change
-    earliest = min(delayed)
-    if batch.wake_at is None or earliest < batch.wake_at:
-        rows.write(using, batch, wake_at=earliest)
-        return replace(change, wake_at=earliest)
-    return change
+    return lanes.note_wake(using, change, delayed)
 
 
 def _settle_callback(using: str, settlement: Settlement) -> Change:
@@ -258,22 +241,22 @@ def _settle_callback(using: str, settlement: Settlement) -> Change:
     if settlement.failure is not None:
         FailedJob.objects.using(using).bulk_create([_failure(settlement, now, 0)])
     if link.role == Role.EACH_FAILURE:
-        return _draw_remaining_reports(using, rows.release_report(using, change))
-    change = rows.release_callback(using, change)
-    return _release_held_back(using, change)
+        return _draw_remaining_reports(using, drawing.release_report(using, change))
+    change = drawing.release_callback(using, change)
+    return drawing.note_end(using, _release_held_back(using, change))
 
 
 def _draw_remaining_reports(using: str, change: Change) -> Change:
     remaining = FailedJob.objects.using(using).filter(batch_id=change.batch_id).unreported()
     if remaining.select_for_update().values_list("pk").first():
-        return rows.draw_reports(using, change)
+        return drawing.draw_reports(using, change)
     return change
 
 
 def _release_held_back(using: str, change: Change) -> Change:
     """A retry waits for the callbacks of the run before: if these were the last, its jobs are due."""
     batch = change.batch
-    if batch is None or batch.status not in OPEN or rows.held_back(using, batch.pk, batch.run):
+    if batch is None or batch.status not in OPEN or drawing.held_back(using, batch.pk, batch.run):
         return change
     for queue in batch.queues:
         due = rows.links(using, batch.pk).work().pending().filter(queue=queue)

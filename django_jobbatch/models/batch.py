@@ -11,6 +11,7 @@ from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from django_jobbatch import counts
+from django_jobbatch.models.tree import TreeCounts, jobs_of_tree, tree_of
 from django_jobbatch.states import OPEN, BatchStatus, Kind, Outcome
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ class JobBatchQuerySet(models.QuerySet["JobBatch"]):
     def open(self) -> Self:
         """Batches that take new links and start those they have."""
         return self.filter(status__in=OPEN)
+
+    def roots(self) -> Self:
+        """Batches that are not part of another one."""
+        return self.filter(root=None)
 
     def finished(self) -> Self:
         """Batches whose links are all settled."""
@@ -77,6 +82,8 @@ class JobBatch(models.Model):
     meta = models.JSONField(_("meta"), default=dict, blank=True)
     callbacks = models.JSONField(_("callbacks"), default=list)
     allow_failures = models.BooleanField(_("allow failures"), default=False)
+    # Whether a lane has more than one link, so that settling one may make another due.
+    has_lanes = models.BooleanField(_("has lanes"), default=False)
     # Seconds of the longest timeout inside, -1 for no limit: what a ticket must be given.
     longest_timeout = models.IntegerField(_("longest timeout"), default=0)
 
@@ -85,6 +92,8 @@ class JobBatch(models.Model):
     failed_jobs = models.PositiveIntegerField(_("failed jobs"), default=0)
     cancelled_jobs = models.PositiveIntegerField(_("cancelled jobs"), default=0)
     skipped_jobs = models.PositiveIntegerField(_("skipped jobs"), default=0)
+    # How many of its links are child batches, counted in the totals as one link each.
+    child_batches = models.PositiveIntegerField(_("child batches"), default=0)
     run = models.PositiveIntegerField(_("run"), default=1)
     version = models.PositiveBigIntegerField(_("version"), default=0)
 
@@ -161,10 +170,21 @@ class JobBatch(models.Model):
 
     @property
     def progress(self) -> int:
-        """Whole percent of links settled, floored, and 100 only once the batch is finished."""
-        return counts.percent(
-            total=self.total_jobs, pending=self.pending_jobs, finished=self.is_finished
-        )
+        """Whole percent of jobs settled, floored, and 100 only once the batch is finished.
+
+        With child batches, of the jobs of the whole tree; see `tree_jobs`.
+        """
+        tree = self.tree_jobs
+        return counts.percent(total=tree.total, pending=tree.pending, finished=self.is_finished)
+
+    @property
+    def tree_jobs(self) -> TreeCounts:
+        """The jobs of this batch and of all below it, counted by how they stand.
+
+        Without child batches no query; with them two for a root, and for any other batch one more
+        for each level below it.
+        """
+        return jobs_of_tree(self)
 
     @property
     def is_finished(self) -> bool:
@@ -186,10 +206,24 @@ class JobBatch(models.Model):
 
     @property
     def failures(self) -> FailedJobQuerySet:
-        """What went wrong in its jobs and callbacks, oldest first."""
+        """What went wrong in its jobs and callbacks and in all below it, oldest first."""
         from django_jobbatch.models.failure import FailedJob  # noqa: PLC0415 - modules of one package
 
-        return FailedJob.objects.using(self._state.db).filter(batch_id=self.pk).in_order()
+        failures = FailedJob.objects.using(self._state.db)
+        if self.child_batches:
+            return failures.filter(batch_id__in=tree_of(self).values("pk")).in_order()
+        return failures.filter(batch_id=self.pk).in_order()
+
+    @property
+    def parent_batch(self) -> JobBatch | None:
+        """The batch or chain that this one is a link of; None for a root. One query."""
+        return None if self.parent is None else self.parent.batch
+
+    @property
+    def children(self) -> JobBatchQuerySet:
+        """The batches that are links of this one, in the order of its lanes."""
+        children = JobBatch.objects.using(self._state.db).filter(parent__batch_id=self.pk)
+        return children.order_by("parent__lane", "parent__position")
 
     @property
     def failed_job_ids(self) -> list[int]:
@@ -225,6 +259,17 @@ class JobBatch(models.Model):
         from django_jobbatch import operations  # noqa: PLC0415 - verbs live above the models
 
         return operations.retry(self, jobs, include_cancelled=include_cancelled)
+
+    def steps(self) -> list[dict[str, Any]]:
+        """How far each step of its lanes is, the first step first: one query.
+
+        A step is a position in the lanes. Each is a dict of `function` (of one of its links; the
+        name of a child batch is not read), `total`, `pending`, `succeeded`, `failed`, `cancelled`
+        and `skipped`.
+        """
+        from django_jobbatch import snapshot  # noqa: PLC0415 - read models live above the models
+
+        return snapshot.steps(self)
 
     def add(self, items: object) -> int:
         """Put more jobs into an open batch and return how many. See `operations.add`."""

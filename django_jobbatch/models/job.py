@@ -17,6 +17,7 @@ from django_jobbatch.states import (
     NOT_BEGUN,
     RETRYABLE,
     SETTLED,
+    UNSETTLED,
     LinkStatus,
     Role,
 )
@@ -43,7 +44,7 @@ class BatchedJobQuerySet(models.QuerySet["BatchedJob"]):
 
     def unsettled(self) -> Self:
         """Links that are not at an end yet."""
-        return self.filter(status__in=[*NOT_BEGUN, LinkStatus.RUNNING])
+        return self.filter(status__in=UNSETTLED)
 
     def not_begun(self) -> Self:
         """Links that nobody has claimed."""
@@ -78,7 +79,7 @@ BatchedJobManager = models.Manager.from_queryset(BatchedJobQuerySet)
 
 
 class BatchedJob(models.Model):
-    """One link: a call to be made, and how far it has come.
+    """One link: a call to be made, or the stand-in of a child batch, and how far it has come.
 
     The ledger alone writes it. `fence` grows by one with every claim and is never reset, so
     an outcome that arrives from an older claim is told by its number and changes nothing.
@@ -156,8 +157,15 @@ class BatchedJob(models.Model):
         return f"{self.func} #{self.pk}"
 
     @property
+    def stands_for_batch(self) -> bool:
+        """Whether it calls nothing itself, but stands for a child batch."""
+        return self.child_id is not None
+
+    @property
     def func(self) -> str:
         """The dotted path of what it calls, as stored; unverified, for display."""
+        if self.stands_for_batch:
+            return f"batch {self.child_id}"
         return payload.peek_path(self.payload)
 
     @property
@@ -169,6 +177,25 @@ class BatchedJob(models.Model):
     def is_settled(self) -> bool:
         """Whether it is at an end."""
         return self.status in SETTLED
+
+    @property
+    def previous_result(self) -> Any:
+        """What the link before it in its lane returned; None for the first. See `operations`."""
+        from django_jobbatch import operations  # noqa: PLC0415 - verbs live above the models
+
+        return operations.previous_result(self)
+
+    def append(self, *links: object) -> int:
+        """Put further links at the end of its lane and return how many. See `operations.append`."""
+        from django_jobbatch import operations  # noqa: PLC0415 - verbs live above the models
+
+        return operations.append(self, *links)
+
+    def prepend(self, *links: object) -> int:
+        """Put further links right behind it in its lane. See `operations.prepend`."""
+        from django_jobbatch import operations  # noqa: PLC0415 - verbs live above the models
+
+        return operations.prepend(self, *links)
 
     @property
     def returned(self) -> Any:

@@ -6,7 +6,17 @@ Each is one function that the builder, the model, commands and pages call alike.
 from __future__ import annotations
 
 from django_jobbatch.operations.ending import cancel, delete, retry
-from django_jobbatch.operations.entering import add, create
-from django_jobbatch.operations.reading import results
+from django_jobbatch.operations.entering import add, append, create, prepend
+from django_jobbatch.operations.reading import previous_result, results
 
-__all__ = ["add", "cancel", "create", "delete", "results", "retry"]
+__all__ = [
+    "add",
+    "append",
+    "cancel",
+    "create",
+    "delete",
+    "prepend",
+    "previous_result",
+    "results",
+    "retry",
+]

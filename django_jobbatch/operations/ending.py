@@ -68,7 +68,8 @@ def retry(
             batch.refresh_from_db(using=using)
             return reopened
     for change in ledger.reopen(using, batch.pk, chosen, include_cancelled=include_cancelled):
-        reopened += len(change.settled)
+        if change.batch_id == batch.pk:  # and not one around it, which is reopened too
+            reopened += len(change.settled)
         dispatch.after_commit(change)
     batch.refresh_from_db(using=using)
     if not reopened:

@@ -1,24 +1,29 @@
-"""Jobs into rows: what a batch takes in, and what it has to know of it."""
+"""Lanes into rows: what a batch takes in, the batches inside it, and what it has to know of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from datetime import datetime, timedelta
-from itertools import islice
-from typing import Any, Final
-
-from django.utils import timezone
+import uuid
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import chain, islice
+from typing import Any, Final, TypeAlias
 
 from django_jobbatch import conf, ledger, payload, transport
+from django_jobbatch.items import read_lanes
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.specs import JobSpec, Options
+from django_jobbatch.operations.drafts import draft_child, stored
+from django_jobbatch.specs import BatchSpec, JobSpec, Lane, Link, Options
+from django_jobbatch.starts import begins_at, earliest, future, latest
+from django_jobbatch.states import BatchStatus, LinkStatus
 
 #: Rows in memory, and in one INSERT, at a time.
 PAGE: Final = 1000
 
+Place: TypeAlias = tuple[int, int, Link]
+
 
 class Intake:
-    """Inserts jobs into a batch whose row this transaction has written, and counts them."""
+    """Inserts links into a batch whose row this transaction has written, and counts them."""
 
     def __init__(self, using: str, batch: JobBatch) -> None:
         self.using = using
@@ -30,6 +35,9 @@ class Intake:
         )
         starts_at = batch.options.get("starts_at")
         self._starts_at = future(datetime.fromisoformat(starts_at)) if starts_at else None
+        self._children = 0
+        self._function = ""
+        self._has_lanes = batch.has_lanes
         self._due: dict[str, int] = {}
         self._wake_at: datetime | None = None
         self._queues: set[str] = set()
@@ -39,43 +47,116 @@ class Intake:
         if batch.options.get("progress"):
             self._make_room(batch.queue, None)
 
-    def take(self, jobs: Iterator[JobSpec], *, lane: int = 0) -> None:
-        """Insert the jobs, a page at a time, each in a lane of its own, from `lane` on."""
-        links = (self._link(job, place) for place, job in enumerate(jobs, start=lane))
-        while page := list(islice(links, PAGE)):
-            ledger.insert_jobs(self.using, page)
+    def take(self, lanes: Iterator[Lane], *, lane: int = 0) -> None:
+        """Insert lanes, from number `lane` on, and whole batches where they stand in them."""
+        self._insert(_places(lanes, lane))
 
-    def complete(self, **values: object) -> ledger.Change:
-        """Write to the batch row what has come in, and any other columns."""
+    def take_behind(self, links: Lane, lane: int, positions: Sequence[int]) -> None:
+        """Insert links at these positions of a lane, behind one that is not settled."""
+        self._has_lanes = True
+        places = zip(positions, links, strict=True)
+        self._insert((lane, position, link) for position, link in places)
+
+    def complete(self) -> ledger.Change:
+        """Write to the batch row what has come in."""
+        batch = self.batch
+        if self._function:
+            batch.options.setdefault("function", self._function)
+        if batch.status == BatchStatus.WAITING:
+            # Its turn has not come: until then nothing of it is due, and no delay runs.
+            batch.options["delayed"] = batch.options.get("delayed") or self._wake_at is not None
+            self._due, self._wake_at = {}, None
         return ledger.complete(
             self.using,
-            self.batch,
+            batch,
             count=self.count,
+            children=self._children,
             due=self._due,
             queues=sorted(self._queues),
             longest_timeout=self._longest_timeout,
             wake_at=self._wake_at,
-            **values,
+            has_lanes=self._has_lanes,
+            name=batch.name or self._function[:255] or f"empty {batch.kind}",
+            options=batch.options,
         )
 
-    def _link(self, job: JobSpec, lane: int) -> BatchedJob:
-        options = job.options.over(self._defaults)
-        queue = options.queue or self.batch.queue
-        link = BatchedJob(
+    def _insert(self, places: Iterator[Place]) -> None:
+        """Insert links page by page, and after each page the batches that stand in it.
+
+        These are taken one after another, each to its end, from a stack and not by recursion: so
+        memory stays flat and depth is not limited.
+        """
+        stack = [(self, self._pages(places))]
+        while stack:
+            intake, pages = stack[-1]
+            children = next(pages, None)
+            if children is None:
+                stack.pop()
+                if intake is not self:
+                    intake.complete()
+                continue
+            stack += [(child, child.filled(spec)) for child, spec in children]
+
+    def filled(self, spec: BatchSpec) -> Iterator[list[tuple[Intake, BatchSpec]]]:
+        """Insert what a nested batch has, page by page, once its turn in the stack comes."""
+        for function in spec.before:
+            function(self.batch)
+        if spec.before:
+            self.batch.refresh_from_db(using=self.using)  # they may have added jobs
+        yield from self._pages(_places(read_lanes(spec.sources), self.batch.total_jobs))
+
+    def _pages(self, places: Iterator[Place]) -> Iterator[list[tuple[Intake, BatchSpec]]]:
+        """Insert a page at each step, and give the batches that stand in it, not filled yet."""
+        while page := list(islice(places, PAGE)):
+            links = [self._link(*place) for place in page]
+            ledger.insert_links(self.using, links)
+            nested = [
+                (draft_child(spec, self.batch, link), spec)
+                for link, (_, _, spec) in zip(links, page, strict=True)
+                if isinstance(spec, BatchSpec)
+            ]
+            self._children += len(nested)
+            ledger.enter_children(self.using, [child for child, _ in nested])
+            yield [(Intake(self.using, child), spec) for child, spec in reversed(nested)]
+
+    def _link(self, lane: int, position: int, link: Link) -> BatchedJob:
+        self.count += 1
+        follows = position > 0
+        self._has_lanes = self._has_lanes or follows
+        options = link.options.over(self._defaults)
+        row = BatchedJob(
             batch=self.batch,
             lane=lane,
-            queue=queue,
-            payload=self._seal.pack(job, f"job {lane} ({job.path})"),
-            options=stored(job.options),
-            available_at=latest(begins_at(job.options), self._starts_at),
+            position=position,
+            status=LinkStatus.WAITING if follows else LinkStatus.PENDING,
+            queue=self.batch.queue,
+            options=_start(link.options),
         )
-        self._make_room(queue, options.timeout)
-        self.count += 1
-        if link.available_at is None:
-            self._due[queue] = self._due.get(queue, 0) + 1
-        elif self._wake_at is None or link.available_at < self._wake_at:
-            self._wake_at = link.available_at
-        return link
+        if isinstance(link, JobSpec):
+            row.queue = options.queue or self.batch.queue
+            row.payload = self._seal.pack(link, f"{self._where(lane, position)} ({link.path})")
+            row.options |= stored(link.options)
+            self._function = self._function or link.path
+            self._make_room(row.queue, options.timeout)
+        else:
+            row.child_id, row.child_run = uuid.uuid4(), 1
+            self._make_room(row.queue, None)
+        if not follows:
+            self._begin(row, link.options)
+        return row
+
+    def _where(self, lane: int, position: int) -> str:
+        """How an error names a link."""
+        number = position // ledger.POSITION_STEP
+        return f"job {lane}, link {number}" if number else f"job {lane}"
+
+    def _begin(self, row: BatchedJob, options: Options) -> None:
+        """Say when the first link of a lane is due."""
+        row.available_at = latest(begins_at(options.delay, options.run_after), self._starts_at)
+        if row.available_at is None:
+            self._due[row.queue] = self._due.get(row.queue, 0) + 1
+        else:
+            self._wake_at = earliest(self._wake_at, row.available_at)
 
     def _make_room(self, queue: str, timeout: int | None) -> None:
         """See to it that tickets reach this queue and last as long as its links may."""
@@ -89,31 +170,16 @@ class Intake:
         self._longest_timeout = -1 if endless else max(self._longest_timeout, seconds)
 
 
-def stored(options: Options) -> dict[str, Any]:
-    """What a runner needs of these options later; queue and delay are in columns already."""
-    kept = {
-        "timeout": options.timeout,
-        "retry": options.retry,
-        "retry_interval": options.retry_interval,
-        "transactional": options.transactional,
-        "description": options.description,
-    }
-    return {name: value for name, value in kept.items() if value is not None}
+def _places(lanes: Iterator[Lane], first: int) -> Iterator[Place]:
+    """Lane, position and link of every link, in order."""
+    return chain.from_iterable(
+        [(number, index * ledger.POSITION_STEP, link) for index, link in enumerate(lane)]
+        for number, lane in enumerate(lanes, start=first)
+    )
 
 
-def begins_at(options: Options) -> datetime | None:
-    """When what has these options may begin; None for at once."""
+def _start(options: Options) -> dict[str, Any]:
+    """When a link may begin once its turn has come, as its row keeps it."""
     if options.delay is not None:
-        return future(timezone.now() + timedelta(seconds=options.delay))
-    return None if options.run_after is None else future(options.run_after)
-
-
-def future(moment: datetime) -> datetime | None:
-    """The moment in whole seconds, rounded up; None if it is over."""
-    whole = moment.replace(microsecond=0) + timedelta(seconds=bool(moment.microsecond))
-    return whole if whole > timezone.now() else None
-
-
-def latest(one: datetime | None, other: datetime | None) -> datetime | None:
-    """The later of two moments, None being now."""
-    return max(one, other) if one and other else one or other
+        return {"delay": options.delay}
+    return {} if options.run_after is None else {"run_after": options.run_after.isoformat()}

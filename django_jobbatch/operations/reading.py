@@ -1,4 +1,4 @@
-"""results: what the jobs of a batch returned."""
+"""results and previous_result: what jobs returned."""
 
 from __future__ import annotations
 
@@ -31,3 +31,24 @@ def results(batch: JobBatch) -> Iterator[Any]:
         .values_list("result", flat=True)
     )
     return (payload.loads(text) for text in stored.iterator(chunk_size=PAGE) if text is not None)
+
+
+def previous_result(link: BatchedJob) -> Any:
+    """What the link before `link` in its lane returned; None if there is none.
+
+    After a child batch that is an iterator over the results of its jobs.
+
+    Raises:
+        ResultsNotStored: the batch was built without `store_results()`.
+    """
+    links = BatchedJob.objects.using(link._state.db)
+    batch = link.batch
+    if not batch.options.get("store_results"):
+        raise ResultsNotStored
+    if link.is_callback:
+        return None
+    lane = links.filter(batch_id=batch.pk, run=0, lane=link.lane).work()
+    previous = lane.filter(position__lt=link.position).order_by("-position").first()
+    if previous is None:
+        return None
+    return previous.returned if previous.child is None else results(previous.child)

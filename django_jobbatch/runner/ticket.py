@@ -25,7 +25,7 @@ from django_jobbatch.runner.performing import (
 )
 from django_jobbatch.runner.terms import Terms
 from django_jobbatch.runner.watch import Watch, watching
-from django_jobbatch.states import OPEN, BatchStatus, LinkStatus
+from django_jobbatch.states import LIVE, BatchStatus, LinkStatus
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class Runner:
 
     def _run_jobs(self) -> bool:
         """Claim as many jobs as the pace allows, run and settle them; False if none is due."""
-        if self.batch.status not in OPEN:
+        if self.batch.status not in LIVE:
             return False
         limit = 1 if self.isolated else self._pace
         links = ledger.claim(self.claimant, after=self._after, limit=limit)
@@ -165,7 +165,7 @@ class Runner:
             link = self.desk.start()
             if link is None:
                 break
-            failed = self._run_job(link)
+            failed = self._begin_child(link) if link.stands_for_batch else self._run_job(link)
             ran += 1
             if failed and not self.batch.allow_failures:
                 break
@@ -187,6 +187,16 @@ class Runner:
             return False
         self.desk.note(settlement)
         return settlement.status == LinkStatus.FAILED
+
+    def _begin_child(self, link: BatchedJob) -> bool:
+        """Start the batch that this link stands for; False, since it has not failed yet."""
+        for change in ledger.begin_child(self.using, link):
+            if change.batch_id == self.batch.pk:
+                self._learn(change)
+            else:
+                dispatch.act(change)
+        self.desk.drop()
+        return False
 
     def _run_transactional(self, link: BatchedJob, terms: Terms) -> Settlement | None:
         """Run a job and settle it in one transaction; None if that is done.
@@ -261,7 +271,7 @@ class Runner:
             )
             self.batch.status = status or BatchStatus.FINISHED
             self._seen = time.monotonic()
-        return self.batch.status in OPEN
+        return self.batch.status in LIVE
 
     def _may_have_callbacks(self) -> bool:
         """Whether to look for a callback: once, and then after a failure or the end."""

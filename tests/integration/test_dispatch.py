@@ -89,7 +89,7 @@ def test_tickets_wait_until_a_closed_batch_is_swept() -> None:
     batch = bus.batch([ADD] * 2).dispatch()
     queued = []
 
-    def die(using: str, batch_id: uuid.UUID, *, running: bool) -> Iterator[ledger.Change]:
+    def die(using: str, batch_id: uuid.UUID) -> Iterator[ledger.Change]:
         queued.append(waiting(batch).queued)
         raise ProcessLookupError
 

@@ -160,7 +160,7 @@ def test_links_that_a_running_job_adds_keep_the_batch_open() -> None:
     (loader,) = claim(batch)
     with transaction.atomic():
         locked, lane = ledger.add(ALIAS, batch)
-        ledger.insert_jobs(ALIAS, [BatchedJobFactory.build(batch=locked, lane=lane)])
+        ledger.insert_links(ALIAS, [BatchedJobFactory.build(batch=locked, lane=lane)])
         complete(locked, 1)
 
     assert not succeed(batch, [loader]).finished

@@ -68,7 +68,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def take(self, ticket: str, limit: int) -> None:
         taken = claim(self.batch, limit, ticket)
         expected = [pk for pk, status in self.jobs.items() if status == PENDING][:limit]
-        if self._callbacks_of_earlier_runs():
+        if self._callbacks_of_earlier_runs() or self.stopped_by:
             expected = []
         assert [link.pk for link in taken] == expected
         self.jobs.update(dict.fromkeys(expected, RUNNING))
@@ -130,7 +130,7 @@ class LedgerMachine(RuleBasedStateMachine):
         try:
             with transaction.atomic():
                 batch, lane = ledger.add(ALIAS, self.batch)
-                ledger.insert_jobs(ALIAS, [BatchedJobFactory.build(batch=batch, lane=lane)])
+                ledger.insert_links(ALIAS, [BatchedJobFactory.build(batch=batch, lane=lane)])
                 ledger.complete(
                     ALIAS,
                     batch,

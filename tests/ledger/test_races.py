@@ -185,7 +185,7 @@ def test_a_batch_waits_for_what_a_job_adds_while_the_other_ends(attempt: int) ->
             added = BatchedJobFactory.build_batch(3, batch=locked)
             for place, link in enumerate(added, start=lane):
                 link.lane = place
-            ledger.insert_jobs(ALIAS, added)
+            ledger.insert_links(ALIAS, added)
             ledger.complete(
                 ALIAS, locked, count=3, due={}, queues=[], longest_timeout=0, wake_at=None
             )

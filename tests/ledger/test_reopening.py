@@ -10,7 +10,7 @@ from django.db import IntegrityError
 
 from django_jobbatch import ledger
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
-from django_jobbatch.ledger import Settlement, reopening, rows
+from django_jobbatch.ledger import Settlement, reopening
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
 from tests.factories import BatchedJobFactory, JobBatchFactory
@@ -71,7 +71,7 @@ def test_a_retry_opens_the_next_run_with_all_that_did_not_succeed() -> None:
     (change,) = reopen(batch)
 
     row = read(batch)
-    assert statuses(batch) == [SUCCEEDED, PENDING, PENDING, WAITING, PENDING]
+    assert statuses(batch) == [SUCCEEDED, PENDING, PENDING, PENDING, PENDING]
     assert counters(batch) == {"total": 5, "pending": 4, "succeeded": 1}
     assert state(batch) == ("running", "", 2)
     assert (row.finished_at, row.unique_key, row.version) == (None, "nightly", 8)
@@ -193,7 +193,7 @@ def test_with_the_last_failure_of_a_strict_batch_comes_what_it_had_cancelled() -
     changes = reopen(batch, [one]) + reopen(batch, [two])
 
     assert settled(changes) == [one, two, cancelled, skipped]
-    assert statuses(batch) == [SUCCEEDED, PENDING, PENDING, WAITING, PENDING]
+    assert statuses(batch) == [SUCCEEDED, PENDING, PENDING, PENDING, PENDING]
     assert state(batch) == ("running", "", 2)
 
 
@@ -431,7 +431,7 @@ def test_a_retry_while_callbacks_run_starts_after_them() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.CATCH, Role.FINALLY])
     fail(batch, claim(batch))
     reopen(batch)
-    assert rows.held_back(ALIAS, batch.pk, 2)
+    assert ledger.held_back(ALIAS, batch.pk, 2)
     assert claim(batch) == []
 
     assert run_callbacks(batch) == [("catch", 1), ("finally", 1)]

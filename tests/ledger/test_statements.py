@@ -6,15 +6,16 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_jobbatch import bus, ledger
+from django_jobbatch import bus, dispatch, ledger
 from django_jobbatch.ledger import Settlement, removing
-from django_jobbatch.models import FailedJob, JobBatch
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import Role
 from tests import jobs
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
@@ -27,6 +28,7 @@ from tests.ledger.acts import (
     fail,
     failure,
     pks,
+    read,
     reopen,
     settle,
     succeed,
@@ -36,6 +38,7 @@ from tests.ledger.acts import (
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+ADD = bus.job(jobs.add, 1, 2)
 LINK = "django_jobbatch_batchedjob"
 BATCH = "django_jobbatch_jobbatch"
 ROLES = [Role.CATCH, Role.THEN, Role.FINALLY, Role.EACH_FAILURE]
@@ -190,12 +193,81 @@ def act_add() -> Callable[[], object]:
     def add() -> None:
         with transaction.atomic():
             locked, lane = ledger.add(ALIAS, batch)
-            ledger.insert_jobs(ALIAS, [BatchedJobFactory.build(batch=locked, lane=lane)])
+            ledger.insert_links(ALIAS, [BatchedJobFactory.build(batch=locked, lane=lane)])
             ledger.complete(
                 ALIAS, locked, count=1, due={}, queues=[], longest_timeout=0, wake_at=None
             )
 
     return add
+
+
+def act_extend() -> Callable[[], object]:
+    link = grown(bus.chain(ADD, ADD, ADD)).jobs.order_by("pk")[0]
+
+    def extend() -> None:
+        with transaction.atomic():
+            ledger.extend(ALIAS, link, 5000, at_end=False)
+
+    return extend
+
+
+def act_settle_in_lanes() -> Callable[[], object]:
+    batch = grown(bus.batch([[ADD, ADD.options(delay=60)], [ADD, bus.batch([ADD])]]))
+    JobBatch.objects.update(allow_failures=True)
+    links = claim(batch)
+    return lambda: settle(batch, success(links[0]), failure(links[1]))
+
+
+def act_begin_child() -> Callable[[], object]:
+    (link,) = claim(grown(bus.chain(bus.batch([ADD.options(delay=60), ADD]), ADD)))
+    return lambda: list(ledger.begin_child(ALIAS, link))
+
+
+def act_begin_child_again() -> Callable[[], object]:
+    root = ended(grown(bus.chain(bus.batch([ADD]), ADD)), failure)
+    reopen(root)
+    (link,) = claim(root)
+    return lambda: list(ledger.begin_child(ALIAS, link))
+
+
+def act_report_end() -> Callable[[], object]:
+    root = grown(bus.chain(bus.batch([ADD]), ADD))
+    child = begun(root)
+    fail(child, claim(child))
+    return lambda: ledger.report_end(ALIAS, read(child))
+
+
+def act_stop_children() -> Callable[[], object]:
+    root = grown(bus.chain(bus.batch([ADD]), ADD))
+    child = begun(root)
+    ledger.close(ALIAS, root.pk)
+    return lambda: ledger.stop_children(ALIAS, [child.pk])
+
+
+def act_reopen_child() -> Callable[[], object]:
+    root = ended(grown(bus.chain(bus.batch([ADD]), ADD)), failure)
+    return lambda: reopen(root.children[0])
+
+
+def grown(builder: bus.Builder) -> JobBatch:
+    """A tree as its builder stores it; nothing of it is sent."""
+    with mock.patch.object(dispatch, "act"):
+        return builder.dispatch()
+
+
+def begun(root: JobBatch) -> JobBatch:
+    """The child batch that is the first link of this one, after its turn has come."""
+    (link,) = claim(root)
+    list(ledger.begin_child(ALIAS, link))
+    return root.children[0]
+
+
+def ended(root: JobBatch, end: Callable[[BatchedJob], Settlement]) -> JobBatch:
+    """The same, after its child batch has ended so."""
+    child = begun(root)
+    settle(child, *(end(link) for link in claim(child)))
+    ledger.report_end(ALIAS, read(child))
+    return root
 
 
 def act_remove() -> Callable[[], object]:
@@ -237,7 +309,9 @@ def test_guards_stand_on_the_row_itself(act: Callable[[], Callable[[], object]])
             continue
         where = sql.partition(" WHERE ")[2]
         assert not re.search(r"\b(SELECT|JOIN|LIMIT)\b", sql), sql
-        assert re.search(r"\b(id|job_id) (=|IN \(\S)", where), sql
+        by_key = re.search(r"\b(id|job_id) (=|IN \(\S)", where)
+        by_place = re.search(r"\bbatch_id = .*\blane = \d+ .*\bposition > \d+", where)
+        assert by_key or by_place, sql
 
 
 @pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
@@ -264,10 +338,10 @@ def test_a_transaction_that_moves_something_begins_with_its_batch_row(
 
 
 def test_every_function_of_the_ledger_that_writes_is_looked_at() -> None:
-    reads = {"due_callbacks", "held_back", "tickets_at_work", "unreported"}
+    reads = {"due_callbacks", "held_back", "running_children", "tickets_at_work", "unreported"}
+    values = {"Change", "Claimant", "Failure", "Settlement", "POSITION_STEP"}
+    entering = {"add", "complete", "enter", "enter_children", "insert_links"}
     checks = {"check_failures_removable", "check_removable"}
-    values = {"Change", "Claimant", "Failure", "Settlement"}
-    entering = {"add", "complete", "enter", "insert_jobs"}
     functions = set(ledger.__all__) - reads - checks - values - entering
     assert functions == {name for name in functions if any(act.startswith(name) for act in ACTS)}
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from django_jobbatch import bus
 from django_jobbatch.bus import BatchBuilder, JobBuilder
 from django_jobbatch.exceptions import InvalidJob, InvalidOption, UnencodableArgument
+from django_jobbatch.items import read_lanes
 from django_jobbatch.models import JobBatch
 from django_jobbatch.specs import BatchSpec, JobSpec, Options
 from django_jobbatch.states import Role
@@ -30,6 +31,11 @@ def spec_of(builder: BatchBuilder) -> dict[str, Any]:
     silent = BatchSpec()
     said = {name: getattr(builder.spec, name) for name in BatchSpec.__slots__ if name != "sources"}
     return {name: value for name, value in said.items() if value != getattr(silent, name)}
+
+
+def jobs_of(builder: BatchBuilder) -> list[JobSpec]:
+    """The jobs of a flat batch."""
+    return [cast(JobSpec, link) for (link,) in read_lanes(builder.spec.sources)]
 
 
 # job
@@ -95,18 +101,18 @@ def test_a_job_does_not_change() -> None:
 def test_a_batch_without_anything_says_nothing() -> None:
     batch = bus.batch()
 
-    assert list(batch.spec.jobs()) == []
+    assert jobs_of(batch) == []
     assert spec_of(batch) == {}
 
 
 def test_a_batch_has_the_jobs_of_an_iterable() -> None:
     batch = bus.batch(bus.job(targets.add, number) for number in range(2))
 
-    assert list(batch.spec.jobs()) == [JobSpec(ADD, (0,)), JobSpec(ADD, (1,))]
+    assert jobs_of(batch) == [JobSpec(ADD, (0,)), JobSpec(ADD, (1,))]
 
 
 def test_a_batch_has_a_single_job() -> None:
-    assert list(bus.batch(bus.job(targets.add)).spec.jobs()) == [JobSpec(ADD)]
+    assert jobs_of(bus.batch(bus.job(targets.add))) == [JobSpec(ADD)]
 
 
 def test_a_batch_has_what_was_added() -> None:
@@ -114,8 +120,8 @@ def test_a_batch_has_what_was_added() -> None:
 
     more = batch.add(bus.job(targets.add, 1)).add([bus.job(targets.add, 2)])
 
-    assert [job.args for job in more.spec.jobs()] == [(0,), (1,), (2,)]
-    assert [job.args for job in batch.spec.jobs()] == [(0,)]
+    assert [job.args for job in jobs_of(more)] == [(0,), (1,), (2,)]
+    assert [job.args for job in jobs_of(batch)] == [(0,)]
 
 
 @pytest.mark.parametrize(
@@ -123,24 +129,28 @@ def test_a_batch_has_what_was_added() -> None:
     [
         (
             lambda job: bus.batch(job, job),
-            "batch() takes one iterable of jobs, not 2 arguments; put them in a list:"
-            " batch([...]).",
+            "batch() takes one iterable, not 2 arguments; put them in a list: batch([...]).",
         ),
         (
             lambda job: bus.batch().add(job, job, job),
-            "add() takes one iterable of jobs, not 3 arguments; put them in a list: add([...]).",
+            "add() takes one iterable, not 3 arguments; put them in a list: add([...]).",
         ),
         (
-            lambda _job: bus.batch(None),  # type: ignore[arg-type]
+            lambda _job: bus.batch(None),
             "None is not a job; did you call the function? Write bus.job(func, ...).",
         ),
         (
-            lambda _job: bus.batch().add(targets.add),  # type: ignore[arg-type]
+            lambda _job: bus.batch().add(targets.add),
             "a bare function is not a job; wrap it: bus.job(func, ...).",
         ),
         (
-            lambda job: bus.batch([job, [job]]),
-            "item 1: a list is not a job; put its jobs into the batch one by one.",
+            lambda job: bus.batch([job, [job, [targets.add]]]),
+            "item 1: a bare function is not a job; wrap it: bus.job(func, ...).",
+        ),
+        (
+            lambda job: bus.chain(job, (job for _ in range(2))),
+            "a generator is not a job; for jobs side by side write bus.batch(...), one after"
+            " another bus.chain(*...).",
         ),
     ],
 )

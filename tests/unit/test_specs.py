@@ -1,4 +1,4 @@
-"""Options are checked and laid over one another; a batch reads its jobs once."""
+"""Options are checked, brought into one form, and laid over one another."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 
-from django_jobbatch import bus, specs
-from django_jobbatch.exceptions import BuilderSpent, InvalidJob, InvalidOption
-from django_jobbatch.models import JobBatch
-from django_jobbatch.specs import NO_OPTIONS, BatchSpec, JobSpec, Options, Source
-from tests.unit import targets
+from django_jobbatch.exceptions import InvalidOption
+from django_jobbatch.specs import NO_OPTIONS, Options
 
 LATER = datetime(2027, 1, 1, tzinfo=UTC)
-FIRST = JobSpec("shop.jobs.sync", (1,))
-SECOND = JobSpec("shop.jobs.sync", (2,))
 
 
 # Options
@@ -140,138 +134,3 @@ def test_an_unknown_option_is_refused() -> None:
 )
 def test_the_nearest_options_win(inner: Options, outer: Options, both: Options) -> None:
     assert inner.over(outer) == both
-
-
-# Jobs
-
-
-@pytest.mark.parametrize(
-    ("items", "jobs"),
-    [
-        (FIRST, [FIRST]),
-        ([], []),
-        ([FIRST, SECOND], [FIRST, SECOND]),
-        ((FIRST, SECOND), [FIRST, SECOND]),
-        ((job for job in [FIRST, SECOND]), [FIRST, SECOND]),
-        ({1: FIRST}.values(), [FIRST]),
-        (bus.job(targets.add), [JobSpec("tests.unit.targets.add")]),
-        ([bus.job(targets.add)], [JobSpec("tests.unit.targets.add")]),
-    ],
-)
-def test_a_source_has_the_jobs_it_was_made_of(items: object, jobs: list[JobSpec]) -> None:
-    assert list(specs.read_jobs([Source.of(items)])) == jobs
-
-
-def test_a_batch_has_the_jobs_of_all_its_sources_in_order() -> None:
-    batch = BatchSpec(sources=(Source([FIRST]), Source(iter([SECOND])), Source([FIRST])))
-
-    assert list(batch.jobs()) == [FIRST, SECOND, FIRST]
-
-
-def test_a_list_can_be_read_again() -> None:
-    batch = BatchSpec(sources=(Source.of([FIRST]),))
-
-    assert list(batch.jobs()) == [FIRST]
-    assert list(batch.jobs()) == [FIRST]
-
-
-def test_a_list_is_copied() -> None:
-    jobs = [FIRST]
-    source = Source.of(jobs)
-
-    jobs.append(SECOND)
-
-    assert list(source.read()) == [FIRST]
-
-
-def test_an_iterator_can_be_read_once() -> None:
-    batch = BatchSpec(sources=(Source.of(iter([FIRST])),))
-    list(batch.jobs())
-
-    with pytest.raises(BuilderSpent) as caught:
-        list(batch.jobs())
-
-    assert str(caught.value) == (
-        "This builder reads an iterator and was dispatched before; build a new one, or give it a"
-        " list."
-    )
-
-
-def test_an_iterator_is_not_touched_before_it_is_read() -> None:
-    items = iter([None])
-
-    batch = BatchSpec(sources=(Source.of(items),))
-
-    assert next(items) is None
-    assert list(batch.jobs()) == []
-
-
-def test_an_item_that_is_no_job_is_refused_by_its_index_in_the_batch() -> None:
-    batch = BatchSpec(sources=(Source([FIRST, SECOND]), Source(iter([FIRST, None]))))
-
-    with pytest.raises(InvalidJob) as caught:
-        list(batch.jobs())
-
-    assert str(caught.value) == (
-        "item 3: None is not a job; did you call the function? Write bus.job(func, ...)."
-    )
-
-
-def test_an_item_of_a_list_is_refused_at_once() -> None:
-    with pytest.raises(InvalidJob) as caught:
-        Source.of([FIRST, targets.add])
-
-    assert str(caught.value) == (
-        "item 1: a bare function is not a job; wrap it: bus.job(func, ...)."
-    )
-
-
-@pytest.mark.parametrize(
-    ("items", "message"),
-    [
-        (None, "None is not a job; did you call the function? Write bus.job(func, ...)."),
-        (targets.add, "a bare function is not a job; wrap it: bus.job(func, ...)."),
-        (targets.plain_task, "a bare Task is not a job; wrap it: bus.job(task, ...)."),
-        (
-            "shop.jobs.sync",
-            "text is not a job; wrap it: bus.job('dotted.path.of.func', ...).",
-        ),
-        (
-            JobBatch(),
-            "a stored JobBatch cannot be put into a batch; pass the jobs of its builder instead.",
-        ),
-        (
-            User(),
-            "a model instance (User) is not a job; wrap it: bus.job(func, instance.pk).",
-        ),
-        (
-            bus.batch(),
-            "a batch cannot be put into a batch; dispatch it on its own, or add its jobs to this"
-            " one.",
-        ),
-        ({"a": 1}, "an object of type dict is not a job; pass bus.job(func, ...)."),
-        (b"", "an object of type bytes is not a job; pass bus.job(func, ...)."),
-        (7, "an object of type int is not a job; pass bus.job(func, ...)."),
-    ],
-)
-def test_what_is_neither_jobs_nor_a_job_is_refused(items: object, message: str) -> None:
-    with pytest.raises(InvalidJob) as caught:
-        Source.of(items)
-
-    assert str(caught.value) == message
-
-
-@pytest.mark.parametrize(
-    ("item", "message"),
-    [
-        ([FIRST], "a list is not a job; put its jobs into the batch one by one."),
-        ((FIRST,), "a tuple is not a job; put its jobs into the batch one by one."),
-        (
-            bus.batch([FIRST]),
-            "a batch cannot be put into a batch; dispatch it on its own, or add its jobs to this"
-            " one.",
-        ),
-    ],
-)
-def test_an_item_that_would_be_a_tree_is_refused(item: object, message: str) -> None:
-    assert specs.refusal(item) == message

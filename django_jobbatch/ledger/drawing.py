@@ -1,0 +1,133 @@
+"""Finishing a batch, and making its callbacks due; its row is locked by the transaction."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+
+from django.utils import timezone
+
+from django_jobbatch import callbacks, counts
+from django_jobbatch.ledger import rows
+from django_jobbatch.ledger.changes import Change
+from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
+from django_jobbatch.states import CALLBACK_LANE, BatchStatus, LinkStatus, Role
+
+
+def finish_if_done(using: str, change: Change) -> Change:
+    """Finish the locked batch if no link of it is left to settle, and draw its callbacks.
+
+    The batch row is locked, so exactly one transaction sees the last link settled.
+    """
+    batch = change.batch
+    if batch is None or not _is_done(batch):
+        return change
+    outcome = counts.outcome(
+        failed=batch.failed_jobs,
+        cancelled=batch.cancelled_jobs,
+        skipped=batch.skipped_jobs,
+        was_cancelled=batch.is_cancelled,
+        allow_failures=batch.allow_failures,
+    )
+    rows.write(
+        using,
+        batch,
+        status=BatchStatus.FINISHED,
+        outcome=outcome,
+        finished_at=timezone.now(),
+        unique_key=None,
+    )
+    links_due = callbacks.at_finish(batch, outcome)
+    if links_due:
+        BatchedJob.objects.using(using).bulk_create(links_due)
+        change = release_callback(using, change)
+    return note_end(using, replace(change, finished=True))
+
+
+def note_end(using: str, change: Change) -> Change:
+    """Say so if this ends a child batch: it is finished and its lane of callbacks is settled."""
+    batch = change.batch
+    if batch is None or batch.parent_id is None or not batch.is_finished:
+        return change
+    if batch.callbacks and rows.links(using, batch.pk).callback_lane().unsettled().exists():
+        return change
+    return replace(change, ended=True)
+
+
+def _is_done(batch: JobBatch) -> bool:
+    if batch.is_finished or batch.pending_jobs or batch.reopened_to is not None:
+        return False
+    return batch.status != BatchStatus.WAITING  # an empty child, whose turn has not come
+
+
+def release_callback(using: str, change: Change) -> Change:
+    """Make the next callback of the batch due, if none is due or running.
+
+    All runs share the lane: what an earlier one has drawn comes first.
+    """
+    return _release(using, change, rows.links(using, change.batch_id).callback_lane())
+
+
+def release_report(using: str, change: Change) -> Change:
+    """Make the next link for `each_failure` due, if none is due or running."""
+    return _release(
+        using, change, rows.links(using, change.batch_id).filter(role=Role.EACH_FAILURE)
+    )
+
+
+def _release(using: str, change: Change, lane: BatchedJobQuerySet) -> Change:
+    unsettled = list(
+        lane.unsettled()
+        .select_for_update()
+        .order_by("run", "position")
+        .values_list("pk", "status", "queue")
+    )
+    if not unsettled or any(status != LinkStatus.WAITING for _, status, _ in unsettled):
+        return change
+    pk, _, queue = unsettled[0]
+    BatchedJob.objects.using(using).filter(pk=pk, status=LinkStatus.WAITING).update(
+        status=LinkStatus.PENDING
+    )
+    return change.with_due(queue)
+
+
+def draw_catch(using: str, change: Change, failure: FailedJob) -> Change:
+    """Have `catch` told of this failure, if it is the first of its run."""
+    batch = change.batch
+    if batch is None or batch.is_cancelled or not callbacks.has(batch, [Role.CATCH]):
+        return change
+    drawn = rows.links(using, batch.pk).filter(role=Role.CATCH, run=batch.run)
+    if drawn.select_for_update().values_list("pk").first():
+        return change
+    BatchedJob.objects.using(using).bulk_create(callbacks.at_failure(batch, failure))
+    return release_callback(using, change)
+
+
+def draw_reports(using: str, change: Change) -> Change:
+    """Have `each_failure` told of what it has not seen, unless a link for that is alive already."""
+    batch = change.batch
+    if batch is None or not callbacks.has(batch, [Role.EACH_FAILURE]):
+        return change
+    reports = rows.links(using, batch.pk).filter(role=Role.EACH_FAILURE).select_for_update()
+    # One of an earlier run tells of failures of this run too.
+    if reports.unsettled().values_list("pk").first():
+        return change
+    last = reports.filter(run=batch.run).order_by("-position").values_list("position", flat=True)
+    drawn_last = last.first()
+    drawn = callbacks.for_each_failure(batch, 0 if drawn_last is None else drawn_last + 1)
+    BatchedJob.objects.using(using).bulk_create(drawn)
+    return change.with_due(drawn[0].queue)
+
+
+def held_back(using: str, batch_id: uuid.UUID, run: int) -> bool:
+    """Whether the jobs of this run wait for callbacks of an earlier one.
+
+    Only a batch that was retried while its callbacks ran is held back, and once released only
+    by a callback of an earlier run that is itself retried: the callbacks of a run are all drawn
+    before the next one can begin.
+    """
+    if run == 1:
+        return False
+    return (
+        rows.links(using, batch_id).filter(role__in=CALLBACK_LANE, run__lt=run).unsettled().exists()
+    )

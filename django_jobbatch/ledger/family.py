@@ -1,0 +1,199 @@
+"""What passes between a child batch and its stand-in, which is a link of its parent.
+
+Each transaction locks the parent first, then the child.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from django.db.models import F
+from django.utils import timezone
+
+from django_jobbatch.ledger import closing, drawing, lanes, lineage, reopening, rows
+from django_jobbatch.ledger.changes import Change, Settlement
+from django_jobbatch.ledger.settling import settle
+from django_jobbatch.ledger.transactions import atomically
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.starts import begins_at
+from django_jobbatch.states import BREAKING, OPEN, SETTLED, BatchStatus, LinkStatus, Outcome
+
+#: How a stand-in ends when its child does.
+ENDS: Final = {
+    Outcome.SUCCEEDED: LinkStatus.SUCCEEDED,
+    Outcome.PARTIAL: LinkStatus.SUCCEEDED,
+    Outcome.FAILED: LinkStatus.FAILED,
+    Outcome.CANCELLED: LinkStatus.CANCELLED,
+}
+#: Seconds until a stand-in is looked at again whose child is still stopping.
+PAUSE: Final = 1
+
+
+def begin_child(using: str, link: BatchedJob) -> Iterator[Change]:
+    """Start the child batch that this claimed link stands for, or reopen it for its next run.
+
+    In a batch that has been closed the link is cancelled; if its child is still stopping, it goes
+    back for a moment; if its child has ended by itself, that counts.
+    """
+    for change in atomically(using, lambda: _begin(using, link)):
+        yield change
+        yield from reopening.go_on(using, change)
+
+
+def report_end(using: str, child: JobBatch) -> Change | None:
+    """Settle the stand-in of a child batch that has ended; None if there is nothing to settle."""
+    parent_id = lineage.parent_of(using, child.pk)
+
+    def operation() -> Change | None:
+        parent = rows.lock(using, parent_id)
+        ended = rows.batches(using).select_for_update().filter(pk=child.pk).first()
+        if parent is None or ended is None:
+            return None
+        link = lineage.stand_in(using, ended)
+        if link is None or link.status in SETTLED or not _has_ended(using, ended, link):
+            return None
+        return _settle(using, Change.of(parent, using), link, ended)
+
+    return atomically(using, operation)
+
+
+def stop_children(using: str, children: Sequence[uuid.UUID]) -> list[Change]:
+    """Close those of these child batches of one parent whose stand-ins no longer wait for them."""
+    if not children:
+        return []
+    parent_id = lineage.parent_of(using, children[0])
+
+    def operation() -> list[Change]:
+        parent = rows.lock(using, parent_id)
+        if parent is None:
+            return []
+        stand_ins = rows.links(using, parent.pk).filter(child_id__in=children)
+        stopped = stand_ins.filter(status__in=[LinkStatus.CANCELLED, LinkStatus.SKIPPED])
+        if parent.status not in OPEN:
+            stopped = stand_ins.exclude(status__in=[LinkStatus.SUCCEEDED, LinkStatus.FAILED])
+        pks = sorted(stopped.select_for_update().values_list("child_id", flat=True))
+        open_batches = rows.batches(using).filter(pk__in=pks, status__in=OPEN)
+        closed = sorted(open_batches.select_for_update().values_list("pk", flat=True))
+        rows.batches(using).filter(pk__in=closed, status__in=OPEN).update(
+            status=BatchStatus.STOPPING,
+            cancelled_at=timezone.now(),
+            cancel_reason=parent.cancel_reason or f"{parent} went no further",
+            cancelled_by=parent.cancelled_by,
+            reopened_to=None,
+            version=F("version") + 1,
+        )
+        batches = rows.batches(using).filter(pk__in=closed)
+        return [replace(Change.of(batch, using), closed=True) for batch in batches]
+
+    return atomically(using, operation)
+
+
+def running_children(using: str, batch: JobBatch) -> list[uuid.UUID]:
+    """The child batches that have begun and whose stand-ins wait for them."""
+    if not batch.child_batches:
+        return []
+    running = rows.links(using, batch.pk).running().exclude(child=None)
+    return list(running.values_list("child", flat=True))
+
+
+def _begin(using: str, link: BatchedJob) -> list[Change]:
+    parent = rows.lock(using, link.batch_id)
+    child = rows.lock(using, link.child_id) if link.child_id else None
+    held = rows.links(using, link.batch_id).filter(
+        pk=link.pk, status=LinkStatus.RUNNING, fence=link.fence
+    )
+    found = held.select_for_update().first()
+    if parent is None or found is None:
+        return []
+    if child is None or parent.status not in OPEN:
+        return [settle(using, parent.pk, [Settlement(link=link, status=LinkStatus.CANCELLED)])]
+    if child.status == BatchStatus.STOPPING:
+        again = begins_at(PAUSE, None)
+        back = replace(Settlement.put_back(link), available_at=again)
+        return [settle(using, parent.pk, [back])]
+    if _has_ended(using, child, found):
+        return [_settle(using, Change.of(parent, using), found, child)]
+    change = _start(using, child)
+    held.update(lease_until=None, claim="", child_run=child.run)
+    return [change]
+
+
+def _start(using: str, child: JobBatch) -> Change:
+    if child.is_finished:
+        return reopening.reopen_finished(using, child)
+    if child.status == BatchStatus.WAITING:
+        rows.write(using, child, status=BatchStatus.PENDING)
+    change = Change.of(child, using)
+    for queue in child.queues:
+        change = change.with_due(queue)
+    return drawing.finish_if_done(using, _begin_delays(using, change))
+
+
+def _begin_delays(using: str, change: Change) -> Change:
+    """Have the delays of the first links begin now that the turn of their batch has come."""
+    batch = change.batch
+    if batch is None or not batch.options.get("delayed"):
+        return change
+    delayed = rows.links(using, batch.pk).pending().exclude(available_at=None).select_for_update()
+    return lanes.start_delays(using, change, delayed.order_by("pk"))
+
+
+def _has_ended(using: str, child: JobBatch, link: BatchedJob) -> bool:
+    """Whether the run that `link` waits for is over, callbacks included."""
+    if not child.is_finished or child.run != link.child_run:
+        return False
+    return not (
+        child.callbacks and rows.links(using, child.pk).callback_lane().unsettled().exists()
+    )
+
+
+def _settle(using: str, change: Change, link: BatchedJob, child: JobBatch) -> Change:
+    """Bring the stand-in of an ended child to the end that this means for it."""
+    parent = change.batch
+    assert parent is not None  # noqa: S101 - it was locked
+    status = ENDS[Outcome(child.outcome)]
+    moved = BatchedJob.objects.using(using).filter(pk=link.pk, status=link.status, fence=link.fence)
+    moved.update(status=status, lease_until=None, available_at=None, ended_at=timezone.now())
+    moves: dict[str, Any] = {"pending_jobs": parent.pending_jobs - 1}
+    if column := reopening.COUNTERS.get(status):
+        moves[column] = getattr(parent, column) + 1
+    rows.write(using, parent, **moves)
+    change = replace(change, settled=(link.pk,))
+    if status in BREAKING:
+        change = _break(using, lanes.skip_rest(using, change, [link]), child)
+    else:
+        change = lanes.release_next(using, change, [link.pk])
+    return drawing.finish_if_done(using, change)
+
+
+def _break(using: str, change: Change, child: JobBatch) -> Change:
+    """What a child that failed or was cancelled does to its parent."""
+    if child.outcome == Outcome.FAILED:
+        failure = _first_failure(using, child)
+        if failure is not None:
+            change = drawing.draw_catch(using, change, failure)
+        return closing.stop_strict(using, change)
+    return closing.stop_strict(
+        using,
+        change,
+        cancelled_at=timezone.now(),
+        cancel_reason=child.cancel_reason,
+        cancelled_by=child.cancelled_by,
+    )
+
+
+def _first_failure(using: str, child: JobBatch) -> FailedJob | None:
+    """The first failure of a failed batch in this run, its own or of a batch below it."""
+    batch_id: uuid.UUID | None = child.pk
+    while batch_id is not None:
+        failures = FailedJob.objects.using(using).filter(batch_id=batch_id, retried_at=None)
+        failure = failures.of_work().in_order().select_for_update().first()
+        if failure is not None:
+            return failure
+        failed = rows.lanes(using, batch_id).failed().exclude(child=None).select_for_update()
+        stand_in = failed.order_by("ended_at").values_list("child_id", flat=True).first()
+        batch_id = stand_in
+    return None

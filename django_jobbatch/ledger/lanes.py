@@ -1,0 +1,116 @@
+"""What the end of a link does to the rest of its lane; the batch row is locked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from functools import reduce
+from operator import or_
+
+from django.db.models import OuterRef, Q, Subquery
+from django.utils import timezone
+
+from django_jobbatch.ledger import rows
+from django_jobbatch.ledger.changes import Change
+from django_jobbatch.models import BatchedJob
+from django_jobbatch.starts import begins_at, earliest
+from django_jobbatch.states import OPEN, LinkStatus
+
+
+def skip_rest(using: str, change: Change, broken: Iterable[BatchedJob]) -> Change:
+    """Settle as skipped what waits behind these links, and count it."""
+    batch = change.batch
+    places = [Q(lane=link.lane, position__gt=link.position) for link in broken]
+    if batch is None or not batch.has_lanes or not places:
+        return change
+    rest = rows.lanes(using, batch.pk).filter(reduce(or_, places), status=LinkStatus.WAITING)
+    if batch.child_batches:
+        change = with_orphans(change, rest.select_for_update().values_list("child_id", flat=True))
+    skipped = rest.update(status=LinkStatus.SKIPPED, ended_at=timezone.now())
+    if skipped:
+        rows.write(
+            using,
+            batch,
+            pending_jobs=batch.pending_jobs - skipped,
+            skipped_jobs=batch.skipped_jobs + skipped,
+        )
+    return change
+
+
+def release_next(using: str, change: Change, succeeded: Iterable[int]) -> Change:
+    """Make due what follows these links in their lanes, unless the batch has been closed."""
+    batch, pks = change.batch, list(succeeded)
+    if batch is None or not batch.has_lanes or batch.status not in OPEN or not pks:
+        return change
+    lanes = rows.lanes(using, batch.pk)
+    following = lanes.filter(lane=OuterRef("lane"), position__gt=OuterRef("position"))
+    # After a retry some of what follows may have succeeded already.
+    following = following.exclude(status=LinkStatus.SUCCEEDED)
+    first = following.order_by("position").values("pk")[:1]
+    found = lanes.filter(pk__in=pks).annotate(following=Subquery(first))
+    return _make_due(
+        using, change, found.exclude(following=None).values_list("following", flat=True)
+    )
+
+
+def start_delays(using: str, change: Change, delayed: Iterable[BatchedJob]) -> Change:
+    """Have the delays of these pending links begin now."""
+    by_start = _by_start(delayed)
+    for at, alike in by_start.items():
+        BatchedJob.objects.using(using).filter(
+            pk__in=[link.pk for link in alike], status=LinkStatus.PENDING
+        ).update(available_at=at)
+    return note_wake(using, change, [at for at in by_start if at])
+
+
+def note_wake(using: str, change: Change, moments: Iterable[datetime]) -> Change:
+    """Remember when the first of some delayed links is due, if it is before all others."""
+    batch, at = change.batch, min(moments, default=None)
+    if batch is None or at is None or earliest(at, batch.wake_at) == batch.wake_at:
+        return change
+    rows.write(using, batch, wake_at=at)
+    return replace(change, wake_at=at)
+
+
+def with_orphans(change: Change, children: Iterable[object]) -> Change:
+    """The same, with further child batches to be stopped; None is none."""
+    found = [child for child in children if child is not None]
+    return replace(change, orphans=(*change.orphans, *found)) if found else change  # type: ignore[arg-type]
+
+
+def _make_due(using: str, change: Change, pks: Iterable[int]) -> Change:
+    batch = change.batch
+    if batch is None:
+        return change
+    found = list(
+        rows.links(using, batch.pk)
+        .filter(pk__in=sorted(pks), status=LinkStatus.WAITING)
+        .select_for_update()
+        .order_by("pk")
+        .only("queue", "options")
+    )
+    by_start = _by_start(found)
+    for at, alike in by_start.items():
+        BatchedJob.objects.using(using).filter(
+            pk__in=[link.pk for link in alike], status=LinkStatus.WAITING
+        ).update(status=LinkStatus.PENDING, available_at=at)
+    for link in by_start.get(None, ()):
+        change = change.with_due(link.queue)
+    return note_wake(using, change, [at for at in by_start if at])
+
+
+def _by_start(links: Iterable[BatchedJob]) -> dict[datetime | None, list[BatchedJob]]:
+    by_start: dict[datetime | None, list[BatchedJob]] = defaultdict(list)
+    for link in links:
+        by_start[_start(link)].append(link)
+    return by_start
+
+
+def _start(link: BatchedJob) -> datetime | None:
+    """When a link whose turn comes now may begin, as its options say."""
+    run_after = link.options.get("run_after")
+    return begins_at(
+        link.options.get("delay"), datetime.fromisoformat(run_after) if run_after else None
+    )

@@ -1,0 +1,455 @@
+"""Chains, batches of chains and batches in chains with real workers, and what must come of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import pytest
+
+from django_jobbatch import bus, transport
+from django_jobbatch.bus import Builder, JobBuilder
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from tests import jobs
+from tests.acceptance.conftest import Start
+from tests.diary import Diary, End
+from tests.servers import wait_until
+
+B = TypeVar("B", bound=Builder)
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Builds jobs and batches that all write into one diary."""
+
+    diary: Diary
+
+    def job(self, name: str) -> JobBuilder:
+        return bus.job(jobs.record, self.diary.path("jobs"), name)
+
+    def gated(self, name: str) -> JobBuilder:
+        """A job that fails until the gate of its name is opened."""
+        return bus.job(jobs.require, self.diary.path("jobs"), self.diary.path(name))
+
+    def named(self, name: str, builder: B) -> B:
+        """The batch with callbacks that say its name."""
+        calls = self.diary.path("calls")
+        return (
+            builder.named(name)
+            .catch(jobs.told_failure, calls, f"{name} catch")
+            .then(jobs.told, calls, f"{name} then")
+            .finally_(jobs.told, calls, f"{name} finally")
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A tree, how its batches end, and what its jobs and callbacks have said, in this order.
+
+    Then gates are opened and a batch is retried (the root if none is named), if `retried` says
+    how many links that must bring back.
+    """
+
+    build: Callable[[Forest], Builder]
+    ends: dict[str, End]
+    ran: list[str]
+    calls: list[str]
+    retried: int | None = None
+    retry_of: str = "root"
+    then_ends: dict[str, End] = field(default_factory=dict)
+    then_ran: list[str] = field(default_factory=list)
+    then_calls: list[str] = field(default_factory=list)
+
+
+def good(total: int, *, run: int = 1) -> End:
+    return End(outcome="succeeded", total=total, succeeded=total, run=run)
+
+
+CASES = {
+    "a chain runs in order": Case(
+        build=lambda f: f.named("root", bus.chain(f.job("a"), f.job("b"), f.job("c"))),
+        ends={"root": good(3)},
+        ran=["a", "b", "c"],
+        calls=["root then succeeded", "root finally succeeded"],
+    ),
+    "a link in the middle of a chain fails, and the chain goes on from there": Case(
+        build=lambda f: f.named("root", bus.chain(f.job("a"), f.gated("b"), f.job("c"))),
+        ends={"root": End(outcome="failed", total=3, succeeded=1, failed=1, skipped=1)},
+        ran=["a", "b"],
+        calls=["root catch b is closed", "root finally failed"],
+        retried=2,
+        then_ends={"root": good(3, run=2)},
+        then_ran=["b", "c"],
+        then_calls=["root then succeeded", "root finally succeeded"],
+    ),
+    "a first link of a batch of chains fails": Case(
+        build=lambda f: f.named(
+            "root",
+            bus.batch(
+                [
+                    [f.gated("a1"), f.job("a2")],
+                    bus.chain(f.job("b1"), f.job("b2")),
+                    [f.job("c1"), f.job("c2")],
+                ]
+            ),
+        ),
+        ends={"root": End(outcome="failed", total=6, failed=1, skipped=1, cancelled=4)},
+        ran=["a1"],
+        calls=["root catch a1 is closed", "root finally failed"],
+        retried=6,
+        then_ends={"root": good(6, run=2)},
+        then_ran=["a1", "a2", "b1", "b2", "c1", "c2"],
+        then_calls=["root then succeeded", "root finally succeeded"],
+    ),
+    "a first link of a batch of chains fails and may": Case(
+        build=lambda f: f.named(
+            "root",
+            bus.batch(
+                [
+                    [f.gated("a1"), f.job("a2")],
+                    [f.job("b1"), f.job("b2")],
+                    [f.job("c1"), f.job("c2")],
+                ]
+            ).allow_failures(),
+        ),
+        ends={"root": End(outcome="partial", total=6, succeeded=4, failed=1, skipped=1)},
+        ran=["a1", "b1", "b2", "c1", "c2"],
+        calls=["root catch a1 is closed", "root then partial", "root finally partial"],
+        retried=2,
+        then_ends={"root": good(6, run=2)},
+        then_ran=["a1", "a2"],
+        then_calls=["root then succeeded", "root finally succeeded"],
+    ),
+    "a batch in a chain fails, and the chain is retried": Case(
+        build=lambda f: f.named(
+            "root",
+            bus.chain(
+                f.job("a"), f.named("inner", bus.batch([f.gated("b"), f.job("c")])), f.job("d")
+            ),
+        ),
+        ends={
+            "root": End(outcome="failed", total=3, succeeded=1, failed=1, skipped=1),
+            "inner": End(outcome="failed", total=2, failed=1, cancelled=1),
+        },
+        ran=["a", "b"],
+        calls=[
+            "inner catch b is closed",
+            "inner finally failed",
+            "root catch b is closed",
+            "root finally failed",
+        ],
+        retried=2,
+        then_ends={"root": good(3, run=2), "inner": good(2, run=2)},
+        then_ran=["b", "c", "d"],
+        then_calls=[
+            "inner then succeeded",
+            "inner finally succeeded",
+            "root then succeeded",
+            "root finally succeeded",
+        ],
+    ),
+    "a batch in a chain fails, and that batch alone is retried": Case(
+        build=lambda f: f.named(
+            "root",
+            bus.chain(
+                f.job("a"), f.named("inner", bus.batch([f.gated("b"), f.job("c")])), f.job("d")
+            ),
+        ),
+        ends={
+            "root": End(outcome="failed", total=3, succeeded=1, failed=1, skipped=1),
+            "inner": End(outcome="failed", total=2, failed=1, cancelled=1),
+        },
+        ran=["a", "b"],
+        calls=[
+            "inner catch b is closed",
+            "inner finally failed",
+            "root catch b is closed",
+            "root finally failed",
+        ],
+        retried=2,
+        retry_of="inner",
+        then_ends={"root": good(3, run=2), "inner": good(2, run=2)},
+        then_ran=["b", "c", "d"],
+        then_calls=[
+            "inner then succeeded",
+            "inner finally succeeded",
+            "root then succeeded",
+            "root finally succeeded",
+        ],
+    ),
+    "a partial batch in a chain is gone on from, and its failures are retried with the chain": Case(
+        build=lambda f: f.named(
+            "root",
+            bus.chain(
+                f.named("inner", bus.batch([f.gated("b"), f.job("c")]).allow_failures()),
+                f.job("d"),
+            ),
+        ),
+        ends={
+            "root": good(2),
+            "inner": End(outcome="partial", total=2, succeeded=1, failed=1),
+        },
+        ran=["b", "c", "d"],
+        calls=[
+            "inner catch b is closed",
+            "inner then partial",
+            "inner finally partial",
+            "root then succeeded",
+            "root finally succeeded",
+        ],
+        retried=1,
+        then_ends={"root": good(2, run=2), "inner": good(2, run=2)},
+        then_ran=["b"],
+        then_calls=[
+            "inner then succeeded",
+            "inner finally succeeded",
+            "root then succeeded",
+            "root finally succeeded",
+        ],
+    ),
+    "an empty batch in a chain": Case(
+        build=lambda f: f.named(
+            "root",
+            bus.chain(f.job("a"), bus.batch([]), f.named("inner", bus.batch([])), f.job("d")),
+        ),
+        ends={"root": good(4), "inner": good(0)},
+        ran=["a", "d"],
+        calls=[
+            "inner then succeeded",
+            "inner finally succeeded",
+            "root then succeeded",
+            "root finally succeeded",
+        ],
+    ),
+    "a chain of nothing but empty batches": Case(
+        build=lambda f: f.named("root", bus.chain(bus.batch([]), bus.chain(bus.batch([])))),
+        ends={"root": good(2)},
+        ran=[],
+        calls=["root then succeeded", "root finally succeeded"],
+    ),
+    "batches in lanes of batches": Case(
+        build=lambda f: f.named(
+            "root",
+            bus.chain(
+                f.job("a"),
+                f.named(
+                    "middle",
+                    bus.batch(
+                        [
+                            f.job("b"),
+                            [f.job("c"), f.named("inner", bus.batch([f.job("d"), f.job("e")]))],
+                        ]
+                    ),
+                ),
+                f.job("f"),
+            ),
+        ),
+        ends={"root": good(3), "middle": good(3), "inner": good(2)},
+        ran=["a", "b", "c", "d", "e", "f"],
+        calls=[
+            "inner then succeeded",
+            "inner finally succeeded",
+            "middle then succeeded",
+            "middle finally succeeded",
+            "root then succeeded",
+            "root finally succeeded",
+        ],
+    ),
+    "a loader inside a batch inside a chain": Case(
+        build=lambda f: f.named(
+            "root",
+            bus.chain(
+                f.named("inner", bus.batch(bus.job(jobs.load_lanes, f.diary.path("jobs"), "bc"))),
+                f.job("d"),
+            ),
+        ),
+        ends={"root": good(2), "inner": good(6)},
+        ran=["loader", "b1", "c1", "b2", "c2", "in a batch", "d"],
+        calls=[
+            "inner then succeeded",
+            "inner finally succeeded",
+            "root then succeeded",
+            "root finally succeeded",
+        ],
+    ),
+    "links appended and prepended": Case(
+        build=lambda f: f.named(
+            "root",
+            bus.chain(bus.job(jobs.extend_lane, f.diary.path("jobs"), "x"), f.job("middle")),
+        ),
+        ends={"root": good(6)},
+        ran=["x", "x first", "x in a batch", "middle", "x last", "x in a last batch"],
+        calls=["root then succeeded", "root finally succeeded"],
+    ),
+    "links have queues of their own": Case(
+        build=lambda f: f.named(
+            "root",
+            bus.chain(
+                bus.job(jobs.record_origin, f.diary.path("jobs")),
+                bus.job(jobs.record_origin, f.diary.path("jobs")).on_queue("other"),
+                bus.batch([bus.job(jobs.record_origin, f.diary.path("jobs"))]),
+                bus.batch([bus.job(jobs.record_origin, f.diary.path("jobs"))]).on_queue("default"),
+            ).on_queue("slow"),
+        ),
+        ends={"root": good(4)},
+        ran=["slow", "other", "slow", "default"],
+        calls=["root then succeeded", "root finally succeeded"],
+    ),
+    "a link reads what the one before returned, and then reads all": Case(
+        build=lambda f: (
+            bus.chain(
+                bus.job(jobs.add, 1, 1),
+                bus.job(jobs.add_to_previous, 3),
+                bus.batch([bus.job(jobs.add, 1, 1), bus.job(jobs.add, 2, 2)]),
+                bus.job(jobs.sum_of_previous),
+            )
+            .store_results()
+            .named("root")
+            .then(jobs.told_results, f.diary.path("calls"))
+        ),
+        ends={"root": good(4)},
+        ran=[],
+        calls=["[2, 5, 6]"],
+    ),
+}
+
+
+def batches_of(root: JobBatch) -> dict[str, JobBatch]:
+    """The named batches of a tree."""
+    below = JobBatch.objects.filter(root=root)
+    return {batch.name: batch for batch in [root, *below]}
+
+
+def ends_of(root: JobBatch, names: dict[str, End]) -> dict[str, End]:
+    End.of(root)
+    batches = batches_of(root)
+    return {name: End.of(batches[name]) for name in names}
+
+
+def test_how_trees_end_and_go_on(
+    start: Start, diary: Diary, tickets: Callable[[], list[str]]
+) -> None:
+    forests = {name: Forest(diary.page(name)) for name in CASES}
+    roots = {name: case.build(forests[name]).dispatch() for name, case in CASES.items()}
+    start(1, "default", "slow", "other")
+
+    ends = {name: ends_of(roots[name], case.ends) for name, case in CASES.items()}
+    said = {name: (f.diary.lines("jobs"), f.diary.calls) for name, f in forests.items()}
+
+    assert ends == {name: case.ends for name, case in CASES.items()}
+    assert {name: (in_order(ran), calls) for name, (ran, calls) in said.items()} == {
+        name: (in_order(case.ran), case.calls) for name, case in CASES.items()
+    }
+
+    retries = {name: case for name, case in CASES.items() if case.retried is not None}
+    for name in retries:
+        forests[name].diary.open("a1", "b")
+    retried = {
+        name: batches_of(roots[name])[case.retry_of].retry() for name, case in retries.items()
+    }
+    ends = {name: ends_of(roots[name], case.then_ends) for name, case in retries.items()}
+    wait_until(lambda: not tickets())
+
+    assert retried == {name: case.retried for name, case in retries.items()}
+    assert ends == {name: case.then_ends for name, case in retries.items()}
+    for name, case in retries.items():
+        ran, calls = said[name]
+        assert in_order(forests[name].diary.lines("jobs")[len(ran) :]) == in_order(case.then_ran)
+        assert forests[name].diary.calls[len(calls) :] == case.then_calls
+
+
+def in_order(ran: list[str]) -> list[str]:
+    """What ran side by side may have done so in any order; lanes are told by their letters."""
+    return sorted(ran, key=lambda text: text[0])
+
+
+def test_a_cancel_reaches_jobs_three_levels_down(start: Start, diary: Diary) -> None:
+    f = Forest(diary)
+    start(1)
+    holding = bus.job(jobs.hold_until_cancelled, diary.path("jobs"))
+    root = f.named(
+        "root",
+        bus.chain(
+            f.named("middle", bus.batch([f.named("inner", bus.batch([holding, f.job("never")]))])),
+            f.named("waiting", bus.batch([f.job("never")])),
+        ),
+    ).dispatch()
+    wait_until(lambda: diary.lines("jobs") == ["began"])
+
+    closed = root.cancel("enough", by="ann")
+    ends = ends_of(root, dict.fromkeys(["root", "middle", "inner", "waiting"], good(0)))
+
+    assert closed
+    assert ends == {
+        "root": End(outcome="cancelled", total=2, cancelled=2),
+        "middle": End(outcome="cancelled", total=1, cancelled=1),
+        "inner": End(outcome="cancelled", total=2, succeeded=1, cancelled=1),
+        "waiting": End(outcome="cancelled", total=1, cancelled=1),
+    }
+    assert diary.lines("jobs") == ["began", "saw the cancel"]
+    assert sorted(diary.calls) == [
+        "inner finally cancelled",
+        "middle finally cancelled",
+        "root finally cancelled",
+        "waiting finally cancelled",
+    ]
+    assert {batch.cancel_reason for batch in batches_of(root).values()} == {"enough"}
+
+
+@pytest.mark.parametrize("allow", [False, True], ids=["strict", "allowing"])
+def test_a_batch_cancelled_inside_ends_its_lane(
+    start: Start,
+    diary: Diary,
+    allow: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    f = Forest(diary)
+    start(1)
+    inner = f.named("inner", bus.batch([bus.job(jobs.hold_until_cancelled, diary.path("jobs"))]))
+    outer = bus.batch([[inner, f.job("behind")], [f.gated("beside"), f.job("end")]])
+    diary.open("beside")
+    root = f.named("root", outer.allow_failures() if allow else outer).dispatch()
+    wait_until(lambda: "began" in diary.lines("jobs"))
+
+    batches_of(root)["inner"].cancel("this one")
+    ends = ends_of(root, dict.fromkeys(["root", "inner"], good(0)))
+
+    assert ends["inner"] == End(outcome="cancelled", total=1, succeeded=1)
+    assert (ends["root"].outcome, ends["root"].total, ends["root"].skipped) == (
+        "partial" if allow else "cancelled",
+        4,
+        1,
+    )
+    assert "behind" not in diary.lines("jobs")
+    assert root.cancel_reason == ("" if allow else "this one")
+    assert diary.calls == [
+        "inner finally cancelled",
+        *(["root then partial", "root finally partial"] if allow else ["root finally cancelled"]),
+    ]
+
+
+def test_a_tree_is_deleted_with_its_root(start: Start, diary: Diary) -> None:
+    f = Forest(diary)
+    start(1)
+    root = bus.chain(f.job("a"), bus.batch([f.gated("b")]).allow_failures(), f.job("c")).dispatch()
+    End.of(root)
+
+    root.delete()
+
+    assert JobBatch.objects.count() == 0
+    assert BatchedJob.objects.count() == 0
+    assert FailedJob.objects.count() == 1
+
+
+def test_links_of_one_lane_delivered_twice_run_once(start: Start, diary: Diary) -> None:
+    f = Forest(diary)
+    names = [f"{number:03}" for number in range(100)]
+    root = f.named("root", bus.chain(*(f.job(name) for name in names))).dispatch()
+    transport.send(transport.Ticket(root.pk, "default", "default", 120, "again"), 20)
+    start(2)
+
+    end = End.of(root)
+
+    assert end == good(100)
+    assert diary.lines("jobs") == names
+    assert diary.calls == ["root then succeeded", "root finally succeeded"]
