@@ -80,6 +80,8 @@ def _stop(using: str, batch: JobBatch) -> None:
 
 def replenish(batch: JobBatch, using: str, queue: str, tickets: int = 1) -> None:
     """Have up to `tickets` tickets wait in the queue, but no more than links are due."""
+    if batch.status == BatchStatus.WAITING:
+        return
     due = BatchedJob.objects.using(using).filter(batch_id=batch.pk, queue=queue).due()
     if ledger.held_back(using, batch.pk, batch.run):
         due = due.filter(run__gte=1)  # callbacks alone; the last of them releases the jobs
@@ -130,8 +132,7 @@ def _act(change: Change, here: str | None) -> Iterator[Change]:
     batch = change.batch
     if batch is None:
         return
-    if batch.status != BatchStatus.WAITING:
-        _send(change, batch, set(change.due) - {here})
+    _send(change, batch, set(change.due) - {here})
     if change.closed:
         # While tickets wait: should this process die, they go on with it.
         yield from ledger.sweep(change.using, batch.pk)

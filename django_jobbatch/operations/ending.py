@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from django_jobbatch import dispatch, ledger
+from django_jobbatch.exceptions import BatchBusy
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.models.tree import levels_below, tree_of
 from django_jobbatch.operations.databases import alias
 from django_jobbatch.states import BatchStatus
 
@@ -78,7 +81,7 @@ def retry(
 
 
 def delete(batch: JobBatch) -> tuple[int, dict[str, int]]:
-    """Remove the batch and its links; an unfinished one is cancelled first.
+    """Remove the batch, its links and all batches below it; an unfinished one is cancelled first.
 
     Its failures stay: they are what is left to look into. Links are deleted in ranges, so memory
     stays flat. Rows of other apps that point at it are treated as their `on_delete` says.
@@ -86,14 +89,29 @@ def delete(batch: JobBatch) -> tuple[int, dict[str, int]]:
 
     Raises:
         ProtectedError, RestrictedError: rows of other apps forbid it; nothing has been changed.
+        BatchBusy: it is part of another batch, which waits for it; cancel it first.
     """
     using = alias(batch)
-    ledger.check_removable(using, batch)
+    if batch.parent is not None and not batch.parent.is_settled:
+        raise BatchBusy(
+            f"{batch.parent.batch} waits for this batch; cancel it, and delete it later."
+        )
+    for each in tree_of(batch):
+        ledger.check_removable(using, each)
     change = ledger.close(using, batch.pk, reason="deleted")
     if change is not None:
         dispatch.after_commit(change)
-    removed = ledger.remove(using, batch.pk)
+    removed = remove_tree(using, batch)
     return removed.total(), dict(removed)
+
+
+def remove_tree(using: str, batch: JobBatch) -> Counter[str]:
+    """Remove a closed batch and all below it, the outermost last; how many rows, by model."""
+    below = [pk for level in levels_below(batch) for pk in level]
+    removed: Counter[str] = Counter()
+    for pk in [*reversed(below), batch.pk]:
+        removed += ledger.remove(using, pk)
+    return removed
 
 
 def _pk(job: BatchedJob | int) -> int:
