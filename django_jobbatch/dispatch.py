@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
@@ -49,10 +48,15 @@ def act(change: Change, *, here: str | None = None) -> None:
 
     `here` is a queue that needs no ticket, because one of it goes on working on the batch.
     """
-    following = deque(_act(change, here))
-    while following:
-        # One after another and not by recursion: a tree may be deeper than Python calls.
-        following.extend(_act(following.popleft(), None))
+    # A stack and not a recursion, since a tree may be deeper than Python calls; and each change is
+    # acted on as it comes, since a sweep may have many.
+    under_way = [_act(change, here)]
+    while under_way:
+        following = next(under_way[-1], None)
+        if following is None:
+            under_way.pop()
+        else:
+            under_way.append(_act(following, None))
 
 
 def sweep(using: str, batch_id: uuid.UUID, *, running: bool = False) -> None:
@@ -65,7 +69,7 @@ def stop_running(using: str, batch: JobBatch) -> None:
     """Cancel what a stopping batch is running, and all below it, after the commit; kill its horses."""
 
     def stop() -> None:
-        for each in tree_of(batch):
+        for each in tree_of(batch).filter(status=BatchStatus.STOPPING):
             _stop(using, each)
 
     transaction.on_commit(stop, using=using, robust=True)
@@ -134,9 +138,9 @@ def _act(change: Change, here: str | None) -> Iterator[Change]:
         return
     _send(change, batch, set(change.due) - {here})
     if change.closed:
+        yield from _stop_children(change.using, ledger.running_children(change.using, batch))
         # While tickets wait: should this process die, they go on with it.
         yield from ledger.sweep(change.using, batch.pk)
-        yield from _stop_children(change.using, ledger.running_children(change.using, batch))
     yield from _stop_children(change.using, change.orphans)
     if change.closed or change.finished:
         _take_back(batch)
