@@ -15,8 +15,13 @@ class JobBatchConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks."""
-        from django_jobbatch import checks  # noqa: PLC0415 - it imports models, which are ready only now
+        """Register the system checks, and import what a worker runs.
+
+        A worker forks for every ticket: what it has imported, its work-horses have too.
+        """
+        # Here, because they import models, which are ready only now.
+        from django_jobbatch import checks  # noqa: PLC0415 - see above
+        from django_jobbatch.runner import ticket  # noqa: F401, PLC0415 - see above
 
         register(checks.check_settings, "jobbatch")
         register(checks.check_databases, "jobbatch", Tags.database)

@@ -19,10 +19,10 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from django.conf import settings
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 from django_rq import get_queue
-from django_rq.settings import QUEUES
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue, get_current_job
@@ -88,7 +88,8 @@ def is_sync(queue: str) -> bool:
 def default_timeout(queue: str) -> int:
     """Seconds RQ gives a job of this queue that names no timeout; -1 for no limit."""
     _queue(queue)
-    return int(parse_timeout(QUEUES[queue].get("DEFAULT_TIMEOUT")) or Queue.DEFAULT_TIMEOUT)
+    named = settings.RQ_QUEUES[queue].get("DEFAULT_TIMEOUT")
+    return int(parse_timeout(named) or Queue.DEFAULT_TIMEOUT)
 
 
 def check_queue(name: str) -> None:
@@ -311,9 +312,8 @@ def _queue(name: str) -> Queue:
     try:
         return get_queue(name)
     except KeyError:
-        raise UnknownQueue(
-            f"There is no queue {name!r} in RQ_QUEUES; it has {', '.join(sorted(QUEUES))}."
-        ) from None
+        known = ", ".join(sorted(settings.RQ_QUEUES))
+        raise UnknownQueue(f"There is no queue {name!r} in RQ_QUEUES; it has {known}.") from None
 
 
 def _reset(*, setting: str, **kwargs: object) -> None:
