@@ -370,6 +370,17 @@ def test_statements_of_a_claim(size: int) -> None:
     assert statements.shapes == claim_of("SELECT batchedjob", "UPDATE batchedjob")
 
 
+def test_a_claim_asks_for_no_role() -> None:
+    # The index of places begins with batch and role: a PostgreSQL that has no statistics of the
+    # table yet would walk along that and sort all jobs of the batch, for each claim.
+    batch = JobBatchFactory.create(jobs=1, roles=ROLES)
+
+    statements = capture(lambda: claim(batch))
+
+    (read,) = (sql for sql in statements.sql if sql.startswith("SELECT"))
+    assert "role" not in read.partition(" WHERE ")[2]
+
+
 @pytest.mark.parametrize("size", [1, 99])
 def test_statements_of_a_group_of_successes(size: int) -> None:
     batch = JobBatchFactory.create(jobs=100, running=True, roles=ROLES)
