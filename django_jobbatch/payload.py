@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from hmac import HMAC
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -125,6 +126,7 @@ def peek_path(text: str) -> str:
         return UNREADABLE
 
 
+@lru_cache(maxsize=64)
 def _keyed(secret: str | bytes, batch_id: UUID) -> HMAC:
     # "signer" is what Signer adds to its salt; the key is derived from both as Signer does it.
     return salted_hmac(f"{SALT}signer", f"{batch_id.hex}:", secret=secret, algorithm="sha256")
