@@ -7,53 +7,52 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 
 from django_jobbatch.exceptions import JobTimeout
 
 
-@contextmanager
-def time_limit(seconds: int) -> Iterator[None]:
+def time_limit(seconds: int) -> AbstractContextManager[None]:
     """Raise `JobTimeout` inside the block once it has run for `seconds`; -1 for no limit.
 
     In the main thread by SIGALRM, which also interrupts a call that waits. Elsewhere between two
     bytecodes, so a call that waits is interrupted when it returns.
     """
     if seconds < 0:
-        yield
-    elif threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
-        with _alarm(seconds):
-            yield
-    else:
-        with _injection(seconds):
-            yield
+        return nullcontext()
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
+        return _Alarm(seconds)
+    return _injection(seconds)
 
 
-def _message(seconds: int) -> str:
-    return f"The job ran longer than its timeout of {seconds} seconds."
+class _Alarm:
+    """SIGALRM for the block. What was set for it before waits, and goes on afterwards."""
 
+    # Fast jobs spend much of their time here, and each handler that `signal` returns costs most.
+    __slots__ = ("_began", "_outer_handler", "_outer_left", "_seconds")
 
-@contextmanager
-def _alarm(seconds: int) -> Iterator[None]:
-    def expire(signum: int, frame: FrameType | None) -> None:
-        raise JobTimeout(_message(seconds))
+    def __init__(self, seconds: int) -> None:
+        self._seconds = seconds
 
-    outer_handler = signal.getsignal(signal.SIGALRM)
-    outer_left, _ = signal.getitimer(signal.ITIMER_REAL)
-    began = time.monotonic()
-    signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        # Somebody who took the alarm over in the meantime (a worker that is shut down) keeps it.
-        if signal.getsignal(signal.SIGALRM) is expire:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, outer_handler or signal.SIG_DFL)
-            if outer_left:
-                left = outer_left - (time.monotonic() - began)
-                signal.setitimer(signal.ITIMER_REAL, max(left, 0.001))
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+        self._outer_handler = signal.signal(signal.SIGALRM, self._expire) or signal.SIG_DFL
+        self._outer_left, _ = signal.setitimer(signal.ITIMER_REAL, self._seconds)
+
+    def __exit__(self, *exc_info: object) -> None:
+        left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+        handler = signal.signal(signal.SIGALRM, self._outer_handler)
+        if handler != self._expire:
+            # Somebody has taken the alarm over (a worker that is shut down), and keeps it.
+            signal.signal(signal.SIGALRM, handler)
+            signal.setitimer(signal.ITIMER_REAL, left)
+        elif self._outer_left:
+            left = self._outer_left - (time.monotonic() - self._began)
+            signal.setitimer(signal.ITIMER_REAL, max(left, 0.001))
+
+    def _expire(self, signum: int, frame: FrameType | None) -> None:
+        raise JobTimeout(f"The job ran longer than its timeout of {self._seconds} seconds.")
 
 
 @contextmanager
