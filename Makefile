@@ -9,20 +9,25 @@ PYTEST_ARGS ?= -n logical
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-postgres demo sandbox bench lint format types layers migrations docs package clean
+.PHONY: help install check test test-postgres test-mariadb demo sandbox bench lint format types layers migrations docs package clean
 
 help: ## Show these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv with the package and all its tools
 
-check: lint types layers migrations docs test demo package ## Everything that must be green: what CI runs
+check: lint types layers migrations docs test test-postgres test-mariadb demo package ## Everything that must be green: what CI runs
 
 test: $(STAMP) ## Run the tests: SQLite, a real Valkey, real workers (PYTEST_ARGS="-k name")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-postgres: $(VENV)/.postgres ## The same on PostgreSQL: the server that is installed, or a wheel's
 	$(BIN)/python sandbox/with_database.py postgres -- $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-mariadb: $(VENV)/.mariadb ## The same on MariaDB, and what locks rows also at REPEATABLE READ
+	$(BIN)/python sandbox/with_database.py mariadb -- $(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python sandbox/with_database.py mariadb --options "isolation_level=repeatable read" -- \
+		$(BIN)/python -m pytest $(PYTEST_ARGS) tests/ledger tests/acceptance
 
 demo: $(STAMP) ## Import 28,298 airports as one batch with two workers, and show it
 	@$(BIN)/python sandbox/demo.py
@@ -72,4 +77,9 @@ $(STAMP): setup.cfg pyproject.toml
 
 $(VENV)/.postgres: $(STAMP)
 	$(BIN)/python -m pip install --quiet --group postgres
+	@touch $@
+
+$(VENV)/.mariadb: $(STAMP)
+	.ci/install_mariadb $(BIN)/python
+	$(BIN)/python -m pip install --quiet --group mariadb
 	@touch $@
