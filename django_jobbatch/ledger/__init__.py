@@ -39,6 +39,7 @@ from django_jobbatch.ledger.removing import (
 )
 from django_jobbatch.ledger.reopening import reopen, reopen_callbacks
 from django_jobbatch.ledger.settling import report, settle, settle_callback
+from django_jobbatch.ledger.transactions import beginning_with
 from django_jobbatch.ledger.waking import overdue, wake
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "add",
     "begin",
     "begin_child",
+    "beginning_with",
     "check_failures_removable",
     "check_removable",
     "claim",

@@ -17,6 +17,7 @@ from django.utils import timezone
 from django_jobbatch.ledger import drawing, rows
 from django_jobbatch.ledger.transactions import atomically
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
+from django_jobbatch.models.job import CLAIM_INDEX
 from django_jobbatch.states import CALLBACKS, LIVE, BatchStatus, LinkStatus
 
 #: How often a claim looks again after another ticket took what it had seen.
@@ -80,10 +81,21 @@ def claim_callback(claimant: Claimant) -> BatchedJob | None:
 
 
 def renew(claimant: Claimant, links: Iterable[BatchedJob]) -> None:
-    """Prolong the leases of links that this ticket still holds."""
-    BatchedJob.objects.using(claimant.using).filter(
+    """Prolong the leases of links that this ticket still holds.
+
+    A link that is being settled at this moment is left out: waiting for one with others in hand
+    could be a deadlock.
+    """
+    held = BatchedJob.objects.using(claimant.using).filter(
         pk__in=[link.pk for link in links], status=LinkStatus.RUNNING, claim=claimant.ticket
-    ).update(lease_until=timezone.now() + claimant.lease)
+    )
+
+    def operation() -> None:
+        free = held.select_for_update(skip_locked=_can_skip_locked(claimant.using))
+        pks = list(free.values_list("pk", flat=True))
+        held.filter(pk__in=pks).update(lease_until=timezone.now() + claimant.lease)
+
+    atomically(claimant.using, operation)
 
 
 def due_callbacks(using: str, batch: JobBatch) -> set[str]:
@@ -109,7 +121,7 @@ def unreported(using: str, batch_id: uuid.UUID) -> FailedJob | None:
 
 def _take(claimant: Claimant, due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
     """Claim the first `limit` of `due`; what another ticket takes first is not among them."""
-    if connections[claimant.using].features.has_select_for_update_skip_locked:
+    if _can_skip_locked(claimant.using):
         due = due.select_for_update(skip_locked=True)
         return atomically(claimant.using, lambda: _take_seen(claimant, _first(due, limit)))
     for _ in range(TRIES):
@@ -120,8 +132,25 @@ def _take(claimant: Claimant, due: BatchedJobQuerySet, limit: int) -> list[Batch
     return []
 
 
+def _can_skip_locked(using: str) -> bool:
+    return bool(connections[using].features.has_select_for_update_skip_locked)
+
+
 def _first(due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
-    return list(due.order_by("pk")[:limit])
+    first = due.order_by("pk")[:limit]
+    return _along_index(first) if connections[due.db].vendor == "mysql" else list(first)
+
+
+def _along_index(due: BatchedJobQuerySet) -> list[BatchedJob]:
+    """Read links along the index of claims, where MariaDB might prefer another.
+
+    It locks what it looks at, not only what it returns: along another index that is what other
+    tickets want, and in an order in which a sweep may deadlock with it.
+    """
+    sql, params = due.query.get_compiler(due.db).as_sql()
+    table = f"FROM `{BatchedJob._meta.db_table}`"
+    hinted = sql.replace(table, f"{table} FORCE INDEX (`{CLAIM_INDEX}`)", 1)
+    return list(BatchedJob.objects.using(due.db).raw(hinted, params))
 
 
 def _take_seen(claimant: Claimant, seen: list[BatchedJob]) -> list[BatchedJob]:

@@ -27,18 +27,20 @@ def enter(using: str, batch: JobBatch) -> JobBatch:
     if batch.unique_key is None:
         batch.save(using=using, force_insert=True)
         return batch
-    while True:
+    # Read without a lock: one on the key would stand in the way of the finish that empties it.
+    holders = rows.batches(using).filter(unique_key=batch.unique_key)
+    holder = holders.first()
+    while holder is None:
         try:
             with transaction.atomic(using=using):
                 batch.save(using=using, force_insert=True)
         except IntegrityError:
-            holder = _holder(using, batch.unique_key)
-            if holder is not None:
-                holder.existed = True
-                return holder
-            # Its holder has finished in the meantime: the key is free, or taken anew.
+            # Only a locking read sees one that is newer than the transaction of a caller.
+            holder = holders.first() or holders.select_for_update().first()
         else:
             return batch
+    holder.existed = True
+    return holder
 
 
 def enter_children(using: str, batches: Sequence[JobBatch]) -> None:
@@ -150,7 +152,3 @@ def _lock_open(using: str, batch_id: uuid.UUID) -> JobBatch:
     if locked.status not in OPEN:
         raise BatchCancelled
     return locked
-
-
-def _holder(using: str, key: str) -> JobBatch | None:
-    return rows.batches(using).select_for_update().filter(unique_key=key).first()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, Final, TypeVar
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connections, transaction
+from django.db import Error, InterfaceError, OperationalError, connections, transaction
 
 logger = logging.getLogger(__name__)
 
@@ -30,25 +32,26 @@ def atomically(using: str, operation: Callable[[], T]) -> T:
     transaction was opened here: inside a caller's the server has rolled back the caller's work
     too, and only the caller can repeat that.
     """
-    connection = connections[using]
-    if connection.in_atomic_block:
+
+    def attempt() -> T:
         with transaction.atomic(using=using):
             return operation()
-    for pause in BACKOFF:
-        try:
-            with transaction.atomic(using=using):
-                return operation()
-        except (OperationalError, InterfaceError) as error:
-            if not is_transient(error, using):
-                raise
-            logger.info("The ledger tries again after: %s", error)
-            connection.close_if_unusable_or_obsolete()
-        time.sleep(pause * (1 + random.random()))  # noqa: S311 - jitter
-    with transaction.atomic(using=using):
-        return operation()
+
+    return _patiently(using, attempt)
 
 
-def is_transient(error: DatabaseError | InterfaceError, using: str) -> bool:
+@contextmanager
+def beginning_with(using: str, first: Callable[[], T]) -> Iterator[T]:
+    """Open a transaction whose first step is `first`, and hand over what that returns.
+
+    That step is tried again as `atomically` says; what the block does after it is not.
+    """
+    opened, value = _patiently(using, partial(_open, using, first))
+    with opened:
+        yield value
+
+
+def is_transient(error: Error, using: str) -> bool:
     """Whether the same statements may succeed if they are tried again."""
     cause = error.__cause__
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
@@ -66,3 +69,43 @@ def is_transient(error: DatabaseError | InterfaceError, using: str) -> bool:
         or connection.connection is None
         or not connection.is_usable()
     )
+
+
+def _patiently(using: str, attempt: Callable[[], T]) -> T:
+    """Make `attempt` at a transaction, again and again if it fails for a reason that passes."""
+    connection = connections[using]
+    if connection.in_atomic_block:
+        return attempt()
+    for pause in BACKOFF:
+        try:
+            _read_committed(connection)
+            return attempt()
+        except (OperationalError, InterfaceError) as error:
+            if not is_transient(error, using):
+                raise
+            logger.info("The ledger tries again after: %s", error)
+            connection.close_if_unusable_or_obsolete()
+        time.sleep(pause * (1 + random.random()))  # noqa: S311 - jitter
+    _read_committed(connection)
+    return attempt()
+
+
+def _open(using: str, first: Callable[[], T]) -> tuple[ExitStack, T]:
+    with ExitStack() as opened:
+        opened.enter_context(transaction.atomic(using=using))
+        value = first()
+        return opened.pop_all(), value
+
+
+def _read_committed(connection: Any) -> None:
+    """Have the next transaction lock rows and not the gaps between them.
+
+    At REPEATABLE READ, MariaDB locks both, and two transactions that write into each other's gaps
+    deadlock: two claims at the end of a batch do.
+    """
+    if connection.vendor != "mysql":
+        return
+    connection.ensure_connection()
+    if connection.isolation_level != "read committed":
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")

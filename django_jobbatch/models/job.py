@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Final, Self
 
 from django.db import models
 from django.db.models import Q
@@ -21,6 +21,9 @@ from django_jobbatch.states import (
     LinkStatus,
     Role,
 )
+
+#: What a claim, a sweep and a list of one status walk along.
+CLAIM_INDEX: Final = "jobbatch_link_claim"
 
 
 class BatchedJobQuerySet(models.QuerySet["BatchedJob"]):
@@ -138,8 +141,7 @@ class BatchedJob(models.Model):
         verbose_name = _("job")
         verbose_name_plural = _("jobs")
         indexes: ClassVar = [
-            # What a claim, a sweep and a list of one status walk along.
-            models.Index(fields=["batch", "status", "queue", "id"], name="jobbatch_link_claim"),
+            models.Index(fields=["batch", "status", "queue", "id"], name=CLAIM_INDEX),
         ]
         constraints: ClassVar = [
             models.UniqueConstraint(

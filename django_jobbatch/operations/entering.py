@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from django.db import router, transaction
+from functools import partial
+
+from django.db import router
 
 from django_jobbatch import context, dispatch, ledger
 from django_jobbatch.exceptions import BatchFinished, InvalidJob
@@ -27,8 +29,7 @@ def create(spec: BatchSpec) -> JobBatch:
         BuilderSpent: the builder reads an iterator and was dispatched before.
     """
     using = spec.using or router.db_for_write(JobBatch)
-    with transaction.atomic(using=using):
-        batch = ledger.enter(using, draft(spec))
+    with ledger.beginning_with(using, partial(ledger.enter, using, draft(spec))) as batch:
         if batch.existed:
             return batch
         for function in spec.before:
@@ -58,8 +59,7 @@ def add(batch: JobBatch, items: object) -> int:
     _refuse_callbacks_of(batch)
     using = alias(batch)
     source = Source.of(items)
-    with transaction.atomic(using=using):
-        locked, lane = ledger.add(using, batch)
+    with ledger.beginning_with(using, partial(ledger.add, using, batch)) as (locked, lane):
         intake = Intake(using, locked)
         intake.take(read_lanes([source]), lane=lane)
         if intake.count:
@@ -93,8 +93,8 @@ def _extend(link: BatchedJob, links: Lane, *, at_end: bool) -> int:
     if not links:
         return 0
     using = str(link._state.db)
-    with transaction.atomic(using=using):
-        batch, positions = ledger.extend(using, link, len(links), at_end=at_end)
+    extend = partial(ledger.extend, using, link, len(links), at_end=at_end)
+    with ledger.beginning_with(using, extend) as (batch, positions):
         intake = Intake(using, batch)
         intake.take_behind(links, link.lane, positions)
         dispatch.after_commit(intake.complete())

@@ -31,6 +31,7 @@ from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.runner.watch import Watch, watching
 from django_jobbatch.states import LinkStatus
 from tests import jobs
+from tests.databases import claim_of, in_transaction
 from tests.diary import Diary
 from tests.servers import wait_until
 
@@ -512,15 +513,11 @@ def statements(batch: JobBatch) -> list[str]:
     return [query["sql"].split()[0] for query in captured.captured_queries]
 
 
-CLAIM = (
-    ["BEGIN", "SELECT", "UPDATE", "COMMIT"]
-    if connection.features.has_select_for_update_skip_locked
-    else ["SELECT", "BEGIN", "UPDATE", "COMMIT"]
-)
-LOOK = [shape for shape in CLAIM if shape != "UPDATE"] if CLAIM[0] == "BEGIN" else ["SELECT"]
-BEGUN = ["BEGIN", "UPDATE", "COMMIT"]
-GROUP = ["BEGIN", "UPDATE", "SELECT", "UPDATE", "COMMIT"]
-LAST = ["BEGIN", "UPDATE", "SELECT", "UPDATE", "UPDATE", "COMMIT"]
+CLAIM = claim_of("SELECT", "UPDATE")
+LOOK = claim_of("SELECT")
+BEGUN = in_transaction("UPDATE")
+GROUP = in_transaction("UPDATE", "SELECT", "UPDATE")
+LAST = in_transaction("UPDATE", "SELECT", "UPDATE", "UPDATE")
 NOTHING_DUE = ["SELECT"]
 
 
@@ -571,10 +568,10 @@ def test_statements_of_the_last_job_of_a_batch_and_of_its_callbacks(diary: Diary
             # The callbacks are inserted, the next of them is read and made due.
             *[*LAST[:-1], "INSERT", "SELECT", "UPDATE", "COMMIT"],
             *[*CLAIM, "SELECT"],
-            *["BEGIN", "UPDATE", "SELECT", "UPDATE", "SELECT", "UPDATE", "COMMIT"],
+            *in_transaction("UPDATE", "SELECT", "UPDATE", "SELECT", "UPDATE"),
             *[*CLAIM, "SELECT"],
-            *["BEGIN", "UPDATE", "SELECT", "UPDATE", "SELECT", "COMMIT"],
-            "SELECT",  # no callback is due
+            *in_transaction("UPDATE", "SELECT", "UPDATE", "SELECT"),
+            *LOOK,  # no callback is due
             *NOTHING_DUE,
         ]
     )

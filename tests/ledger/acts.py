@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
+
+from django.db import connections
 
 from django_jobbatch import ledger
 from django_jobbatch.ledger import Change, Claimant, Failure, Settlement
@@ -15,6 +19,9 @@ ALIAS = "default"
 BROKE = Failure(exception_class="ValueError", message="broke", traceback="ValueError: broke\n")
 
 WAITING, PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED, SKIPPED = LinkStatus
+
+
+T = TypeVar("T")
 
 
 def claimant(batch: JobBatch, ticket: str = "one", **named: Any) -> Claimant:
@@ -129,3 +136,18 @@ def failures(batch: JobBatch) -> list[tuple[int, int]]:
     """Job and attempts of its failures, in order."""
     rows = FailedJob.objects.filter(batch_id=batch.pk).in_order()
     return list(rows.values_list("job_id", "attempts"))
+
+
+def side_by_side(*calls: Callable[[], T]) -> list[T]:
+    """Make these calls at the same moment, each in a thread of its own; what they returned."""
+    barrier = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], T]) -> T:
+        try:
+            barrier.wait()
+            return call()
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result() for future in [pool.submit(run, call) for call in calls]]

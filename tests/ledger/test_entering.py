@@ -12,6 +12,7 @@ from django_jobbatch import ledger
 from django_jobbatch.exceptions import BatchCancelled, BatchFinished
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import Role
+from tests.databases import BELOW_ZERO
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.ledger.acts import (
     ALIAS,
@@ -71,22 +72,6 @@ def test_a_batch_that_is_stopping_keeps_its_key() -> None:
     ledger.close(ALIAS, first.pk)
 
     assert ledger.enter(ALIAS, JobBatchFactory.build(unique_key="nightly")) == first
-
-
-def test_a_key_that_comes_free_while_it_is_asked_for_is_taken(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    first = JobBatchFactory.create(jobs=1, unique_key="nightly")
-    holder = ledger.entering._holder
-
-    def finish_first(using: str, key: str) -> JobBatch | None:
-        succeed(first, claim(first))
-        return holder(using, key)
-
-    monkeypatch.setattr(ledger.entering, "_holder", finish_first)
-    second = ledger.enter(ALIAS, JobBatchFactory.build(unique_key="nightly"))
-
-    assert (second.existed, read(second).unique_key) == (False, "nightly")
 
 
 # complete
@@ -209,11 +194,6 @@ def test_a_batch_that_was_reopened_takes_more() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"pending_jobs": -1},
-        {"failed_jobs": -1},
-        {"cancelled_jobs": -1},
-        {"skipped_jobs": -1},
-        {"total_jobs": -1},
         {"pending_jobs": 3},
         {"pending_jobs": 1, "failed_jobs": 1, "cancelled_jobs": 1},
         {"skipped_jobs": 2, "failed_jobs": 1},
@@ -227,6 +207,16 @@ def test_a_batch_that_cannot_be_is_refused(values: dict[str, Any]) -> None:
 
     with pytest.raises(IntegrityError), transaction.atomic():
         JobBatch.objects.filter(pk=batch.pk).update(**values)
+
+
+@pytest.mark.parametrize(
+    "counter", ["total_jobs", "pending_jobs", "failed_jobs", "cancelled_jobs", "skipped_jobs"]
+)
+def test_a_counter_below_zero_is_refused(counter: str) -> None:
+    batch = JobBatchFactory.create(total_jobs=2)
+
+    with pytest.raises(BELOW_ZERO), transaction.atomic():
+        JobBatch.objects.filter(pk=batch.pk).update(**{counter: -1})
 
 
 @pytest.mark.parametrize("values", [{"status": "paused"}, {"role": "observer"}], ids=str)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import pytest
 from django.db import connections, transaction
@@ -29,6 +30,7 @@ from tests.ledger.acts import (
     pks,
     reopen,
     settle,
+    side_by_side,
     state,
     statuses,
     succeed,
@@ -38,24 +40,22 @@ from tests.ledger.acts import (
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-T = TypeVar("T")
-
 ROUNDS = 1000
 
 
-def side_by_side(*calls: Callable[[], T]) -> list[T]:
-    """Make these calls at the same moment, each in a thread of its own; what they returned."""
-    barrier = threading.Barrier(len(calls))
+def enter() -> JobBatch:
+    """Begin a batch with a key that others want too, as a dispatch does."""
+    new = JobBatchFactory.build(unique_key="import")
+    with ledger.beginning_with(ALIAS, partial(ledger.enter, ALIAS, new)) as batch:
+        return batch
 
-    def run(call: Callable[[], T]) -> T:
-        try:
-            barrier.wait()
-            return call()
-        finally:
-            connections.close_all()
 
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return [future.result() for future in [pool.submit(run, call) for call in calls]]
+@pytest.fixture(autouse=True)
+def _nothing_is_tried_again(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No race is won by waiting for a deadlock and trying again."""
+    with caplog.at_level("INFO", logger="django_jobbatch.ledger"):
+        yield
+        assert [record.getMessage() for record in caplog.get_records("call")] == []
 
 
 def test_two_workers_race_for_the_last_two_jobs_of_a_batch() -> None:
@@ -201,13 +201,30 @@ def test_a_batch_waits_for_what_a_job_adds_while_the_other_ends(attempt: int) ->
 
 @pytest.mark.parametrize("attempt", range(10))
 def test_of_two_dispatches_with_one_key_one_begins(attempt: int) -> None:
-    def enter() -> JobBatch:
-        return ledger.enter(ALIAS, JobBatchFactory.build(unique_key="import"))
+    entered = side_by_side(*[enter] * 4)
 
-    entered = side_by_side(enter, enter)
-
-    assert sorted(batch.existed for batch in entered) == [False, True]
+    assert sorted(batch.existed for batch in entered) == [False, True, True, True]
     assert {batch.pk for batch in entered} == set(JobBatch.objects.values_list("pk", flat=True))
+
+
+@pytest.mark.parametrize("attempt", range(10))
+def test_dispatches_with_the_key_of_a_batch_that_finishes_get_one_batch(attempt: int) -> None:
+    batch = JobBatchFactory.create(jobs=1, unique_key="import")
+    links = claim(batch)
+
+    def enter_twice() -> list[JobBatch]:
+        return [enter(), enter()]
+
+    def finish() -> list[JobBatch]:
+        succeed(batch, links)
+        return []
+
+    entered = side_by_side(*[enter_twice] * 3, finish)
+
+    begun = {found.pk for twice in entered for found in twice} - {batch.pk}
+    assert state(batch) == ("finished", "succeeded", 1)
+    assert set(JobBatch.objects.unfinished().values_list("pk", flat=True)) == begun
+    assert len(begun) <= 1
 
 
 @pytest.mark.parametrize("attempt", range(10))

@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from django.db import IntegrityError
 
 from django_jobbatch import ledger
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
 from django_jobbatch.ledger import Settlement, reopening
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
+from tests.databases import BELOW_ZERO
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.ledger.acts import (
     ALIAS,
@@ -300,7 +300,7 @@ def test_another_refusal_of_the_database_is_not_taken_for_a_key(
     batch = failed([FAILED, FAILED])
     JobBatch.objects.update(failed_jobs=1)
 
-    with pytest.raises(IntegrityError):
+    with pytest.raises(BELOW_ZERO):
         reopen(batch)
 
 

@@ -18,6 +18,7 @@ from django_jobbatch.ledger import Settlement, removing
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import Role
 from tests import jobs
+from tests.databases import claim_of, in_transaction
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
 from tests.ledger.acts import (
     ALIAS,
@@ -297,6 +298,9 @@ def act_overdue() -> Callable[[], object]:
     return lambda: ledger.overdue(ALIAS)
 
 
+#: A claim, which moves no counter, and what changes neither states nor counters.
+WITHOUT_BATCH_ROW = {"claim", "claim_callback", "renew"}
+
 ACTS = {name[4:]: act for name, act in sorted(globals().items()) if name.startswith("act_")}
 
 
@@ -325,8 +329,8 @@ def test_an_update_of_a_state_names_the_states_it_may_leave(
 
 @pytest.mark.parametrize(
     "act",
-    [act for name, act in ACTS.items() if not name.startswith("claim")],
-    ids=[name for name in ACTS if not name.startswith("claim")],
+    [act for name, act in ACTS.items() if name not in WITHOUT_BATCH_ROW],
+    ids=[name for name in ACTS if name not in WITHOUT_BATCH_ROW],
 )
 def test_a_transaction_that_moves_something_begins_with_its_batch_row(
     act: Callable[[], Callable[[], object]],
@@ -340,25 +344,13 @@ def test_a_transaction_that_moves_something_begins_with_its_batch_row(
 def test_every_function_of_the_ledger_that_writes_is_looked_at() -> None:
     reads = {"due_callbacks", "held_back", "running_children", "tickets_at_work", "unreported"}
     values = {"Change", "Claimant", "Failure", "Settlement", "POSITION_STEP"}
-    entering = {"add", "complete", "enter", "enter_children", "insert_links"}
+    entering = {"add", "beginning_with", "complete", "enter", "enter_children", "insert_links"}
     checks = {"check_failures_removable", "check_removable"}
     functions = set(ledger.__all__) - reads - checks - values - entering
     assert functions == {name for name in functions if any(act.startswith(name) for act in ACTS)}
 
 
 # How many statements
-
-
-def in_transaction(*shapes: str) -> list[str]:
-    return ["BEGIN", *shapes, "COMMIT"]
-
-
-def claim_of(*shapes: str) -> list[str]:
-    """A claim reads first; only where locked rows can be skipped it does so in its transaction."""
-    read, *writes = shapes
-    if connection.features.has_select_for_update_skip_locked:
-        return in_transaction(read, *writes)
-    return [read, *in_transaction(*writes)]
 
 
 @pytest.mark.parametrize("size", [1, 100])

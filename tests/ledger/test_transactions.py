@@ -1,0 +1,236 @@
+"""What the ledger tries again, as each database really says it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.db import (
+    DatabaseError,
+    Error,
+    InterfaceError,
+    OperationalError,
+    connection,
+    connections,
+    transaction,
+)
+
+from django_jobbatch.ledger import rows, transactions
+from django_jobbatch.ledger.transactions import atomically, is_transient
+from django_jobbatch.models import JobBatch
+from tests.factories import JobBatchFactory
+from tests.ledger.acts import ALIAS, side_by_side
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+IMPATIENCE = {
+    "sqlite": "PRAGMA busy_timeout = 0",
+    "postgresql": "SET lock_timeout = '1ms'",
+    "mysql": "SET innodb_lock_wait_timeout = 0",
+}
+#: What makes a transaction keep to what it saw first, and refuse what has changed since.
+SNAPSHOT = {
+    "sqlite": [],
+    "postgresql": ["SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ"],
+    "mysql": [
+        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        "SET SESSION innodb_snapshot_isolation = ON",
+    ],
+}
+
+needs_server = pytest.mark.skipif(
+    connection.vendor == "sqlite", reason="SQLite has no server that could end a connection"
+)
+needs_row_locks = pytest.mark.skipif(
+    connection.vendor == "sqlite", reason="SQLite has one lock, so there is nothing to cross"
+)
+
+
+@pytest.fixture(autouse=True)
+def _session_settings_end_with_the_test() -> Iterator[None]:
+    yield
+    connection.close()
+
+
+@pytest.fixture
+def other() -> Iterator[str]:
+    """The alias of a second connection to the test database."""
+    connections["other"] = connection.copy("other")
+    yield "other"
+    connections["other"].close()
+    del connections["other"]
+
+
+@pytest.fixture
+def during_pause(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
+    """Have something happen when the ledger pauses, instead of the pause."""
+
+    def prepare(happen: Callable[[], None]) -> None:
+        monkeypatch.setattr(transactions, "time", SimpleNamespace(sleep=lambda seconds: happen()))
+
+    return prepare
+
+
+def execute(sql: str, using: str = ALIAS) -> Any:
+    with connections[using].cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchone() if cursor.description else None
+
+
+def write(batch: JobBatch, using: str = ALIAS) -> None:
+    rows.lock(using, batch.pk)
+
+
+def holding(batch: JobBatch, using: str) -> ExitStack:
+    """A transaction that has the row of this batch until it is closed."""
+    with ExitStack() as stack:
+        stack.enter_context(transaction.atomic(using=using))
+        write(batch, using)
+        return stack.pop_all()
+
+
+def kill(other: str) -> None:
+    """End the connection of the test from the side of the server."""
+    if connection.vendor == "postgresql":
+        (pid,) = execute("SELECT pg_backend_pid()")
+        execute(f"SELECT pg_terminate_backend({pid}, 10000)", other)
+    else:
+        (pid,) = execute("SELECT connection_id()")
+        execute(f"KILL {pid}", other)
+
+
+def raised_by(call: Callable[[], object]) -> Error:
+    with pytest.raises((OperationalError, InterfaceError)) as caught, transaction.atomic():
+        call()
+    return caught.value
+
+
+# What passes
+
+
+def test_a_lock_that_another_holds_passes(other: str) -> None:
+    batch = JobBatchFactory.create()
+    execute(IMPATIENCE[connection.vendor])
+
+    with holding(batch, other):
+        error = raised_by(lambda: write(batch))
+
+    assert is_transient(error, ALIAS)
+
+
+def test_a_row_that_has_changed_since_it_was_read_passes(
+    other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = JobBatchFactory.create()
+    for sql in SNAPSHOT[connection.vendor]:
+        execute(sql)
+    # SQLite: so that the write takes its lock, and not the beginning.
+    monkeypatch.setattr(connection, "transaction_mode", None, raising=False)
+
+    def read_and_write() -> None:
+        assert JobBatch.objects.exists()
+        write(batch, other)
+        write(batch)
+
+    assert is_transient(raised_by(read_and_write), ALIAS)
+
+
+@needs_row_locks
+def test_a_deadlock_is_tried_again_by_the_one_whom_it_hit() -> None:
+    one, two = JobBatchFactory.create_batch(2)
+    met = threading.Barrier(2)
+
+    def crossing(first: JobBatch, second: JobBatch) -> Callable[[], int]:
+        attempts: list[None] = []
+
+        def operation() -> int:
+            attempts.append(None)
+            write(first)
+            if len(attempts) == 1:
+                met.wait()
+            write(second)
+            return len(attempts)
+
+        return lambda: atomically(ALIAS, operation)
+
+    assert sorted(side_by_side(crossing(one, two), crossing(two, one))) == [1, 2]
+    assert list(JobBatch.objects.values_list("version", flat=True)) == [2, 2]
+
+
+@needs_server
+def test_a_connection_that_was_ended_while_it_was_idle_is_made_anew(other: str) -> None:
+    batch = JobBatchFactory.create()
+    kill(other)
+
+    atomically(ALIAS, lambda: write(batch))
+
+    assert JobBatch.objects.get().version == 1
+
+
+@needs_server
+def test_a_connection_that_was_ended_in_a_transaction_is_made_anew(other: str) -> None:
+    batch = JobBatchFactory.create()
+    attempts: list[None] = []
+
+    def operation() -> None:
+        write(batch)
+        attempts.append(None)
+        if len(attempts) == 1:
+            kill(other)
+        write(batch)
+
+    atomically(ALIAS, operation)
+
+    assert (len(attempts), JobBatch.objects.get().version) == (2, 2)
+
+
+# How it is tried again
+
+
+def test_what_is_held_is_had_when_it_is_free(other: str, during_pause: Any) -> None:
+    batch = JobBatchFactory.create()
+    execute(IMPATIENCE[connection.vendor])
+    during_pause(holding(batch, other).close)
+
+    atomically(ALIAS, lambda: write(batch))
+
+    assert JobBatch.objects.get().version == 2
+
+
+def test_inside_a_transaction_of_the_caller_nothing_is_tried_again(
+    other: str, during_pause: Any
+) -> None:
+    batch = JobBatchFactory.create()
+    execute(IMPATIENCE[connection.vendor])
+    during_pause(lambda: pytest.fail("the ledger has paused"))
+
+    with holding(batch, other):
+        raised_by(lambda: atomically(ALIAS, lambda: write(batch)))
+
+
+def test_an_error_that_would_come_again_is_raised_at_once(during_pause: Any) -> None:
+    during_pause(lambda: pytest.fail("the ledger has paused"))
+
+    with pytest.raises(DatabaseError) as caught:
+        atomically(ALIAS, lambda: execute("SELECT nothing FROM nowhere"))
+
+    assert not is_transient(caught.value, ALIAS)
+
+
+def test_only_the_first_step_of_an_open_transaction_is_tried_again(
+    other: str, during_pause: Any
+) -> None:
+    batch, later = JobBatchFactory.create_batch(2)
+    execute(IMPATIENCE[connection.vendor])
+    during_pause(holding(batch, other).close)
+
+    with transactions.beginning_with(ALIAS, lambda: write(batch)):
+        JobBatch.objects.filter(pk=later.pk).update(name="written in the same transaction")
+        transaction.set_rollback(True)
+
+    assert set(JobBatch.objects.values_list("version", flat=True)) == {1, 0}
+    assert not JobBatch.objects.filter(name="written in the same transaction").exists()
