@@ -1,17 +1,15 @@
-"""The one read model of a batch: what pages, JSON and metrics show."""
+"""A batch in a word and in numbers, as it was read."""
 
 from __future__ import annotations
 
-from collections import Counter
-from datetime import datetime
-from itertools import groupby
+from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, Max
+from django.utils import timezone
 
-from django_jobbatch import counts, payload
+from django_jobbatch import counts
 from django_jobbatch.models import JobBatch
-from django_jobbatch.states import SETTLED, UNSETTLED
+from django_jobbatch.snapshot.steps import steps
 
 
 def of(batch: JobBatch) -> dict[str, Any]:
@@ -50,26 +48,24 @@ def of(batch: JobBatch) -> dict[str, Any]:
     }
 
 
-def steps(batch: JobBatch) -> list[dict[str, Any]]:
-    """How far each position of its lanes is, in order; see `JobBatch.steps`."""
-    links = batch.jobs.work().filter(run=0).order_by("position")
-    rows = links.values_list("position", "status").annotate(
-        count=Count("pk"), payload=Max("payload")
-    )
-    found: list[dict[str, Any]] = []
-    for _, alike in groupby(rows, key=lambda row: row[0]):
-        group = list(alike)
-        by_status: Counter[str] = Counter({status: count for _, status, count, _ in group})
-        stored = max(text for *_, text in group)
-        found.append(
-            {
-                "function": payload.peek_path(stored) if stored else "",
-                "total": by_status.total(),
-                "pending": sum(by_status[status] for status in UNSETTLED),
-                **{str(status): by_status[status] for status in SETTLED},
-            }
-        )
-    return found
+def state(batch: JobBatch) -> str:
+    """Where it stands in one word: its outcome once it has one, its status until then."""
+    return batch.outcome or batch.status
+
+
+def state_label(batch: JobBatch) -> str:
+    """The same for people, in the current language."""
+    return str(batch.get_outcome_display() if batch.outcome else batch.get_status_display())
+
+
+def duration(batch: JobBatch) -> timedelta | None:
+    """How long it took, or has taken so far; None before it begins.
+
+    None also after a retry: the pause before it says nothing about the batch.
+    """
+    if batch.started_at is None or batch.run > 1:
+        return None
+    return (batch.finished_at or timezone.now()) - batch.started_at
 
 
 def _iso(moment: datetime | None) -> str | None:

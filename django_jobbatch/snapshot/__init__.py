@@ -1,0 +1,32 @@
+"""The one read model of a batch: what pages, JSON and metrics show.
+
+Each query here is bounded, whatever the number of jobs.
+"""
+
+from __future__ import annotations
+
+from django_jobbatch.snapshot.batches import duration, of, state, state_label
+from django_jobbatch.snapshot.callbacks import CallbackState, callback_states
+from django_jobbatch.snapshot.calls import ShownCall, shown_call
+from django_jobbatch.snapshot.failures import FailureGroup, FailureGroups, failure_groups
+from django_jobbatch.snapshot.segments import MOST_RUNNING, Segment, running_jobs, segments
+from django_jobbatch.snapshot.steps import steps
+
+__all__ = [
+    "MOST_RUNNING",
+    "CallbackState",
+    "FailureGroup",
+    "FailureGroups",
+    "Segment",
+    "ShownCall",
+    "callback_states",
+    "duration",
+    "failure_groups",
+    "of",
+    "running_jobs",
+    "segments",
+    "shown_call",
+    "state",
+    "state_label",
+    "steps",
+]

@@ -1,0 +1,115 @@
+"""The callbacks of a batch: which have been called, and how that went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.utils.translation import pgettext_lazy
+
+from django_jobbatch import payload
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.states import LinkStatus, Role
+
+#: Links of callbacks that are looked at, the newest: a batch may have been retried often.
+LOOKED_AT: Final = 50
+
+NOT_REACHED: Final = "not_reached"
+NOT_CALLED: Final = "not_called"
+_LABELS: Final = {
+    NOT_REACHED: pgettext_lazy("callback", "Not reached"),
+    NOT_CALLED: pgettext_lazy("callback", "Not called"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackState:
+    """One callback in one run of its batch.
+
+    Attributes:
+        state: The status of its link; without one, `not_reached`, or `not_called` if the run is
+            over and did not need it.
+        link: What runs it; None until it is due.
+        failure: What it raised for good, if it did.
+    """
+
+    role: Role
+    path: str
+    run: int
+    state: str
+    link: BatchedJob | None = None
+    failure: FailedJob | None = None
+
+    @property
+    def label(self) -> str:
+        """Its state for people, in the current language."""
+        return str(_LABELS.get(self.state) or LinkStatus(self.state).label)
+
+
+def callback_states(batch: JobBatch) -> list[CallbackState]:
+    """The callbacks of this run, in their order, then what is left of earlier ones.
+
+    Left are those that failed or are still to come. At most three queries, none without callbacks.
+    """
+    if not batch.callbacks:
+        return []
+    links = _links(batch)
+    failures = _failures(batch, links)
+    states = []
+    for position, entry in enumerate(batch.callbacks):
+        link = next((link for link in links if _belongs(link, entry, position, batch.run)), None)
+        states.append(_current(batch, entry, link, failures))
+    shown = {state.link.pk for state in states if state.link}
+    left = [link for link in links if link.pk not in shown and link.status != LinkStatus.SUCCEEDED]
+    return states + [_past(link, failures) for link in left]
+
+
+def _links(batch: JobBatch) -> list[BatchedJob]:
+    """Newest first."""
+    lane = batch.jobs.callback_lane().order_by("-run", "-position")
+    reports = batch.jobs.filter(role=Role.EACH_FAILURE).order_by("-run", "-lane", "-position")
+    return [*lane[:LOOKED_AT], *reports[:LOOKED_AT]]
+
+
+def _failures(batch: JobBatch, links: Iterable[BatchedJob]) -> dict[int, FailedJob]:
+    failed = [link.pk for link in links if link.status == LinkStatus.FAILED]
+    if not failed:
+        return {}
+    failures = FailedJob.objects.using(batch._state.db).filter(job_id__in=failed).in_order()
+    return {failure.job_id: failure for failure in failures}
+
+
+def _belongs(link: BatchedJob, entry: dict[str, Any], position: int, run: int) -> bool:
+    # A link of the lane stands where its entry does; one link calls every `each_failure`.
+    if link.run != run or link.role != entry["role"]:
+        return False
+    return link.role == Role.EACH_FAILURE or link.position == position
+
+
+def _current(
+    batch: JobBatch,
+    entry: dict[str, Any],
+    link: BatchedJob | None,
+    failures: dict[int, FailedJob],
+) -> CallbackState:
+    without = NOT_CALLED if batch.is_finished else NOT_REACHED
+    return CallbackState(
+        role=Role(entry["role"]),
+        path=payload.peek_path(entry["payload"]),
+        run=batch.run,
+        state=link.status if link else without,
+        link=link,
+        failure=failures.get(link.pk) if link else None,
+    )
+
+
+def _past(link: BatchedJob, failures: dict[int, FailedJob]) -> CallbackState:
+    return CallbackState(
+        role=Role(link.role),
+        path=link.func,
+        run=link.run,
+        state=link.status,
+        link=link,
+        failure=failures.get(link.pk),
+    )

@@ -1,0 +1,46 @@
+"""A stored call as text, for people. Nothing of it is called, and its signature is not looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from django_jobbatch import payload
+from django_jobbatch.exceptions import PayloadRefused
+
+#: Characters of one argument that are shown.
+LONGEST: Final = 2_000
+#: Arguments that are shown.
+MOST: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownCall:
+    """The path of a function, and its arguments as names and text.
+
+    `left_out` is the number of arguments beyond the first hundred.
+    """
+
+    path: str
+    arguments: list[tuple[str, str]]
+    left_out: int
+
+
+def shown_call(text: str) -> ShownCall:
+    """The call in a stored payload; one that cannot be read has no arguments."""
+    try:
+        call = payload.peek(text)
+    except PayloadRefused:
+        return ShownCall(path=payload.UNREADABLE, arguments=[], left_out=0)
+    named = [(str(place), value) for place, value in enumerate(call.args, 1)]
+    named += call.kwargs.items()
+    return ShownCall(
+        path=call.path,
+        arguments=[(name, _shown(value)) for name, value in named[:MOST]],
+        left_out=max(0, len(named) - MOST),
+    )
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -1,0 +1,35 @@
+"""How far the steps of a batch are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import groupby
+from typing import Any
+
+from django.db.models import Count, Max
+
+from django_jobbatch import payload
+from django_jobbatch.models import JobBatch
+from django_jobbatch.states import SETTLED, UNSETTLED
+
+
+def steps(batch: JobBatch) -> list[dict[str, Any]]:
+    """How far each position of its lanes is, in order; see `JobBatch.steps`."""
+    links = batch.jobs.work().filter(run=0).order_by("position")
+    rows = links.values_list("position", "status").annotate(
+        count=Count("pk"), payload=Max("payload")
+    )
+    found: list[dict[str, Any]] = []
+    for _, alike in groupby(rows, key=lambda row: row[0]):
+        group = list(alike)
+        by_status: Counter[str] = Counter({status: count for _, status, count, _ in group})
+        stored = max(text for *_, text in group)
+        found.append(
+            {
+                "function": payload.peek_path(stored) if stored else "",
+                "total": by_status.total(),
+                "pending": sum(by_status[status] for status in UNSETTLED),
+                **{str(status): by_status[status] for status in SETTLED},
+            }
+        )
+    return found
