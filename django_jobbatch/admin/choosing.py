@@ -1,0 +1,60 @@
+"""From rows that were ticked in a list to the page that asks what is to be done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sized
+from typing import TYPE_CHECKING, Final
+
+from django.contrib import messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from django_jobbatch.models import BatchedJob, JobBatch
+
+if TYPE_CHECKING:
+    from django_jobbatch.admin.base import ReadOnlyAdmin
+
+#: Batches, or jobs of one batch, that one request acts on.
+MOST: Final = 100
+
+
+def to_confirmation(
+    model_admin: ReadOnlyAdmin, request: HttpRequest, verb: str, batches: QuerySet[JobBatch]
+) -> HttpResponse | None:
+    """Go to the page that asks whether these batches shall be cancelled or retried."""
+    chosen = list(batches.order_by().values_list("pk", flat=True)[: MOST + 1])
+    if _too_many(model_admin, request, chosen):
+        return None
+    address = model_admin.url(JobBatch, verb, ids=joined(chosen))
+    return HttpResponseRedirect(model_admin.filtered(request, address))
+
+
+def to_retry_of_jobs(
+    model_admin: ReadOnlyAdmin, request: HttpRequest, jobs: QuerySet[BatchedJob]
+) -> HttpResponse | None:
+    """Go to the page that asks whether these jobs, all of one batch, shall be retried."""
+    chosen = list(jobs.order_by().values_list("pk", "batch_id")[: MOST + 1])
+    if _too_many(model_admin, request, chosen):
+        return None
+    batches = {batch_id for _pk, batch_id in chosen}
+    if len(batches) != 1:
+        text = _("Choose jobs of one batch that are still there.")
+        model_admin.message_user(request, text, messages.WARNING)
+        return None
+    pks = joined(pk for pk, _batch_id in chosen)
+    return HttpResponseRedirect(model_admin.url(JobBatch, "retry", batches.pop(), jobs=pks))
+
+
+def joined(ids: Iterable[object]) -> str:
+    """Ids for the address of a page that asks."""
+    return ",".join(map(str, ids))
+
+
+def _too_many(model_admin: ReadOnlyAdmin, request: HttpRequest, chosen: Sized) -> bool:
+    if len(chosen) <= MOST:
+        return False
+    text = ngettext("Choose at most %(most)d row.", "Choose at most %(most)d rows.", MOST)
+    model_admin.message_user(request, text % {"most": MOST}, messages.WARNING)
+    return True

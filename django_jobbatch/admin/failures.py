@@ -1,0 +1,91 @@
+"""Failures: the list, of any length, and the page of one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
+from django.utils.text import Truncator
+from django.utils.translation import gettext_lazy as _
+
+from django_jobbatch import snapshot
+from django_jobbatch.admin import cells, filters
+from django_jobbatch.admin.choosing import to_retry_of_jobs
+from django_jobbatch.admin.keyset import Order
+from django_jobbatch.admin.of_batch import OfBatchAdmin
+from django_jobbatch.admin.search import as_uuid
+from django_jobbatch.models import BatchedJob, FailedJob
+from django_jobbatch.operations import previews
+
+
+@admin.register(FailedJob)
+class FailedJobAdmin(OfBatchAdmin):
+    """Failures, newest first. Their batch and their job may be gone."""
+
+    list_display = ["exception", "short_message", "failed", "of_batch", "func", "attempts"]
+    list_filter = [filters.BatchFilter, filters.ExceptionFilter]
+    list_defer = ["traceback"]  # which is long
+    search_fields = ["pk"]
+    search_help_text = _("Searches for the id of a batch.")
+    actions = ["retry_selected"]
+
+    @admin.display(description=_("exception"))
+    def exception(self, failure: FailedJob) -> str:
+        """Its class, which may be a long path."""
+        return format_html('<span class="jb-exception">{}</span>', failure.exception_class)
+
+    @admin.display(description=_("message"))
+    def short_message(self, failure: FailedJob) -> str:
+        """Its beginning."""
+        return Truncator(failure.message).chars(120)
+
+    @admin.display(description=_("function"))
+    def func(self, failure: FailedJob) -> str:
+        """What was called."""
+        return failure.func
+
+    @admin.display(description=_("failed"))
+    def failed(self, failure: FailedJob) -> str:
+        """When."""
+        return cells.moment(failure.failed_at)
+
+    def get_order(self, chosen: Collection[str], query: str) -> Order:
+        """Newest first, whatever is chosen."""
+        return Order(("failed_at", "id"), descending=True)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """By the id of a batch alone: the table may have millions of rows."""
+        if not search_term:
+            return queryset, False
+        batch_id = as_uuid(search_term)
+        return queryset.filter(batch_id=batch_id) if batch_id else queryset.none(), False
+
+    def get_context(self, request: HttpRequest, failure: FailedJob) -> dict[str, Any]:
+        """What the page of a failure shows; its batch and its job if they are there."""
+        jobs = BatchedJob.objects.select_related("batch")
+        job = jobs.filter(pk=failure.job_id, batch_id=failure.batch_id).first()
+        return {
+            "title": failure.exception_class,
+            "subtitle": None,
+            "failure": failure,
+            "job": job,
+            "call": snapshot.shown_call(failure.payload),
+            "may_see_payload": self.has_payload_permission(request),
+            "can_retry": job is not None
+            and previews.can_retry_job(job.batch, job)
+            and self.has_retry_permission(request, job.batch),
+        }
+
+    @admin.action(permissions=["retry"], description=_("Retry selected jobs"))
+    def retry_selected(
+        self, request: HttpRequest, queryset: QuerySet[FailedJob]
+    ) -> HttpResponse | None:
+        """Ask, as the button of one failure does."""
+        jobs = BatchedJob.objects.filter(pk__in=queryset.order_by().values("job_id"))
+        return to_retry_of_jobs(self, request, jobs)

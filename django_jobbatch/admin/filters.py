@@ -1,0 +1,200 @@
+"""Filters of the lists. None of them asks the database what there is to choose from."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.models.tree import tree_of
+from django_jobbatch.states import BatchStatus, LinkStatus, Outcome, Role
+
+Choices = Iterable[tuple[str, Any]]
+
+
+class StateFilter(admin.SimpleListFilter):
+    """Batches by status until they are finished, and by outcome then."""
+
+    title = _("status")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Everything that the status column may say, and all that is not finished."""
+        yield "unfinished", _("Not finished")
+        yield from (choice for choice in BatchStatus.choices if choice[0] != BatchStatus.FINISHED)
+        yield from (choice for choice in Outcome.choices if choice[0])
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Those in the chosen state."""
+        value = self.value()
+        if value == "unfinished":
+            return queryset.exclude(status=BatchStatus.FINISHED)
+        if value in BatchStatus.values:
+            return queryset.filter(status=value)
+        return queryset.filter(outcome=value) if value in Outcome.values else queryset
+
+
+class AttentionFilter(admin.SimpleListFilter):
+    """Batches somebody should look at."""
+
+    title = _("attention")
+    parameter_name = "attention"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """There is one kind."""
+        return [("failures", _("Has failed jobs"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Those with failed jobs."""
+        return queryset.filter(failed_jobs__gt=0) if self.value() else queryset
+
+
+class QueueFilter(admin.SimpleListFilter):
+    """Batches by queue."""
+
+    title = _("queue")
+    parameter_name = "queue"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """The queues of the settings."""
+        return [(name, name) for name in settings.RQ_QUEUES]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Those on the chosen queue."""
+        value = self.value()
+        return queryset.filter(queue=value) if value in settings.RQ_QUEUES else queryset
+
+
+class CreatedFilter(admin.SimpleListFilter):
+    """Batches by age."""
+
+    title = _("created")
+    parameter_name = "created"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Since when."""
+        return [("today", _("Today")), ("7", _("Past 7 days")), ("30", _("Past 30 days"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Those that are no older."""
+        days = {"today": 0, "7": 7, "30": 30}.get(self.value() or "")
+        if days is None:
+            return queryset
+        midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+        return queryset.filter(created_at__gte=midnight - timedelta(days=days))
+
+
+class LevelFilter(admin.SimpleListFilter):
+    """Batches that stand on their own, unless others are asked for."""
+
+    title = _("level")
+    parameter_name = "level"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Besides the default."""
+        return [("children", _("Inside other batches")), ("all", _("All"))]
+
+    def choices(self, changelist: ChangeList) -> Iterator[Any]:
+        """The default has a name of its own."""
+        default, *others = super().choices(changelist)
+        yield {**default, "display": _("On their own")}
+        yield from others
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Those at the chosen level."""
+        value = self.value()
+        return queryset if value == "all" else queryset.filter(parent__isnull=value != "children")
+
+
+class BatchFilter(admin.SimpleListFilter):
+    """Rows of one batch. It is chosen by a link from the batch, or by searching for its id."""
+
+    title = _("batch")
+    parameter_name = "batch"
+    batch_id: uuid.UUID | None = None
+    batch: JobBatch | None = None
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """The chosen one, which may be gone."""
+        value = self.value()
+        if value is None:
+            return []
+        try:
+            self.batch_id = uuid.UUID(value)
+        except ValueError as error:
+            raise IncorrectLookupParameters from error
+        self.batch = JobBatch.objects.filter(pk=self.batch_id).first()
+        return [(value, str(self.batch or self.batch_id))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Those of this batch and of all below it."""
+        if self.batch and self.batch.child_batches:
+            return queryset.filter(batch_id__in=tree_of(self.batch).values("pk"))
+        return queryset if self.batch_id is None else queryset.filter(batch_id=self.batch_id)
+
+
+class JobsOfBatchFilter(BatchFilter):
+    """Jobs of one batch; its callbacks are on the page of the batch."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Its own links."""
+        return queryset if self.batch_id is None else jobs_of(queryset, self.batch_id)
+
+
+def jobs_of(queryset: QuerySet[Any], batch_id: uuid.UUID) -> QuerySet[Any]:
+    """The jobs of this batch, by the columns that its unique index begins with."""
+    return queryset.filter(batch_id=batch_id, role=Role.JOB, run=0)
+
+
+class _WithinBatch(admin.SimpleListFilter):
+    """A filter that is offered where one batch is chosen: only there is there an index for it."""
+
+    def has_output(self) -> bool:
+        """Within one batch."""
+        return BatchFilter.parameter_name in self.request.GET and super().has_output()
+
+
+class JobStatusFilter(_WithinBatch):
+    """Jobs of one batch by status."""
+
+    title = _("status")
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """All of them."""
+        return LinkStatus.choices
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[BatchedJob]) -> QuerySet[Any]:
+        """Those in the chosen status."""
+        value = self.value()
+        return queryset.filter(status=value) if value in LinkStatus.values else queryset
+
+
+class ExceptionFilter(_WithinBatch):
+    """Failures of one batch by exception. It is chosen by a link from the batch."""
+
+    title = _("exception")
+    parameter_name = "exception"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """The chosen one."""
+        value = self.value()
+        if value is not None and "\x00" in value:  # PostgreSQL takes no such text
+            raise IncorrectLookupParameters
+        return [] if value is None else [(value, value)]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[FailedJob]) -> QuerySet[Any]:
+        """Those with this exception."""
+        value = self.value()
+        return queryset if value is None else queryset.filter(exception_class=value)

@@ -1,0 +1,101 @@
+"""What users write is shown as text, and the pages need nothing that a strict policy refuses."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.test import Client
+
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.specs import JobSpec
+from django_jobbatch.states import LinkStatus, Role
+from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory, signed
+from tests.integration.admin.pages import address
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+EVIL = """<img src=x onerror="alert('x')">"""
+ESCAPED = "&lt;img src=x onerror="
+
+
+@pytest.fixture
+def places() -> list[str]:
+    """Every page there is, of a batch in which all that a user can name is markup."""
+    batch = JobBatchFactory.create(
+        name=EVIL,
+        running=True,
+        allow_failures=True,
+        jobs=[LinkStatus.FAILED, LinkStatus.PENDING],
+        roles=[Role.FINALLY],
+        cancelled_by=EVIL,
+        cancel_reason=EVIL,
+        queue=EVIL,
+        meta={EVIL: EVIL},
+    )
+    call = signed(batch.pk, JobSpec(EVIL, (EVIL,), {EVIL: [EVIL]}))
+    batch.callbacks[0]["payload"] = call
+    batch.save()
+    job = batch.jobs.failed().get()
+    failure = FailedJobFactory.create(
+        job=job, payload=call, exception_class=EVIL, message=EVIL, traceback=EVIL
+    )
+    link = BatchedJobFactory.create(
+        batch=batch, role=Role.FINALLY, run=1, status=LinkStatus.FAILED, payload=call
+    )
+    FailedJobFactory.create(job=link, exception_class=EVIL, message=EVIL, traceback=EVIL)
+    BatchedJob.objects.update(payload=call, result=f'"{EVIL}"', queue=EVIL)
+    return [
+        address(JobBatch),
+        address(JobBatch, q=EVIL),
+        address(batch),
+        address(batch, "history"),
+        address(batch, "cancel"),
+        address(batch, "retry"),
+        address(batch, "retry", jobs=job.pk),
+        address(JobBatch, "cancel", ids=batch.pk),
+        address(BatchedJob),
+        address(BatchedJob, batch=batch.pk, status="failed"),
+        address(job),
+        address(FailedJob),
+        address(FailedJob, batch=batch.pk, exception=EVIL),
+        address(failure),
+    ]
+
+
+@pytest.mark.usefixtures("redis_server")
+def test_markup_is_shown_as_text_everywhere(admin_client: Client, places: list[str]) -> None:
+    cancel = places[4]
+    admin_client.post(
+        cancel, {"running": "finish", "reason": EVIL, "version": _version(admin_client, cancel)}
+    )
+
+    pages = {place: admin_client.get(place, follow=True).content.decode() for place in places}
+
+    assert [place for place, page in pages.items() if "<img src=x" in page] == []
+    assert [place for place, page in pages.items() if ESCAPED not in page] == []
+    assert JobBatch.objects.get().cancel_reason == EVIL
+
+
+def test_no_page_has_a_script_a_style_or_a_handler_in_it(
+    admin_client: Client, places: list[str]
+) -> None:
+    pages = {place: admin_client.get(place).content.decode() for place in places}
+
+    found = {
+        place: re.findall(r"<style|<script(?![^>]* src=)|<[^>]+ (?:style|on\w+)=", _without(page))
+        for place, page in pages.items()
+    }
+
+    assert found == {place: [] for place in places}
+
+
+def _version(client: Client, place: str) -> str:
+    found = re.search(r'name="version" value="([^"]*)"', client.get(place).content.decode())
+    assert found
+    return found[1]
+
+
+def _without(page: str) -> str:
+    """The page without attribute values, in which markup is text."""
+    return re.sub(r'"[^"]*"', '""', page)
