@@ -29,7 +29,7 @@ test-mariadb: $(VENV)/.mariadb ## The same on MariaDB, and what locks rows also 
 	$(BIN)/python sandbox/with_database.py mariadb --options "isolation_level=repeatable read" -- \
 		$(BIN)/python -m pytest $(PYTEST_ARGS) tests/ledger tests/acceptance
 
-demo: $(STAMP) ## Import 28,298 airports as one batch with two workers, and show it
+demo: $(STAMP) ## Import 28,298 airports, country by country, with two workers, and show it
 	@$(BIN)/python sandbox/demo.py
 
 sandbox: $(STAMP) ## Leave a web server and two workers running, to look around

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from django.db import transaction
 from django.utils import timezone
@@ -43,10 +43,17 @@ def after_commit(change: Change) -> None:
     transaction.on_commit(act_on_change, using=change.using, robust=True)
 
 
-def act(change: Change, *, here: str | None = None) -> None:
+class Here(Protocol):
+    """A ticket at work, which can see to what becomes due itself."""
+
+    def keep(self, batch: JobBatch, due: Collection[str]) -> str | None:
+        """The queue of the batch that needs no other ticket, if any; `due` are those with due links."""
+
+
+def act(change: Change, *, here: Here | None = None) -> None:
     """Take tickets back, sweep, and send tickets, as `change` asks, and all that follows from that.
 
-    `here` is a queue that needs no ticket, because one of it goes on working on the batch.
+    What `here` keeps for itself needs no ticket.
     """
     # A stack and not a recursion, since a tree may be deeper than Python calls; and each change is
     # acted on as it comes, since a sweep may have many.
@@ -56,7 +63,7 @@ def act(change: Change, *, here: str | None = None) -> None:
         if following is None:
             under_way.pop()
         else:
-            under_way.append(_act(following, None))
+            under_way.append(_act(following, here))
 
 
 def sweep(using: str, batch_id: uuid.UUID, *, running: bool = False) -> None:
@@ -131,12 +138,13 @@ def send_overdue(using: str) -> None:
         wake(batch, using)
 
 
-def _act(change: Change, here: str | None) -> Iterator[Change]:
+def _act(change: Change, here: Here | None) -> Iterator[Change]:
     """Act on one change; what other batches, or other pages, were changed by that."""
     batch = change.batch
     if batch is None:
         return
-    _send(change, batch, set(change.due) - {here})
+    kept = here.keep(batch, change.due) if here else None
+    _send(change, batch, set(change.due) - {kept})
     if change.closed:
         yield from _stop_children(change.using, ledger.running_children(change.using, batch))
         # While tickets wait: should this process die, they go on with it.
@@ -146,7 +154,7 @@ def _act(change: Change, here: str | None) -> Iterator[Change]:
         _take_back(batch)
         # Among them may have been the ticket of a callback, or of a retry that came in between.
         still_due = batch.queues if change.finished else ledger.due_callbacks(change.using, batch)
-        _send(change, batch, set(still_due) - {here})
+        _send(change, batch, set(still_due) - {kept})
     if batch.wake_at is not None and (change.closed or change.finished or change.wake_at):
         wake(batch, change.using)
     if change.ended:

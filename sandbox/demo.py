@@ -1,7 +1,8 @@
-"""Import all airports as one batch with two workers, and say how it ended: `make demo`."""
+"""Import all airports, country by country, with two workers, and say how it ended: `make demo`."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from sandbox.stage import run, stage
@@ -22,19 +23,26 @@ def main() -> None:
 
 
 def summary(batch: JobBatch) -> str:
-    """The outcome and the numbers, all as the database has them."""
-    from airports.models import CallbackCall  # noqa: PLC0415
+    """The outcome and the numbers, all as the database has them.
 
+    `total` to `skipped` count the jobs of the whole tree, without what stands for a batch inside
+    it; `batches` and `chains` count the batches and the chains of the tree, the outermost included.
+    """
+    from airports.models import CallbackCall  # noqa: PLC0415
+    from django_jobbatch.models.tree import tree_of  # noqa: PLC0415
+    from django_jobbatch.states import Kind  # noqa: PLC0415
+
+    snapshot = batch.snapshot()
+    jobs = snapshot["jobs"]
+    kinds = Counter(tree_of(batch).values_list("kind", flat=True))
     calls = CallbackCall.objects.filter(batch_id=batch.pk)
     values = {
-        "outcome": batch.outcome,
-        "total": batch.total_jobs,
-        "succeeded": batch.succeeded_jobs,
-        "failed": batch.failed_jobs,
-        "cancelled": batch.cancelled_jobs,
-        "skipped": batch.skipped_jobs,
-        "progress": batch.progress,
+        "outcome": snapshot["outcome"],
+        **{name: jobs[name] for name in ("total", "succeeded", "failed", "cancelled", "skipped")},
+        "progress": snapshot["progress"],
         **{role: calls.filter(role=role).count() for role in ("then", "catch", "finally")},
+        "batches": kinds[Kind.BATCH],
+        "chains": kinds[Kind.CHAIN],
     }
     return " ".join(f"{name}={value}" for name, value in values.items())
 

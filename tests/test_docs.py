@@ -20,7 +20,7 @@ from django_jobbatch import bus, checks, dispatch, exceptions, models
 from django_jobbatch.conf import Settings
 from django_jobbatch.ledger import closing
 from django_jobbatch.operations import intake
-from django_jobbatch.runner import ticket
+from django_jobbatch.runner import loop
 from django_jobbatch.specs import OptionNames
 from django_jobbatch.states import BatchStatus, LinkStatus, Outcome
 from tests.settings import ROOT
@@ -225,14 +225,14 @@ def figures() -> list[tuple[str, str]]:
             f" django-rq {versions['django-rq']} or newer",
         ),
         ("docs/how-to/install.md", f"({defaults.SLICE:.0f} seconds, and the job that runs then)"),
-        ("docs/how-to/callbacks.md", "up to a hundred fast ones" if ticket.MOST == 100 else ""),
+        ("docs/how-to/callbacks.md", "up to a hundred fast ones" if loop.MOST == 100 else ""),
         ("docs/reference/settings.md", f"and then to RQ ({Queue.DEFAULT_TIMEOUT})"),
         ("docs/reference/checks.md", f"less than {checks.SQLITE_PATIENCE} seconds"),
         ("docs/explanation/architecture.md", f"in pages of {intake.PAGE:,}"),
         ("docs/explanation/architecture.md", f"`min(due links, {dispatch.TICKETS})` tickets"),
-        ("docs/explanation/architecture.md", f"a second, at most {ticket.MOST}."),
+        ("docs/explanation/architecture.md", f"a second, at most {loop.MOST}."),
         ("docs/explanation/architecture.md", f"a slice of {defaults.SLICE:.0f} seconds"),
-        ("docs/explanation/design-changes.md", f"older than {ticket.STALE} seconds"),
+        ("docs/explanation/design-changes.md", f"older than {loop.STALE} seconds"),
         ("docs/explanation/ledger.md", f"pages of {closing.PAGE:,} links"),
     ]
 

@@ -22,7 +22,7 @@ TICK = 0.2
 
 
 class Watch:
-    """Settles outcomes that wait behind a long job, renews leases, and sends for help, once."""
+    """Settles outcomes that wait behind a long job, renews leases, and has help sent for."""
 
     def __init__(
         self, desk: Desk, *, on_change: Callable[[Change], None], send_for_help: Callable[[], None]
@@ -31,8 +31,7 @@ class Watch:
         self._on_change = on_change
         self._send_for_help = send_for_help
         self._over = threading.Event()
-        self._began = self._renewed = time.monotonic()
-        self._helped = False
+        self._renewed = time.monotonic()
         self._changes: deque[Change] = deque()
 
     def run(self) -> None:
@@ -67,9 +66,7 @@ class Watch:
         if now - self._renewed > claimant.lease.total_seconds() / 3:
             ledger.renew(claimant, self._desk.held())
             self._renewed = now
-        if not self._helped and now - self._began >= 1:
-            self._helped = True
-            self._send_for_help()
+        self._send_for_help()
 
     def _act(self) -> None:
         """Tell of what was settled here; of a change that could not be acted on, once more."""

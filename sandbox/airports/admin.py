@@ -4,13 +4,15 @@ from typing import TYPE_CHECKING
 
 from django.contrib import admin
 
-from airports.models import Airport, CallbackCall
+from airports.models import Airport, CallbackCall, Country, Report
 
 if TYPE_CHECKING:
     AirportAdminBase = admin.ModelAdmin[Airport]
+    CountryAdminBase = admin.ModelAdmin[Country]
+    ReportAdminBase = admin.ModelAdmin[Report]
     CallbackCallAdminBase = admin.ModelAdmin[CallbackCall]
 else:
-    AirportAdminBase = CallbackCallAdminBase = admin.ModelAdmin
+    AirportAdminBase = CountryAdminBase = ReportAdminBase = CallbackCallAdminBase = admin.ModelAdmin
 
 
 @admin.register(Airport)
@@ -18,6 +20,17 @@ class AirportAdmin(AirportAdminBase):
     list_display = ["icao", "name", "city", "country", "timezone"]
     list_filter = ["country"]
     search_fields = ["icao", "iata", "name", "city"]
+
+
+@admin.register(Country)
+class CountryAdmin(CountryAdminBase):
+    list_display = ["code", "rows", "airports"]
+    search_fields = ["code"]
+
+
+@admin.register(Report)
+class ReportAdmin(ReportAdminBase):
+    list_display = ["batch_id", "rows", "airports"]
 
 
 @admin.register(CallbackCall)

@@ -1,36 +1,40 @@
-"""The import of all airports, as one batch."""
+"""The import of all airports: a chain with a batch of countries in it, each a chain of its own."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from airports.callbacks import first_failure, import_done, import_ended
-from airports.jobs import import_airport
+from airports.jobs import import_airport, index_country, prepare, report
+from airports.rows import Rows
 from django_jobbatch import bus
 
 if TYPE_CHECKING:
+    from django_jobbatch.bus import ChainBuilder
     from django_jobbatch.models import JobBatch
-
-COLUMNS = ("icao", "iata", "name", "city", "country", "elevation", "lat", "lon", "tz")
-
-
-def rows() -> Iterator[dict[str, str]]:
-    """The airports of the CSV file, read one by one, so that memory stays flat."""
-    with files("airportsdata").joinpath("airports.csv").open(encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            yield {column: row[column] for column in COLUMNS}
 
 
 def dispatch_import() -> JobBatch:
+    """Prepare, then import and index each country, and report when all of them are done."""
+    rows = Rows()
     return (
-        bus.batch(bus.job(import_airport, **row) for row in rows())
+        bus.chain(
+            bus.job(prepare),
+            bus.batch(country_chain(country, rows) for country in rows.counts).named("Countries"),
+            bus.job(report),
+        )
         .named("Import airports")
-        .allow_failures()
         .then(import_done)
         .catch(first_failure)
         .finally_(import_ended)
         .dispatch()
     )
+
+
+def country_chain(country: str, rows: Rows) -> ChainBuilder:
+    """Import the rows of one country, of which some may fail, and then index it."""
+    imports = (bus.job(import_airport, **row) for row in rows.of(country))
+    return bus.chain(
+        bus.batch(imports).named(f"Airports of {country}").allow_failures(),
+        bus.job(index_country, country),
+    ).named(country)

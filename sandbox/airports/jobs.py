@@ -1,12 +1,22 @@
-"""What the workers run: one job imports one airport."""
+"""What the workers run. Each job may run twice and leaves the same behind."""
 
 from __future__ import annotations
 
-from airports.models import Airport
+from django.db.models import Sum
+
+from airports.models import Airport, Country, Report
+from airports.rows import Rows
+from django_jobbatch import current_batch
 
 
 class AirportWithoutCity(ValueError):
     """The row names no city, so the airport cannot be placed."""
+
+
+def prepare() -> None:
+    """Check the file, and store how many rows each country has in it."""
+    for code, rows in Rows().counts.items():
+        Country.objects.update_or_create(code=code, defaults={"rows": rows, "airports": 0})
 
 
 def import_airport(
@@ -21,7 +31,7 @@ def import_airport(
     lon: str,
     tz: str,
 ) -> None:
-    """Store one row of the CSV file; running twice stores the same airport."""
+    """Store one row of the CSV file."""
     if not city:
         raise AirportWithoutCity(f"{icao} ({name}) names no city")
     Airport.objects.update_or_create(
@@ -37,3 +47,15 @@ def import_airport(
             "timezone": tz,
         },
     )
+
+
+def index_country(code: str) -> None:
+    """Store how many airports of this country have been imported."""
+    airports = Airport.objects.filter(country=code).count()
+    Country.objects.filter(code=code).update(airports=airports)
+
+
+def report() -> None:
+    """Sum up all countries."""
+    sums = Country.objects.aggregate(rows=Sum("rows"), airports=Sum("airports"))
+    Report.objects.update_or_create(batch_id=current_batch().pk, defaults=sums)

@@ -18,6 +18,26 @@ class Airport(models.Model):
         return f"{self.icao} {self.name}"
 
 
+class Country(models.Model):
+    code = models.CharField(max_length=2, primary_key=True)
+    rows = models.IntegerField(help_text="In the file.")
+    airports = models.IntegerField(help_text="That have been imported.")
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class Report(models.Model):
+    """What one import has come to."""
+
+    batch_id = models.UUIDField(unique=True)
+    rows = models.IntegerField()
+    airports = models.IntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.airports:,} airports from {self.rows:,} rows"
+
+
 class CallbackCall(models.Model):
     """One call of one callback. Nothing here is unique: a double call must show as two rows."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rich.console import Console
 from rich.progress import (
@@ -22,15 +22,18 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 1.0
 
+#: Shows a snapshot of the batch: its jobs and those of all batches inside it.
+Show: TypeAlias = Callable[[dict[str, Any]], None]
 
-def display(batch: JobBatch) -> AbstractContextManager[Callable[[], None]]:
-    """Give what to call after each look at the batch."""
+
+def display(batch: JobBatch) -> AbstractContextManager[Show]:
+    """Give what to call with each snapshot of the batch."""
     console = Console()
     return _bar(batch, console) if console.is_terminal else _lines(batch)
 
 
 @contextmanager
-def _bar(batch: JobBatch, console: Console) -> Iterator[Callable[[], None]]:
+def _bar(batch: JobBatch, console: Console) -> Iterator[Show]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
@@ -40,26 +43,40 @@ def _bar(batch: JobBatch, console: Console) -> Iterator[Callable[[], None]]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(batch.name, total=batch.total_jobs, failed=0)
-        yield lambda: progress.update(
-            task, completed=batch.processed_jobs, failed=batch.failed_jobs
-        )
+        task = progress.add_task(batch.name, total=None, failed=0)
+
+        def show(snapshot: dict[str, Any]) -> None:
+            jobs = snapshot["jobs"]
+            progress.update(
+                task, total=jobs["total"], completed=_settled(jobs), failed=jobs["failed"]
+            )
+
+        yield show
 
 
 @contextmanager
-def _lines(batch: JobBatch) -> Iterator[Callable[[], None]]:
-    last_line, printed_at = "", float("-inf")
+def _lines(batch: JobBatch) -> Iterator[Show]:
+    last_line, line, printed_at = "", "", float("-inf")
 
-    def show(*, last: bool = False) -> None:
+    def print_once() -> None:
         nonlocal last_line, printed_at
-        line = (
-            f"{batch.name}: {batch.progress}%, {batch.processed_jobs:,} of {batch.total_jobs:,}, "
-            f"{batch.failed_jobs:,} failed, {batch.status}"
-        )
-        due = last or time.monotonic() - printed_at >= LINE_SECONDS
-        if due and line != last_line:
+        if line != last_line:
             print(line, flush=True)
             last_line, printed_at = line, time.monotonic()
 
+    def show(snapshot: dict[str, Any]) -> None:
+        nonlocal line
+        jobs = snapshot["jobs"]
+        line = (
+            f"{batch.name}: {snapshot['progress']}%, {_settled(jobs):,} of {jobs['total']:,}, "
+            f"{jobs['failed']:,} failed, {batch.status}"
+        )
+        if time.monotonic() - printed_at >= LINE_SECONDS:
+            print_once()
+
     yield show
-    show(last=True)
+    print_once()
+
+
+def _settled(jobs: dict[str, int]) -> int:
+    return jobs["total"] - jobs["pending"]

@@ -91,16 +91,17 @@ class Stage:
 
     def follow(self, batch: JobBatch) -> None:
         """Show how far the batch is until it is settled, its callbacks included."""
-        version, moved_at = batch.version, time.monotonic()
+        seen, moved_at = batch.snapshot(), time.monotonic()
         with display(batch) as show:
-            show()
+            show(seen)
             while not batch.is_settled:
                 time.sleep(POLL_SECONDS)
                 self.check()
                 batch.refresh_from_db()
-                show()
-                if batch.version != version:
-                    version, moved_at = batch.version, time.monotonic()
+                snapshot = batch.snapshot()
+                show(snapshot)
+                if snapshot != seen:
+                    seen, moved_at = snapshot, time.monotonic()
                 if time.monotonic() - moved_at > STALL_SECONDS:
                     raise ServerFailed(f"nothing moved for {STALL_SECONDS} s\n{self.logs()}")
 

@@ -1,4 +1,4 @@
-"""The demo as a process: what it leaves behind when it is interrupted. `make demo` shows the rest."""
+"""The demo: what its last line says, and what it leaves behind when it is interrupted."""
 
 from __future__ import annotations
 
@@ -7,11 +7,35 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from unittest import mock
 
 import psutil
 import pytest
+from demo import summary
 
+from airports.importing import dispatch_import
+from airports.models import Country, Report
+from airports.rows import Rows
+from django_jobbatch.runner.ticket import Trip
 from tests.settings import ROOT
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("redis_server")
+def test_the_last_line_counts_the_jobs_of_the_tree_and_the_callbacks_of_its_root() -> None:
+    countries = {"JO": 7, "KP": 4}
+    with mock.patch.object(Rows, "counts", countries):
+        batch = dispatch_import()
+
+        Trip("default", "default", "ticket").go(batch)
+
+    batch.refresh_from_db()
+    assert summary(batch) == (
+        "outcome=succeeded total=15 succeeded=11 failed=4 cancelled=0 skipped=0 progress=100"
+        " then=1 catch=0 finally=1 batches=3 chains=3"
+    )
+    assert list(Country.objects.order_by("code").values_list()) == [("JO", 7, 5), ("KP", 4, 2)]
+    assert list(Report.objects.values_list("batch_id", "rows", "airports")) == [(batch.pk, 11, 7)]
 
 
 @pytest.fixture

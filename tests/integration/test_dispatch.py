@@ -18,7 +18,7 @@ from django.utils import timezone
 from django_jobbatch import bus, dispatch, ledger, transport
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import work
-from django_jobbatch.runner.ticket import Runner
+from django_jobbatch.runner.ticket import Trip
 from django_jobbatch.transport import Waiting
 from tests import jobs
 from tests.servers import RedisServer
@@ -208,7 +208,7 @@ def test_a_callback_that_waits_for_its_next_attempt_keeps_its_ticket_when_the_ba
     builder = bus.batch([bus.job(jobs.fail), bus.job(jobs.fail)]).allow_failures()
     batch = builder.catch(jobs.told_badly).callback_options(retry=1, retry_interval=600).dispatch()
 
-    Runner(batch, "default", "default", "ticket").run()
+    Trip("default", "default", "ticket").go(batch)
     batch.refresh_from_db()
 
     due = batch.jobs.get(role="catch").available_at

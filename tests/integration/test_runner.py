@@ -24,9 +24,10 @@ from django_jobbatch.ledger import Claimant, Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.runner import work
 from django_jobbatch.runner.desk import Desk
+from django_jobbatch.runner.loop import MOST, Runner
 from django_jobbatch.runner.performing import Interrupted, perform
 from django_jobbatch.runner.terms import Terms
-from django_jobbatch.runner.ticket import MOST, Runner
+from django_jobbatch.runner.ticket import Trip
 from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.runner.watch import Watch, watching
 from django_jobbatch.states import LinkStatus
@@ -158,7 +159,7 @@ def test_intervals_follow_each_other_and_the_last_is_repeated() -> None:
 @pytest.mark.usefixtures("redis_server")
 def test_a_claim_takes_one_and_then_as_many_as_run_in_a_quarter_second() -> None:
     batch = dispatched(*(bus.job(jobs.add, 1, 2) for _ in range(300)))
-    runner = Runner(batch, "default", "default", "ticket")
+    runner = Trip("default", "default", "ticket").take(batch)
 
     with mock.patch.object(ledger, "claim", wraps=ledger.claim) as claims:
         runner.run()
@@ -181,7 +182,7 @@ def test_a_ticket_whose_slice_is_over_leaves_no_link_claimed_and_a_ticket_behind
     transport.discard(batch.pk, ["default"])
     somebody_elses = django_rq.enqueue(jobs.sleep, 0)
 
-    Runner(batch, "default", "default", "ticket").run()
+    Trip("default", "default", "ticket").go(batch)
     batch.refresh_from_db()
 
     assert 0 < batch.succeeded_jobs < 40
@@ -258,7 +259,7 @@ def test_a_change_that_could_not_be_acted_on_is_acted_on_again() -> None:
 @pytest.mark.usefixtures("redis_server")
 def test_a_job_under_way_goes_back_if_its_ticket_breaks_off() -> None:
     batch = dispatched(*(bus.job(jobs.add, 1, 2) for _ in range(2)))
-    runner = Runner(batch, "default", "default", "ticket")
+    runner = Trip("default", "default", "ticket").take(batch)
 
     with (
         mock.patch.object(Terms, "of", side_effect=OperationalError("gone")),
@@ -273,7 +274,7 @@ def test_a_job_under_way_goes_back_if_its_ticket_breaks_off() -> None:
 @pytest.mark.usefixtures("redis_server")
 def test_a_callback_whose_batch_cannot_be_read_goes_back() -> None:
     batch = bus.batch([]).then(jobs.add, 1).dispatch()
-    runner = Runner(batch, "default", "default", "ticket")
+    runner = Trip("default", "default", "ticket").take(batch)
 
     with (
         mock.patch.object(Terms, "of", side_effect=OperationalError("gone")),
@@ -309,7 +310,7 @@ def test_progress_has_the_time_of_a_callback(
     settings.JOBBATCH = {"TIMEOUT": 1}
     batch = bus.batch([bus.job(jobs.add, 1, 2)]).progress(jobs.linger).dispatch()
 
-    Runner(batch, "default", "default", "ticket").run()
+    Trip("default", "default", "ticket").go(batch)
 
     assert "timeout of 1 seconds" in caplog.text
 
@@ -324,7 +325,7 @@ def test_a_long_job_keeps_neither_outcomes_nor_other_workers_waiting() -> None:
     transport.discard(batch.pk, ["default"])
     # The last job is not claimed together with the long ones: another ticket could take it.
     with mock.patch.object(Runner, "_next_pace", return_value=5):
-        Runner(batch, "default", "default", "ticket").run()
+        Trip("default", "default", "ticket").go(batch)
     batch.refresh_from_db()
 
     assert (batch.outcome, batch.succeeded_jobs) == ("succeeded", 7)
@@ -459,7 +460,7 @@ def test_an_imminent_shutdown_puts_back_what_ran_and_what_had_not_begun() -> Non
         mock.patch.object(Runner, "_next_pace", return_value=100),
         pytest.raises(ShutDownImminentException),
     ):
-        Runner(batch, "default", "default", "ticket").run()
+        Trip("default", "default", "ticket").go(batch)
     batch.refresh_from_db()
 
     assert (batch.status, batch.succeeded_jobs, batch.pending_jobs) == ("running", 1, 2)
@@ -504,12 +505,11 @@ def test_a_result_that_is_not_json_fails_the_job_with_that_reason() -> None:
 
 
 def statements(batch: JobBatch) -> list[str]:
-    runner = Runner(batch, "default", "default", "ticket")
     with (
-        mock.patch.object(runner, "_next_pace", return_value=100),
+        mock.patch.object(Runner, "_next_pace", return_value=100),
         CaptureQueriesContext(connection) as captured,
     ):
-        runner.run()
+        Trip("default", "default", "ticket").go(batch)
     return [query["sql"].split()[0] for query in captured.captured_queries]
 
 
@@ -583,7 +583,7 @@ def test_statements_of_the_last_job_of_a_batch_and_of_its_callbacks(diary: Diary
 def test_progress_is_told_of_what_the_watch_has_settled(diary: Diary) -> None:
     builder = bus.batch([bus.job(jobs.add, 1, 2), bus.job(jobs.add, 3, 4)])
     batch = builder.progress(jobs.told_progress, diary.path("progress")).dispatch()
-    runner = Runner(batch, "default", "default", "ticket")
+    runner = Trip("default", "default", "ticket").take(batch)
     runner.desk.lay(ledger.claim(runner.claimant, after=0, limit=2))
 
     for _ in range(2):
@@ -602,7 +602,7 @@ def test_progress_is_told_of_what_the_watch_has_settled(diary: Diary) -> None:
 @pytest.mark.usefixtures("redis_server")
 def test_the_lease_of_a_callback_is_renewed_while_it_runs() -> None:
     batch = bus.batch([]).then(jobs.add, 1).dispatch()
-    runner = Runner(batch, "default", "default", "ticket")
+    runner = Trip("default", "default", "ticket").take(batch)
     held: list[list[str]] = []
 
     def add(*args: Any) -> None:

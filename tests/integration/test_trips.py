@@ -1,0 +1,108 @@
+"""How far one ticket goes: on its queue through a whole tree, and no further than its time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from unittest import mock
+from unittest.mock import PropertyMock
+
+import django_rq
+import pytest
+
+from django_jobbatch import bus
+from django_jobbatch.bus import ChainBuilder, JobBuilder
+from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.runner import loop, work
+from django_jobbatch.runner.ticket import Trip
+from tests import jobs
+from tests.diary import Diary
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
+
+
+def work_once(root: JobBatch) -> None:
+    """Do what a worker does with the first ticket, and take the others out of the way."""
+    django_rq.get_queue("default").empty()
+    work(str(root.pk), "default", "default")
+    root.refresh_from_db()
+
+
+def waiting() -> dict[str, int]:
+    return {name: len(django_rq.get_queue(name)) for name in ("default", "other")}
+
+
+def test_a_ticket_runs_a_whole_tree_and_sends_no_other(diary: Diary) -> None:
+    path = diary.path("jobs")
+
+    def job(name: str) -> JobBuilder:
+        return bus.job(jobs.record, path, name)
+
+    inner = bus.batch([job("c"), job("d")]).finally_(jobs.told, path, "inner")
+    root = (
+        bus.chain(job("a"), bus.batch([[job("b"), inner], bus.batch([])]), job("e"))
+        .finally_(jobs.told, path, "root")
+        .dispatch()
+    )
+
+    work_once(root)
+
+    assert diary.lines("jobs") == ["a", "b", "c", "d", "inner succeeded", "e", "root succeeded"]
+    assert root.is_settled
+    assert waiting() == {"default": 0, "other": 0}
+
+
+@pytest.mark.parametrize(
+    ("tree", "sent"),
+    [
+        (
+            lambda record: bus.chain(bus.batch([record, record]).options(timeout=999), record),
+            {"default": 2, "other": 0},
+        ),
+        (
+            lambda record: bus.chain(bus.batch([record, record]).isolated(), record),
+            {"default": 2, "other": 0},
+        ),
+        (
+            lambda record: bus.chain(bus.batch([record, record]).on_queue("other"), record),
+            {"default": 0, "other": 2},
+        ),
+    ],
+    ids=["timeouts that are longer than that of the ticket", "isolated jobs", "another queue"],
+)
+def test_a_batch_that_a_ticket_cannot_run_gets_tickets_of_its_own(
+    diary: Diary, tree: Callable[[object], ChainBuilder], sent: dict[str, int]
+) -> None:
+    root = tree(bus.job(jobs.record, diary.path("jobs"))).dispatch()
+
+    work_once(root)
+
+    assert diary.lines("jobs") == []
+    assert waiting() == sent
+
+
+def test_what_a_ticket_begins_at_the_end_of_its_time_is_left_to_sixteen(diary: Diary) -> None:
+    record = bus.job(jobs.record, diary.path("jobs"))
+    root = bus.chain(bus.batch([record] * 20), record).dispatch()
+    begun = BatchedJob.objects.running().exclude(child=None)
+
+    with mock.patch.object(Trip, "has_time", PropertyMock(side_effect=lambda: not begun.exists())):
+        work_once(root)
+
+    assert diary.lines("jobs") == []
+    assert waiting() == {"default": 16, "other": 0}
+
+
+def test_a_batch_on_the_way_gets_help_once_when_it_takes_long(diary: Diary) -> None:
+    record = bus.job(jobs.record, diary.path("jobs"))
+    batch = bus.batch([record] * 3).dispatch()
+    trip = Trip("default", "default", "ticket")
+    trip.take(batch, tickets=2)
+    sent = []
+
+    for patience in (9, 0, 0):
+        django_rq.get_queue("default").empty()
+        with mock.patch.object(loop, "PATIENCE", patience):
+            trip.send_for_help()
+        sent.append(waiting()["default"])
+
+    assert sent == [0, 2, 0]
