@@ -191,6 +191,8 @@ class MariaDB(DatabaseServer):
             "datadir": str(self.data),
             "socket": str(self.data / self.socket_name),
             "pid-file": str(self.data / "mariadb.pid"),
+            # One that starts removes the temporary tables it finds, also those of another server.
+            "tmpdir": str(self.data),
             # Its own default is latin1; Debian's is this.
             "character-set-server": "utf8mb4",
         }
