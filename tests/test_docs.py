@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from django.core.management import get_commands
+from django.core.management import BaseCommand, get_commands, load_command_class
 from django.db.models import TextChoices
 from rq import Queue
 
@@ -28,6 +28,7 @@ from tests.settings import ROOT
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")])
 
+OUR_COMMANDS = sorted(name for name, app in get_commands().items() if app == "django_jobbatch")
 MODELS = [models.JobBatch, models.BatchedJob, models.FailedJob]
 
 
@@ -191,10 +192,20 @@ def test_every_command_on_a_page_is_there() -> None:
 
 
 def test_every_command_of_ours_is_described() -> None:
-    ours = {name for name, app in get_commands().items() if app == "django_jobbatch"}
-    described = page("reference/commands") if ours else ""
+    described = re.findall(r"^## `(\w+)`$", page("reference/commands"), re.MULTILINE)
 
-    assert {name for name in ours if f"`{name}" not in described} == set()
+    assert sorted(described) == OUR_COMMANDS
+
+
+@pytest.mark.parametrize("name", OUR_COMMANDS)
+def test_every_option_of_a_command_is_described(name: str) -> None:
+    parser = load_command_class("django_jobbatch", name).create_parser("manage.py", name)
+    common = {*BaseCommand().create_parser("manage.py", name)._option_string_actions, "--database"}
+    described = {
+        option.split()[0] for option in named(section("reference/commands", f"## `{name}`"))
+    }
+
+    assert described == set(parser._option_string_actions) - common
 
 
 # Figures

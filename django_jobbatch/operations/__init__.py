@@ -1,4 +1,4 @@
-"""What can be done to a batch: create, add, cancel, retry, delete, and read its results.
+"""What can be done to a batch: create, add, cancel, retry, delete, prune, and read its results.
 
 Each is one function that the builder, the model, commands and pages call alike.
 """
@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from django_jobbatch.operations.ending import cancel, delete, retry
 from django_jobbatch.operations.entering import add, append, create, prepend
+from django_jobbatch.operations.pruning import Kept, Pruned, prune
 from django_jobbatch.operations.reading import previous_result, results
 
 __all__ = [
+    "Kept",
+    "Pruned",
     "add",
     "append",
     "cancel",
@@ -17,6 +20,7 @@ __all__ = [
     "delete",
     "prepend",
     "previous_result",
+    "prune",
     "results",
     "retry",
 ]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from django_jobbatch import dispatch, ledger
 from django_jobbatch.exceptions import BatchBusy
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.models.tree import levels_below, tree_of
+from django_jobbatch.models.tree import below, levels_below
 from django_jobbatch.operations.databases import alias
 from django_jobbatch.states import BatchStatus
 
@@ -96,8 +96,7 @@ def delete(batch: JobBatch) -> tuple[int, dict[str, int]]:
         raise BatchBusy(
             f"{batch.parent.batch} waits for this batch; cancel it, and delete it later."
         )
-    for each in tree_of(batch):
-        ledger.check_removable(using, each)
+    check_tree(using, batch)
     change = ledger.close(using, batch.pk, reason="deleted")
     if change is not None:
         dispatch.after_commit(change)
@@ -105,13 +104,30 @@ def delete(batch: JobBatch) -> tuple[int, dict[str, int]]:
     return removed.total(), dict(removed)
 
 
+def check_tree(using: str, batch: JobBatch) -> None:
+    """Raise if rows of other apps forbid that the batch, or one below it, is deleted.
+
+    Raises:
+        ProtectedError, RestrictedError: as Django's `delete()` does.
+    """
+    for each in tree(batch):
+        ledger.check_removable(using, each)
+
+
 def remove_tree(using: str, batch: JobBatch) -> Counter[str]:
     """Remove a closed batch and all below it, the outermost last; how many rows, by model."""
-    below = [pk for level in levels_below(batch) for pk in level]
+    deeper = [pk for level in levels_below(batch) for pk in level]
     removed: Counter[str] = Counter()
-    for pk in [*reversed(below), batch.pk]:
+    for pk in [*reversed(deeper), batch.pk]:
         removed += ledger.remove(using, pk)
     return removed
+
+
+def tree(batch: JobBatch) -> Iterator[JobBatch]:
+    """The batch and all below it, read a page at a time; no query for a flat one."""
+    yield batch
+    if batch.child_batches:
+        yield from below(batch).iterator()
 
 
 def _pk(job: BatchedJob | int) -> int:

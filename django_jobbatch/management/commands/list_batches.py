@@ -1,0 +1,103 @@
+"""list_batches: the batches there are, newest first."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentTypeError
+from collections.abc import Iterable
+from typing import Any, Final
+
+from django.core.management.base import CommandParser
+from django.db import router
+
+from django_jobbatch import snapshot
+from django_jobbatch.management.batch_command import BatchCommand
+from django_jobbatch.management.wording import moment
+from django_jobbatch.models import JobBatch
+from django_jobbatch.states import BatchStatus
+
+#: Batches that are listed if nothing else is said.
+LIMIT: Final = 20
+#: Characters of a name that are shown.
+LONGEST_NAME: Final = 40
+COLUMNS: Final = ("ID", "NAME", "STATE", "PROGRESS", "JOBS", "FAILED", "QUEUE", "CREATED")
+
+
+class Command(BatchCommand):
+    """Lists batches."""
+
+    help = "Lists batches, newest first. A batch that is part of another one is not listed."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add which, how many, and how."""
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--status",
+            action="append",
+            choices=BatchStatus.values,
+            help="Only batches in this status. Can be repeated.",
+        )
+        parser.add_argument(
+            "--limit",
+            type=positive,
+            default=LIMIT,
+            metavar="N",
+            help=f"At most N batches; default: {LIMIT}.",
+        )
+        parser.add_argument("--json", action="store_true", help="Print a JSON list of snapshots.")
+
+    def handle(
+        self,
+        *,
+        database: str | None,
+        status: list[str] | None,
+        limit: int,
+        json: bool,
+        **options: Any,
+    ) -> None:
+        """Print the list."""
+        using = database or router.db_for_write(JobBatch)
+        batches = JobBatch.objects.using(using).roots().order_by("-created_at", "pk")
+        if status:
+            batches = batches.filter(status__in=status)
+        listed = list(batches[:limit])
+        if json:
+            self.stdout.write(_as_json(listed))
+        elif listed:
+            self.stdout.write(_as_table([COLUMNS, *map(_cells, listed)]))
+        else:
+            self.stdout.write("There are no batches.")
+
+
+def positive(text: str) -> int:
+    """A number of batches, at least one."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def _as_json(batches: Iterable[JobBatch]) -> str:
+    return json.dumps([snapshot.of(batch) for batch in batches], indent=2)
+
+
+def _cells(batch: JobBatch) -> tuple[str, ...]:
+    name = " ".join(batch.name.split())
+    return (
+        str(batch.pk),
+        name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…",
+        batch.outcome or batch.status,
+        f"{batch.progress} %",
+        f"{batch.total_jobs:,}",
+        f"{batch.failed_jobs:,}",
+        batch.queue,
+        moment(batch.created_at),
+    )
+
+
+def _as_table(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,88 @@
+"""retry_batch: take up again what failed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from django_jobbatch import operations
+from django_jobbatch.exceptions import BatchCancelled
+from django_jobbatch.management.batch_command import BatchCommand
+from django_jobbatch.management.wording import counted
+from django_jobbatch.models import JobBatch
+
+
+class Command(BatchCommand):
+    """Retries batches, or some jobs of one."""
+
+    help = (
+        "Takes up again the jobs of batches that failed, and what those failures stopped. "
+        "A finished batch begins its next run, and its callbacks are called again at its end."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add ids, of batches and of jobs."""
+        super().add_arguments(parser)
+        parser.add_argument("ids", nargs="+", metavar="ID", help="The id of a batch.")
+        parser.add_argument(
+            "--job",
+            action="append",
+            type=int,
+            dest="jobs",
+            metavar="JOB",
+            help="The id of a failed job or callback of the batch: only this one. Can be repeated.",
+        )
+        parser.add_argument(
+            "--include-cancelled",
+            action="store_true",
+            help="Also what somebody has cancelled.",
+        )
+
+    def handle(
+        self,
+        *,
+        ids: list[str],
+        database: str | None,
+        jobs: list[int] | None,
+        include_cancelled: bool,
+        verbosity: int,
+        **options: Any,
+    ) -> None:
+        """Retry one after another."""
+        if jobs and len(ids) > 1:
+            raise CommandError("--job takes the jobs of one batch; name one batch.")
+        for batch in self.batches(ids, database):
+            with self.refusing(batch):
+                chosen = self._found(batch, jobs, include_cancelled=include_cancelled)
+                count = _retry(batch, chosen, include_cancelled=include_cancelled)
+                if verbosity > 0:
+                    self.stdout.write(f"{batch.pk}: {_what_became_of(batch, count)}")
+
+    def _found(
+        self, batch: JobBatch, jobs: list[int] | None, *, include_cancelled: bool
+    ) -> list[int] | None:
+        """Those of the jobs that can be retried; the others are refused. None is all."""
+        if jobs is None:
+            return None
+        known = batch.jobs.filter(pk__in=jobs).retryable(include_cancelled=include_cancelled)
+        found = set(known.values_list("pk", flat=True))
+        for job in dict.fromkeys(jobs):
+            if job not in found:
+                self.refuse(f"{batch.pk}: {job} is not a failed job of this batch.")
+        return sorted(found)
+
+
+def _retry(batch: JobBatch, jobs: list[int] | None, *, include_cancelled: bool) -> int:
+    try:
+        return operations.retry(batch, jobs, include_cancelled=include_cancelled)
+    except BatchCancelled:
+        raise BatchCancelled(
+            "The batch was cancelled; --include-cancelled takes up its cancelled jobs too."
+        ) from None
+
+
+def _what_became_of(batch: JobBatch, count: int) -> str:
+    if not count:
+        return "nothing to retry."
+    return f"{counted(count, 'job')} retried, in run {batch.run}."

@@ -1,0 +1,253 @@
+"""prune: removing what is old."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.db import IntegrityError, router
+from django.db.models import ProtectedError, RestrictedError
+from django.utils import timezone
+
+from django_jobbatch import callbacks, ledger
+from django_jobbatch.models import (
+    BatchedJob,
+    FailedJob,
+    FailedJobQuerySet,
+    JobBatch,
+    JobBatchQuerySet,
+)
+from django_jobbatch.operations.ending import cancel, check_tree, remove_tree, tree
+from django_jobbatch.states import OPEN, Role
+
+#: Batches, or failures, looked at together.
+PAGE: Final = 1000
+#: Who cancelled what `prune` has cancelled; the next call knows it by that.
+PRUNER: Final = "prune"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A batch or a failure that is still there, and what holds on to it, if something does."""
+
+    id: uuid.UUID
+    name: str
+    why: str = ""
+
+    @classmethod
+    def of(cls, row: JobBatch | FailedJob, error: IntegrityError | None = None) -> Kept:
+        """This row, and the first line of what Django or the database says about it."""
+        if isinstance(error, ProtectedError | RestrictedError):
+            why = str(error.args[0])  # behind it are the rows that hold on, perhaps many
+        else:
+            why = str(error or "")
+        return cls(id=row.pk, name=" ".join(str(row).split()), why=why.partition("\n")[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What a call of `prune` has done, or with `dry_run` would do.
+
+    Attributes:
+        rows: How many rows were removed, by the label of their model; those of other apps that
+            went with them (`CASCADE`) included.
+        cancelled: Batches that were open and are cancelled now; the next call removes them.
+        at_work: Batches that were closed before and whose callbacks or last jobs are not settled.
+        untold: How many failures stay because a `catch` or `each_failure` is to be told of them.
+        refused: Batches and failures that rows of other apps hold on to.
+    """
+
+    rows: dict[str, int]
+    cancelled: tuple[Kept, ...] = ()
+    at_work: tuple[Kept, ...] = ()
+    untold: int = 0
+    refused: tuple[Kept, ...] = ()
+
+    @property
+    def batches(self) -> int:
+        """How many batches were removed."""
+        return self.rows.get(JobBatch._meta.label, 0)
+
+    @property
+    def jobs(self) -> int:
+        """How many links were removed: jobs and callbacks."""
+        return self.rows.get(BatchedJob._meta.label, 0)
+
+    @property
+    def failures(self) -> int:
+        """How many failures were removed."""
+        return self.rows.get(FailedJob._meta.label, 0)
+
+    @property
+    def others(self) -> int:
+        """How many rows of other apps went with them."""
+        return self.total - self.batches - self.jobs - self.failures
+
+    @property
+    def total(self) -> int:
+        """How many rows were removed in all."""
+        return sum(self.rows.values())
+
+
+def prune(
+    using: str | None = None,
+    *,
+    finished: timedelta = timedelta(hours=24),
+    unfinished: timedelta | None = None,
+    cancelled: timedelta | None = None,
+    failures: timedelta | None = None,
+    dry_run: bool = False,
+) -> Pruned:
+    """Remove batches that are as old as one of these ages, and failures of that age.
+
+    Only batches that are not part of another one, by their own age; what is inside goes with
+    them, their failures do not. One that is open is cancelled first; if jobs of it run, or it
+    has a `finally_`, it is removed by the next call, whatever ages that is given. One that was
+    closed otherwise stays until its jobs and callbacks are settled. What rows of other apps hold
+    on to stays.
+
+    Arguments:
+        using: The database; by default the one that batches are written to.
+        finished: Of finished batches, however they ended, since `finished_at`.
+        unfinished: Of batches that have not finished, since `created_at`; None leaves them.
+        cancelled: Of batches that somebody cancelled, finished or not, since `cancelled_at`.
+        failures: Of failures, since `failed_at`.
+        dry_run: Look and count, and change nothing.
+    """
+    now = timezone.now()
+    using = using or router.db_for_write(JobBatch)
+    pruning = _Pruning(using, now, dry_run=dry_run)
+    roots = JobBatch.objects.using(using).roots()
+    old = roots.filter(cancelled_by=PRUNER, cancelled_at__lt=now)  # by the call before
+    old |= roots.finished().filter(finished_at__lte=now - finished)
+    if unfinished is not None:
+        old |= roots.unfinished().filter(created_at__lte=now - unfinished)
+    if cancelled is not None:
+        old |= roots.filter(cancelled_at__lte=now - cancelled)
+    pruning.take_batches(old)
+    if failures is not None:
+        pruning.take_failures(FailedJob.objects.using(using).filter(failed_at__lte=now - failures))
+    return pruning.result()
+
+
+class _Pruning:
+    """One call of `prune`, and what it has come to."""
+
+    def __init__(self, using: str, started_at: datetime, *, dry_run: bool) -> None:
+        self._using = using
+        self._started_at = started_at
+        self._dry_run = dry_run
+        self._rows: Counter[str] = Counter()
+        self._cancelled: list[Kept] = []
+        self._at_work: list[Kept] = []
+        self._untold = 0
+        self._refused: list[Kept] = []
+
+    def take_batches(self, old: JobBatchQuerySet) -> None:
+        for pks in _pages(old):
+            for pk in pks:
+                # It may have been retried since the page was read.
+                batch = old.filter(pk=pk).first()
+                if batch is not None:
+                    self._take_batch(batch)
+
+    def take_failures(self, old: FailedJobQuerySet) -> None:
+        for pks in _pages(old):
+            told = self._told(old.filter(pk__in=pks))
+            self._untold += len(pks) - len(told)
+            self._take_failures(told)
+
+    def result(self) -> Pruned:
+        return Pruned(
+            rows=dict(self._rows),
+            cancelled=tuple(self._cancelled),
+            at_work=tuple(self._at_work),
+            untold=self._untold,
+            refused=tuple(self._refused),
+        )
+
+    def _take_batch(self, batch: JobBatch) -> None:
+        try:
+            check_tree(self._using, batch)
+            if self._is_left(batch):
+                return
+            self._rows += self._remove(batch)
+        except IntegrityError as error:  # ProtectedError and RestrictedError are that too
+            self._refused.append(Kept.of(batch, error))
+
+    def _is_left(self, batch: JobBatch) -> bool:
+        """Close the batch if it is open, and say whether it must stay for now."""
+        was_open = batch.status in OPEN
+        was_given_up = self._was_given_up(batch)
+        if was_open and not self._dry_run:
+            cancel(batch, "pruned", by=PRUNER)
+        if was_given_up or not any(_is_at_work(each) for each in tree(batch)):
+            return False
+        (self._cancelled if was_open else self._at_work).append(Kept.of(batch))
+        return True
+
+    def _was_given_up(self, batch: JobBatch) -> bool:
+        """Whether a call before this one cancelled it: it has had its time."""
+        at = batch.cancelled_at
+        return batch.cancelled_by == PRUNER and at is not None and at < self._started_at
+
+    def _remove(self, batch: JobBatch) -> Counter[str]:
+        if not self._dry_run:
+            return remove_tree(self._using, batch)
+        counted: Counter[str] = Counter()
+        for each in tree(batch):
+            counted[JobBatch._meta.label] += 1
+            counted[BatchedJob._meta.label] += each.jobs.count()
+        return counted
+
+    def _told(self, failures: FailedJobQuerySet) -> list[uuid.UUID]:
+        """Those of these failures that no callback is to be told of any more."""
+        found = dict(failures.values_list("pk", "batch_id"))
+        telling = BatchedJob.objects.using(self._using).filter(
+            batch_id__in=set(found.values()), role__in=[Role.CATCH, Role.EACH_FAILURE]
+        )
+        awaited = set(telling.unsettled().values_list("batch_id", flat=True))
+        return [pk for pk, batch_id in found.items() if batch_id not in awaited]
+
+    def _take_failures(self, pks: list[uuid.UUID]) -> None:
+        """Remove these, all at once if nothing holds on to one of them, else in halves."""
+        try:
+            ledger.check_failures_removable(self._using, pks)
+            self._rows += self._remove_failures(pks)
+        except IntegrityError as error:
+            if len(pks) > 1:
+                middle = len(pks) // 2
+                self._take_failures(pks[:middle])
+                self._take_failures(pks[middle:])
+            else:
+                failure = FailedJob.objects.using(self._using).get(pk=pks[0])
+                self._refused.append(Kept.of(failure, error))
+
+    def _remove_failures(self, pks: list[uuid.UUID]) -> Counter[str]:
+        if self._dry_run:
+            return Counter({FailedJob._meta.label: len(pks)})
+        return ledger.remove_failures(self._using, pks)
+
+
+def _is_at_work(batch: JobBatch) -> bool:
+    """Whether jobs of it run, or callbacks are to come, once it is closed."""
+    if batch.jobs.callbacks().unsettled().exists():
+        return True
+    if batch.is_finished:
+        return False
+    # What stands for a batch runs as long as that one does, which is looked at by itself.
+    jobs = batch.jobs.filter(child=None).running()
+    return callbacks.has(batch, [Role.FINALLY]) or jobs.exists()
+
+
+def _pages(rows: JobBatchQuerySet | FailedJobQuerySet) -> Iterator[list[uuid.UUID]]:
+    """The ids of these rows, page by page; what a page becomes does not matter to the next."""
+    ids = rows.order_by("pk").values_list("pk", flat=True)
+    page = list(ids[:PAGE])
+    while page:
+        yield page
+        page = list(ids.filter(pk__gt=page[-1])[:PAGE])

@@ -1,0 +1,124 @@
+"""cancel_batch: what is closed, and what is said of the rest."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from django_jobbatch import bus, transport
+from django_jobbatch.models import JobBatch
+from django_jobbatch.states import BatchStatus, LinkStatus, Outcome, Role
+from tests import jobs
+from tests.factories import JobBatchFactory
+from tests.integration.management.calling import manage
+from tests.ledger.acts import claim
+from tests.servers import RedisServer
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("redis_server"),
+]
+
+
+def test_batches_are_cancelled_one_after_another() -> None:
+    idle, busy = JobBatchFactory.create(jobs=2), JobBatchFactory.create(jobs=3)
+    claim(busy, 1)
+
+    answer = manage("cancel_batch", idle.pk, busy.pk, "--reason=wrong file")
+
+    assert answer == (
+        f"{idle.pk} is cancelled: 2 jobs cancelled.\n"
+        f"{busy.pk} is cancelled: 2 jobs cancelled, 1 still running.\n",
+        "",
+        0,
+    )
+    for batch in (idle, busy):
+        batch.refresh_from_db()
+        assert (batch.cancel_reason, batch.cancelled_by) == ("wrong file", "manage.py cancel_batch")
+
+
+def test_running_jobs_can_be_stopped_then_or_later() -> None:
+    now, later = JobBatchFactory.create(jobs=2), JobBatchFactory.create(jobs=2)
+    claim(now, 1)
+    claim(later, 1)
+    manage("cancel_batch", later.pk)
+
+    answer = manage("cancel_batch", now.pk, later.pk, "--stop-running")
+
+    assert answer == (
+        f"{now.pk} is cancelled: 2 jobs cancelled.\n"
+        f"{later.pk} was being stopped already: 2 jobs cancelled.\n",
+        "",
+        0,
+    )
+    assert set(JobBatch.objects.values_list("outcome", flat=True)) == {Outcome.CANCELLED}
+
+
+def test_a_batch_that_was_cancelled_before_is_as_it_should_be() -> None:
+    batch = JobBatchFactory.create(jobs=1)
+    batch.cancel(by="ann")
+
+    answer = manage("cancel_batch", batch.pk)
+
+    batch.refresh_from_db()
+    assert answer == (f"{batch.pk} was being stopped already: 1 job cancelled.\n", "", 0)
+    assert batch.cancelled_by == "ann"
+
+
+def test_what_cannot_be_cancelled_is_named_and_the_others_are_cancelled() -> None:
+    unknown = uuid.uuid4()
+    finished = JobBatchFactory.create(finished=True, jobs=[LinkStatus.SUCCEEDED])
+    failing = JobBatchFactory.create(stopping=True, jobs=[LinkStatus.FAILED, LinkStatus.RUNNING])
+    batch = JobBatchFactory.create(jobs=1)
+
+    answer = manage("cancel_batch", "1234", unknown, finished.pk, failing.pk, batch.pk)
+
+    assert answer == (
+        f"{batch.pk} is cancelled: 1 job cancelled.\n",
+        "1234 is not the id of a batch: an id is a UUID.\n"
+        f"There is no batch {unknown}.\n"
+        f"{finished.pk} has finished (succeeded); there is nothing to cancel.\n"
+        f"{failing.pk} is being stopped by a failure; "
+        "--stop-running cancels the jobs that still run.\n",
+        1,
+    )
+
+
+def test_a_batch_that_a_failure_stops_can_be_stopped_at_once() -> None:
+    batch = JobBatchFactory.create(stopping=True, jobs=[LinkStatus.FAILED, LinkStatus.RUNNING])
+
+    answer = manage("cancel_batch", batch.pk, "--stop-running")
+
+    batch.refresh_from_db()
+    assert answer == (f"{batch.pk} was being stopped already: 1 job cancelled.\n", "", 0)
+    assert (batch.status, batch.outcome) == (BatchStatus.FINISHED, Outcome.FAILED)
+
+
+def test_without_redis_a_batch_is_cancelled_and_the_rest_is_done_by_the_next_call(
+    redis_server: RedisServer,
+) -> None:
+    if not redis_server.is_ours:
+        pytest.skip("the Redis in REDIS_URL is not ours to stop")
+    batch = bus.batch([bus.job(jobs.add, 1, 2)]).finally_(jobs.told, "path", "finally").dispatch()
+    redis_server.stop()
+
+    without = manage("cancel_batch", batch.pk)
+    redis_server.ensure_running()
+    again = manage("cancel_batch", batch.pk)
+
+    assert without == (
+        f"{batch.pk} is cancelled: 1 job cancelled.\n",
+        f"Batch {batch.pk} is stored, but Redis cannot be reached and its tickets are not sent; "
+        "it waits. When Redis answers again, call this command again.\n",
+        1,
+    )
+    assert again == (f"{batch.pk} was being stopped already: 1 job cancelled.\n", "", 0)
+    assert batch.jobs.get(role=Role.FINALLY).status == LinkStatus.PENDING
+    assert transport.waiting(batch.pk, "default").queued == 1
+
+
+def test_silence_is_kept_if_asked_for() -> None:
+    batch = JobBatchFactory.create(jobs=1)
+
+    assert manage("cancel_batch", batch.pk, "--verbosity=0") == ("", "", 0)

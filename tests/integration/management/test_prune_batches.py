@@ -1,0 +1,512 @@
+"""prune_batches: what goes, what stays, and what is said about it."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from django_jobbatch import bus, ledger
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.operations import pruning
+from django_jobbatch.states import BatchStatus, LinkStatus, Role
+from tests import jobs
+from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
+from tests.integration.management.calling import Answer, manage
+from tests.ledger.acts import ALIAS, claim, succeed
+from tests.pointing.models import Cascading, Enforced, Nulling, Protecting, Restricting
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("redis_server"),
+]
+
+ADD = bus.job(jobs.add, 1, 2)
+NOTHING = "Removed 0 batches, 0 jobs and callbacks, 0 failures.\n"
+
+
+def ago(hours: float) -> datetime:
+    return timezone.now() - timedelta(hours=hours)
+
+
+def aged(batch: JobBatch, **moments: datetime) -> JobBatch:
+    """The batch with times that the database would not let it have at its creation."""
+    JobBatch.objects.filter(pk=batch.pk).update(**moments)
+    batch.refresh_from_db()
+    return batch
+
+
+def finished(hours: float, **named: Any) -> JobBatch:
+    named.setdefault("jobs", [LinkStatus.SUCCEEDED, LinkStatus.SUCCEEDED])
+    return JobBatchFactory.create(finished=True, finished_at=ago(hours), **named)
+
+
+def prune(*arguments: str) -> Answer:
+    """The answer without the rate."""
+    answer = manage("prune_batches", *arguments)
+    return answer._replace(out=re.sub(r"[\d,]+ rows? in .*\n", "", answer.out))
+
+
+def left() -> set[JobBatch]:
+    return set(JobBatch.objects.all())
+
+
+# Which
+
+
+def test_without_arguments_batches_go_that_finished_a_day_ago() -> None:
+    old, young = finished(24), finished(23.9)
+    cancelled = finished(25, cancelled=True, jobs=[LinkStatus.CANCELLED])
+    unfinished = aged(JobBatchFactory.create(jobs=1), created_at=ago(1000))
+    failure = FailedJobFactory.create(batch=old, job=old.jobs.first(), failed_at=ago(1000))
+
+    answer = prune()
+
+    assert answer == ("Removed 2 batches, 3 jobs and callbacks, 0 failures.\n", "", 0)
+    assert left() == {young, unfinished}
+    assert not BatchedJob.objects.filter(batch_id__in=[old.pk, cancelled.pk]).exists()
+    assert list(FailedJob.objects.all()) == [failure]
+
+
+def test_no_hours_are_a_number_of_hours() -> None:
+    batch = JobBatchFactory.create(finished=True)
+
+    kept = prune("--hours=1")
+    answer = prune("--hours=0")
+
+    assert (kept.out, answer.out) == (
+        NOTHING,
+        "Removed 1 batch, 0 jobs and callbacks, 0 failures.\n",
+    )
+    assert batch not in left()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "gone"),
+    [
+        ([], set()),
+        (["--hours=3"], {"finished"}),
+        (["--unfinished=5"], {"pending", "stopping"}),
+        (["--cancelled=4"], {"stopping", "cancelled"}),
+        (["--cancelled=6"], set()),
+        (["--unfinished=0", "--cancelled=0"], {"pending", "young", "stopping", "cancelled"}),
+        (["--hours=0", "--unfinished=5"], {"finished", "cancelled", "pending", "stopping"}),
+    ],
+)
+def test_each_age_is_counted_from_a_moment_of_its_own_and_all_add_up(
+    arguments: list[str], gone: set[str]
+) -> None:
+    new = JobBatchFactory.create
+    batches = {
+        "finished": aged(new(finished=True), finished_at=ago(3), created_at=ago(9)),
+        "cancelled": aged(
+            new(cancelled=True), finished_at=ago(2), cancelled_at=ago(5), created_at=ago(9)
+        ),
+        "stopping": aged(new(stopping=True), cancelled_at=ago(4), created_at=ago(9)),
+        "pending": aged(new(jobs=1), created_at=ago(5)),
+        "young": aged(new(jobs=1), created_at=ago(4)),
+    }
+
+    answer = prune(*arguments)
+
+    assert {name for name, batch in batches.items() if batch not in left()} == gone
+    assert (answer.err, answer.code) == ("", 0)
+
+
+def test_a_batch_that_is_part_of_another_one_does_not_go_by_itself() -> None:
+    stand_in = BatchedJobFactory.create()
+    child = finished(1000, parent=stand_in, root=stand_in.batch)
+
+    answer = prune("--hours=0", "--unfinished=0", "--cancelled=0")
+
+    assert child in left()
+    assert answer.out == "Removed 1 batch, 1 job or callback, 0 failures.\n"
+
+
+def test_failures_go_by_their_own_age() -> None:
+    old, young = FailedJobFactory.create(failed_at=ago(2)), FailedJobFactory.create()
+
+    kept, answer = prune("--failed-jobs=3"), prune("--failed-jobs=2")
+
+    assert (kept.out, answer.out) == (
+        NOTHING,
+        "Removed 0 batches, 0 jobs and callbacks, 1 failure.\n",
+    )
+    assert list(FailedJob.objects.all()) == [young]
+    assert old.batch in left()
+
+
+def test_a_failure_stays_while_a_callback_is_to_be_told_of_it() -> None:
+    told, untold = FailedJobFactory.create(), FailedJobFactory.create()
+    BatchedJobFactory.create(
+        batch=told.batch, role=Role.CATCH, run=1, failure=told, status=LinkStatus.SUCCEEDED
+    )
+    BatchedJobFactory.create(batch=untold.batch, role=Role.CATCH, run=1, failure=untold)
+
+    answer = prune("--failed-jobs=0")
+
+    assert answer.out == (
+        "Removed 0 batches, 0 jobs and callbacks, 1 failure.\n"
+        "1 failure stays: a callback is still to be told.\n"
+    )
+    assert list(FailedJob.objects.all()) == [untold]
+
+
+@pytest.mark.parametrize("flag", ["--hours", "--unfinished", "--cancelled", "--failed-jobs"])
+@pytest.mark.parametrize("value", ["-1", "1.5", "x", "", "1000000"])
+def test_an_age_is_a_number_of_whole_hours(flag: str, value: str) -> None:
+    answer = prune(f"{flag}={value}")
+
+    assert answer == (
+        "",
+        f"Error: argument {flag}: {value!r} is not a number of whole hours, from 0 to 876600\n",
+        1,
+    )
+
+
+# What has something left to do
+
+
+def test_a_batch_with_running_jobs_is_cancelled_first_and_removed_by_the_next_call() -> None:
+    batch = JobBatchFactory.create(name="Import", jobs=3, roles=[Role.FINALLY])
+    claim(batch, 1)
+
+    first = prune("--unfinished=0")
+    batch.refresh_from_db()
+    between = (batch.status, batch.cancelled_by, batch.cancelled_jobs, batch.pending_jobs)
+    second = prune("--unfinished=0")
+
+    assert first == (
+        f"{NOTHING}{batch.pk} (Import) is cancelled; the next call removes it.\n",
+        "",
+        0,
+    )
+    assert between == ("stopping", "prune", 2, 1)
+    assert second == ("Removed 1 batch, 3 jobs and callbacks, 0 failures.\n", "", 0)
+    assert left() == set()
+
+
+def test_a_batch_whose_callbacks_are_to_come_is_cancelled_first_too() -> None:
+    batch = JobBatchFactory.create(name="Import", jobs=1, roles=[Role.FINALLY])
+
+    first = prune("--unfinished=0")
+    batch.refresh_from_db()
+    second = prune()
+
+    assert first.out == f"{NOTHING}{batch.pk} (Import) is cancelled; the next call removes it.\n"
+    assert (batch.status, batch.outcome) == ("finished", "cancelled")
+    assert second.out == "Removed 1 batch, 2 jobs and callbacks, 0 failures.\n"
+
+
+def test_a_batch_with_nothing_left_to_do_goes_at_once() -> None:
+    JobBatchFactory.create(jobs=2, roles=[Role.THEN, Role.CATCH])
+
+    answer = prune("--unfinished=0")
+
+    assert answer.out == "Removed 1 batch, 2 jobs and callbacks, 0 failures.\n"
+    assert left() == set()
+
+
+@pytest.mark.parametrize("role", [Role.THEN, Role.EACH_FAILURE])
+@pytest.mark.parametrize("status", [LinkStatus.PENDING, LinkStatus.RUNNING])
+def test_a_finished_batch_stays_until_its_callbacks_are_settled(
+    role: Role, status: LinkStatus
+) -> None:
+    batch = finished(48, name="Import")
+    callback = BatchedJobFactory.create(batch=batch, role=role, run=1, status=status)
+
+    first, again = prune(), prune()
+    BatchedJob.objects.filter(pk=callback.pk).update(status=LinkStatus.SUCCEEDED)
+    last = prune()
+
+    stays = f"{NOTHING}{batch.pk} (Import) stays: its callbacks or last jobs are not settled.\n"
+    assert (first, again) == ((stays, "", 0), (stays, "", 0))
+    assert last.out == "Removed 1 batch, 3 jobs and callbacks, 0 failures.\n"
+
+
+def test_a_batch_that_somebody_else_cancelled_stays_while_jobs_of_it_run() -> None:
+    batch = JobBatchFactory.create(name="Import", jobs=2)
+    links = claim(batch, 1)
+    batch.cancel(by="ann")
+
+    first, again = prune("--cancelled=0"), prune("--cancelled=0")
+    succeed(batch, links)
+    last = prune("--cancelled=0")
+
+    stays = f"{NOTHING}{batch.pk} (Import) stays: its callbacks or last jobs are not settled.\n"
+    assert (first.out, again.out) == (stays, stays)
+    assert last.out == "Removed 1 batch, 2 jobs and callbacks, 0 failures.\n"
+
+
+def test_a_batch_that_was_retried_a_moment_ago_is_not_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch = finished(48, jobs=[LinkStatus.FAILED])
+    pages = pruning._pages
+
+    def and_retry(rows: Any) -> Any:
+        for page in pages(rows):
+            batch.retry()
+            yield page
+
+    monkeypatch.setattr(pruning, "_pages", and_retry)
+
+    assert prune().out == NOTHING
+    assert left() == {batch}
+
+
+# Trees
+
+
+def grown() -> tuple[JobBatch, JobBatch]:
+    """A chain of two batches, each around another one, and a job; and the batch whose turn it is."""
+    root = bus.chain(
+        bus.batch([ADD, bus.chain(ADD, bus.batch([ADD]))]),
+        bus.batch([[ADD, bus.batch([ADD])]]),
+        ADD,
+    ).dispatch()
+    (link,) = claim(root, 1)
+    list(ledger.begin_child(ALIAS, link))
+    return root, JobBatch.objects.get(root=root, status=BatchStatus.PENDING)
+
+
+def test_a_tree_goes_with_its_root() -> None:
+    grown()
+
+    dry = prune("--unfinished=0", "--dry-run")
+    count = JobBatch.objects.count()
+    real = prune("--unfinished=0")
+
+    assert dry == ("Would remove 5 batches, 10 jobs and callbacks, 0 failures.\n", "", 0)
+    assert real == ("Removed 5 batches, 10 jobs and callbacks, 0 failures.\n", "", 0)
+    assert (count, left()) == (5, set())
+
+
+def test_a_tree_stays_as_long_as_a_job_of_it_runs() -> None:
+    root, first = grown()
+    claim(first, 1)
+
+    dry, real, after = (
+        prune("--unfinished=0", "--dry-run"),
+        prune("--unfinished=0"),
+        prune(),
+    )
+
+    cancelled = f"{root.pk} ({root.name}) {{}} cancelled; the next call removes it.\n"
+    nothing = NOTHING.replace("Removed", "Would remove")
+    assert (dry.out, real.out) == (
+        nothing + cancelled.format("would be"),
+        NOTHING + cancelled.format("is"),
+    )
+    assert after.out == "Removed 5 batches, 10 jobs and callbacks, 0 failures.\n"
+    assert left() == set()
+
+
+@pytest.mark.usefixtures("pointing")
+def test_a_tree_stays_if_a_row_holds_on_to_a_batch_or_job_deep_in_it() -> None:
+    root, first = grown()
+    Protecting._default_manager.create(job=first.jobs.first())
+
+    answer = prune("--unfinished=0")
+
+    assert answer.err.startswith(f"{root.pk} ({root.name}) stays: Cannot delete some instances of")
+    assert (answer.code, JobBatch.objects.open().count()) == (1, 5)
+
+
+# Dry runs
+
+
+def test_a_dry_run_says_what_a_call_would_do_and_does_nothing() -> None:
+    finished(48)
+    JobBatchFactory.create(jobs=2)
+    busy = JobBatchFactory.create(name="Import", jobs=2)
+    claim(busy, 1)
+    FailedJobFactory.create(batch=busy, job=busy.jobs.first())
+    before = list(JobBatch.objects.order_by("pk").values())
+    arguments = ("--unfinished=0", "--failed-jobs=0")
+
+    dry = prune(*arguments, "--dry-run")
+    untouched = list(JobBatch.objects.order_by("pk").values()) == before
+    real = prune(*arguments)
+
+    assert (dry.out, dry.err, dry.code, untouched) == (
+        "Would remove 2 batches, 4 jobs and callbacks, 1 failure.\n"
+        f"{busy.pk} (Import) would be cancelled; the next call removes it.\n",
+        "",
+        0,
+        True,
+    )
+    assert real.out == (
+        "Removed 2 batches, 4 jobs and callbacks, 1 failure.\n"
+        f"{busy.pk} (Import) is cancelled; the next call removes it.\n"
+    )
+
+
+# What it says
+
+
+def test_the_rate_is_said() -> None:
+    finished(48)
+
+    out = manage("prune_batches").out
+
+    assert re.fullmatch(r"Removed 1 batch, .*\n3 rows in \d+\.\d s, [\d,]+ rows a second\.\n", out)
+
+
+def test_nothing_is_said_if_nothing_is_to_be_said() -> None:
+    finished(48)
+
+    assert manage("prune_batches", "--verbosity=0") == ("", "", 0)
+
+
+# Rows of other apps
+
+
+@pytest.mark.usefixtures("pointing")
+@pytest.mark.parametrize("model", [Protecting, Restricting])
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_rows_of_other_apps_hold_on_to_stays_and_is_named(
+    model: type[Protecting | Restricting], *, dry_run: bool
+) -> None:
+    pointed_at, by_job, other = finished(48, name="A"), finished(48, name="B"), finished(48)
+    model._default_manager.create(batch=pointed_at)
+    model._default_manager.create(job=by_job.jobs.first())
+
+    answer = prune(*["--dry-run"] * dry_run)
+
+    kind = {Protecting: "protected", Restricting: "restricted"}[model]
+    lines = [
+        f"{batch.pk} ({batch.name}) stays: Cannot delete some instances of model '{pointed}' because "
+        f"they are referenced through {kind} foreign keys: '{model.__name__}.{field}'."
+        for batch, pointed, field in [
+            (pointed_at, "JobBatch", "batch"),
+            (by_job, "BatchedJob", "job"),
+        ]
+    ]
+    assert sorted(answer.err.splitlines()) == sorted(lines)
+    assert answer.code == 1
+    assert answer.out.endswith("1 batch, 2 jobs and callbacks, 0 failures.\n")
+    assert left() == {pointed_at, by_job} | ({other} if dry_run else set())
+    assert pointed_at.jobs.count() == by_job.jobs.count() == 2
+
+
+@pytest.mark.usefixtures("pointing")
+def test_a_batch_that_is_held_on_to_is_not_cancelled() -> None:
+    batch = JobBatchFactory.create(jobs=1)
+    Protecting._default_manager.create(batch=batch)
+
+    answer = prune("--unfinished=0")
+
+    batch.refresh_from_db()
+    assert (answer.code, batch.status) == (1, "pending")
+
+
+@pytest.mark.usefixtures("pointing")
+def test_rows_that_go_along_are_counted_and_others_forget() -> None:
+    batch = finished(48)
+    failure = FailedJobFactory.create(batch=batch, job=batch.jobs.first())
+    for model in (Cascading, Nulling):
+        model._default_manager.create(batch=batch)
+        model._default_manager.create(failure=failure)
+
+    answer = prune("--failed-jobs=0")
+
+    assert answer == (
+        "Removed 1 batch, 2 jobs and callbacks, 1 failure, 2 rows of other apps.\n",
+        "",
+        0,
+    )
+    assert list(Nulling._default_manager.values_list("batch_id", "failure_id")) == [
+        (None, None),
+        (None, None),
+    ]
+
+
+@pytest.mark.usefixtures("pointing")
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_failure_that_is_held_on_to_does_not_keep_the_others(*, dry_run: bool) -> None:
+    failures = [FailedJobFactory.create(message="no\nfile") for _ in range(5)]
+    held = failures[3]
+    Protecting._default_manager.create(failure=held)
+
+    answer = prune("--failed-jobs=0", *["--dry-run"] * dry_run)
+
+    assert answer.err == (
+        f"{held.pk} (tests.jobs.JobFailed: no file) stays: Cannot delete some instances of model "
+        "'FailedJob' because they are referenced through protected foreign keys: "
+        "'Protecting.failure'.\n"
+    )
+    assert answer.code == 1
+    assert answer.out.endswith(" 0 batches, 0 jobs and callbacks, 4 failures.\n")
+    assert set(FailedJob.objects.all()) == (set(failures) if dry_run else {held})
+
+
+@pytest.mark.usefixtures("pointing")
+def test_what_the_database_holds_on_to_stays_whole_and_is_named() -> None:
+    batch = finished(48, name="A")
+    row = Enforced._default_manager.create(batch=batch)
+
+    answer = prune()
+    row.delete()
+
+    assert answer.err.startswith(f"{batch.pk} (A) stays: ")
+    assert (len(answer.err.splitlines()), answer.code, answer.out) == (1, 1, NOTHING)
+    assert (left(), batch.jobs.count()) == ({batch}, 2)
+
+
+# What it costs
+
+
+def statements(*arguments: str) -> int:
+    with CaptureQueriesContext(connection) as captured:
+        prune(*arguments)
+    return len(captured)
+
+
+def test_the_statements_grow_with_the_pages_and_not_with_the_jobs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ledger.removing, "PAGE", 4)
+    monkeypatch.setattr(pruning, "PAGE", 4)
+    costs = []
+    for batches, size in [(0, 0), (1, 1), (1, 3), (1, 9), (3, 3), (5, 3)]:
+        for _ in range(batches):
+            finished(48, jobs=[LinkStatus.SUCCEEDED] * size)
+        costs.append(statements())
+
+    look, one = (
+        1,
+        10,
+    )  # read it, are callbacks left, and 8 to remove a page, BEGIN and COMMIT counted
+    page_of_ids = 1
+    assert costs == [
+        look,
+        look + one + page_of_ids,
+        look + one + page_of_ids,
+        look + one + page_of_ids + 2 * 6,
+        look + 3 * one + page_of_ids,
+        look + 5 * one + 2 * page_of_ids,
+    ]
+
+
+def test_failures_cost_six_statements_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "PAGE", 2)
+    costs = []
+    for failures in (0, 1, 2, 4):
+        for _ in range(failures):
+            FailedJobFactory.create()
+        costs.append(statements("--failed-jobs=0"))
+
+    assert costs == [2, 2 + 6, 2 + 6, 2 + 2 * 6]
+
+
+def test_a_batch_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pruning, "_pages", lambda rows: iter([[uuid.uuid4()]]))
+
+    assert prune() == (NOTHING, "", 0)
