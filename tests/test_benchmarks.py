@@ -45,3 +45,22 @@ def test_the_benchmark_prints_every_rate_and_ratio() -> None:
     assert all(figure > 0 for figure in [*rates.values(), *ratios.values()])
     assert found["rounds"] == 1
     assert found["machine"]["processors"] > 0
+
+
+def test_the_benchmark_of_pruning_prints_what_the_command_took() -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks.prune", "--json"),
+            *("--rows", "3000", "--database", DATABASES[connection.vendor]),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["rows"], found["correct"]) == (3000, True)
+    assert found["rows_per_s"] > 0
+    assert found.keys() >= {"seconds", "longest_statement_s", "memory_growth_mb", "machine"}
