@@ -9,6 +9,7 @@ from django_jobbatch.snapshot.batches import duration, of, state, state_label
 from django_jobbatch.snapshot.callbacks import CallbackState, callback_states
 from django_jobbatch.snapshot.calls import ShownCall, shown_call
 from django_jobbatch.snapshot.failures import FailureGroup, FailureGroups, failure_groups
+from django_jobbatch.snapshot.full import in_full
 from django_jobbatch.snapshot.segments import MOST_RUNNING, Segment, running_jobs, segments
 from django_jobbatch.snapshot.steps import steps
 
@@ -22,6 +23,7 @@ __all__ = [
     "callback_states",
     "duration",
     "failure_groups",
+    "in_full",
     "of",
     "running_jobs",
     "segments",

@@ -41,10 +41,10 @@ def of(batch: JobBatch) -> dict[str, Any]:
         "run": batch.run,
         "version": batch.version,
         "queue": batch.queue,
-        "created_at": _iso(batch.created_at),
-        "started_at": _iso(batch.started_at),
-        "cancelled_at": _iso(batch.cancelled_at),
-        "finished_at": _iso(batch.finished_at),
+        "created_at": iso(batch.created_at),
+        "started_at": iso(batch.started_at),
+        "cancelled_at": iso(batch.cancelled_at),
+        "finished_at": iso(batch.finished_at),
     }
 
 
@@ -68,5 +68,6 @@ def duration(batch: JobBatch) -> timedelta | None:
     return (batch.finished_at or timezone.now()) - batch.started_at
 
 
-def _iso(moment: datetime | None) -> str | None:
+def iso(moment: datetime | None) -> str | None:
+    """A moment as JSON has it."""
     return None if moment is None else moment.isoformat()

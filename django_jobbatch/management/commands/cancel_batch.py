@@ -62,6 +62,6 @@ def _why_not(batch: JobBatch) -> str:
 
 def _what_became_of(batch: JobBatch, *, closed: bool) -> str:
     said = "is cancelled" if closed else "was being stopped already"
-    jobs = f"{counted(batch.cancelled_jobs, 'job')} cancelled"
-    running = f", {batch.pending_jobs:,} still running" if batch.pending_jobs else ""
-    return f"{said}: {jobs}{running}."
+    jobs = batch.tree_jobs
+    running = f", {jobs.pending:,} still running" if jobs.pending else ""
+    return f"{said}: {counted(jobs.cancelled, 'job')} cancelled{running}."

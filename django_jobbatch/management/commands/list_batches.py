@@ -12,7 +12,7 @@ from django.db import router
 
 from django_jobbatch import snapshot
 from django_jobbatch.management.batch_command import BatchCommand
-from django_jobbatch.management.wording import moment
+from django_jobbatch.management.wording import moment, one_line, table
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import BatchStatus
 
@@ -64,7 +64,7 @@ class Command(BatchCommand):
         if json:
             self.stdout.write(_as_json(listed))
         elif listed:
-            self.stdout.write(_as_table([COLUMNS, *map(_cells, listed)]))
+            self.stdout.write(table([COLUMNS, *map(_cells, listed)]))
         else:
             self.stdout.write("There are no batches.")
 
@@ -81,23 +81,14 @@ def _as_json(batches: Iterable[JobBatch]) -> str:
 
 
 def _cells(batch: JobBatch) -> tuple[str, ...]:
-    name = " ".join(batch.name.split())
+    jobs = batch.tree_jobs
     return (
         str(batch.pk),
-        name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…",
-        batch.outcome or batch.status,
+        one_line(batch.name, LONGEST_NAME),
+        snapshot.state(batch),
         f"{batch.progress} %",
-        f"{batch.total_jobs:,}",
-        f"{batch.failed_jobs:,}",
+        f"{jobs.total:,}",
+        f"{jobs.failed:,}",
         batch.queue,
         moment(batch.created_at),
     )
-
-
-def _as_table(rows: list[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)

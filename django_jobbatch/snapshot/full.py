@@ -1,0 +1,65 @@
+"""All there is to say about one batch, in types that JSON can hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django_jobbatch.models import FailedJob, JobBatch
+from django_jobbatch.snapshot.batches import iso, of
+from django_jobbatch.snapshot.callbacks import CallbackState, callback_states
+from django_jobbatch.snapshot.failures import FailureGroups, failure_groups
+from django_jobbatch.snapshot.segments import running_jobs
+
+
+def in_full(batch: JobBatch) -> dict[str, Any]:
+    """The snapshot of the batch, its running jobs, queues, callbacks and failures.
+
+    Two queries for a finished flat batch without callbacks; at most six for a flat one.
+    """
+    return {
+        **of(batch),
+        "running_jobs": running_jobs(batch),
+        "queues": batch.queues,
+        "cancel_reason": batch.cancel_reason,
+        "cancelled_by": batch.cancelled_by,
+        "callbacks": [_callback(state) for state in callback_states(batch)],
+        "failures": _failures(failure_groups(batch)),
+    }
+
+
+def _callback(state: CallbackState) -> dict[str, Any]:
+    return {
+        "role": str(state.role),
+        "function": state.path,
+        "run": state.run,
+        "state": str(state.state),
+        "job": state.link.pk if state.link else None,
+        "failure": _failure(state.failure) if state.failure else None,
+    }
+
+
+def _failures(groups: FailureGroups) -> dict[str, Any]:
+    return {
+        "counted": groups.looked_at,
+        "has_more": groups.has_more,
+        "by_exception": [
+            {
+                "exception": group.exception_class,
+                "count": group.count,
+                "retried": group.retried,
+                "newest": _failure(group.newest),
+            }
+            for group in groups.groups
+        ],
+    }
+
+
+def _failure(failure: FailedJob) -> dict[str, Any]:
+    return {
+        "batch": str(failure.batch_id),
+        "job": failure.job_id,
+        "function": failure.func,
+        "exception": failure.exception_class,
+        "message": failure.message,
+        "failed_at": iso(failure.failed_at),
+    }
