@@ -341,6 +341,16 @@ def test_a_transaction_that_moves_something_begins_with_its_batch_row(
             assert statements[0].startswith(f"UPDATE {BATCH}"), statements
 
 
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+def test_a_batch_row_is_locked_by_its_key_alone(act: Callable[[], Callable[[], object]]) -> None:
+    # Along another index MariaDB locks that index first, and a transaction that changes the row
+    # locks it last.
+    for sql in capture(act()).sql:
+        if sql.endswith("FOR UPDATE") and _shape(sql) == "SELECT jobbatch":
+            where = sql.partition(" WHERE ")[2].partition(" ORDER BY ")[0]
+            assert re.findall(r"\.(\w+) (?:=|IN)", where) == ["id"], sql
+
+
 def test_every_function_of_the_ledger_that_writes_is_looked_at() -> None:
     reads = {"due_callbacks", "held_back", "running_children", "tickets_at_work", "unreported"}
     values = {"Change", "Claimant", "Failure", "Settlement", "POSITION_STEP"}
