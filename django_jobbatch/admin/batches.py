@@ -29,8 +29,11 @@ from django_jobbatch.operations import previews
 from django_jobbatch.states import BatchStatus
 from django_jobbatch.templatetags.jobbatch_admin import grouped
 
-#: Batches inside of one that its page shows, the first.
+#: Batches inside of one that its page shows, and steps of its lanes, the first.
 CHILDREN: Final = 50
+STEPS: Final = 50
+#: Above so many links, counting them by step would keep people waiting for the page.
+COUNTED: Final = 100_000
 
 
 class BatchChangeList(ChangeList):
@@ -135,6 +138,7 @@ class JobBatchAdmin(ReadOnlyAdmin):
             "state_label": snapshot.state_label(batch),
             "took": snapshot.duration(batch),
             "parent_batch": _parent(batch),
+            "steps": _steps(batch),
             "children": list(batch.children[:CHILDREN]) if batch.child_batches else [],
             "jobs": jobs,
             "percent": counts.percent(
@@ -186,6 +190,14 @@ def _jobs(batch: Any) -> TreeCounts:
     """What `BatchChangeList` has given it."""
     jobs: TreeCounts = batch.listed_jobs
     return jobs
+
+
+def _steps(batch: JobBatch) -> dict[str, Any] | None:
+    """The first steps of its lanes and how many there are; None if there are none to show."""
+    if not batch.has_lanes or batch.total_jobs > COUNTED:
+        return None
+    steps = batch.steps()
+    return {"first": steps[:STEPS], "all": len(steps)}
 
 
 def _parent(batch: JobBatch) -> JobBatch | None:

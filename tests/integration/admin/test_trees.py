@@ -6,6 +6,7 @@ import pytest
 from django.test import Client
 
 from django_jobbatch import bus
+from django_jobbatch.admin import batches
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.models.tree import jobs_of_trees
 from tests import jobs
@@ -68,6 +69,27 @@ def test_a_batch_shows_the_batches_inside_it(viewer: Client) -> None:
     assert "a part Partial 2 of 2" in text(shown)
     assert "tests.jobs.JobFailed 2 0 failed on purpose" in text(shown)
     assert address(part) in shown.content.decode()
+
+
+def test_a_batch_shows_how_far_its_steps_are(viewer: Client) -> None:
+    batch = bus.batch([[ADD, ADD, ADD], [ADD, FAIL, ADD]]).allow_failures().on_queue("sync")
+
+    shown = viewer.get(address(batch.dispatch()))
+
+    assert (
+        "Steps Step Succeeded Failed Cancelled Skipped To go"
+        " 1. tests.jobs.add 2 0 0 0 0 2. tests.jobs.fail 1 1 0 0 0 3. tests.jobs.add 1 0 0 1 0"
+    ) in text(shown)
+
+
+def test_of_many_steps_the_first_are_shown(viewer: Client) -> None:
+    chain = bus.chain(*[ADD] * (batches.STEPS + 1)).on_queue("sync").dispatch()
+
+    shown = viewer.get(address(chain))
+
+    assert f"{batches.STEPS}. tests.jobs.add" in text(shown)
+    assert f"{batches.STEPS + 1}. tests.jobs.add" not in text(shown)
+    assert f"The first {batches.STEPS} of {batches.STEPS + 1}." in text(shown)
 
 
 def test_what_stands_for_a_batch_leads_to_it(viewer: Client) -> None:
