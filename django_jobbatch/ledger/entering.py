@@ -16,7 +16,7 @@ from django_jobbatch.ledger import drawing, rows
 from django_jobbatch.ledger.changes import Change
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch
 from django_jobbatch.starts import earliest
-from django_jobbatch.states import OPEN
+from django_jobbatch.states import BREAKING, OPEN
 
 #: Room that is left between two links of a lane, for those that are put in later.
 POSITION_STEP: Final = 1024
@@ -117,14 +117,17 @@ def extend(using: str, link: BatchedJob, count: int, *, at_end: bool) -> tuple[J
     positions that are free.
 
     Raises:
-        BatchFinished: the batch has finished or is gone, or nothing of the lane is left to settle.
+        BatchFinished: the batch has finished or is gone, or the link is settled, or nothing can
+            follow it because a link behind it did not succeed.
         BatchCancelled: it is being stopped.
     """
     batch = _lock_open(using, link.batch_id)
     lane = rows.lanes(using, batch.pk).filter(lane=link.lane)
     behind = lane.filter(position__gte=link.position).select_for_update()
-    if not behind.unsettled().order_by("position").values_list("pk").first():
-        raise BatchFinished("Its lane has ended, so nothing can follow there.")
+    current = behind.filter(pk=link.pk).unsettled()
+    broken = behind.filter(status__in=BREAKING).order_by("position")
+    if not current.values_list("pk").first() or broken.values_list("pk").first():
+        raise BatchFinished("It is settled, or its lane has ended: nothing can follow there.")
     places = behind.values_list("position", flat=True)
     last = places.order_by("-position").first() or 0
     if at_end or last == link.position:

@@ -105,7 +105,7 @@ def _begin(using: str, link: BatchedJob) -> list[Change]:
     parent = rows.lock(using, link.batch_id)
     child = rows.lock(using, link.child_id) if link.child_id else None
     held = rows.links(using, link.batch_id).filter(
-        pk=link.pk, status=LinkStatus.RUNNING, fence=link.fence
+        pk=link.pk, status=LinkStatus.RUNNING, fence=link.fence, lease_until__isnull=False
     )
     found = held.select_for_update().first()
     if parent is None or found is None:
@@ -116,7 +116,10 @@ def _begin(using: str, link: BatchedJob) -> list[Change]:
         again = begins_at(PAUSE, None)
         back = replace(Settlement.put_back(link), available_at=again)
         return [settle(using, parent.pk, [back])]
-    if _has_ended(using, child, found):
+    if child.is_finished and child.run == found.child_run:
+        held.update(lease_until=None, claim="")  # its last callback will tell of its end
+        if not _has_ended(using, child, found):
+            return []
         return [_settle(using, Change.of(parent, using), found, child)]
     change = _start(using, child)
     held.update(lease_until=None, claim="", child_run=child.run)
@@ -127,7 +130,8 @@ def _start(using: str, child: JobBatch) -> Change:
     if child.is_finished:
         return reopening.reopen_finished(using, child)
     if child.status == BatchStatus.WAITING:
-        rows.write(using, child, status=BatchStatus.PENDING)
+        begun = child.started_at is not None
+        rows.write(using, child, status=BatchStatus.RUNNING if begun else BatchStatus.PENDING)
     change = Change.of(child, using)
     for queue in child.queues:
         change = change.with_due(queue)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Final
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
 from django.utils import timezone
 
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
@@ -26,7 +25,7 @@ from django_jobbatch.models import (
     JobBatch,
     JobBatchQuerySet,
 )
-from django_jobbatch.states import RETRYABLE, BatchStatus, LinkStatus, Outcome
+from django_jobbatch.states import OPEN, RETRYABLE, BatchStatus, LinkStatus, Outcome
 
 COUNTERS: Final = {
     LinkStatus.FAILED: "failed_jobs",
@@ -84,14 +83,24 @@ def reopen(
 
     for change in _guarded(using, batch_id, first):
         yield change
-        yield from go_on(using, change)
+        everything = jobs is None and change.batch_id == batch_id
+        yield from go_on(using, change, include_cancelled=include_cancelled, partial_too=everything)
 
 
-def go_on(using: str, change: Change) -> Iterator[Change]:
+def go_on(
+    using: str, change: Change, *, include_cancelled: bool = True, partial_too: bool = True
+) -> Iterator[Change]:
     """The other pages of a retry that has begun."""
     batch_id = change.batch_id
+
+    def next_page() -> list[Change]:
+        batch = rows.lock(using, batch_id)
+        if batch is None or batch.reopened_to is None:
+            raise _Nothing  # it was closed or finished in between: the rest stays as it is
+        return [_page(using, batch, include_cancelled=include_cancelled, partial_too=partial_too)]
+
     while change.batch is not None and change.batch.reopened_to is not None:
-        (change,) = _guarded(using, batch_id, lambda: [_next_page(using, batch_id)])
+        (change,) = _guarded(using, batch_id, next_page)
         yield change
 
 
@@ -144,14 +153,23 @@ def _guarded(
 
 
 def _chosen(using: str, batch: JobBatch, *, jobs: Sequence[int], include_cancelled: bool) -> Change:
-    """Reopen chosen jobs, in one transaction; if everything else is to follow, note that."""
+    """Reopen chosen jobs, in one transaction."""
     lanes = rows.lanes(using, batch.pk)
     found = _read(lanes.filter(pk__in=jobs).retryable(include_cancelled=include_cancelled))
-    if found and batch.has_lanes:
-        found = _read(lanes.filter(lane__in={each.lane for each in found}, status__in=RETRYABLE))
     found += _stand_ins(using, _partial(using, batch).filter(parent_id__in=jobs))
     if not found:
         raise _Nothing
+    return _reopen_lanes(using, batch, found, include_cancelled=include_cancelled)
+
+
+def _reopen_lanes(
+    using: str, batch: JobBatch, found: list[_Found], *, include_cancelled: bool
+) -> Change:
+    """Reopen links with the rest of their lanes; if everything else is to follow, note that."""
+    if batch.has_lanes:
+        lanes = rows.lanes(using, batch.pk).filter(lane__in={each.lane for each in found})
+        rest = _read(lanes.filter(status__in=RETRYABLE).exclude(pk__in=[e.pk for e in found]))
+        found = found + _wanted(batch, rest, include_cancelled=include_cancelled)
     reopened_to = batch.reopened_to
     if reopened_to is None and _is_rest_free(batch, found):
         reopened_to = START
@@ -167,11 +185,15 @@ def _is_rest_free(batch: JobBatch, found: list[_Found]) -> bool:
     return not batch.allow_failures and not failed and others > 0
 
 
-def _page(using: str, batch: JobBatch, *, include_cancelled: bool) -> Change:
+def _page(
+    using: str, batch: JobBatch, *, include_cancelled: bool, partial_too: bool = True
+) -> Change:
+    """Reopen what is in the next lanes; child batches that are partial only with `partial_too`."""
     after = START if batch.reopened_to is None else batch.reopened_to
     found, more = _read_page(using, batch, after)
-    if batch.allow_failures and not include_cancelled:
-        found = _without_cancelled(found)
+    found = _wanted(batch, found, include_cancelled=include_cancelled)
+    if partial_too:
+        found += _partial_within(using, batch, after, more)
     if not found and batch.reopened_to is None and not more:
         raise _Nothing
     return _reopen_links(using, batch, found, reopened_to=more)
@@ -190,10 +212,13 @@ def _read_page(using: str, batch: JobBatch, after: int) -> tuple[list[_Found], i
         whole = [each for each in found if each.lane != more]
         found = whole or _read(settled.filter(lane=more))
         more = found[-1].lane
-    partial_children = _partial(using, batch).filter(parent__lane__gt=after)
-    if more is not None:
-        partial_children = partial_children.filter(parent__lane__lte=more)
-    return found + _stand_ins(using, partial_children), more
+    return found, more
+
+
+def _partial_within(using: str, batch: JobBatch, after: int, last: int | None) -> list[_Found]:
+    """The stand-ins of partial child batches in the lanes above `after`, up to `last`."""
+    children = _partial(using, batch).filter(parent__lane__gt=after)
+    return _stand_ins(using, children if last is None else children.filter(parent__lane__lte=last))
 
 
 def _partial(using: str, batch: JobBatch) -> JobBatchQuerySet:
@@ -207,22 +232,17 @@ def _stand_ins(using: str, children: JobBatchQuerySet) -> list[_Found]:
     return _read(BatchedJob.objects.using(using).filter(pk__in=pks).succeeded()) if pks else []
 
 
-def _without_cancelled(found: list[_Found]) -> list[_Found]:
-    """Leave out lanes that a cancel has ended: that was somebody's wish, and no failure."""
+def _wanted(batch: JobBatch, found: list[_Found], *, include_cancelled: bool) -> list[_Found]:
+    """Leave out, where failures are allowed, what a cancel has ended: that was somebody's wish.
+
+    What stands behind it in its lane stays too. A strict batch was stopped as a whole.
+    """
+    if include_cancelled or not batch.allow_failures:
+        return found
     kept: list[_Found] = []
     for _, lane in groupby(found, key=lambda each: each.lane):
-        links = list(lane)
-        if links[0].status != LinkStatus.CANCELLED:
-            kept += links
+        kept += takewhile(lambda each: each.status != LinkStatus.CANCELLED, lane)
     return kept
-
-
-def _next_page(using: str, batch_id: uuid.UUID) -> Change:
-    """The same, unless the batch was closed or finished in between: then the rest stays as it is."""
-    batch = rows.lock(using, batch_id)
-    if batch is None or batch.reopened_to is None:
-        raise _Nothing
-    return _page(using, batch, include_cancelled=True)
 
 
 def _lock(using: str, batch_id: uuid.UUID, *, include_cancelled: bool) -> JobBatch:
@@ -264,7 +284,7 @@ def _reopen_links(
         alike = [each.pk for each in found if each.status == status]
         _bring_back(using, [pk for pk in alike if pk in due], status, LinkStatus.PENDING)
         _bring_back(using, [pk for pk in alike if pk not in due], status, LinkStatus.WAITING)
-    _expect_next_runs(using, found)
+    _expect_runs(using, found)
     change = replace(Change.of(batch, using), settled=tuple(each.pk for each in found))
     for queue, count in Counter(each.queue for each in found if each.pk in due).items():
         change = change.with_due(queue, count)
@@ -285,13 +305,17 @@ def _due_ones(using: str, batch: JobBatch, found: list[_Found]) -> set[int]:
     }
 
 
-def _expect_next_runs(using: str, found: Iterable[_Found]) -> None:
-    """Have stand-ins wait for the next run of their child batches."""
-    stand_ins = [each.pk for each in found if each.child_id is not None]
-    if stand_ins:
-        BatchedJob.objects.using(using).filter(pk__in=stand_ins).update(
-            child_run=F("child_run") + 1
-        )
+def _expect_runs(using: str, found: Iterable[_Found]) -> None:
+    """Have stand-ins wait for the run that is open of their child batches, or else the next one."""
+    stand_ins = {each.child_id: each.pk for each in found if each.child_id is not None}
+    if not stand_ins:
+        return
+    children = rows.batches(using).filter(pk__in=list(stand_ins)).order_by("pk")
+    by_run: dict[int, list[int]] = defaultdict(list)
+    for pk, run, status in children.select_for_update().values_list("pk", "run", "status"):
+        by_run[run if status in OPEN else run + 1].append(stand_ins[pk])
+    for run, pks in by_run.items():
+        BatchedJob.objects.using(using).filter(pk__in=pks).update(child_run=run)
 
 
 def _write_reopened(using: str, batch: JobBatch, values: dict[str, object]) -> None:
@@ -342,7 +366,13 @@ def _bring_back(using: str, pks: list[int], status: LinkStatus, back_to: LinkSta
 def _reopen_around(
     using: str, batch: JobBatch, ancestors: list[JobBatch], *, include_cancelled: bool
 ) -> Iterator[Change]:
-    """Reopen the batches around a reopened one, the nearest first, as far as they had gone on."""
+    """Reopen the batches around a reopened one, the nearest first, as far as they had gone on.
+
+    Its stand-in comes back with the rest of its lane, and its turn comes as that of any link does;
+    until then the batch waits.
+    """
+    for each in ancestors:
+        _refuse(each, include_cancelled=include_cancelled)
     child = batch
     for parent in reversed(ancestors):
         link = lineage.stand_in(using, child)
@@ -351,8 +381,9 @@ def _reopen_around(
         if not link.is_settled:
             _await(using, child, link)
             return
-        _refuse(parent, include_cancelled=include_cancelled)
-        yield _reopen_behind(using, parent, link, child)
+        rows.write(using, child, status=BatchStatus.WAITING)
+        found = _read(BatchedJob.objects.using(using).filter(pk=link.pk))
+        yield _reopen_lanes(using, parent, found, include_cancelled=include_cancelled)
         child = parent
 
 
@@ -361,30 +392,6 @@ def _await(using: str, child: JobBatch, link: BatchedJob) -> None:
     BatchedJob.objects.using(using).filter(pk=link.pk).update(child_run=child.run)
     if link.status != LinkStatus.RUNNING or link.lease_until is not None:
         rows.write(using, child, status=BatchStatus.WAITING)
-
-
-def _reopen_behind(using: str, parent: JobBatch, link: BatchedJob, child: JobBatch) -> Change:
-    """Have a settled stand-in wait for its child again, and what was skipped behind it, for both."""
-    BatchedJob.objects.using(using).filter(pk=link.pk, status=link.status).update(
-        status=LinkStatus.RUNNING, child_run=child.run, ended_at=None, claim="", lease_until=None
-    )
-    behind = rows.lanes(using, parent.pk).filter(
-        lane=link.lane, position__gt=link.position, status=LinkStatus.SKIPPED
-    )
-    if parent.child_batches:
-        behind.exclude(child=None).update(child_run=F("child_run") + 1)
-    back = behind.update(status=LinkStatus.WAITING, ended_at=None)
-    by_status = Counter({LinkStatus(link.status): 1, LinkStatus.SKIPPED: back})
-    if link.status == LinkStatus.SKIPPED:
-        by_status[LinkStatus.SKIPPED] = back + 1
-    values: dict[str, object] = {
-        column: getattr(parent, column) - by_status[status] for status, column in COUNTERS.items()
-    }
-    values["pending_jobs"] = parent.pending_jobs + 1 + back
-    _write_reopened(using, parent, values)
-    if _is_rest_free(parent, []):
-        rows.write(using, parent, reopened_to=START)
-    return replace(Change.of(parent, using), settled=(link.pk,))
 
 
 __all__ = ["COUNTERS", "go_on", "reopen", "reopen_callbacks", "reopen_finished"]

@@ -95,6 +95,8 @@ def _settle(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) 
         settled=tuple(each.link.pk for each in settlements if each.status in SETTLED),
     )
     broken = [each.link for each in settlements if each.status in BREAKING]
+    # A child batch whose turn had come when its parent was closed has nobody else to stop it.
+    change = lanes.with_orphans(change, [link.child_id for link in broken])
     change = lanes.skip_rest(using, change, broken)
     change = _note_failures(using, change, settlements, now)
     change = _note_returns(using, change, settlements)

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any, TypeVar
+from unittest import mock
 
 from django.db import connections
 
-from django_jobbatch import ledger
+from django_jobbatch import dispatch, ledger
+from django_jobbatch.bus import Builder
 from django_jobbatch.ledger import Change, Claimant, Failure, Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus
@@ -70,6 +72,38 @@ def reopen(
 ) -> list[Change]:
     """Every page of a retry."""
     return list(ledger.reopen(ALIAS, batch.pk, jobs, include_cancelled=include_cancelled))
+
+
+def grown(builder: Builder) -> JobBatch:
+    """A tree as its builder stores it; nothing of it is sent."""
+    with mock.patch.object(dispatch, "act"):
+        return builder.dispatch()
+
+
+def begun(root: JobBatch) -> JobBatch:
+    """The child batch that is the next link of this one, after its turn has come."""
+    (link,) = claim(root, 1)
+    list(ledger.begin_child(ALIAS, link))
+    return root.children.get(parent=link)
+
+
+def report_end(child: JobBatch) -> Change | None:
+    """Tell the parent of a child batch of its end."""
+    return ledger.report_end(ALIAS, read(child))
+
+
+def cancel(batch: JobBatch) -> list[Change]:
+    """Close a batch and cancel what had not begun; its child batches are not told."""
+    closed = ledger.close(ALIAS, batch.pk, reason="enough")
+    return [] if closed is None else [closed, *sweep(batch)]
+
+
+def ended(root: JobBatch, end: Callable[[BatchedJob], Settlement]) -> JobBatch:
+    """The same, after its child batch has ended so."""
+    child = begun(root)
+    settle(child, *(end(link) for link in claim(child)))
+    ledger.report_end(ALIAS, read(child))
+    return root
 
 
 def run_callbacks(batch: JobBatch, *, ticket: str = "one") -> list[tuple[str, int]]:

@@ -6,16 +6,15 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
-from unittest import mock
 
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_jobbatch import bus, dispatch, ledger
+from django_jobbatch import bus, ledger
 from django_jobbatch.ledger import Settlement, removing
-from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.models import FailedJob, JobBatch
 from django_jobbatch.states import Role
 from tests import jobs
 from tests.databases import claim_of, in_transaction
@@ -24,10 +23,13 @@ from tests.ledger.acts import (
     ALIAS,
     CANCELLED,
     PENDING,
+    begun,
     claim,
     claimant,
+    ended,
     fail,
     failure,
+    grown,
     pks,
     read,
     reopen,
@@ -248,27 +250,6 @@ def act_stop_children() -> Callable[[], object]:
 def act_reopen_child() -> Callable[[], object]:
     root = ended(grown(bus.chain(bus.batch([ADD]), ADD)), failure)
     return lambda: reopen(root.children[0])
-
-
-def grown(builder: bus.Builder) -> JobBatch:
-    """A tree as its builder stores it; nothing of it is sent."""
-    with mock.patch.object(dispatch, "act"):
-        return builder.dispatch()
-
-
-def begun(root: JobBatch) -> JobBatch:
-    """The child batch that is the first link of this one, after its turn has come."""
-    (link,) = claim(root)
-    list(ledger.begin_child(ALIAS, link))
-    return root.children[0]
-
-
-def ended(root: JobBatch, end: Callable[[BatchedJob], Settlement]) -> JobBatch:
-    """The same, after its child batch has ended so."""
-    child = begun(root)
-    settle(child, *(end(link) for link in claim(child)))
-    ledger.report_end(ALIAS, read(child))
-    return root
 
 
 def act_remove() -> Callable[[], object]:

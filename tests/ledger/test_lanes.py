@@ -1,0 +1,188 @@
+"""What the end of a link does to its lane."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from django_jobbatch import bus, ledger
+from django_jobbatch.exceptions import BatchFinished
+from django_jobbatch.models import BatchedJob, JobBatch
+from tests import jobs
+from tests.ledger.acts import (
+    ALIAS,
+    begun,
+    cancel,
+    claim,
+    counters,
+    ended,
+    fail,
+    failure,
+    grown,
+    read,
+    reopen,
+    settle,
+    state,
+    statuses,
+    succeed,
+    success,
+    sweep,
+)
+
+pytestmark = pytest.mark.django_db
+
+ADD = bus.job(jobs.add, 1, 2)
+
+
+def places(batch: JobBatch) -> list[int]:
+    """The positions in the only lane of a chain."""
+    return list(batch.jobs.work().order_by("position").values_list("position", flat=True))
+
+
+def extend(link: BatchedJob, count: int = 1, *, at_end: bool = False) -> list[int]:
+    """Make room behind a link; the positions that are free."""
+    with transaction.atomic():
+        return ledger.extend(ALIAS, link, count, at_end=at_end)[1]
+
+
+def test_a_success_makes_the_next_link_due() -> None:
+    batch = grown(bus.batch([[ADD, ADD.on_queue("other"), ADD], [ADD]]))
+
+    change = succeed(batch, claim(batch, 1))
+
+    assert change.due == {"other": 1}
+    assert statuses(batch) == ["succeeded", "pending", "waiting", "pending"]
+
+
+def test_a_delay_begins_when_the_turn_of_its_link_comes() -> None:
+    batch = grown(bus.chain(ADD, ADD.options(delay=60)))
+    before = timezone.now()
+
+    change = succeed(batch, claim(batch))
+
+    delayed = batch.jobs.get(status="pending")
+    assert delayed.available_at is not None
+    assert delayed.available_at >= before + timedelta(seconds=60)
+    assert (change.due, change.wake_at) == ({}, delayed.available_at)
+    assert read(batch).wake_at == delayed.available_at
+
+
+def test_a_failure_skips_the_rest_of_its_lane_and_of_no_other() -> None:
+    batch = grown(bus.batch([[ADD, ADD, ADD], [ADD, ADD]]).allow_failures())
+
+    change = fail(batch, claim(batch, 1))
+
+    assert statuses(batch) == ["failed", "skipped", "skipped", "pending", "waiting"]
+    assert counters(batch) == {"total": 5, "pending": 2, "failed": 1, "skipped": 2}
+    assert (change.closed, change.finished) == (False, False)
+
+
+def test_a_success_in_a_batch_that_was_closed_makes_nothing_due() -> None:
+    batch = grown(bus.chain(ADD, ADD))
+    links = claim(batch)
+    ledger.close(ALIAS, batch.pk)
+
+    change = succeed(batch, links)
+
+    assert (change.due, change.finished) == ({}, False)
+    assert statuses(batch) == ["succeeded", "waiting"]
+    assert [change.finished for change in sweep(batch)] == [True]
+
+
+def test_of_one_group_a_failure_closes_a_strict_batch_before_anything_is_released() -> None:
+    batch = grown(bus.batch([[ADD, ADD], [ADD, ADD]]))
+    links = claim(batch)
+
+    change = settle(batch, success(links[0]), failure(links[1]))
+
+    assert (change.due, change.closed) == ({}, True)
+    assert statuses(batch) == ["succeeded", "waiting", "failed", "skipped"]
+
+
+def test_a_retry_goes_on_from_the_failed_link() -> None:
+    batch = grown(bus.chain(ADD, ADD, ADD))
+    succeed(batch, claim(batch))
+    fail(batch, claim(batch))
+
+    changes = reopen(batch)
+
+    assert [change.due for change in changes] == [{"default": 1}]
+    assert statuses(batch) == ["succeeded", "pending", "waiting"]
+    assert state(batch) == ("running", "", 2)
+
+
+def test_pages_of_a_retry_take_lanes_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_jobbatch.ledger.reopening.PAGE", 2)
+    batch = grown(bus.batch([[ADD, ADD, ADD], [ADD], [ADD, ADD]]).allow_failures())
+    fail(batch, claim(batch))
+
+    pages = [len(change.settled) for change in reopen(batch)]
+
+    assert sum(pages) == 6
+    assert len(pages) > 1
+    assert statuses(batch) == ["pending", "waiting", "waiting", "pending", "pending", "waiting"]
+
+
+def test_later_pages_of_a_retry_leave_out_what_a_cancel_has_ended_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("django_jobbatch.ledger.reopening.PAGE", 1)
+    batch = grown(bus.batch([ADD, ADD, bus.batch([ADD])]).allow_failures())
+    fail(batch, claim(batch, 2))
+    child = begun(batch)
+    cancel(child)
+    ledger.report_end(ALIAS, read(child))
+
+    reopened = sum(len(change.settled) for change in reopen(batch))
+
+    assert reopened == 2
+    assert statuses(batch) == ["pending", "pending", "cancelled"]
+
+
+# extend
+
+
+def test_links_put_behind_one_come_before_what_follows_it() -> None:
+    batch = grown(bus.chain(ADD, ADD))
+    (link,) = claim(batch)
+
+    assert extend(link, 3) == [256, 512, 768]
+    assert extend(link, 2, at_end=True) == [2048, 3072]
+    assert places(batch) == [0, 1024]
+
+
+def test_a_lane_without_room_is_renumbered_behind_the_link() -> None:
+    batch = grown(bus.chain(ADD, ADD, ADD))
+    (link,) = claim(batch)
+
+    free = extend(link, 2000)
+
+    assert free == [1024 * number for number in range(1, 2001)]
+    assert places(batch) == [0, 1024 + 1024 * 2001, 2048 + 1024 * 2001]
+
+
+def test_nothing_follows_a_link_that_is_settled() -> None:
+    batch = grown(bus.chain(ADD, ADD, ADD))
+    (link,) = claim(batch)
+    succeed(batch, [link])
+    claim(batch)
+
+    with pytest.raises(BatchFinished, match="nothing can follow there"):
+        extend(link)
+    with pytest.raises(BatchFinished, match="nothing can follow there"):
+        extend(link, at_end=True)
+
+
+def test_nothing_follows_where_a_link_behind_has_failed() -> None:
+    inner = bus.batch([ADD]).allow_failures()
+    batch = grown(bus.batch([[inner, ADD], [ADD]]).allow_failures())
+    ended(batch, failure)
+    reopen(batch.children[0])
+    fail(batch, [link for link in claim(batch) if not link.stands_for_batch])
+    stand_in = batch.jobs.exclude(child=None).get()
+
+    with pytest.raises(BatchFinished, match="nothing can follow there"):
+        extend(stand_in, at_end=True)
