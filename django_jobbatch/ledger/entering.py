@@ -14,6 +14,7 @@ from django.db.models import F
 from django_jobbatch.exceptions import BatchCancelled, BatchFinished
 from django_jobbatch.ledger import drawing, rows
 from django_jobbatch.ledger.changes import Change
+from django_jobbatch.ledger.portions import portions
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch
 from django_jobbatch.starts import earliest
 from django_jobbatch.states import BREAKING, OPEN
@@ -45,19 +46,23 @@ def enter(using: str, batch: JobBatch) -> JobBatch:
 
 def enter_children(using: str, batches: Sequence[JobBatch]) -> None:
     """Insert the rows of child batches, whose stand-ins are there already."""
-    JobBatch.objects.using(using).bulk_create(batches)
+    for portion in portions(
+        batches, lambda batch: len(str(batch.meta)) + len(str(batch.callbacks))
+    ):
+        JobBatch.objects.using(using).bulk_create(portion)
 
 
 def insert_links(using: str, links: Sequence[BatchedJob]) -> None:
     """Insert one page of new links; their batch's row was written by this transaction before."""
-    if connections[using].features.can_return_rows_from_bulk_insert:
-        BatchedJob.objects.using(using).bulk_create(links)
-        return
-    # MySQL does not tell the ids that it has given, and a child batch points at its stand-in.
-    BatchedJob.objects.using(using).bulk_create([each for each in links if not each.child_id])
-    for link in links:
-        if link.child_id:
-            link.save(using=using, force_insert=True)
+    alone: list[BatchedJob] = []
+    if not connections[using].features.can_return_rows_from_bulk_insert:
+        # MySQL does not tell the ids that it has given, and a child batch points at its stand-in.
+        alone = [link for link in links if link.child_id]
+        links = [link for link in links if not link.child_id]
+    for portion in portions(links, lambda link: len(link.payload)):
+        BatchedJob.objects.using(using).bulk_create(portion)
+    for link in alone:
+        link.save(using=using, force_insert=True)
 
 
 def complete(

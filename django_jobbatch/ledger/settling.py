@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from itertools import groupby
+from itertools import chain, groupby
 
 from django.db.models import Case, F, TextField, Value, When
 from django.utils import timezone
 
 from django_jobbatch.ledger import closing, drawing, lanes, rows
 from django_jobbatch.ledger.changes import Change, Settlement
+from django_jobbatch.ledger.portions import portions
 from django_jobbatch.ledger.transactions import atomically
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import BREAKING, OPEN, SETTLED, LinkStatus, Role
@@ -143,8 +144,8 @@ def _cancelled_if_back(settlement: Settlement) -> Settlement:
 def _write_links(using: str, settlements: Sequence[Settlement], now: datetime) -> None:
     """One guarded UPDATE for each group of links that go the same way."""
     ordered = sorted(settlements, key=_group_order)
-    for _, group in groupby(ordered, key=_group_order):
-        alike = list(group)
+    groups = (list(group) for _, group in groupby(ordered, key=_group_order))
+    for alike in chain.from_iterable(portions(group, _result_length) for group in groups):
         status, fence, attempts, available_at = alike[0].group
         settled = status in SETTLED
         written = (
@@ -172,6 +173,10 @@ def _group_order(settlement: Settlement) -> tuple[str, int, int, str]:
     return str(status), fence, attempts, available_at.isoformat() if available_at else ""
 
 
+def _result_length(settlement: Settlement) -> int:
+    return len(settlement.result or "")
+
+
 def _results(alike: Sequence[Settlement]) -> dict[str, object]:
     cases = [
         When(pk=each.link.pk, then=Value(each.result)) for each in alike if each.result is not None
@@ -191,7 +196,8 @@ def _note_failures(
     ]
     if batch is None or not failures:
         return change
-    FailedJob.objects.using(using).bulk_create(failures)
+    for portion in portions(failures, _failure_length):
+        FailedJob.objects.using(using).bulk_create(portion)
     change = drawing.draw_reports(using, drawing.draw_catch(using, change, failures[0]))
     return closing.stop_strict(using, change)
 
@@ -212,6 +218,10 @@ def _failure(settlement: Settlement, now: datetime, sequence: int) -> FailedJob:
         failed_at=now,
         sequence=sequence,
     )
+
+
+def _failure_length(failure: FailedJob) -> int:
+    return len(failure.payload) + len(failure.message) + len(failure.traceback)
 
 
 def _note_returns(using: str, change: Change, settlements: Sequence[Settlement]) -> Change:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError, transaction
+from django.db.models.functions import Length
 
 from django_jobbatch import ledger
 from django_jobbatch.exceptions import BatchCancelled, BatchFinished
@@ -95,6 +96,18 @@ def test_what_was_inserted_is_counted() -> None:
     assert (row.queues, row.longest_timeout, row.name) == (["default", "slow"], 60, "Import")
     assert (row.wake_at, change.wake_at, change.due) == (NOON, NOON, {"slow": 1})
     assert not change.finished
+
+
+def test_a_page_of_long_payloads_is_stored() -> None:
+    # Longer together than one statement may be on MariaDB.
+    batch = JobBatchFactory.create()
+    lengths = [2**20] * 18
+    links = [BatchedJobFactory.build(batch=batch, payload="x" * length) for length in lengths]
+
+    ledger.insert_links(ALIAS, links)
+
+    stored = BatchedJob.objects.annotate(length=Length("payload")).values_list("length", flat=True)
+    assert list(stored) == lengths
 
 
 def test_a_batch_wakes_at_the_earlier_time() -> None:

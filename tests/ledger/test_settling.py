@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from unittest import mock
 
 import pytest
+from django.db.models.functions import Length
 from django.utils import timezone
 
 from django_jobbatch import ledger
@@ -45,6 +47,7 @@ from tests.ledger.acts import (
 pytestmark = pytest.mark.django_db
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+LONG = "x" * 2**20
 ALL = [Role.CATCH, Role.THEN, Role.FINALLY, Role.EACH_FAILURE]
 
 
@@ -82,6 +85,26 @@ def test_each_result_of_a_group_stays_with_its_link() -> None:
 
     results = BatchedJob.objects.order_by("pk").values_list("result", flat=True)
     assert list(results) == ["1", None, "3"]
+
+
+def test_a_group_of_long_results_is_stored() -> None:
+    # Longer together than one statement may be on MariaDB.
+    batch = JobBatchFactory.create(jobs=18)
+
+    settle(batch, *(success(link, LONG) for link in claim(batch)))
+
+    stored = BatchedJob.objects.annotate(length=Length("result")).values_list("length", flat=True)
+    assert list(stored) == [len(LONG)] * 18
+
+
+def test_a_group_of_long_tracebacks_is_stored() -> None:
+    batch = JobBatchFactory.create(jobs=18, allow_failures=True)
+    broke = replace(BROKE, traceback=LONG)
+
+    settle(batch, *(replace(failure(link), failure=broke) for link in claim(batch)))
+
+    stored = FailedJob.objects.annotate(length=Length("traceback"))
+    assert list(stored.values_list("length", flat=True)) == [len(LONG)] * 18
 
 
 def test_a_failure_is_written_counted_and_kept() -> None:

@@ -1,0 +1,24 @@
+"""What one statement carries."""
+
+from __future__ import annotations
+
+from django_jobbatch.ledger.portions import MOST, portions
+
+
+def test_rows_are_split_before_they_are_too_long_for_one_statement() -> None:
+    half = MOST // 2
+
+    assert list(portions([half, half, 1, half, MOST, 0, 1], int)) == [
+        [half, half],
+        [1, half],
+        [MOST, 0],
+        [1],
+    ]
+
+
+def test_a_row_that_is_too_long_goes_alone() -> None:
+    assert list(portions([1, MOST + 1, 1], int)) == [[1], [MOST + 1], [1]]
+
+
+def test_without_rows_there_is_nothing_to_send() -> None:
+    assert list(portions([], int)) == []
