@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import reduce
@@ -49,10 +49,9 @@ def release_next(using: str, change: Change, succeeded: Iterable[int]) -> Change
     # After a retry some of what follows may have succeeded already.
     following = following.exclude(status=LinkStatus.SUCCEEDED)
     first = following.order_by("position").values("pk")[:1]
-    found = lanes.filter(pk__in=pks).annotate(following=Subquery(first))
-    return _make_due(
-        using, change, found.exclude(following=None).values_list("following", flat=True)
-    )
+    found = lanes.filter(pk__in=pks).values_list(Subquery(first), flat=True)
+    # Those that end their lane are dropped here: in SQL the subquery would run twice.
+    return _make_due(using, change, [pk for pk in found if pk is not None])
 
 
 def start_delays(using: str, change: Change, delayed: Iterable[BatchedJob]) -> Change:
@@ -80,9 +79,9 @@ def with_orphans(change: Change, children: Iterable[object]) -> Change:
     return replace(change, orphans=(*change.orphans, *found)) if found else change  # type: ignore[arg-type]
 
 
-def _make_due(using: str, change: Change, pks: Iterable[int]) -> Change:
+def _make_due(using: str, change: Change, pks: Sequence[int]) -> Change:
     batch = change.batch
-    if batch is None:
+    if batch is None or not pks:
         return change
     found = list(
         rows.links(using, batch.pk)
