@@ -211,5 +211,11 @@ def _ticket(batch: JobBatch, using: str, queue: str) -> transport.Ticket:
         queue=queue,
         using=using,
         timeout=_rq_timeout(batch),
-        description=f"{batch.name}: {batch.options.get('function', '')}".rstrip(": "),
+        description=_description(batch),
     )
+
+
+def _description(batch: JobBatch) -> str:
+    """What RQ's own pages show of a ticket."""
+    function = batch.options.get("function", "")
+    return batch.name if function in ("", batch.name) else f"{batch.name}: {function}"

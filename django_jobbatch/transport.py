@@ -9,6 +9,7 @@ which is how they are found when the batch ends.
 from __future__ import annotations
 
 import logging
+import secrets
 import threading
 import uuid
 from collections import deque
@@ -28,7 +29,7 @@ from redis.exceptions import RedisError
 from rq import Queue, get_current_job
 from rq.command import send_stop_job_command
 from rq.exceptions import InvalidJobOperation, NoSuchJobError, ShutDownImminentException
-from rq.job import JobStatus
+from rq.job import Job, JobStatus
 from rq.utils import parse_timeout
 
 from django_jobbatch.exceptions import TransportError, UnknownQueue
@@ -37,8 +38,6 @@ logger = logging.getLogger(__name__)
 
 #: What RQ calls. It stands below the runner, so it knows it by name only, as RQ does.
 ENTRY = "django_jobbatch.runner.work"
-#: How long the set of waiting tickets outlives the last one sent, should nobody remove it.
-SET_TTL = timedelta(days=7)
 #: How long RQ keeps a ticket that died.
 FAILURE_TTL = timedelta(hours=1)
 
@@ -112,24 +111,15 @@ def send(ticket: Ticket, count: int = 1) -> None:
             _drain()
         return
     queue = _queue(ticket.queue)
-    ids = [_new_id(ticket.batch_id) for _ in range(count)]
     with _redis_errors(), queue.connection.pipeline() as pipe:
-        _remember(pipe, ticket, ids)
-        queue.enqueue_many(
-            [
-                Queue.prepare_data(
-                    ENTRY,
-                    args=ticket.args,
-                    timeout=ticket.timeout,
-                    result_ttl=0,
-                    failure_ttl=int(FAILURE_TTL.total_seconds()),
-                    description=ticket.description,
-                    job_id=job_id,
-                )
-                for job_id in ids
-            ],
-            pipeline=pipe,
-        )
+        # What `enqueue_many` does, without writing the status of each job a second time.
+        jobs = [_job(queue, ticket, JobStatus.QUEUED) for _ in range(count)]
+        pipe.sadd(queue.redis_queues_keys, queue.key)
+        _remember(pipe, ticket, [job.id for job in jobs])
+        for job in jobs:
+            job.enqueued_at = job.created_at
+            job.save(pipeline=pipe)
+            queue.push_job_id(job.id, pipeline=pipe)
         pipe.execute()
 
 
@@ -145,16 +135,7 @@ def schedule(ticket: Ticket, at: datetime) -> None:
         send(ticket)
         return
     queue = _queue(ticket.queue)
-    job = queue.create_job(
-        ENTRY,
-        args=ticket.args,
-        timeout=ticket.timeout,
-        result_ttl=0,
-        failure_ttl=int(FAILURE_TTL.total_seconds()),
-        description=ticket.description,
-        job_id=_new_id(ticket.batch_id),
-        status=JobStatus.SCHEDULED,
-    )
+    job = _job(queue, ticket, JobStatus.SCHEDULED)
     with _redis_errors(), queue.connection.pipeline() as pipe:
         _remember(pipe, ticket, [job.id])
         queue.schedule_job(job, at, pipeline=pipe)
@@ -167,7 +148,7 @@ def begin(batch_id: uuid.UUID, queue: str) -> str:
     if job is None:
         return _new_id(batch_id)
     with _redis_errors():
-        job.connection.srem(_set_key(batch_id, queue), job.id)
+        job.connection.srem(_set_key(batch_id, queue), _number(job.id))
     return job.id
 
 
@@ -185,7 +166,7 @@ def waiting(batch_id: uuid.UUID, queue: str) -> Waiting:
     rq_queue = _queue(queue)
     key = _set_key(batch_id, queue)
     with _redis_errors():
-        ids = _members(rq_queue.connection, key)
+        ids = _ids(rq_queue.connection, batch_id, key)
         if not ids:
             return Waiting(0, None)
         with rq_queue.connection.pipeline(transaction=False) as pipe:
@@ -200,7 +181,7 @@ def waiting(batch_id: uuid.UUID, queue: str) -> Waiting:
             if place is None and score is None
         ]
         if gone:
-            rq_queue.connection.srem(key, *gone)
+            rq_queue.connection.srem(key, *map(_number, gone))
     times = [datetime.fromtimestamp(score, tz=UTC) for score in scores if score is not None]
     return Waiting(sum(place is not None for place in queued), min(times, default=None))
 
@@ -219,7 +200,7 @@ def discard(batch_id: uuid.UUID, queues: Iterable[str]) -> None:
         queue = _queue(name)
         key = _set_key(batch_id, name)
         with _redis_errors():
-            ids = _members(queue.connection, key)
+            ids = _ids(queue.connection, batch_id, key)
             if ids:
                 _discard_from(queue, key, ids)
 
@@ -287,23 +268,48 @@ def _discard_from(queue: Queue, key: str, ids: list[str]) -> None:
         queue.connection.delete(*taken_back)
 
 
+def _job(queue: Queue, ticket: Ticket, status: JobStatus) -> Job:
+    return queue.create_job(
+        ENTRY,
+        args=ticket.args,
+        timeout=ticket.timeout,
+        result_ttl=0,
+        failure_ttl=int(FAILURE_TTL.total_seconds()),
+        description=ticket.description,
+        job_id=_new_id(ticket.batch_id),
+        status=status,
+    )
+
+
 def _remember(pipe: Any, ticket: Ticket, ids: list[str]) -> None:
-    key = _set_key(ticket.batch_id, ticket.queue)
-    pipe.sadd(key, *ids)
-    pipe.expire(key, SET_TTL)
+    """Keep the ids of these tickets, as short as they are told apart within their batch.
+
+    The set goes with its last member. One that is lost is forgotten by the next look at it, and
+    at the latest by the end of its batch.
+    """
+    pipe.sadd(_set_key(ticket.batch_id, ticket.queue), *map(_number, ids))
 
 
-def _members(connection: Redis, key: str) -> list[str]:
-    return sorted(member.decode() for member in connection.smembers(key))  # type: ignore[union-attr]
+def _ids(connection: Redis, batch_id: uuid.UUID, key: str) -> list[str]:
+    numbers = connection.smembers(key)
+    return sorted(_id(batch_id, number.decode()) for number in numbers)  # type: ignore[union-attr]
 
 
 def _set_key(batch_id: uuid.UUID, queue: str) -> str:
-    return f"jobbatch:waiting:{queue}:{batch_id.hex}"
+    return f"jobbatch:{batch_id.hex}:{queue}"
 
 
 def _new_id(batch_id: uuid.UUID) -> str:
     # An id sent twice breaks RQ, so each sending has its own.
-    return f"jb-{batch_id.hex}-{uuid.uuid4().hex[:12]}"
+    return _id(batch_id, secrets.token_hex(4))
+
+
+def _id(batch_id: uuid.UUID, number: str) -> str:
+    return f"jb-{batch_id.hex}-{number}"
+
+
+def _number(ticket_id: str) -> str:
+    return ticket_id.rpartition("-")[2]
 
 
 @lru_cache(maxsize=256)

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import django_rq
 import pytest
+from rq import Queue
+from rq.job import JobStatus
 
 from django_jobbatch import TransportError, UnknownQueue, transport
 from django_jobbatch.transport import Ticket, Waiting
@@ -57,6 +59,28 @@ def test_a_ticket_says_what_to_work_on_and_nothing_of_the_jobs(ticket: Ticket, n
     assert job.description == "Import: shop.jobs.sync"
 
 
+def test_a_ticket_is_listed_by_rq_like_any_job(ticket: Ticket) -> None:
+    transport.send(ticket)
+
+    (queue,) = Queue.all(connection=django_rq.get_connection("default"))
+    (job,) = queue.jobs
+    assert (queue.name, job.origin, job.get_status()) == ("default", "default", JobStatus.QUEUED)
+    assert job.enqueued_at == job.created_at
+
+
+def test_a_ticket_costs_less_than_a_kilobyte(ticket: Ticket, redis_server: RedisServer) -> None:
+    def received() -> int:
+        return int(redis_server.client.info("stats")["total_net_input_bytes"])
+
+    transport.waiting(ticket.batch_id, "default")  # it is connected
+    before, after_nothing = received(), received()
+
+    transport.waiting(ticket.batch_id, "default")
+    transport.send(ticket)
+
+    assert received() - after_nothing - (after_nothing - before) < 1024
+
+
 def test_a_scheduled_ticket_is_of_the_same_kind(ticket: Ticket) -> None:
     transport.schedule(ticket, NOON)
 
@@ -91,8 +115,8 @@ def test_a_ticket_that_was_popped_and_lost_does_not_wait(
     redis_server.client.lpop(queue.key)
 
     assert transport.waiting(ticket.batch_id, "default") == Waiting(1, None)
-    (remembered,) = redis_server.client.smembers(f"jobbatch:waiting:default:{ticket.batch_id.hex}")
-    assert remembered.decode() == queue.job_ids[0]
+    (remembered,) = redis_server.client.smembers(f"jobbatch:{ticket.batch_id.hex}:default")
+    assert queue.job_ids == [f"jb-{ticket.batch_id.hex}-{remembered.decode()}"]
 
 
 def test_only_tickets_that_nobody_has_begun_are_taken_back(
@@ -115,7 +139,7 @@ def test_only_tickets_that_nobody_has_begun_are_taken_back(
     assert django_rq.get_queue("slow").job_ids == []
     assert keys(redis_server) == sorted(
         [
-            f"jobbatch:waiting:default:{other.batch_id.hex}",
+            f"jobbatch:{other.batch_id.hex}:default",
             f"rq:job:{begun.decode()}",
             f"rq:job:{others}",
         ]
