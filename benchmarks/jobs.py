@@ -12,3 +12,13 @@ def noop(number: int) -> None:
 def query(number: int) -> None:
     """Make one query through Django."""
     Airport.objects.filter(pk=number).first()
+
+
+class Unlucky(Exception):
+    """One in a hundred is."""
+
+
+def noop_but_one(number: int) -> None:
+    """Do nothing, and raise for one number in a hundred."""
+    if number % 100 == 0:
+        raise Unlucky(number)

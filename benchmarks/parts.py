@@ -78,7 +78,7 @@ def _run_batch(job: Job, count: int, worker: str, *, isolated: bool = False) -> 
     builder = bus.batch(bus.job(job, number) for number in range(count))
     batch = (builder.isolated() if isolated else builder).dispatch()
     dispatched = time.perf_counter() - began
-    worked = work(worker)
+    worked = work(worker).seconds
     batch.refresh_from_db()
     if batch.succeeded_jobs != count:
         raise ServerFailed(f"{batch.succeeded_jobs} of {count} jobs of a batch have succeeded")
@@ -89,7 +89,7 @@ def _run_batch(job: Job, count: int, worker: str, *, isolated: bool = False) -> 
 def _run_alone(job: Job, count: int, worker: str) -> float:
     """Let one worker run these jobs without a batch."""
     _enqueue(job, count)
-    worked = work(worker)
+    worked = work(worker).seconds
     finished = django_rq.get_queue(QUEUE).finished_job_registry.get_job_count()
     if finished != count:
         raise ServerFailed(f"{finished} of {count} jobs of RQ have finished")

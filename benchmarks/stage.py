@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import django
 from django.core.management import call_command
@@ -20,6 +20,8 @@ from sandbox.servers import ServerFailed, Valkey
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 QUEUE: Final = "default"
+#: With one more, for what changes its queue.
+QUEUES: Final = (QUEUE, "other")
 DATABASES: Final = ("postgres", "mariadb", "sqlite")
 
 
@@ -35,6 +37,7 @@ def stage(database: str) -> Iterator[None]:
             "DJANGO_SETTINGS_MODULE": "sandbox.settings",
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
+            "QUEUES": ",".join(QUEUES),
             "DEBUG": "0",  # else Django keeps every statement
         }
         django.setup()
@@ -42,10 +45,17 @@ def stage(database: str) -> Iterator[None]:
         yield
 
 
-def work(worker_class: str) -> float:
-    """Let one new worker of this class empty the queue; the seconds it worked."""
+class Worked(NamedTuple):
+    """What a worker says of itself: how long it worked, and the peak memory of its work-horses."""
+
+    seconds: float
+    peak_mb: float
+
+
+def work(worker_class: str, *queues: str) -> Worked:
+    """Let one new worker of this class empty the queue, or these queues."""
     with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.worker", worker_class, QUEUE],
+        [sys.executable, "-m", "benchmarks.worker", worker_class, *(queues or (QUEUE,))],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -59,7 +69,7 @@ def work(worker_class: str) -> float:
             raise
     if ready != READY or process.returncode:
         raise ServerFailed(f"a {worker_class} ended with code {process.returncode}: {said}")
-    return float(said)
+    return Worked(*map(float, said.split()))
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """One RQ worker that tells how long it worked: `python -m benchmarks.worker rq.Worker default`.
 
 It is ready when it has said so, and begins when it is told to, so that the start of Python and
-Django is in no figure. It works until its queue is empty, and prints the seconds that took.
+Django is in no figure. It works until its queues are empty, and prints the seconds that took and
+the most memory that one of its work-horses had, in MB.
 """
 
 from __future__ import annotations
 
+import resource
 import sys
 import time
 from typing import Any, Final
@@ -29,20 +31,26 @@ class Timed:
         super().teardown()  # type: ignore[misc]  # the worker's
 
 
-def main(worker_class: str, queue: str) -> None:
+def main(worker_class: str, *queues: str) -> None:
     django.setup()
     # Django is set up only now.
     from django_rq.utils import reset_db_connections  # noqa: PLC0415
     from django_rq.workers import get_worker  # noqa: PLC0415
 
     timed = type("TimedWorker", (Timed, import_string(worker_class)), {})
-    worker: Any = get_worker(queue, worker_class=timed)
+    worker: Any = get_worker(*queues, worker_class=timed)
     reset_db_connections()  # as the `rqworker` command does
     print(READY, flush=True)
     sys.stdin.readline()
     began = time.perf_counter()
     worker.work(burst=True, logging_level="WARNING")
-    print(worker.ended - began)
+    horses = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(worker.ended - began, megabytes(horses.ru_maxrss))
+
+
+def megabytes(maxrss: int) -> float:
+    """A peak of memory as the system tells it: in bytes on macOS, else in kilobytes."""
+    return maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""The benchmark runs, on a server of its own, and prints what it promises."""
+"""The benchmarks run, on servers of their own, and print what they promise."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from typing import Any
 
 from django.db import connection
 
@@ -13,20 +14,25 @@ from tests.settings import ROOT
 DATABASES = {"sqlite": "sqlite", "postgresql": "postgres", "mysql": "mariadb"}
 
 
-def test_the_benchmark_prints_every_rate_and_ratio() -> None:
+def run(module: str, *arguments: str) -> dict[str, Any]:
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "benchmarks.batch", "--json"),
-            *("--jobs", "40", "--rounds", "1", "--database", DATABASES[connection.vendor]),
+            *(sys.executable, "-m", f"benchmarks.{module}", "--json"),
+            *("--database", DATABASES[connection.vendor], *arguments),
         ],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_the_benchmark_of_batches_prints_every_rate_and_ratio() -> None:
+    found = run("batch", "--jobs", "40", "--rounds", "1")
+
     ratios = found.pop("ratios")
     rates = {name: rate for name, rate in found.items() if name.endswith("_per_s")}
     assert sorted(name for name in rates if not name.startswith("rq_")) == [
@@ -64,3 +70,29 @@ def test_the_benchmark_of_pruning_prints_what_the_command_took() -> None:
     assert (found["rows"], found["correct"]) == (3000, True)
     assert found["rows_per_s"] > 0
     assert found.keys() >= {"seconds", "longest_statement_s", "memory_growth_mb", "machine"}
+
+
+def test_the_benchmark_of_pipelines_prints_every_figure() -> None:
+    found = run("pipelines", "--files", "20", "--links", "20", "--hops", "4")
+
+    assert found.pop("machine")["processors"] > 0
+    assert found.pop("sizes") == {"files": 20, "links": 20, "hops": 4}
+    assert (found["finally_count"], found["steps_queries"]) == (1, 1)
+    assert sorted(found) == [
+        "bytes_per_hop",
+        "bytes_per_hop_changing_queues",
+        "chain_links_per_s",
+        "dispatched_links_per_s",
+        "dispatcher_peak_mb",
+        "finally_count",
+        "finally_latency_s",
+        "flat_jobs_per_s",
+        "links_per_s",
+        "links_vs_flat",
+        "peak_mb",
+        "sent_per_hop_changing_queues",
+        "steps_queries",
+        "steps_s",
+        "worker_peak_mb",
+    ]
+    assert all(figure > 0 for figure in found.values())

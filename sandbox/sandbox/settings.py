@@ -1,4 +1,4 @@
-"""Settings of the sandbox. DATABASE_URL and REDIS_URL may come from the environment."""
+"""Settings of the sandbox. DATABASE_URL, REDIS_URL and QUEUES may come from the environment."""
 
 from __future__ import annotations
 
@@ -64,4 +64,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
 
-RQ_QUEUES = {"default": {"URL": env.str("REDIS_URL", default="redis://localhost:6379/0")}}
+RQ_QUEUES = {
+    name: {"URL": env.str("REDIS_URL", default="redis://localhost:6379/0")}
+    for name in env.list("QUEUES", default=["default"])
+}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 from unittest import mock
 from unittest.mock import PropertyMock
 
@@ -10,7 +12,7 @@ import django_rq
 import pytest
 
 from django_jobbatch import bus
-from django_jobbatch.bus import ChainBuilder, JobBuilder
+from django_jobbatch.bus import Builder, ChainBuilder, JobBuilder
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import loop, work
 from django_jobbatch.runner.ticket import Trip
@@ -106,3 +108,37 @@ def test_a_batch_on_the_way_gets_help_once_when_it_takes_long(diary: Diary) -> N
         sent.append(waiting()["default"])
 
     assert sent == [0, 2, 0]
+
+
+@pytest.fixture
+def few_calls() -> Iterator[int]:
+    """How deep Python may call, for this test, so that a deep tree need not be so deep."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(400)
+    yield 400
+    sys.setrecursionlimit(limit)
+
+
+def test_a_tree_may_be_deeper_than_python_calls(
+    diary: Diary, few_calls: int, settings: Any
+) -> None:
+    settings.JOBBATCH = {"SLICE": 60, "LEASE": 600}
+    builder: Builder = bus.batch([bus.job(jobs.record, diary.path("jobs"))])
+    for _ in range(few_calls):
+        builder = bus.chain(builder).named("one in another")
+
+    root = builder.dispatch()
+    work_once(root)
+
+    assert diary.lines("jobs") == ["run"]
+    assert (root.outcome, root.progress, root.tree_jobs.total) == ("succeeded", 100, 1)
+    assert JobBatch.objects.filter(outcome="succeeded").count() == few_calls + 1
+
+
+def test_a_chain_may_be_longer_than_python_calls(few_calls: int, settings: Any) -> None:
+    settings.JOBBATCH = {"SLICE": 60, "LEASE": 600}
+
+    root = bus.chain(*(bus.job(jobs.add, 1, number) for number in range(few_calls))).dispatch()
+    work_once(root)
+
+    assert (root.outcome, root.succeeded_jobs) == ("succeeded", few_calls)
