@@ -263,8 +263,8 @@ class JobBatch(models.Model):
     def steps(self) -> list[dict[str, Any]]:
         """How far each step of its lanes is, the first step first: one query.
 
-        A step is a position in the lanes. Each is a dict of `function` (of one of its links; the
-        name of a child batch is not read), `total`, `pending`, `succeeded`, `failed`, `cancelled`
+        A step is a position in the lanes. Each is a dict of `name` (the function of one of its
+        links, or the name of a batch that stands there), `total`, `pending`, `succeeded`, `failed`, `cancelled`
         and `skipped`.
         """
         from django_jobbatch import snapshot  # noqa: PLC0415 - read models live above the models

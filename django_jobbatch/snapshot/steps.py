@@ -17,16 +17,17 @@ def steps(batch: JobBatch) -> list[dict[str, Any]]:
     """How far each position of its lanes is, in order; see `JobBatch.steps`."""
     links = batch.jobs.work().filter(run=0).order_by("position")
     rows = links.values_list("position", "status").annotate(
-        count=Count("pk"), payload=Max("payload")
+        count=Count("pk"), payload=Max("payload"), batch=Max("child__name")
     )
     found: list[dict[str, Any]] = []
     for _, alike in groupby(rows, key=lambda row: row[0]):
         group = list(alike)
-        by_status: Counter[str] = Counter({status: count for _, status, count, _ in group})
-        stored = max(text for *_, text in group)
+        by_status: Counter[str] = Counter({status: count for _, status, count, _, _ in group})
+        call = max(stored for *_, stored, _ in group)
+        batch_name = max(name or "" for *_, name in group)
         found.append(
             {
-                "function": payload.peek_path(stored) if stored else "",
+                "name": payload.peek_path(call) if call else batch_name,
                 "total": by_status.total(),
                 "pending": sum(by_status[status] for status in UNSETTLED),
                 **{str(status): by_status[status] for status in SETTLED},

@@ -18,14 +18,12 @@ COUNTS = ("total", "pending", "succeeded", "failed", "cancelled", "skipped")
 
 
 def shown(batch: JobBatch) -> list[tuple[str, dict[str, int]]]:
-    """Function and counts of each step; those that are 0 are left out."""
+    """Name and counts of each step; those that are 0 are left out."""
     with CaptureQueriesContext(connection) as captured:
         steps = batch.steps()
     assert len(captured) == 1
-    assert all(list(step) == ["function", *COUNTS] for step in steps)
-    return [
-        (step["function"], {name: step[name] for name in COUNTS if step[name]}) for step in steps
-    ]
+    assert all(list(step) == ["name", *COUNTS] for step in steps)
+    return [(step["name"], {name: step[name] for name in COUNTS if step[name]}) for step in steps]
 
 
 def run(batch: JobBatch) -> None:
@@ -64,7 +62,10 @@ def test_a_plain_job_is_a_lane_of_one_step_and_a_child_batch_is_one_link(diary: 
     batch = bus.batch(
         [
             bus.job(jobs.add, 1, 2),
-            [bus.job(jobs.add, 1, 2), bus.batch([bus.job(jobs.fail), bus.job(jobs.fail)])],
+            [
+                bus.job(jobs.add, 1, 2),
+                bus.batch([bus.job(jobs.fail), bus.job(jobs.fail)]).named("inside"),
+            ],
             [bus.batch([]), bus.batch([])],
         ]
     ).dispatch()
@@ -73,7 +74,7 @@ def test_a_plain_job_is_a_lane_of_one_step_and_a_child_batch_is_one_link(diary: 
 
     assert shown(batch) == [
         ("tests.jobs.add", {"total": 3, "succeeded": 3}),
-        ("", {"total": 2, "succeeded": 1, "failed": 1}),
+        ("inside", {"total": 2, "succeeded": 1, "failed": 1}),
     ]
 
 
@@ -88,8 +89,8 @@ def test_links_that_were_appended_and_prepended_are_steps_of_their_lane(diary: D
     assert shown(batch) == [
         ("tests.jobs.extend_lane", {"total": 1, "succeeded": 1}),
         ("tests.jobs.record", {"total": 1, "succeeded": 1}),
-        ("", {"total": 1, "succeeded": 1}),
         ("tests.jobs.record", {"total": 1, "succeeded": 1}),
         ("tests.jobs.record", {"total": 1, "succeeded": 1}),
-        ("", {"total": 1, "succeeded": 1}),
+        ("tests.jobs.record", {"total": 1, "succeeded": 1}),
+        ("tests.jobs.record", {"total": 1, "succeeded": 1}),
     ]

@@ -83,7 +83,7 @@ def _progress(shown: dict[str, Any]) -> str:
 
 def _step(step: dict[str, Any]) -> tuple[str, ...]:
     states = [f"{step[state]:,} {state}" for state in (*ENDS, "pending") if step[state]]
-    return step["function"] or "a batch", f"{step['total']:,}", ", ".join(states)
+    return " ".join(step["name"].split()), f"{step['total']:,}", ", ".join(states)
 
 
 def _callback(callback: dict[str, Any], run: int) -> tuple[str, ...]:

@@ -105,7 +105,7 @@ def test_a_cancelled_batch_says_who_and_why(settings: Settings) -> None:
 
 def test_a_chain_shows_its_steps() -> None:
     add = bus.job(jobs.add, 1, 2)
-    batch = bus.chain(add, bus.batch([add] * 3), add).named("Import").dispatch()
+    batch = bus.chain(add, bus.batch([add] * 3).named("Rows"), add).named("Import").dispatch()
 
     answer = manage("show_batch", batch.pk)
 
@@ -115,7 +115,7 @@ def test_a_chain_shows_its_steps() -> None:
     assert lines[lines.index("Steps") :] == [
         "Steps",
         "  tests.jobs.add  1  1 pending",
-        "  a batch         1  1 pending",
+        "  Rows            1  1 pending",
         "  tests.jobs.add  1  1 pending",
     ]
 
