@@ -32,11 +32,7 @@ def create(spec: BatchSpec) -> JobBatch:
     with ledger.beginning_with(using, partial(ledger.enter, using, draft(spec))) as batch:
         if batch.existed:
             return batch
-        for function in spec.before:
-            function(batch)
-        if spec.before:
-            batch.refresh_from_db(using=using)  # they may have added jobs
-        intake = Intake(using, batch)
+        intake = Intake.of_new(using, batch, spec)
         intake.take(read_lanes(spec.sources), lane=batch.total_jobs)
         dispatch.after_commit(intake.complete())
     batch.refresh_from_db(using=using)

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import chain, islice
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 from django_jobbatch import conf, ledger, payload, transport
 from django_jobbatch.items import read_lanes
@@ -24,6 +24,15 @@ Place: TypeAlias = tuple[int, int, Link]
 
 class Intake:
     """Inserts links into a batch whose row this transaction has written, and counts them."""
+
+    @classmethod
+    def of_new(cls, using: str, batch: JobBatch, spec: BatchSpec) -> Self:
+        """The intake of a new batch, whose `before` functions are called now: they may add jobs."""
+        for function in spec.before:
+            function(batch)
+        if spec.before:
+            batch.refresh_from_db(using=using)
+        return cls(using, batch)
 
     def __init__(self, using: str, batch: JobBatch) -> None:
         self.using = using
@@ -47,7 +56,7 @@ class Intake:
         if batch.options.get("progress"):
             self._make_room(batch.queue, None)
 
-    def take(self, lanes: Iterator[Lane], *, lane: int = 0) -> None:
+    def take(self, lanes: Iterator[Lane], *, lane: int) -> None:
         """Insert lanes, from number `lane` on, and whole batches where they stand in them."""
         self._insert(_places(lanes, lane))
 
@@ -95,15 +104,11 @@ class Intake:
                 if intake is not self:
                     intake.complete()
                 continue
-            stack += [(child, child.filled(spec)) for child, spec in children]
+            stack += [(child, child.filled(spec)) for child, spec in reversed(children)]
 
     def filled(self, spec: BatchSpec) -> Iterator[list[tuple[Intake, BatchSpec]]]:
         """Insert what a nested batch has, page by page, once its turn in the stack comes."""
-        for function in spec.before:
-            function(self.batch)
-        if spec.before:
-            self.batch.refresh_from_db(using=self.using)  # they may have added jobs
-        yield from self._pages(_places(read_lanes(spec.sources), self.batch.total_jobs))
+        return self._pages(_places(read_lanes(spec.sources), self.batch.total_jobs))
 
     def _pages(self, places: Iterator[Place]) -> Iterator[list[tuple[Intake, BatchSpec]]]:
         """Insert a page at each step, and give the batches that stand in it, not filled yet."""
@@ -117,7 +122,7 @@ class Intake:
             ]
             self._children += len(nested)
             ledger.enter_children(self.using, [child for child, _ in nested])
-            yield [(Intake(self.using, child), spec) for child, spec in reversed(nested)]
+            yield [(Intake.of_new(self.using, child, spec), spec) for child, spec in nested]
 
     def _link(self, lane: int, position: int, link: Link) -> BatchedJob:
         self.count += 1

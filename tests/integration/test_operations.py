@@ -152,6 +152,22 @@ def test_before_is_called_in_place_and_may_add_jobs() -> None:
     ]
 
 
+def test_before_may_add_lanes_and_long_jobs_to_a_batch_inside() -> None:
+    def add_lane(batch: JobBatch) -> None:
+        batch.add([[ADD, ADD.options(timeout=999)]])
+
+    inner = bus.batch([ADD]).options(timeout=7).before(add_lane)
+    root = bus.chain(inner).dispatch()
+
+    (child,) = root.children
+    assert (child.total_jobs, child.has_lanes, child.longest_timeout) == (3, True, 999)
+    assert list(child.jobs.order_by("lane", "position").values_list("lane", "position")) == [
+        (0, 0),
+        (0, 1024),
+        (2, 0),
+    ]
+
+
 def test_delays_are_kept_in_whole_seconds_and_never_too_early() -> None:
     at = datetime(2040, 11, 1, 12, 0, 0, 1, tzinfo=UTC)
     before = timezone.now()
