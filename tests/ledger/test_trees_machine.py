@@ -1,0 +1,557 @@
+"""Trees in the ledger against a plain model of the rules: any order of events, the same end."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+import pytest
+from django.db import transaction
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from django_jobbatch import dispatch, ledger
+from django_jobbatch.exceptions import BatchBusy, BatchCancelled, BatchFinished
+from django_jobbatch.ledger import Change, Settlement
+from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.states import Role
+from django_jobbatch.transport import Ticket, Waiting
+from tests.ledger import tree_model as model
+from tests.ledger.acts import ALIAS, claim, claimant, failure, success
+from tests.ledger.tree_model import FAILED, PENDING, RUNNING, SUCCEEDED, Batch, Link
+
+#: A number for one of however many there are, and the bits of one for some of them.
+ANY = st.integers(0, 15)
+SOME = st.integers(0, 63)
+SELDOM = st.sampled_from([False, False, True])
+T = TypeVar("T")
+Message = tuple[str, list[uuid.UUID]]
+
+
+class Post:
+    """Tickets in memory, and messages between batches, which may come late and twice."""
+
+    def __init__(self) -> None:
+        self.tickets: list[Ticket] = []
+        self.scheduled: list[tuple[datetime, Ticket]] = []
+        self.late = False
+        self.held: list[Message] = []
+        self.sent: list[Message] = []
+        self._report_end = ledger.report_end
+        self._stop_children = ledger.stop_children
+        self._sweep = ledger.sweep
+
+    def lay_out(self, patch: pytest.MonkeyPatch) -> None:
+        """Take the place of Redis, and stand between batches."""
+        for name in ("send", "schedule", "waiting", "discard"):
+            patch.setattr(f"django_jobbatch.transport.{name}", getattr(self, name))
+        for name in ("report_end", "stop_children", "sweep"):
+            patch.setattr(ledger, name, getattr(self, name))
+        patch.setattr(dispatch, "after_commit", dispatch.act)
+
+    # Tickets
+
+    def send(self, ticket: Ticket, count: int = 1) -> None:
+        self.tickets += [ticket] * count
+
+    def schedule(self, ticket: Ticket, at: datetime) -> None:
+        self.scheduled.append((at, ticket))
+
+    def waiting(self, batch_id: uuid.UUID, queue: str) -> Waiting:
+        moments = [at for at, ticket in self.scheduled if ticket.batch_id == batch_id]
+        queued = sum(ticket.batch_id == batch_id for ticket in self.tickets)
+        return Waiting(queued, min(moments, default=None))
+
+    def discard(self, batch_id: uuid.UUID, queues: Iterable[str]) -> None:
+        self.tickets = [each for each in self.tickets if each.batch_id != batch_id]
+        self.scheduled = [each for each in self.scheduled if each[1].batch_id != batch_id]
+
+    def take(self) -> Ticket | None:
+        """The ticket that has waited longest; if there is none, one before its time."""
+        if not self.tickets and self.scheduled:
+            return self.scheduled.pop(0)[1]
+        return self.tickets.pop(0) if self.tickets else None
+
+    # Messages
+
+    def report_end(self, using: str, child: JobBatch) -> Change | None:
+        return None if self._is_late("end", [child.pk]) else self._report_end(using, child)
+
+    def stop_children(self, using: str, children: Sequence[uuid.UUID]) -> list[Change]:
+        late = self._is_late("stop", list(children))
+        return [] if late else self._stop_children(using, children)
+
+    def sweep(self, using: str, batch_id: uuid.UUID, *, running: bool = False) -> Iterator[Change]:
+        late = self._is_late("sweep", [batch_id])
+        return iter(()) if late else self._sweep(using, batch_id, running=running)
+
+    def bring(self, kind: str, ids: list[uuid.UUID]) -> None:
+        """Bring one message now."""
+        if kind == "sweep":
+            dispatch.sweep(ALIAS, ids[0])
+        elif kind == "stop":
+            for change in self._stop_children(ALIAS, ids):
+                dispatch.act(change)
+        else:
+            told = self._report_end(ALIAS, JobBatch.objects.get(pk=ids[0]))
+            if told is not None:
+                dispatch.act(told)
+
+    def _is_late(self, kind: str, ids: list[uuid.UUID]) -> bool:
+        self.sent.append((kind, ids))
+        if self.late and ids:
+            self.held.append((kind, ids))
+        return self.late
+
+
+class TreesMachine(RuleBasedStateMachine):
+    """One tree, its tickets, and the same tree as the model has it."""
+
+    root: JobBatch
+    post: Post
+
+    @initialize(plan=model.nested(4))
+    def dispatch(self, plan: model.Nested) -> None:
+        self.patch = pytest.MonkeyPatch()
+        self.atomic = transaction.atomic(ALIAS)
+        self.atomic.__enter__()
+        self.post = Post()
+        self.post.lay_out(self.patch)
+        self.laws = model.Laws()
+        self.tree = model.planted(plan)
+        self.held: list[tuple[BatchedJob, Link]] = []
+        self.callbacks: list[tuple[BatchedJob, Batch, model.Callback]] = []
+        self.settled: list[Settlement] = []
+        self.ids: dict[uuid.UUID, Batch] = {}
+        self.root = model.builder(plan).dispatch()
+        self.laws.dispatched(self.tree)
+        self._know(self.root, self.tree)
+
+    # What tickets do
+
+    @rule(batch=ANY, limit=st.integers(1, 3))
+    def take(self, batch: int, limit: int) -> None:
+        self._take(self._batch(batch), limit)
+
+    @precondition(lambda self: self.held)
+    @rule(link=ANY, also=SOME, put_back=SELDOM, late=SELDOM)
+    def settle(self, link: int, also: int, *, put_back: bool, late: bool) -> None:
+        first = _one(self.held, link)
+        others = [each for each in _some(self.held, also) if each[1].batch is first[1].batch]
+        with self._act(late=late):
+            self._settle(
+                [first, *(each for each in others if each is not first)], put_back=put_back
+            )
+
+    @rule(late=SELDOM)
+    def work(self, *, late: bool) -> None:
+        ticket = self.post.take()
+        if ticket is not None:
+            with self._act(late=late):
+                self._work(ticket)
+
+    @rule(batch=ANY)
+    def take_callback(self, batch: int) -> None:
+        self._take_callback(self._batch(batch))
+
+    @precondition(lambda self: self.callbacks)
+    @rule(status=st.sampled_from([SUCCEEDED, SUCCEEDED, FAILED, PENDING]), late=SELDOM)
+    def settle_callback(self, status: str, *, late: bool) -> None:
+        with self._act(late=late):
+            self._settle_callback(status)
+
+    # What people do
+
+    @rule(which=ANY, late=SELDOM)
+    def cancel(self, which: int, *, late: bool) -> None:
+        batch = self._batch(which)
+        with self._act(late=late):
+            assert self._row(batch).cancel("enough") == self.laws.cancel(batch)
+
+    @rule(batch=ANY, include=st.booleans(), late=SELDOM)
+    def retry(self, batch: int, *, include: bool, late: bool) -> None:
+        self._retry(self._batch(batch), None, include=include, late=late)
+
+    @rule(which=ANY, chosen=SOME, include=st.booleans(), late=SELDOM)
+    def retry_some(self, which: int, chosen: int, *, include: bool, late: bool) -> None:
+        batch = self._batch(which)
+        self._retry(batch, _some(batch.links, chosen), include=include, late=late)
+
+    @rule(which=ANY, item=model.items(1))
+    def add(self, which: int, item: model.Item) -> None:
+        batch = self._batch(which)
+        if batch.chain:
+            return
+        try:
+            self._row(batch).add([model.written(item)])
+        except (BatchFinished, BatchCancelled):
+            assert batch.status not in model.OPEN
+        else:
+            assert batch.status in model.OPEN
+            model.grow(batch, [item])
+            self._know(self._row(batch), batch)
+
+    @rule(which=ANY, place=ANY, lane=st.lists(model.items(1), max_size=2), at_end=st.booleans())
+    def extend(self, which: int, place: int, lane: list[model.Item], *, at_end: bool) -> None:
+        batch = self._batch(which)
+        if not batch.links:
+            return
+        link = _one(batch.links, place)
+        stored = BatchedJob.objects.get(pk=link.pk)
+        extend: Callable[..., int] = stored.append if at_end else stored.prepend
+        links = [model.link_of(batch, link.lane, each) for each in model.spliced(lane)]
+        broken = any(each.status in (FAILED, model.CANCELLED) for each in link.behind)
+        refused = batch.status not in model.OPEN or link.status not in model.UNSETTLED or broken
+        try:
+            extend(*(model.written(each) for each in lane))
+        except (BatchFinished, BatchCancelled):
+            assert refused
+        else:
+            assert not (refused and links)
+            place = len(link.lane) if at_end else link.lane.index(link) + 1
+            link.lane[place:place] = links
+            self._know(self._row(batch), batch)
+
+    # What goes wrong
+
+    @precondition(lambda self: self.post.held)
+    @rule(message=ANY, late=SELDOM)
+    def bring_what_was_late(self, message: int, *, late: bool) -> None:
+        self._bring(*self.post.held.pop(message % len(self.post.held)), late=late)
+
+    @precondition(lambda self: self.post.sent)
+    @rule(message=ANY, late=SELDOM)
+    def bring_again(self, message: int, *, late: bool) -> None:
+        self._bring(*_one(self.post.sent, message), late=late)
+
+    @precondition(lambda self: self.settled)
+    @rule(outcome=ANY)
+    def settle_again(self, outcome: int) -> None:
+        old = _one(self.settled, outcome)
+        change = ledger.settle(ALIAS, old.link.batch_id, [old])
+        assert (change.stale, change.finished, change.settled) == (1, False, ())
+
+    # What always holds
+
+    @invariant()
+    def rows_are_as_the_model_says(self) -> None:
+        if not hasattr(self, "ids"):
+            return
+        rows = JobBatch.objects.filter(pk__in=self.ids).in_bulk()
+        links = BatchedJob.objects.filter(batch_id__in=self.ids).order_by("run", "position")
+        found: dict[uuid.UUID, dict[str, list[Any]]] = {
+            pk: {"links": [], "callbacks": []} for pk in rows
+        }
+        for link in links:
+            if link.role == Role.JOB:
+                found[link.batch_id]["links"].append((link.pk, str(link.status)))
+            else:
+                found[link.batch_id]["callbacks"].append((link.run, link.role, str(link.status)))
+        seen = {pk: (_seen(row), _in_order(found[pk])) for pk, row in rows.items()}
+        expected = {pk: (_modelled(batch), _expected(batch)) for pk, batch in self.ids.items()}
+        for pk, batch in self.ids.items():
+            assert seen[pk] == expected[pk], batch
+
+    def teardown(self) -> None:
+        """Bring everything to its end, by the tickets that were sent: nothing is stuck."""
+        if not hasattr(self, "patch"):
+            return
+        try:
+            if self.ids:
+                self._bring_to_the_end()
+                self._check_the_end()
+        finally:
+            self.patch.undo()
+            transaction.set_rollback(rollback=True, using=ALIAS)
+            self.atomic.__exit__(None, None, None)
+
+    def _bring_to_the_end(self) -> None:
+        self.post.late = False
+        while self.post.held:
+            self._bring(*self.post.held.pop(0), late=False)
+        while self.held:
+            with self._act(late=False):
+                self._settle([self.held[0]])
+        while self.callbacks:
+            with self._act(late=False):
+                self._settle_callback(SUCCEEDED)
+        self.rows_are_as_the_model_says()
+        worked = 0
+        while ticket := self.post.take():
+            worked += 1
+            assert worked < 500, "tickets go round and round"
+            with self._act(late=False):
+                self._work(ticket)
+        self.rows_are_as_the_model_says()
+
+    def _check_the_end(self) -> None:
+        for batch in self.ids.values():
+            assert batch.has_ended, "stuck"
+            if Role.FINALLY in batch.roles:
+                runs = [each.run for each in batch.callbacks if each.role == Role.FINALLY]
+                assert runs == list(range(1, batch.run + 1))
+        leaves = [link for batch in self.ids.values() for link in batch.links if not link.child]
+        counted = Counter(link.status for link in leaves)
+        self.root.refresh_from_db()
+        ends = {str(status): counted[status] for status in (PENDING, *model.RETRYABLE, SUCCEEDED)}
+        assert self.root.tree_jobs._asdict() == {"total": len(leaves), **ends}
+        assert self.root.progress == 100
+
+    # Doing it to both
+
+    def _batch(self, number: int) -> Batch:
+        return _one(list(self.ids.values()), number)
+
+    def _row(self, batch: Batch) -> JobBatch:
+        (pk,) = [pk for pk, known in self.ids.items() if known is batch]
+        return JobBatch.objects.get(pk=pk)
+
+    def _know(self, row: JobBatch, batch: Batch) -> None:
+        """Learn the ids of new rows; there are as many as the model says."""
+        self.ids[row.pk] = batch
+        stored = list(row.jobs.filter(role=Role.JOB).order_by("lane", "position"))
+        links = batch.links
+        assert len(stored) == len(links)
+        for link, each in zip(links, stored, strict=True):
+            assert link.pk in (0, each.pk)
+            is_new, link.pk = not link.pk, each.pk
+            if is_new and link.child is not None:
+                self._know(JobBatch.objects.get(parent=each), link.child)
+
+    def _act(self, *, late: bool) -> _Act:
+        self.act = _Act(self.post, self.laws, late=late)
+        return self.act
+
+    def _bring(self, kind: str, ids: list[uuid.UUID], *, late: bool) -> None:
+        with self._act(late=late):
+            batches = [self.ids[pk] for pk in ids]
+            self.post.bring(kind, ids)
+            if kind == "end":
+                self.laws.report_end(batches[0])
+            elif kind == "stop":
+                self.laws.stop(batches)
+            elif not late:
+                self.laws.sweep(batches[0])
+
+    def _retry(self, batch: Batch, chosen: list[Link] | None, *, include: bool, late: bool) -> None:
+        row = self._row(batch)
+        pks = None if chosen is None else [link.pk for link in chosen]
+        with self._act(late=late):
+            try:
+                expected: int | type[Exception] = self.laws.retry(
+                    batch, chosen, include_cancelled=include
+                )
+            except model.Busy:
+                expected = BatchBusy
+            except model.Refused:
+                expected = BatchCancelled
+            try:
+                reopened: int | type[Exception] = row.retry(pks, include_cancelled=include)
+            except (BatchBusy, BatchCancelled) as error:
+                reopened = type(error)
+            assert reopened == expected
+
+    def _take(self, batch: Batch, limit: int) -> bool:
+        taken = claim(self._row(batch), limit, ignore_delays=True)
+        expected = self.laws.claim(batch, limit)
+        assert [link.pk for link in taken] == [link.pk for link in expected]
+        for each, link in zip(taken, expected, strict=True):
+            link.fence = each.fence
+            self.held.append((each, link))
+        return bool(taken)
+
+    def _settle(
+        self,
+        held: list[tuple[BatchedJob, Link]],
+        *,
+        put_back: bool = False,
+    ) -> None:
+        self.held = [each for each in self.held if each not in held]
+        if put_back:
+            self._write(held, [(each, link, PENDING) for each, link in held])
+            return
+        self._write(held, [(each, link, _end(link)) for each, link in held if not link.child])
+        for each, link in held:
+            if link.child is not None:
+                self._begin(each, link)
+
+    def _begin(self, each: BatchedJob, link: Link) -> None:
+        is_held = _is_held(each, link)
+        for change in ledger.begin_child(ALIAS, each):
+            dispatch.act(change)
+        if is_held:
+            self.laws.begin(link)
+            self.act.tell()
+
+    def _write(
+        self,
+        held: list[tuple[BatchedJob, Link]],
+        ends: list[tuple[BatchedJob, Link, str]],
+    ) -> None:
+        if not ends:
+            return
+        settlements = [_settlement(each, status) for each, _, status in ends]
+        change = ledger.settle(ALIAS, ends[0][0].batch_id, settlements)
+        live = [(link, status) for each, link, status in ends if _is_held(each, link)]
+        assert change.stale == len(ends) - len(live)
+        self.settled += settlements
+        if live:
+            self.laws.settle(live)
+        for link, status in live:
+            link.fails -= status == FAILED
+        dispatch.act(change)
+        self.act.tell()
+
+    def _take_callback(self, batch: Batch) -> bool:
+        link = ledger.claim_callback(claimant(self._row(batch)))
+        callback = batch.due_callback
+        assert (link is None) == (callback is None)
+        if link is None or callback is None:
+            return False
+        assert (link.run, link.role) == (callback.run, callback.role)
+        callback.status = RUNNING
+        self.callbacks.append((link, batch, callback))
+        return True
+
+    def _settle_callback(self, status: str) -> None:
+        link, batch, callback = self.callbacks.pop()
+        change = ledger.settle_callback(ALIAS, _settlement(link, status))
+        assert change.stale == 0
+        self.laws.end_callback(batch, callback, status)
+        dispatch.act(change)
+        self.act.tell()
+
+    def _work(self, ticket: Ticket) -> None:
+        """As a worker does: until nothing is due, and then leave a ticket for what comes later."""
+        batch = self.ids[ticket.batch_id]
+        if batch.status == "stopping":
+            dispatch.sweep(ALIAS, ticket.batch_id)
+            if not self.post.late:
+                self.laws.sweep(batch)
+                self.act.tell()
+        for _ in range(50):
+            if self._take_callback(batch):
+                self._settle_callback(SUCCEEDED)
+            elif self._take(batch, 2):
+                self._settle([each for each in self.held if each[1].batch is batch])
+            else:
+                break
+        dispatch.replenish(self._row(batch), ALIAS, ticket.queue)
+        dispatch.wake(self._row(batch), ALIAS)
+
+
+class _Act:
+    """An act on both; what batches tell each other comes at once, or not before it is brought."""
+
+    def __init__(self, post: Post, laws: model.Laws, *, late: bool) -> None:
+        self.post, self.laws, self.late = post, laws, late
+
+    def __enter__(self) -> None:
+        self.post.late = self.late
+
+    def __exit__(self, *error: object) -> None:
+        self.tell()
+        self.post.late = False
+
+    def tell(self) -> None:
+        """Have the model tell what its batches have to tell, as the app did by itself."""
+        if self.late:
+            self.laws.messages.clear()
+        else:
+            self.laws.tell_all()
+
+
+def _one(found: Sequence[T], number: int) -> T:
+    return found[number % len(found)]
+
+
+def _some(found: Sequence[T], bits: int) -> list[T]:
+    return [each for number, each in enumerate(found) if bits >> number & 1]
+
+
+def _is_held(each: BatchedJob, link: Link) -> bool:
+    """Whether a claim is in force: the end of a batch inside may have overtaken its beginning."""
+    return link.status == RUNNING and not link.begun and link.fence == each.fence
+
+
+def _end(link: Link) -> str:
+    return FAILED if link.fails else SUCCEEDED
+
+
+def _settlement(link: BatchedJob, status: str) -> Settlement:
+    if status == PENDING:
+        return Settlement.put_back(link)
+    return failure(link) if status == FAILED else success(link)
+
+
+def _seen(row: JobBatch) -> dict[str, object]:
+    status = "live" if row.status in ("pending", "running") else str(row.status)
+    return {
+        "status": status,
+        "outcome": str(row.outcome),
+        "run": row.run,
+        "cancelled": row.is_cancelled,
+        "total": row.total_jobs,
+        "pending": row.pending_jobs,
+        "failed": row.failed_jobs,
+        "cancelled_jobs": row.cancelled_jobs,
+        "skipped": row.skipped_jobs,
+    }
+
+
+def _modelled(batch: Batch) -> dict[str, object]:
+    count = Counter(link.status for link in batch.links)
+    return {
+        "status": batch.status,
+        "outcome": batch.outcome,
+        "run": batch.run,
+        "cancelled": batch.cancelled,
+        "total": len(batch.links),
+        "pending": sum(count[status] for status in model.UNSETTLED),
+        "failed": count[FAILED],
+        "cancelled_jobs": count[model.CANCELLED],
+        "skipped": count[model.SKIPPED],
+    }
+
+
+def _expected(batch: Batch) -> dict[str, list[Any]]:
+    due = batch.due_callback
+    callbacks = sorted(batch.callbacks, key=lambda each: (each.run, model.ORDER.index(each.role)))
+    return {
+        "links": sorted((link.pk, str(link.status)) for link in batch.links),
+        "callbacks": [
+            (each.run, each.role, str(PENDING if each is due else each.status))
+            for each in callbacks
+        ],
+    }
+
+
+def _in_order(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    return {"links": sorted(found["links"]), "callbacks": found["callbacks"]}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("page", [1, 5000], ids=["1", "5000"])
+def test_trees_are_as_their_model(page: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_jobbatch.ledger.closing.PAGE", page)
+    monkeypatch.setattr("django_jobbatch.ledger.reopening.PAGE", page)
+    run_state_machine_as_test(
+        TreesMachine,
+        settings=settings(
+            max_examples=35,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

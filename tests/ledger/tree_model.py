@@ -1,0 +1,508 @@
+"""Trees of batches and chains as plain objects, and the rules for them, written from the design.
+
+Nothing here reads the database or the code of the ledger; `test_trees_machine.py` compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from hypothesis import strategies as st
+
+from django_jobbatch import bus
+from django_jobbatch.bus import Builder
+from django_jobbatch.states import LinkStatus, Role
+from tests import jobs
+
+WAITING, PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED, SKIPPED = LinkStatus
+NOT_BEGUN = (WAITING, PENDING)
+UNSETTLED = (*NOT_BEGUN, RUNNING)
+RETRYABLE = (FAILED, CANCELLED, SKIPPED)
+OPEN = ("waiting", "live")
+ORDER = [Role.CATCH, Role.THEN, Role.FINALLY]
+
+# What people write
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that fails for good this many times, and then succeeds."""
+
+    fails: int
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list of items."""
+
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Nested:
+    """A batch or a chain; a chain that says nothing of itself is as good as a list."""
+
+    items: tuple[Item, ...]
+    roles: tuple[Role, ...] = ()
+    chain: bool = False
+    named: bool = False
+    allow_failures: bool = False
+
+
+Item: TypeAlias = Job | Listed | Nested
+
+_ROLES = st.lists(st.sampled_from(ORDER), unique=True, max_size=3).map(tuple)
+
+
+def items(depth: int) -> st.SearchStrategy[Item]:
+    """Whatever may stand in a batch, with up to `depth` levels inside."""
+    job = st.builds(Job, st.sampled_from([0, 0, 0, 1, 2]))
+    if not depth:
+        return job
+    listed = st.lists(items(depth - 1), max_size=3).map(lambda found: Listed(tuple(found)))
+    return st.one_of(job, nested(depth), listed)
+
+
+def nested(depth: int) -> st.SearchStrategy[Nested]:
+    """A batch or chain with up to `depth` levels, itself included."""
+    inside = st.lists(items(depth - 1), max_size=4 if depth > 1 else 3).map(tuple)
+    named = st.booleans()
+    return st.one_of(
+        st.builds(Nested, inside, _ROLES, allow_failures=st.booleans(), named=named),
+        st.builds(Nested, inside, _ROLES, chain=st.just(value=True), named=named),
+    )
+
+
+def written(item: Item) -> object:
+    """The item as the builders of the app take it."""
+    match item:
+        case Job():
+            return bus.job(jobs.add, 1, 2)
+        case Listed():
+            return [written(each) for each in item.items]
+        case Nested():
+            return builder(item)
+
+
+def builder(item: Nested) -> Builder:
+    """The builder of a batch or chain."""
+    inside = [written(each) for each in item.items]
+    made: Builder = bus.chain(*inside) if item.chain else bus.batch(inside)
+    if isinstance(made, bus.BatchBuilder) and item.allow_failures:
+        made = made.allow_failures()
+    if item.named:
+        made = made.named("named")
+    for role in item.roles:
+        add = {Role.CATCH: made.catch, Role.THEN: made.then, Role.FINALLY: made.finally_}[role]
+        made = add(jobs.add, 1)
+    return made
+
+
+# What comes of it
+
+
+@dataclass(eq=False, repr=False)
+class Link:
+    batch: Batch
+    lane: list[Link]
+    fails: int = 0
+    child: Batch | None = None
+    status: str = WAITING
+    pk: int = 0
+    #: The run of the child in which its end is the end of this link.
+    waits_for: int = 1
+    begun: bool = False
+    fence: int = 0
+
+    def __repr__(self) -> str:
+        return f"link {self.pk} ({self.status})"
+
+    @property
+    def behind(self) -> list[Link]:
+        """The links that come after it in its lane."""
+        return self.lane[self.lane.index(self) + 1 :]
+
+    @property
+    def ahead(self) -> list[Link]:
+        return self.lane[: self.lane.index(self)]
+
+
+@dataclass
+class Callback:
+    run: int
+    role: Role
+    status: str = WAITING
+
+
+@dataclass(eq=False, repr=False)
+class Batch:
+    chain: bool
+    allow_failures: bool
+    roles: list[Role]
+    parent: Link | None = None
+    status: str = "live"
+    outcome: str = ""
+    cancelled: bool = False
+    run: int = 1
+    lanes: list[list[Link]] = field(default_factory=list)
+    callbacks: list[Callback] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        kind = "chain" if self.chain else "allowing" if self.allow_failures else "strict"
+        return f"{kind} batch of {self.lanes} ({self.status} {self.outcome})"
+
+    @property
+    def links(self) -> list[Link]:
+        return [link for lane in self.lanes for link in lane]
+
+    @property
+    def broken(self) -> list[Link]:
+        """What did not succeed."""
+        return [link for link in self.links if link.status in RETRYABLE]
+
+    @property
+    def around(self) -> list[Batch]:
+        """The batches that this one lies in, the nearest first."""
+        return [] if self.parent is None else [self.parent.batch, *self.parent.batch.around]
+
+    @property
+    def due_callback(self) -> Callback | None:
+        """The callback that comes next, if none is running."""
+        unsettled = [each for each in self.callbacks if each.status in UNSETTLED]
+        first = min(unsettled, key=lambda each: (each.run, ORDER.index(each.role)), default=None)
+        return first if first is None or first.status != RUNNING else None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is finished, callbacks included."""
+        unsettled = [each for each in self.callbacks if each.status in UNSETTLED]
+        return self.status == "finished" and not unsettled
+
+    @property
+    def is_held_back(self) -> bool:
+        """Whether callbacks of an earlier run are still to run."""
+        return any(each.run < self.run and each.status in UNSETTLED for each in self.callbacks)
+
+    def tree(self) -> Iterator[Batch]:
+        yield self
+        for link in self.links:
+            if link.child is not None:
+                yield from link.child.tree()
+
+
+def planted(item: Nested, parent: Link | None = None) -> Batch:
+    """A batch or chain as it is stored: lists and plain chains are spliced."""
+    batch = Batch(item.chain, item.allow_failures, list(item.roles), parent)
+    batch.status = "live" if parent is None else "waiting"
+    lanes = [item.items] if item.chain else [(each,) for each in item.items]
+    for lane in lanes:
+        grow(batch, lane)
+    return batch
+
+
+def grow(batch: Batch, lane: Iterable[Item]) -> None:
+    """One more lane, unless it is empty; its first link is due."""
+    links: list[Link] = []
+    links += [link_of(batch, links, each) for each in spliced(lane)]
+    if links:
+        links[0].status = PENDING
+        batch.lanes.append(links)
+
+
+def link_of(batch: Batch, lane: list[Link], item: Job | Nested) -> Link:
+    link = Link(batch, lane)
+    if isinstance(item, Job):
+        link.fails = item.fails
+    else:
+        link.child = planted(item, link)
+    return link
+
+
+def spliced(lane: Iterable[Item]) -> Iterator[Job | Nested]:
+    for item in lane:
+        match item:
+            case Listed():
+                yield from spliced(item.items)
+            case Nested(chain=True, named=False, roles=()):
+                yield from spliced(item.items)
+            case _:
+                yield item
+
+
+class Busy(Exception):
+    """A retry while something is being stopped."""
+
+
+class Refused(Exception):
+    """A retry of what somebody cancelled."""
+
+
+class Laws:
+    """What happens to a tree; what one batch has to tell another waits in `messages`."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, list[Batch]]] = []
+
+    def tell_all(self) -> None:
+        """Bring every message to where it goes, and those that come of it."""
+        messages, self.messages = self.messages, []
+        for kind, batches in messages:
+            if kind == "end":
+                self.report_end(batches[0])
+            elif kind == "stop":
+                self.stop(batches)
+            else:
+                self.stop(running_children(batches[0]))
+                self.tell_all()
+                self.sweep(batches[0])
+            self.tell_all()
+
+    # Jobs
+
+    def dispatched(self, root: Batch) -> None:
+        """A root without any link is at its end at once."""
+        self._finish(root)
+
+    def claim(self, batch: Batch, limit: int) -> list[Link]:
+        if batch.status != "live" or batch.is_held_back:
+            return []
+        pending = sorted((link for link in batch.links if link.status == PENDING), key=_pk)
+        for link in pending[:limit]:
+            assert WAITING not in [before.status for before in link.ahead]
+            assert "waiting" not in [outer.status for outer in batch.around]
+            link.status, link.begun = RUNNING, False
+        return pending[:limit]
+
+    def settle(self, ends: list[tuple[Link, str]]) -> None:
+        """Settle links of one batch, by one act."""
+        batch = ends[0][0].batch
+        for link, status in ends:
+            closed_to_it = status == PENDING and batch.status not in OPEN
+            link.status = CANCELLED if closed_to_it else status
+        for link, _ in ends:
+            if link.status in (FAILED, CANCELLED):
+                self._skip_behind(link)
+            if link.status == CANCELLED:
+                self._orphan(link)
+        if any(link.status == FAILED for link, _ in ends):
+            self._catch(batch)
+            self._stop_strict(batch)
+        for link, _ in ends:
+            if link.status == SUCCEEDED:
+                _release(link)
+        self._finish(batch)
+
+    def begin(self, link: Link) -> None:
+        """The turn of a batch inside another has come."""
+        child, parent = link.child, link.batch
+        assert child is not None
+        if parent.status not in OPEN:
+            self.settle([(link, CANCELLED)])
+        elif child.status == "stopping":
+            self.settle([(link, PENDING)])
+        elif child.status == "finished" and child.run == link.waits_for:
+            link.begun = True  # it was cancelled before its turn
+            self.report_end(child)
+        else:
+            link.begun = True
+            if child.status == "finished":
+                partial = [each for each in child.links if _is_partial(each)]
+                self._bring_back(child, child.broken + partial)
+            child.status, link.waits_for = "live", child.run
+            self._finish(child)
+
+    def end_callback(self, batch: Batch, callback: Callback, status: str) -> None:
+        callback.status = status
+        self._note_end(batch)
+
+    # What travels up and down
+
+    def report_end(self, child: Batch) -> None:
+        link = child.parent
+        assert link is not None
+        if link.status not in UNSETTLED or not child.has_ended or child.run != link.waits_for:
+            return
+        ends = {"failed": FAILED, "cancelled": CANCELLED}
+        link.status = ends.get(child.outcome, SUCCEEDED)
+        if link.status == SUCCEEDED:
+            _release(link)
+        else:
+            self._skip_behind(link)
+            if link.status == FAILED:
+                self._catch(link.batch)
+            self._stop_strict(link.batch, cancelled=link.status == CANCELLED)
+        self._finish(link.batch)
+
+    def stop(self, children: list[Batch]) -> None:
+        for child in children:
+            link = child.parent
+            assert link is not None
+            in_vain = link.status in (CANCELLED, SKIPPED)
+            if link.batch.status not in OPEN:
+                in_vain = link.status not in (SUCCEEDED, FAILED)
+            if in_vain and child.status in OPEN:
+                self._close(child, cancelled=True)
+
+    def sweep(self, batch: Batch) -> None:
+        if batch.status != "stopping":
+            return
+        for link in batch.links:
+            if link.status in NOT_BEGUN:
+                link.status = CANCELLED
+                self._orphan(link)
+        self._finish(batch)
+
+    # What people do
+
+    def cancel(self, batch: Batch) -> bool:
+        if batch.status not in OPEN:
+            return False
+        self._close(batch, cancelled=True)
+        return True
+
+    def retry(self, batch: Batch, chosen: list[Link] | None, *, include_cancelled: bool) -> int:
+        """How many links of the batch itself come back."""
+        _refuse(batch, include_cancelled=include_cancelled)
+        if chosen is None:
+            found = _wanted(batch.broken, include_cancelled=include_cancelled)
+            found += [link for link in batch.links if _is_partial(link)]
+        else:
+            wanted = RETRYABLE if include_cancelled else (FAILED,)
+            found = [link for link in chosen if link.status in wanted or _is_partial(link)]
+            found = _with_lanes(found, include_cancelled=include_cancelled)
+        if not found:
+            return 0
+        for outer in batch.around:
+            _refuse(outer, include_cancelled=include_cancelled)
+        count = self._bring_back(batch, found)
+        self._reopen_around(batch, include_cancelled=include_cancelled)
+        return count
+
+    def _reopen_around(self, child: Batch, *, include_cancelled: bool) -> None:
+        link = child.parent
+        if link is None:
+            return
+        if link.status not in UNSETTLED:
+            child.status = "waiting"
+            found = _with_lanes([link], include_cancelled=include_cancelled)
+            self._bring_back(link.batch, found)
+            self._reopen_around(link.batch, include_cancelled=include_cancelled)
+            return
+        link.waits_for = child.run
+        if not (link.status == RUNNING and link.begun):
+            child.status = "waiting"
+
+    def _bring_back(self, batch: Batch, found: list[Link]) -> int:
+        left = [link for link in batch.links if link not in found]
+        if not batch.allow_failures and FAILED not in [link.status for link in left]:
+            found = [*found, *(link for link in left if link.status in RETRYABLE)]
+        if batch.status == "finished":
+            batch.run += 1
+            batch.status, batch.outcome, batch.cancelled = "live", "", False
+        for lane in batch.lanes:
+            back = [link for link in lane if link in found]
+            for link in back:
+                link.status, link.begun = WAITING, False
+                if link.child is not None:
+                    link.waits_for = link.child.run + (link.child.status not in OPEN)
+            if back and not any(before.status in UNSETTLED for before in back[0].ahead):
+                back[0].status = PENDING
+        return len(found)
+
+    # What follows
+
+    def _skip_behind(self, broken: Link) -> None:
+        for link in broken.behind:
+            if link.status == WAITING:
+                link.status = SKIPPED
+                self._orphan(link)
+
+    def _orphan(self, link: Link) -> None:
+        if link.child is not None:
+            self.messages.append(("stop", [link.child]))
+
+    def _stop_strict(self, batch: Batch, *, cancelled: bool = False) -> None:
+        if not batch.allow_failures and batch.status in OPEN:
+            self._close(batch, cancelled=cancelled)
+
+    def _close(self, batch: Batch, *, cancelled: bool) -> None:
+        batch.status, batch.cancelled = "stopping", cancelled
+        self.messages.append(("sweep", [batch]))
+
+    def _catch(self, batch: Batch) -> None:
+        if not batch.cancelled:
+            self._draw(batch, [Role.CATCH])
+
+    def _draw(self, batch: Batch, roles: list[Role]) -> None:
+        drawn = [each.role for each in batch.callbacks if each.run == batch.run]
+        for role in roles:
+            if role in batch.roles and role not in drawn:
+                batch.callbacks.append(Callback(batch.run, role))
+
+    def _finish(self, batch: Batch) -> None:
+        statuses = {link.status for link in batch.links}
+        if batch.status in ("waiting", "finished") or statuses & set(UNSETTLED):
+            return
+        batch.status = "finished"
+        if batch.cancelled:
+            batch.outcome = "cancelled"
+        elif statuses <= {SUCCEEDED}:
+            batch.outcome = "succeeded"
+        else:
+            batch.outcome = "partial" if batch.allow_failures else "failed"
+        well = batch.outcome in ("succeeded", "partial")
+        self._draw(batch, [Role.THEN, Role.FINALLY] if well else [Role.FINALLY])
+        self._note_end(batch)
+
+    def _note_end(self, batch: Batch) -> None:
+        if batch.parent is not None and batch.has_ended:
+            self.messages.append(("end", [batch]))
+
+
+def running_children(batch: Batch) -> list[Batch]:
+    return [link.child for link in batch.links if link.child and link.status == RUNNING]
+
+
+def _is_partial(link: Link) -> bool:
+    partial = link.child is not None and link.child.outcome == "partial"
+    return partial and link.status == SUCCEEDED
+
+
+def _with_lanes(found: list[Link], *, include_cancelled: bool) -> list[Link]:
+    """These links, and what else did not succeed in their lanes."""
+    lanes = {id(link.lane): link.lane for link in found}.values()
+    rest = [each for lane in lanes for each in lane if each.status in RETRYABLE]
+    rest = [each for each in rest if each not in found]
+    return found + _wanted(rest, include_cancelled=include_cancelled)
+
+
+def _release(link: Link) -> None:
+    """Make due what follows, but for what has succeeded in an earlier run."""
+    if link.batch.status not in OPEN:
+        return
+    following = [each for each in link.behind if each.status != SUCCEEDED]
+    if following and following[0].status == WAITING:
+        following[0].status = PENDING
+
+
+def _refuse(batch: Batch, *, include_cancelled: bool) -> None:
+    if batch.status == "stopping":
+        raise Busy
+    if batch.cancelled and not include_cancelled:
+        raise Refused
+
+
+def _wanted(found: list[Link], *, include_cancelled: bool) -> list[Link]:
+    """Without what a cancel has ended inside a batch that goes on, and what is behind that."""
+    if include_cancelled or not found or not found[0].batch.allow_failures:
+        return found
+    ended = [link for link in found if link.status == CANCELLED]
+    return [
+        link for link in found if link not in ended and not any(link in e.behind for e in ended)
+    ]
+
+
+def _pk(link: Link) -> int:
+    return link.pk
