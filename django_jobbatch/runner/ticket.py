@@ -43,7 +43,8 @@ class Trip:
         self.using = using
         self.ticket = ticket
         self._ends = time.monotonic() + conf.current().SLICE
-        self._stack: list[Runner] = []
+        # The last one is worked on; by the ids of their batches.
+        self._stack: dict[uuid.UUID, Runner] = {}
 
     def go(self, batch: JobBatch) -> None:
         """Work on the batch, and on what that makes due; leave the rest to other tickets.
@@ -54,27 +55,25 @@ class Trip:
         self.take(batch)
         try:
             while self._stack and self.has_time:
-                runner = self._stack[-1]
+                runner = self._last()
                 runner.run()
                 if self.is_at(runner):
-                    self._stack.pop().hand_on()
+                    self._leave()
                 self.send_for_help()
         finally:
             while self._stack:
-                self._stack.pop().hand_on()
+                self._leave()
 
     def take(self, batch: JobBatch, *, tickets: int = 1) -> Runner:
         """Go on with this batch, in place of which `tickets` might be sent."""
-        runner = Runner(batch, self, tickets=tickets)
-        self._stack.append(runner)
+        runner = self._stack[batch.pk] = Runner(batch, self, tickets=tickets)
         return runner
 
     def keep(self, batch: JobBatch, due: Collection[str]) -> str | None:
         """Take over what is due of this batch; the queue that needs no ticket for it, if any."""
-        for runner in reversed(self._stack):
-            if runner.batch.pk == batch.pk:
-                runner.batch = batch
-                return self.queue
+        if batch.pk in self._stack:
+            self._stack[batch.pk].batch = batch
+            return self.queue
         if self.queue not in due or not self._may_take(batch):
             return None
         self.take(batch, tickets=dispatch.TICKETS)
@@ -87,16 +86,23 @@ class Trip:
 
     def is_at(self, runner: Runner) -> bool:
         """Whether no other batch comes first."""
-        return self._stack[-1] is runner
+        return self._last() is runner
 
     def send_for_help(self) -> None:
         """Send further tickets for those batches that have been on the way for long."""
-        for runner in list(self._stack):  # a copy: the watch calls this too
+        for runner in list(self._stack.values()):  # a copy: the watch calls this too
             runner.send_for_help()
+
+    def _last(self) -> Runner:
+        return next(reversed(self._stack.values()))
+
+    def _leave(self) -> None:
+        _, runner = self._stack.popitem()
+        runner.hand_on()
 
     def _may_take(self, batch: JobBatch) -> bool:
         """Whether RQ gives the ticket enough time for this batch, and no batch is isolated."""
-        first = self._stack[0].batch
+        first = next(iter(self._stack.values())).batch
         if first.options.get("isolated") or batch.options.get("isolated"):
             return False
         return first.longest_timeout < 0 or 0 <= batch.longest_timeout <= first.longest_timeout
