@@ -13,7 +13,7 @@ import secrets
 import threading
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -164,26 +164,20 @@ def waiting(batch_id: uuid.UUID, queue: str) -> Waiting:
         here = sum((ticket.batch_id, ticket.queue) == (batch_id, queue) for ticket in _here.tickets)
         return Waiting(here, None)
     rq_queue = _queue(queue)
-    key = _set_key(batch_id, queue)
+    redis, key = rq_queue.connection, _set_key(batch_id, queue)
     with _redis_errors():
-        ids = _ids(rq_queue.connection, batch_id, key)
-        if not ids:
-            return Waiting(0, None)
-        with rq_queue.connection.pipeline(transaction=False) as pipe:
-            for job_id in ids:
-                pipe.lpos(rq_queue.key, job_id)
-                pipe.zscore(rq_queue.scheduled_job_registry.key, job_id)
-            places = pipe.execute()
-        queued, scores = places[::2], places[1::2]
-        gone = [
-            job_id
-            for job_id, place, score in zip(ids, queued, scores, strict=True)
-            if place is None and score is None
-        ]
+        ids = _ids(redis, batch_id, key)
+        places = _ask_for_each(redis, ids, lambda pipe, each: pipe.lpos(rq_queue.key, each))
+        elsewhere = [each for each, place in places.items() if place is None]
+        scheduled = rq_queue.scheduled_job_registry.key
+        scores = _ask_for_each(redis, elsewhere, lambda pipe, each: pipe.zscore(scheduled, each))
+        gone = [each for each, score in scores.items() if score is None]
         if gone:
-            rq_queue.connection.srem(key, *map(_number, gone))
-    times = [datetime.fromtimestamp(score, tz=UTC) for score in scores if score is not None]
-    return Waiting(sum(place is not None for place in queued), min(times, default=None))
+            redis.srem(key, *map(_number, gone))
+    times = [
+        datetime.fromtimestamp(score, tz=UTC) for score in scores.values() if score is not None
+    ]
+    return Waiting(len(ids) - len(elsewhere), min(times, default=None))
 
 
 def discard(batch_id: uuid.UUID, queues: Iterable[str]) -> None:
@@ -290,6 +284,18 @@ def _remember(pipe: Any, ticket: Ticket, ids: list[str]) -> None:
     pipe.sadd(_set_key(ticket.batch_id, ticket.queue), *map(_number, ids))
 
 
+def _ask_for_each(
+    redis: Redis, ids: list[str], command: Callable[[Any, str], object]
+) -> dict[str, Any]:
+    """The answer to `command(pipe, id)` for each id, by one round trip."""
+    if not ids:
+        return {}
+    with redis.pipeline(transaction=False) as pipe:
+        for job_id in ids:
+            command(pipe, job_id)
+        return dict(zip(ids, pipe.execute(), strict=True))
+
+
 def _ids(connection: Redis, batch_id: uuid.UUID, key: str) -> list[str]:
     numbers = connection.smembers(key)
     return sorted(_id(batch_id, number.decode()) for number in numbers)  # type: ignore[union-attr]
@@ -314,9 +320,12 @@ def _number(ticket_id: str) -> str:
 
 @lru_cache(maxsize=256)
 def _queue(name: str) -> Queue:
-    # Kept, because django_rq opens a new connection pool for each queue object.
+    # Kept, because django_rq opens a new connection pool for each queue object. A ticket talks to
+    # its queue over the connection of its worker: a work-horse has no time to open another.
+    job = get_current_job()
+    connection = job.connection if job is not None and job.origin == name else None
     try:
-        return get_queue(name)
+        return get_queue(name, connection=connection)
     except KeyError:
         known = ", ".join(sorted(settings.RQ_QUEUES))
         raise UnknownQueue(f"There is no queue {name!r} in RQ_QUEUES; it has {known}.") from None
