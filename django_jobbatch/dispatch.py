@@ -107,6 +107,17 @@ def replenish(batch: JobBatch, using: str, queue: str, tickets: int = 1) -> None
         _reach(batch, send_missing)
 
 
+def many_wait(batch: JobBatch, queue: str) -> bool:
+    """Whether half of the tickets that an isolated batch should have wait in the queue.
+
+    Each of these looks after them when it ends, so while this is so the next one may do it.
+    """
+    try:
+        return transport.waiting(batch.pk, queue).queued >= TICKETS // 2
+    except TransportError:
+        return False
+
+
 def wake(batch: JobBatch, using: str) -> None:
     """Have one ticket scheduled for the earliest delayed link, unless one comes by then."""
     earliest = ledger.wake(using, batch)

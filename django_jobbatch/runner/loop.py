@@ -82,7 +82,12 @@ class Runner:
             raise interruption.cause from None
 
     def hand_on(self) -> None:
-        """Leave tickets behind for what is still due here, and one for what is delayed."""
+        """Leave tickets behind for what is still due here, and one for what is delayed.
+
+        Where a ticket is for one job, most find that enough others wait and leave this to them.
+        """
+        if self.isolated and dispatch.many_wait(self.batch, self.queue):
+            return
         dispatch.replenish(self.batch, self.using, self.queue, self._tickets)
         if self.batch.wake_at is not None:
             dispatch.wake(self.batch, self.using)

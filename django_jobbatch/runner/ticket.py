@@ -19,9 +19,10 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
     """Work on the batch with one ticket, until nothing is due or the slice is used up."""
     with _fresh_connections(queue):
         ticket = transport.begin(uuid.UUID(batch_id), queue)
-        batch = JobBatch.objects.using(using).filter(pk=batch_id).first()
-        if batch is None:
-            return  # it was deleted
+        try:
+            batch = JobBatch.objects.using(using).get(pk=batch_id)
+        except JobBatch.DoesNotExist:
+            return
         if batch.status == BatchStatus.STOPPING:
             dispatch.sweep(using, batch.pk)
             batch.refresh_from_db()

@@ -548,6 +548,23 @@ def test_statements_of_a_ticket_grow_with_groups_of_jobs(groups: int) -> None:
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
+def test_a_ticket_for_one_job_makes_up_for_others_once_half_are_gone() -> None:
+    batch = bus.batch([bus.job(jobs.add, 1, 2)] * 40).isolated().dispatch()
+    queue = django_rq.get_queue("default")
+
+    seen = []
+    for _ in range(10):
+        queue.pop_job_id()
+        looked = statements(batch)[-1:] == NOTHING_DUE
+        batch.refresh_from_db()
+        seen.append((len(queue.job_ids), looked))
+
+    assert seen == [*((waiting, False) for waiting in range(15, 7, -1)), (16, True), (15, False)]
+    assert batch.succeeded_jobs == 10
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
 def test_statements_of_the_last_job_of_a_batch_and_of_its_callbacks(diary: Diary) -> None:
     calls = diary.path("calls")
     batch = (
