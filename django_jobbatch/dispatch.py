@@ -6,6 +6,7 @@ import logging
 import math
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Final, Protocol
@@ -66,10 +67,9 @@ def act(change: Change, *, here: Here | None = None) -> None:
             under_way.append(_act(following, here))
 
 
-def sweep(using: str, batch_id: uuid.UUID, *, running: bool = False) -> None:
-    """Cancel what a stopping batch has not begun, and act on what that changes."""
-    for change in ledger.sweep(using, batch_id, running=running):
-        act(change)
+def go_on_stopping(using: str, batch: JobBatch) -> None:
+    """Stop what a stopping batch has not stopped yet: whoever closed it may have died over that."""
+    act(replace(Change.of(batch, using), closed=True))
 
 
 def stop_running(using: str, batch: JobBatch) -> None:
@@ -84,7 +84,8 @@ def stop_running(using: str, batch: JobBatch) -> None:
 
 def _stop(using: str, batch: JobBatch) -> None:
     tickets = ledger.tickets_at_work(using, batch.pk)
-    sweep(using, batch.pk, running=True)
+    for change in ledger.sweep(using, batch.pk, running=True):
+        act(change)
     for queue, ids in tickets.items():
         _reach(batch, partial(transport.stop, queue, ids))
 
@@ -127,15 +128,21 @@ def wake(batch: JobBatch, using: str) -> None:
     _reach(batch, lambda: _schedule(batch, using, queue, at))
 
 
-def send_again(using: str, batch: JobBatch) -> None:
-    """Send the tickets that are missing for what is due, after the commit: Redis may have been down."""
+def catch_up(using: str, batch: JobBatch) -> None:
+    """Do after the commit what should be done already: Redis may have been down, or a process died.
 
-    def send() -> None:
+    A stopping batch is stopped, with all below it; for what is due, the missing tickets are sent.
+    """
+
+    def do_again() -> None:
+        if batch.status == BatchStatus.STOPPING:
+            go_on_stopping(using, batch)
+            return
         for queue in batch.queues:
             replenish(batch, using, queue, TICKETS)
         wake(batch, using)
 
-    transaction.on_commit(send, using=using, robust=True)
+    transaction.on_commit(do_again, using=using, robust=True)
 
 
 def send_overdue(using: str) -> None:

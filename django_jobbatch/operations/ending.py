@@ -22,8 +22,8 @@ def cancel(
     With `stop_running` their links are cancelled here and now and the work-horses that run them
     are killed; what they still return comes too late. `finally_` fires when all is settled.
 
-    A batch that is stopping already can still be told to `stop_running`; and whatever is due of
-    a closed batch and has no ticket, because Redis was down, is sent.
+    A batch that is stopping already can still be told to `stop_running`; and what an earlier
+    cancel has not come to, because its process died or Redis was down, is done now.
 
     Arguments:
         reason: Kept on the batch, for people.
@@ -32,14 +32,15 @@ def cancel(
     using = alias(batch)
     who = "" if by is None else str(by)[:150]
     change = ledger.close(using, batch.pk, reason=reason, by=who)
-    if change is not None:
+    if change is None:
+        batch.refresh_from_db(using=using)
+        dispatch.catch_up(using, batch)
+    else:
         dispatch.after_commit(change)
     batch.refresh_from_db(using=using)
     if stop_running and batch.status == BatchStatus.STOPPING:
         dispatch.stop_running(using, batch)
         batch.refresh_from_db(using=using)
-    if change is None:
-        dispatch.send_again(using, batch)
     return change is not None
 
 
@@ -76,7 +77,7 @@ def retry(
         dispatch.after_commit(change)
     batch.refresh_from_db(using=using)
     if not reopened:
-        dispatch.send_again(using, batch)
+        dispatch.catch_up(using, batch)
     return reopened
 
 

@@ -24,7 +24,7 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
         except JobBatch.DoesNotExist:
             return
         if batch.status == BatchStatus.STOPPING:
-            dispatch.sweep(using, batch.pk)
+            dispatch.go_on_stopping(using, batch)
             batch.refresh_from_db()
         Trip(queue, using, ticket).go(batch)
         dispatch.send_overdue(using)

@@ -26,6 +26,7 @@ from django_jobbatch import (
     transport,
 )
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.runner import work
 from django_jobbatch.states import Role
 from tests import jobs
 from tests.diary import Diary
@@ -278,6 +279,26 @@ def test_a_batch_that_is_stopping_can_still_be_told_to_stop_what_runs() -> None:
     closed = batch.cancel(stop_running=True)
 
     assert (gently, closed) == (("stopping", 2), False)
+    assert (batch.status, batch.outcome, batch.cancelled_jobs) == ("finished", "cancelled", 3)
+
+
+@pytest.mark.parametrize(
+    "go_on",
+    [lambda batch: batch.cancel(), lambda batch: work(str(batch.pk), "default", "default")],
+    ids=["by the next cancel", "by any ticket"],
+)
+def test_a_cancel_that_broke_off_is_gone_on_with(go_on: Callable[[JobBatch], object]) -> None:
+    inner = bus.batch([ADD]).named("inner")
+    batch = bus.batch([inner, [ADD, ADD]]).dispatch()
+    links = ledger.claim(claimant(batch), after=0, limit=1)
+    list(ledger.begin_child("default", links[0]))
+    ledger.close("default", batch.pk, reason="enough")
+
+    go_on(batch)
+
+    batch.refresh_from_db()
+    (child,) = batch.children
+    assert (child.status, child.outcome, child.cancel_reason) == ("finished", "cancelled", "enough")
     assert (batch.status, batch.outcome, batch.cancelled_jobs) == ("finished", "cancelled", 3)
 
 

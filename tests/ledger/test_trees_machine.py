@@ -99,7 +99,8 @@ class Post:
     def bring(self, kind: str, ids: list[uuid.UUID]) -> None:
         """Bring one message now."""
         if kind == "sweep":
-            dispatch.sweep(ALIAS, ids[0])
+            for change in self._sweep(ALIAS, ids[0]):
+                dispatch.act(change)
         elif kind == "stop":
             for change in self._stop_children(ALIAS, ids):
                 dispatch.act(change)
@@ -436,7 +437,7 @@ class TreesMachine(RuleBasedStateMachine):
         """As a worker does: until nothing is due, and then leave a ticket for what comes later."""
         batch = self.ids[ticket.batch_id]
         if batch.status == "stopping":
-            dispatch.sweep(ALIAS, ticket.batch_id)
+            dispatch.go_on_stopping(ALIAS, JobBatch.objects.get(pk=ticket.batch_id))
             if not self.post.late:
                 self.laws.sweep(batch)
                 self.act.tell()
