@@ -128,21 +128,21 @@ def extend(using: str, link: BatchedJob, count: int, *, at_end: bool) -> tuple[J
     """
     batch = _lock_open(using, link.batch_id)
     lane = rows.lanes(using, batch.pk).filter(lane=link.lane)
-    behind = lane.filter(position__gte=link.position).select_for_update()
-    current = behind.filter(pk=link.pk).unsettled()
-    broken = behind.filter(status__in=BREAKING).order_by("position")
-    if not current.values_list("pk").first() or broken.values_list("pk").first():
+    # Read under the lock: `link` may be older than what was put before it.
+    current = lane.filter(pk=link.pk).unsettled().select_for_update()
+    place = current.values_list("position", flat=True).first()
+    behind = lane.filter(position__gt=place or 0).select_for_update().order_by("position")
+    if place is None or behind.filter(status__in=BREAKING).values_list("pk").first():
         raise BatchFinished("It is settled, or its lane has ended: nothing can follow there.")
     places = behind.values_list("position", flat=True)
-    last = places.order_by("-position").first() or 0
-    if at_end or last == link.position:
+    following, last = places.first(), places.last() or place
+    if at_end or following is None:
         return batch, [last + POSITION_STEP * number for number in range(1, count + 1)]
-    following = places.filter(position__gt=link.position).order_by("position").first() or 0
-    step = (following - link.position) // (count + 1)
+    step = (following - place) // (count + 1)
     if not step:
         step = POSITION_STEP
-        _shift(lane, link.position, last, by=POSITION_STEP * (count + 1))
-    return batch, [link.position + step * number for number in range(1, count + 1)]
+        _shift(lane, place, last, by=POSITION_STEP * (count + 1))
+    return batch, [place + step * number for number in range(1, count + 1)]
 
 
 def _shift(lane: BatchedJobQuerySet, after: int, last: int, *, by: int) -> None:

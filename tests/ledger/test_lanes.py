@@ -164,6 +164,15 @@ def test_a_lane_without_room_is_renumbered_behind_the_link() -> None:
     assert places(batch) == [0, 1024 + 1024 * 2001, 2048 + 1024 * 2001]
 
 
+def test_links_are_put_behind_one_that_was_moved_meanwhile() -> None:
+    batch = grown(bus.chain(ADD, ADD, ADD))
+    first, second, _ = batch.jobs.order_by("position")
+    extend(first, 2000)
+
+    assert places(batch) == [0, 1024 + 1024 * 2001, 2048 + 1024 * 2001]
+    assert extend(second) == [1024 + 1024 * 2001 + 512]
+
+
 def test_nothing_follows_a_link_that_is_settled() -> None:
     batch = grown(bus.chain(ADD, ADD, ADD))
     (link,) = claim(batch)
