@@ -40,15 +40,17 @@ class TreeCounts(NamedTuple):
 
 def levels_below(batch: JobBatch) -> Iterator[list[uuid.UUID]]:
     """The ids of its child batches, of theirs, and so on: a query for each level and page."""
-    level = [batch.pk] if batch.child_batches else []
-    while level := [
-        child
-        for start in range(0, len(level), PAGE)
-        for child in _batches(batch)
-        .filter(parent__batch_id__in=level[start : start + PAGE])
-        .values_list("pk", flat=True)
-    ]:
-        yield level
+    around = [batch.pk] if batch.child_batches else []
+    while around:
+        level = [
+            child
+            for start in range(0, len(around), PAGE)
+            for child in _batches(batch)
+            .filter(parent__batch_id__in=around[start : start + PAGE])
+            .values_list("pk", "child_batches")
+        ]
+        yield [pk for pk, _ in level]
+        around = [pk for pk, child_batches in level if child_batches]
 
 
 def below(batch: JobBatch) -> QuerySet[JobBatch]:
@@ -66,12 +68,13 @@ def tree_of(batch: JobBatch) -> QuerySet[JobBatch]:
 
 
 def jobs_of_tree(batch: JobBatch) -> TreeCounts:
-    """How the jobs of the tree stand. Without child batches no query, below a root two."""
+    """How the jobs of the tree stand; what that costs, `JobBatch.tree_jobs` says."""
     own = own_jobs(batch)
     if not batch.child_batches:
         return own
-    links = below(batch).aggregate(**_SUMS)
-    stand_ins = dict(below(batch).values_list("parent__status").annotate(Count("pk")))
+    inside = below(batch)
+    links = inside.aggregate(**_SUMS)
+    stand_ins = dict(inside.values_list("parent__status").annotate(Count("pk")))
     return _together(own, links, stand_ins)
 
 

@@ -401,3 +401,18 @@ def test_reading_a_batch_costs_no_query_but_where_that_is_said() -> None:
         "failures": 1,
         "failed_job_ids": 1,
     }
+
+
+def test_counting_a_tree_costs_two_queries_and_inside_it_one_more_for_each_level() -> None:
+    flat = bus.batch([ADD, ADD])
+    root = bus.batch([ADD, bus.batch([ADD, bus.batch([flat, ADD])])]).dispatch()
+    costs = []
+
+    batch: JobBatch | None = root
+    while batch is not None:
+        with CaptureQueriesContext(connection) as captured:
+            total = batch.tree_jobs.total
+        costs.append((total, len(captured)))
+        batch = batch.children.first()
+
+    assert costs == [(5, 2), (4, 2 + 2), (3, 2 + 1), (2, 0)]
