@@ -181,11 +181,12 @@ class _Pruning:
 
     def _is_left(self, batch: JobBatch) -> bool:
         """Close the batch if it is open, and say whether it must stay for now."""
+        if self._was_given_up(batch):
+            return False
         was_open = batch.status in OPEN
-        was_given_up = self._was_given_up(batch)
-        if was_open and not self._dry_run:
-            cancel(batch, "pruned", by=PRUNER)
-        if was_given_up or not any(_is_at_work(each) for each in tree(batch)):
+        if not (batch.is_finished or self._dry_run):
+            cancel(batch, "pruned", by=PRUNER)  # one that is stopping already is gone on with
+        if not any(_is_at_work(each) for each in tree(batch)):
             return False
         (self._cancelled if was_open else self._at_work).append(Kept.of(batch))
         return True

@@ -244,6 +244,15 @@ def test_a_batch_that_somebody_else_cancelled_stays_while_jobs_of_it_run() -> No
     assert last.out == "Removed 1 batch, 2 jobs and callbacks, 0 failures.\n"
 
 
+def test_a_batch_whose_stop_broke_off_is_stopped_and_goes() -> None:
+    batch = JobBatchFactory.create(jobs=3)
+    ledger.close(ALIAS, batch.pk)  # and the process died before its jobs were cancelled
+
+    answer = prune("--unfinished=0")
+
+    assert answer == ("Removed 1 batch, 3 jobs and callbacks, 0 failures.\n", "", 0)
+
+
 def test_a_batch_that_was_retried_a_moment_ago_is_not_old(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
