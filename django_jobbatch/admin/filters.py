@@ -11,7 +11,7 @@ from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -56,8 +56,11 @@ class AttentionFilter(admin.SimpleListFilter):
         return [("failures", _("Has failed jobs"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Those with failed jobs."""
-        return queryset.filter(failed_jobs__gt=0) if self.value() else queryset
+        """Those with failed jobs, of their own or in a batch below; of a tree, its root too."""
+        if not self.value():
+            return queryset
+        inside = JobBatch.objects.filter(failed_jobs__gt=0, root__isnull=False)
+        return queryset.filter(Q(failed_jobs__gt=0) | Q(pk__in=inside.values("root")))
 
 
 class QueueFilter(admin.SimpleListFilter):

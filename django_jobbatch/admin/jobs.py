@@ -15,6 +15,7 @@ from django_jobbatch.admin import cells, filters
 from django_jobbatch.admin.choosing import to_retry_of_jobs
 from django_jobbatch.admin.keyset import Order
 from django_jobbatch.admin.of_batch import OfBatchAdmin
+from django_jobbatch.admin.permissions import may
 from django_jobbatch.admin.search import as_number, as_uuid
 from django_jobbatch.models import BatchedJob, FailedJob
 from django_jobbatch.operations import previews
@@ -83,6 +84,7 @@ class BatchedJobAdmin(OfBatchAdmin):
             "failures": list(
                 FailedJob.objects.filter(job_id=job.pk).order_by("-failed_at")[:SHOWN]
             ),
+            "may_view_failures": may(request, "view_failedjob"),
             "may_see_payload": self.has_payload_permission(request),
             "can_retry": previews.can_retry_job(batch, job)
             and self.has_retry_permission(request, batch),

@@ -227,7 +227,7 @@ class JobBatch(models.Model):
 
     @property
     def failed_job_ids(self) -> list[int]:
-        """The ids of its failed jobs, for `retry(jobs=...)`."""
+        """The ids of its own failed jobs, for `retry(jobs=...)`; not of those in batches below."""
         return list(self.jobs.work().failed().order_by("pk").values_list("pk", flat=True))
 
     def results(self) -> Iterator[Any]:
@@ -241,7 +241,7 @@ class JobBatch(models.Model):
         return operations.results(self)
 
     def snapshot(self) -> dict[str, Any]:
-        """Its counters and state as a plain dict that JSON can hold, without a query."""
+        """Its counters and state as a plain dict that JSON can hold: for a flat batch without a query."""
         from django_jobbatch import snapshot  # noqa: PLC0415 - read models live above the models
 
         return snapshot.of(self)

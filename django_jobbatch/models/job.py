@@ -182,7 +182,7 @@ class BatchedJob(models.Model):
 
     @property
     def previous_result(self) -> Any:
-        """What the link before it in its lane returned; None for the first. See `operations`."""
+        """What the link before it in its lane returned; None for the first."""
         from django_jobbatch import operations  # noqa: PLC0415 - verbs live above the models
 
         return operations.previous_result(self)

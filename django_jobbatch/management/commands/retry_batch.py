@@ -10,7 +10,7 @@ from django_jobbatch import operations
 from django_jobbatch.exceptions import BatchCancelled
 from django_jobbatch.management.batch_command import BatchCommand
 from django_jobbatch.management.wording import counted
-from django_jobbatch.models import JobBatch
+from django_jobbatch.models import BatchedJob, JobBatch
 
 
 class Command(BatchCommand):
@@ -51,7 +51,7 @@ class Command(BatchCommand):
     ) -> None:
         """Retry one after another."""
         if jobs and len(ids) > 1:
-            raise CommandError("--job takes the jobs of one batch; name one batch.")
+            raise CommandError("--job takes the jobs of one batch; name one batch.", returncode=2)
         for batch in self.batches(ids, database):
             with self.refusing(batch):
                 chosen = self._found(batch, jobs, include_cancelled=include_cancelled)
@@ -69,8 +69,17 @@ class Command(BatchCommand):
         found = set(known.values_list("pk", flat=True))
         for job in dict.fromkeys(jobs):
             if job not in found:
-                self.refuse(f"{batch.pk}: {job} is not a failed job of this batch.")
+                self.refuse(
+                    f"{batch.pk}: {job} is not a failed job of this batch{_elsewhere(batch, job)}."
+                )
         return sorted(found)
+
+
+def _elsewhere(batch: JobBatch, job: int) -> str:
+    """The batch that a job is of, if it is another one, such as one inside this."""
+    others = BatchedJob.objects.using(batch._state.db).filter(pk=job).exclude(batch_id=batch.pk)
+    batch_id = others.values_list("batch_id", flat=True).first()
+    return f", but one of {batch_id}" if batch_id else ""
 
 
 def _retry(batch: JobBatch, jobs: list[int] | None, *, include_cancelled: bool) -> int:

@@ -52,7 +52,8 @@ def _lines(shown: dict[str, Any]) -> Iterator[str]:
         yield from _indented(_callback(callback, shown["run"]) for callback in shown["callbacks"])
     if shown["failures"]["by_exception"]:
         yield _title_of_failures(shown["failures"])
-        yield from _indented(_group(group) for group in shown["failures"]["by_exception"])
+        groups = shown["failures"]["by_exception"]
+        yield from _indented(_group(group, shown["id"]) for group in groups)
 
 
 def _facts(shown: dict[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -104,13 +105,14 @@ def _title_of_failures(failures: dict[str, Any]) -> str:
     return "Failures"
 
 
-def _group(group: dict[str, Any]) -> tuple[str, ...]:
+def _group(group: dict[str, Any], batch_id: str) -> tuple[str, ...]:
     newest = group["newest"]
+    inside = "" if newest["batch"] == batch_id else f" of batch {newest['batch']}"
     retried = f"{group['retried']:,} retried since" if group["retried"] else ""
     return (
         f"{group['count']:,} x",
         _raised(newest),
-        f"job {newest['job']}",
+        f"job {newest['job']}{inside}",
         newest["function"],
         retried,
     )

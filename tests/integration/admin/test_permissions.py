@@ -12,8 +12,8 @@ from pytest_django import Settings
 
 from django_jobbatch.admin import JobBatchAdmin
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.states import LinkStatus
-from tests.factories import FailedJobFactory, JobBatchFactory
+from django_jobbatch.states import LinkStatus, Role
+from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
 from tests.integration.admin.pages import address, logged_in, text
 
 pytestmark = pytest.mark.django_db
@@ -62,6 +62,25 @@ def codes(client: Client, batch: JobBatch) -> list[int]:
         *(client.get(place).status_code for place in places),
         *(client.post(place, {"running": "finish"}).status_code for place in places),
     ]
+
+
+def test_messages_and_tracebacks_are_for_those_who_may_view_failures() -> None:
+    failing = JobBatchFactory.create(jobs=[S.FAILED], roles=[Role.THEN], failed=True)
+    job = failing.jobs.get()
+    callback = BatchedJobFactory.create(
+        batch=failing, role=Role.THEN, run=1, lane=0, status=S.FAILED
+    )
+    for link in (job, callback):
+        FailedJobFactory.create(job=link, batch=failing, message="secret", traceback="secret too")
+
+    clients = [
+        logged_in("view_jobbatch", "view_batchedjob"),
+        logged_in("view_jobbatch", "view_batchedjob", "view_failedjob"),
+    ]
+    pages = [[text(client.get(address(place))) for place in (failing, job)] for client in clients]
+
+    assert [[page.count("secret") for page in shown] for shown in pages] == [[0, 0], [3, 2]]
+    assert all("tests.jobs.JobFailed" in page for shown in pages for page in shown)
 
 
 def test_who_may_only_look_changes_nothing(viewer: Client, batch: JobBatch) -> None:

@@ -49,6 +49,15 @@ def test_the_list_counts_the_jobs_of_whole_trees(viewer: Client) -> None:
     assert jobs_of_trees([root, flat]) == {root.pk: root.tree_jobs, flat.pk: flat.tree_jobs}
 
 
+def test_a_tree_in_which_jobs_failed_wants_attention(viewer: Client) -> None:
+    tree()
+    bus.batch([ADD]).named("well").on_queue("sync").dispatch()
+
+    listed = viewer.get(address(JobBatch, attention="failures"))
+
+    assert names(listed, "progress") == ["5 of 5"]
+
+
 def test_more_trees_cost_the_list_no_more_queries(viewer: Client) -> None:
     tree()
     one = statements(viewer, address(JobBatch))

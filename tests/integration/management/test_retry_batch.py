@@ -58,7 +58,7 @@ def test_some_jobs_of_a_batch_are_retried_and_wrong_ones_are_named() -> None:
     assert answer == (
         f"{batch.pk}: 1 job retried, in run 2.\n",
         f"{batch.pk}: {succeeded} is not a failed job of this batch.\n"
-        f"{batch.pk}: {foreign} is not a failed job of this batch.\n",
+        f"{batch.pk}: {foreign} is not a failed job of this batch, but one of {other.pk}.\n",
         1,
     )
     statuses = dict(batch.jobs.values_list("pk", "status"))
@@ -86,7 +86,7 @@ def test_jobs_are_those_of_one_batch() -> None:
 
     answer = manage("retry_batch", one.pk, two.pk, "--job=1")
 
-    assert answer == ("", "--job takes the jobs of one batch; name one batch.\n", 1)
+    assert answer == ("", "--job takes the jobs of one batch; name one batch.\n", 2)
 
 
 def test_a_cancelled_batch_is_retried_only_if_that_is_said() -> None:
