@@ -164,7 +164,7 @@ def _settle(using: str, change: Change, link: BatchedJob, child: JobBatch) -> Ch
     moved = BatchedJob.objects.using(using).filter(pk=link.pk, status=link.status, fence=link.fence)
     moved.update(status=status, lease_until=None, available_at=None, ended_at=timezone.now())
     moves: dict[str, Any] = {"pending_jobs": parent.pending_jobs - 1}
-    if column := reopening.COUNTERS.get(status):
+    if column := rows.COUNTERS.get(status):
         moves[column] = getattr(parent, column) + 1
     rows.write(using, parent, **moves)
     change = replace(change, settled=(link.pk,))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -10,6 +10,9 @@ T = TypeVar("T")
 #: Characters of one statement, but for those of a single row. MariaDB drops the connection over a
 #: statement that is longer than its `max_allowed_packet`, by default 16 MiB of bytes with escapes.
 MOST: Final = 2**21
+
+#: Keys in one statement: SQLite takes no more than 32,766 as it comes from its makers.
+KEYS: Final = 5000
 
 
 def portions(items: Iterable[T], characters: Callable[[T], int]) -> Iterator[list[T]]:
@@ -25,3 +28,8 @@ def portions(items: Iterable[T], characters: Callable[[T], int]) -> Iterator[lis
         total += weight
     if portion:
         yield portion
+
+
+def pages(keys: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The keys in pages of KEYS; no page for none."""
+    return (keys[start : start + KEYS] for start in range(0, len(keys), KEYS))

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, Final
 
 from django.db.models import F
 
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch, JobBatchQuerySet
+from django_jobbatch.states import LinkStatus
+
+#: The counters that links are in by how they ended; those that succeeded are the rest.
+COUNTERS: Final = {
+    LinkStatus.FAILED: "failed_jobs",
+    LinkStatus.CANCELLED: "cancelled_jobs",
+    LinkStatus.SKIPPED: "skipped_jobs",
+}
 
 
 def batches(using: str) -> JobBatchQuerySet:

@@ -124,11 +124,7 @@ def _moves(ends: Counter[LinkStatus]) -> dict[str, object]:
     if not ends:
         return {}
     moves: dict[str, object] = {"pending_jobs": F("pending_jobs") - ends.total()}
-    for status, column in (
-        (LinkStatus.FAILED, "failed_jobs"),
-        (LinkStatus.CANCELLED, "cancelled_jobs"),
-        (LinkStatus.SKIPPED, "skipped_jobs"),
-    ):
+    for status, column in rows.COUNTERS.items():
         if ends[status]:
             moves[column] = F(column) + ends[status]
     return moves

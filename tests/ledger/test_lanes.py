@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_jobbatch import bus, ledger
@@ -140,6 +142,23 @@ def test_later_pages_of_a_retry_leave_out_what_a_cancel_has_ended_too(
 
     assert reopened == 2
     assert statuses(batch) == ["pending", "pending", "cancelled"]
+
+
+def test_no_statement_of_a_retry_names_more_links_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("django_jobbatch.ledger.portions.KEYS", 2)
+    inner = bus.batch([ADD])
+    batch = grown(bus.batch([[inner, ADD]] * 5).allow_failures())
+    for _ in range(5):
+        ended(batch, failure)
+    chosen = list(batch.jobs.failed().values_list("pk", flat=True))
+
+    with CaptureQueriesContext(connection) as captured:
+        reopen(batch, chosen)
+
+    named = re.findall(r"(?:id|lane)[`\"] IN \(([^)]*)\)", str([each["sql"] for each in captured]))
+    assert max(len(keys.split(",")) for keys in named) == 2
+    assert counters(batch) == {"total": 10, "pending": 10}
+    assert statuses(batch) == ["pending", "waiting"] * 5
 
 
 # extend

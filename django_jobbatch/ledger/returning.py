@@ -1,0 +1,141 @@
+"""Bringing settled links of one batch back, and opening it for them; its row is locked."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from django_jobbatch.exceptions import BatchBusy
+from django_jobbatch.ledger import drawing, rows
+from django_jobbatch.ledger.changes import Change
+from django_jobbatch.ledger.portions import pages
+from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
+from django_jobbatch.states import OPEN, BatchStatus, LinkStatus, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Returning:
+    """A settled link that comes back."""
+
+    pk: int
+    lane: int
+    position: int
+    status: LinkStatus
+    queue: str
+    child_id: uuid.UUID | None
+
+
+def read(links: BatchedJobQuerySet, limit: int | None = None) -> list[Returning]:
+    """These links, locked, in the order of their lanes."""
+    columns = ("pk", "lane", "position", "status", "queue", "child_id")
+    ordered = links.select_for_update().order_by("lane", "position")
+    return [Returning(*row) for row in ordered.values_list(*columns)[:limit]]
+
+
+def bring_back(
+    using: str, batch: JobBatch, found: list[Returning], *, reopened_to: int | None
+) -> Change:
+    """Write the batch row, these links, and their failures; a finished batch begins its next run.
+
+    `reopened_to` is the lane up to which a retry has come that has further pages, or None.
+
+    Raises:
+        BatchBusy: another unfinished batch has its unique key.
+    """
+    by_status = Counter(each.status for each in found)
+    values: dict[str, object] = {
+        column: getattr(batch, column) - by_status[status]
+        for status, column in rows.COUNTERS.items()
+    }
+    values["pending_jobs"] = batch.pending_jobs + len(found)
+    values["reopened_to"] = reopened_to
+    _write_reopened(using, batch, values)
+    due = _due_ones(using, batch, found)
+    for status in by_status:
+        alike = [each.pk for each in found if each.status == status]
+        reset(using, [pk for pk in alike if pk in due], status, LinkStatus.PENDING)
+        reset(using, [pk for pk in alike if pk not in due], status)
+    _expect_runs(using, found)
+    change = replace(Change.of(batch, using), settled=tuple(each.pk for each in found))
+    for queue, count in Counter(each.queue for each in found if each.pk in due).items():
+        change = change.with_due(queue, count)
+    return drawing.finish_if_done(using, change)
+
+
+def reset(
+    using: str, pks: Sequence[int], status: LinkStatus, back_to: LinkStatus = LinkStatus.WAITING
+) -> None:
+    """Have links in this state begin anew, with nothing of their last run but the fence."""
+    for page in pages(pks):
+        BatchedJob.objects.using(using).filter(pk__in=page, status=status).update(
+            status=back_to,
+            attempts=0,
+            losses=0,
+            available_at=None,
+            started_at=None,
+            ended_at=None,
+            result=None,
+            claim="",
+        )
+        FailedJob.objects.using(using).filter(job_id__in=page, retried_at=None).update(
+            retried_at=timezone.now()
+        )
+
+
+def _due_ones(using: str, batch: JobBatch, found: list[Returning]) -> set[int]:
+    """Those that begin at once: the first of each lane, unless something before it is under way."""
+    if not batch.has_lanes:
+        return {each.pk for each in found}
+    in_order = sorted(found, key=lambda each: (each.lane, each.position), reverse=True)
+    first = {each.lane: each for each in in_order}
+    unsettled = rows.lanes(using, batch.pk).unsettled().select_for_update().order_by("-position")
+    ahead: dict[int, int] = {}
+    for page in pages(list(first)):
+        ahead |= dict(unsettled.filter(lane__in=page).values_list("lane", "position"))
+    return {
+        each.pk for lane, each in first.items() if lane not in ahead or each.position < ahead[lane]
+    }
+
+
+def _expect_runs(using: str, found: Iterable[Returning]) -> None:
+    """Have stand-ins wait for the run that is open of their child batches, or else the next one."""
+    stand_ins = {each.child_id: each.pk for each in found if each.child_id is not None}
+    for page in pages(sorted(stand_ins)):
+        children = rows.batches(using).filter(pk__in=page).order_by("pk").select_for_update()
+        by_run: dict[int, list[int]] = defaultdict(list)
+        for pk, run, status in children.values_list("pk", "run", "status"):
+            by_run[run if status in OPEN else run + 1].append(stand_ins[pk])
+        for run, pks in by_run.items():
+            BatchedJob.objects.using(using).filter(pk__in=pks).update(child_run=run)
+
+
+def _write_reopened(using: str, batch: JobBatch, values: dict[str, object]) -> None:
+    """Write the counters of a batch that links come back to; a finished one begins its next run."""
+    if batch.is_finished:
+        values = {**values, **_next_run(batch)}
+    try:
+        with transaction.atomic(using=using):
+            rows.write(using, batch, **values)
+    except IntegrityError:
+        key = values.get("unique_key")
+        if key is None:
+            raise
+        raise BatchBusy(f"Another unfinished batch has the key {key!r}; retry after it.") from None
+
+
+def _next_run(batch: JobBatch) -> dict[str, object]:
+    return {
+        "status": BatchStatus.RUNNING,
+        "outcome": Outcome.NONE,
+        "run": batch.run + 1,
+        "finished_at": None,
+        "cancelled_at": None,
+        "cancel_reason": "",
+        "cancelled_by": "",
+        "unique_key": batch.options.get("unique"),
+    }
