@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture
+def nothing_is_tried_again(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No race is won by waiting for a deadlock and trying again."""
+    with caplog.at_level("INFO", logger="django_jobbatch.ledger"):
+        yield
+        assert [record.getMessage() for record in caplog.get_records("call")] == []

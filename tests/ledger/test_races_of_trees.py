@@ -1,0 +1,211 @@
+"""Races between batches and those inside them, with threads on connections of their own."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from django.db import transaction
+
+from django_jobbatch import bus, ledger
+from django_jobbatch.exceptions import BatchBusy, BatchCancelled, BatchFinished
+from django_jobbatch.ledger import Change
+from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.states import BatchStatus
+from tests import jobs
+from tests.factories import BatchedJobFactory
+from tests.ledger.acts import (
+    ALIAS,
+    begun,
+    cancel,
+    claim,
+    counters,
+    fail,
+    grown,
+    read,
+    reopen,
+    report_end,
+    side_by_side,
+    state,
+    statuses,
+    succeed,
+    sweep,
+)
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("nothing_is_tried_again"),
+    pytest.mark.parametrize("attempt", range(10)),
+]
+
+ADD = bus.job(jobs.add, 1, 2)
+INNER = bus.batch([ADD])
+
+
+def begin(link: BatchedJob) -> list[Change]:
+    return list(ledger.begin_child(ALIAS, link))
+
+
+def test_the_end_of_a_link_told_by_two_threads_makes_one_link_due(attempt: int) -> None:
+    root = grown(bus.chain(ADD, ADD, ADD))
+    links = claim(root)
+
+    changes = side_by_side(lambda: succeed(root, links), lambda: succeed(root, links))
+
+    assert sorted(len(change.due) for change in changes) == [0, 1]
+    assert statuses(root) == ["succeeded", "pending", "waiting"]
+
+
+def test_a_turn_taken_by_two_threads_begins_once(attempt: int) -> None:
+    root = grown(bus.chain(INNER, ADD))
+    links = claim(root)
+
+    begins = side_by_side(lambda: begin(links[0]), lambda: begin(links[0]))
+
+    assert sorted(len(changes) for changes in begins) == [0, 1]
+    assert state(root.children[0]) == ("pending", "", 1)
+
+
+def test_the_last_two_batches_of_one_end_at_once(attempt: int) -> None:
+    root = grown(bus.batch([INNER, INNER]).finally_(jobs.add, 1))
+    children = [begun(root), begun(root)]
+    for child in children:
+        succeed(child, claim(child))
+
+    told = side_by_side(*[partial(report_end, child) for child in children])
+
+    assert [change is not None and change.finished for change in told].count(True) == 1
+    assert counters(root) == {"total": 2, "succeeded": 2}
+    assert root.jobs.filter(role="finally").count() == 1
+
+
+def test_the_end_of_a_batch_inside_races_with_the_cancel_of_the_one_around_it(
+    attempt: int,
+) -> None:
+    root = grown(bus.chain(INNER, INNER))
+    child = begun(root)
+    succeed(child, claim(child))
+
+    def stop() -> list[Change]:
+        changes = cancel(root)
+        orphans = [pk for change in changes for pk in change.orphans]
+        return [*changes, *ledger.stop_children(ALIAS, orphans)]
+
+    def end() -> list[Change]:
+        told = report_end(child)
+        return [] if told is None else [told]
+
+    changes = [change for made in side_by_side(end, stop) for change in made]
+
+    assert [change.batch_id for change in changes if change.finished] == [root.pk]
+    assert statuses(root) == ["succeeded", "cancelled"]
+    assert state(root) == ("finished", "cancelled", 1)
+    assert [state(each)[0] for each in root.children] == ["finished", "stopping"]
+
+
+def test_a_turn_races_with_the_cancel_of_the_batch_around_it(attempt: int) -> None:
+    root = grown(bus.batch([INNER]))
+    links = claim(root)
+    child = root.children[0]
+
+    def stop() -> list[Change]:
+        cancel(root)
+        return ledger.stop_children(ALIAS, ledger.running_children(ALIAS, root))
+
+    begins, _ = side_by_side(lambda: begin(links[0]), stop)
+    ledger.stop_children(ALIAS, [pk for change in begins for pk in change.orphans])
+    sweep(child)
+    report_end(child)
+
+    assert statuses(root) == statuses(child) == ["cancelled"]
+    assert [state(each) for each in (root, child)] == [("finished", "cancelled", 1)] * 2
+
+
+def test_a_retry_inside_races_with_a_retry_of_all(attempt: int) -> None:
+    root = grown(bus.chain(INNER, ADD))
+    child = begun(root)
+    fail(child, claim(child))
+    report_end(child)
+
+    side_by_side(lambda: reopen(child), lambda: reopen(root))
+
+    assert statuses(root) == ["pending", "waiting"]
+    assert state(root) == ("running", "", 2)
+    assert begun(root) == child
+    assert (read(child).run, statuses(child)) == (2, ["pending"])
+    succeed(child, claim(child))
+    assert report_end(child) is not None
+    assert statuses(root) == ["succeeded", "pending"]
+
+
+def test_a_retry_inside_races_with_the_cancel_of_the_one_around_it(attempt: int) -> None:
+    root = grown(bus.batch([INNER.allow_failures(), ADD]))
+    child = begun(root)
+    fail(child, claim(child))
+    report_end(child)
+
+    def retry() -> bool:
+        try:
+            return bool(reopen(child))
+        except (BatchBusy, BatchCancelled):
+            return False
+
+    side_by_side(retry, lambda: bool(cancel(root)))
+    ledger.stop_children(ALIAS, [child.pk])
+    sweep(child)
+
+    assert state(root) == ("finished", "cancelled", 1)
+    assert state(child)[0] == BatchStatus.FINISHED
+    assert set(statuses(child)) <= {"failed", "cancelled"}
+
+
+def test_an_append_races_with_the_end_of_the_last_link(attempt: int) -> None:
+    root = grown(bus.chain(ADD, ADD))
+    succeed(root, claim(root))
+    links = claim(root)
+
+    def append() -> bool:
+        return appended(root, links[0])
+
+    was_appended, ended = side_by_side(append, lambda: succeed(root, links).finished)
+
+    assert was_appended != ended
+    if was_appended:
+        assert statuses(root) == ["succeeded", "succeeded", "pending"]
+        assert succeed(root, claim(root)).finished
+    assert state(root) == ("finished", "succeeded", 1)
+
+
+def appended(root: JobBatch, link: BatchedJob) -> bool:
+    """Whether one more link could be put at the end of the lane."""
+    try:
+        with transaction.atomic():
+            batch, (position,) = ledger.extend(ALIAS, link, 1, at_end=True)
+            new = BatchedJobFactory.build(
+                batch=batch, lane=link.lane, position=position, status="waiting"
+            )
+            ledger.insert_links(ALIAS, [new])
+            ledger.complete(
+                ALIAS, batch, count=1, due={}, queues=[], longest_timeout=0, wake_at=None
+            )
+    except BatchFinished:
+        return False
+    return True
+
+
+def test_jobs_of_two_batches_inside_fail_at_once(attempt: int) -> None:
+    root = grown(bus.batch([INNER, INNER]).catch(jobs.add, 1).finally_(jobs.add, 1))
+    children = [begun(root), begun(root)]
+
+    held = [(child, claim(child)) for child in children]
+
+    def end(child: JobBatch, links: list[BatchedJob]) -> Change | None:
+        fail(child, links)
+        return report_end(child)
+
+    told = side_by_side(*[partial(end, *each) for each in held])
+
+    assert [change is not None and change.finished for change in told].count(True) == 1
+    assert counters(root) == {"total": 2, "failed": 2}
+    assert [read(child).outcome for child in children] == ["failed", "failed"]
+    assert [link.role for link in root.jobs.callbacks().order_by("pk")] == ["catch", "finally"]
