@@ -27,7 +27,8 @@ def skip_rest(using: str, change: Change, broken: Iterable[BatchedJob]) -> Chang
         return change
     rest = rows.lanes(using, batch.pk).filter(reduce(or_, places), status=LinkStatus.WAITING)
     if batch.child_batches:
-        change = with_orphans(change, rest.select_for_update().values_list("child_id", flat=True))
+        stand_ins = rest.exclude(child=None).select_for_update()
+        change = with_orphans(change, stand_ins.values_list("child_id", flat=True))
     skipped = rest.update(status=LinkStatus.SKIPPED, ended_at=timezone.now())
     if skipped:
         rows.write(
