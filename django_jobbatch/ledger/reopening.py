@@ -45,8 +45,8 @@ def reopen(
     finish.
 
     Raises:
-        BatchBusy: the batch is still stopping, or another one holds its unique key.
-        BatchCancelled: somebody cancelled it, and `include_cancelled` is not set.
+        BatchBusy: the batch, or one around it, is still stopping, or another holds its unique key.
+        BatchCancelled: somebody cancelled one of these, and `include_cancelled` is not set.
     """
     operation = _page if jobs is None else partial(_chosen, jobs=jobs)
     ancestors = lineage.of(using, batch_id)
@@ -244,12 +244,12 @@ def _lock(using: str, batch_id: uuid.UUID, *, include_cancelled: bool) -> JobBat
     return batch
 
 
-def _refuse(batch: JobBatch, *, include_cancelled: bool) -> None:
+def _refuse(batch: JobBatch, *, include_cancelled: bool, who: str = "The batch") -> None:
     if batch.status == BatchStatus.STOPPING:
-        raise BatchBusy
+        raise BatchBusy(f"{who} is still stopping; wait until it has finished.")
     if batch.is_cancelled and not include_cancelled:
         raise BatchCancelled(
-            "The batch was cancelled; retry(include_cancelled=True) takes its cancelled jobs too."
+            f"{who} was cancelled; retry(include_cancelled=True) takes its cancelled jobs too."
         )
 
 
@@ -262,7 +262,8 @@ def _reopen_around(
     until then the batch waits.
     """
     for each in ancestors:
-        _refuse(each, include_cancelled=include_cancelled)
+        who = f"{each}, which the batch is part of,"
+        _refuse(each, include_cancelled=include_cancelled, who=who)
     child = batch
     for parent in reversed(ancestors):
         link = lineage.stand_in(using, child)

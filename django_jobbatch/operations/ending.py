@@ -57,8 +57,9 @@ def retry(
     callback among `jobs` runs again alone.
 
     Raises:
-        BatchCancelled: somebody cancelled the batch, and `include_cancelled` is not set.
-        BatchBusy: it is still stopping, or another unfinished batch has its unique key.
+        BatchCancelled: somebody cancelled the batch, or one around it, and `include_cancelled` is
+            not set.
+        BatchBusy: one of these is still stopping, or another unfinished batch has its unique key.
     """
     using = alias(batch)
     chosen = None if jobs is None else sorted({_pk(job) for job in jobs})

@@ -293,19 +293,19 @@ def test_a_batch_inside_that_is_retried_reopens_those_around_it_and_waits_for_it
 
 
 def test_a_retry_inside_is_refused_while_the_batch_around_it_stops() -> None:
-    root = grown(bus.batch([ALLOWING, ADD]))
+    root = grown(bus.batch([ALLOWING, ADD]).named("Import"))
     links = claim(root)
     begin(links[0])
     child = only_child(root)
     fail(child, claim(child))
     ledger.close(ALIAS, root.pk)
 
-    with pytest.raises(BatchBusy):
+    with pytest.raises(BatchBusy, match="Import, which the batch is part of, is still stopping;"):
         reopen(child)
     report_end(child)
     sweep(root)
     succeed(root, links[1:])
-    with pytest.raises(BatchCancelled):
+    with pytest.raises(BatchCancelled, match="Import, which the batch is part of, was cancelled;"):
         reopen(child)
     assert state(child) == ("finished", "partial", 1)
 
