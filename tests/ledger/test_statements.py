@@ -404,6 +404,64 @@ def test_statements_of_the_last_job_of_a_batch_without_callbacks() -> None:
     )
 
 
+def test_statements_of_a_hop_in_a_chain() -> None:
+    chain = grown(bus.chain(ADD, ADD, ADD))
+    links = claim(chain)
+
+    settled = capture(lambda: succeed(chain, links))
+    claimed = capture(lambda: claim(chain))
+
+    assert settled.shapes == in_transaction(
+        "UPDATE jobbatch",
+        "SELECT jobbatch",
+        "UPDATE batchedjob",
+        "SELECT batchedjob",  # which link follows
+        "SELECT batchedjob",  # its queue and delay
+        "UPDATE batchedjob",  # it is due
+    )
+    assert claimed.shapes == claim_of("SELECT batchedjob", "UPDATE batchedjob")
+
+
+def test_statements_of_the_turn_of_a_batch_inside() -> None:
+    (link,) = claim(grown(bus.chain(bus.batch([ADD] * 100), ADD)))
+
+    statements = capture(lambda: list(ledger.begin_child(ALIAS, link)))
+
+    assert statements.shapes == in_transaction(
+        "UPDATE jobbatch",  # the parent
+        "SELECT jobbatch",
+        "UPDATE jobbatch",  # the child
+        "SELECT jobbatch",
+        "SELECT batchedjob",  # is the claim in force
+        "UPDATE jobbatch",  # its turn has come
+        "UPDATE batchedjob",  # the link waits for its end
+    )
+
+
+def test_statements_of_the_end_of_a_batch_inside() -> None:
+    root = grown(bus.chain(bus.batch([ADD]), ADD))
+    child = begun(root)
+    succeed(child, claim(child))
+    row = read(child)
+
+    statements = capture(lambda: ledger.report_end(ALIAS, row))
+
+    assert statements.shapes == [
+        "SELECT jobbatch",  # who is the parent
+        *in_transaction(
+            "UPDATE jobbatch",
+            "SELECT jobbatch",
+            "SELECT jobbatch",  # the child
+            "SELECT batchedjob",  # the link that stands for it
+            "UPDATE batchedjob",
+            "UPDATE jobbatch",
+            "SELECT batchedjob",  # which link follows
+            "SELECT batchedjob",
+            "UPDATE batchedjob",  # it is due
+        ),
+    ]
+
+
 def test_statements_of_a_first_failure() -> None:
     batch = JobBatchFactory.create(
         jobs=2, running=True, allow_failures=True, roles=[Role.CATCH, Role.EACH_FAILURE]
