@@ -130,7 +130,7 @@ class Intake:
         self._has_lanes = self._has_lanes or follows
         options = link.options.over(self._defaults)
         row = BatchedJob(
-            batch=self.batch,
+            batch_id=self.batch.pk,
             lane=lane,
             position=position,
             status=LinkStatus.WAITING if follows else LinkStatus.PENDING,
