@@ -236,7 +236,7 @@ def figures() -> list[tuple[str, str]]:
             f" django-rq {versions['django-rq']} or newer",
         ),
         ("docs/how-to/install.md", f"({defaults.SLICE:.0f} seconds, and the job that runs then)"),
-        ("docs/how-to/callbacks.md", "up to a hundred fast ones" if loop.MOST == 100 else ""),
+        ("docs/how-to/callbacks.md", f"up to {loop.MOST} fast ones"),
         ("docs/reference/settings.md", f"and then to RQ ({Queue.DEFAULT_TIMEOUT})"),
         ("docs/reference/checks.md", f"less than {checks.SQLITE_PATIENCE} seconds"),
         ("docs/explanation/architecture.md", f"in pages of {intake.PAGE:,}"),

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 #: A claim takes as many links as ran within this many seconds, so it grows with their speed.
 STRIDE: Final = 0.25
 #: Links a claim takes at most.
-MOST: Final = 100
+MOST: Final = 250
 #: Seconds after which what is known of the batch is too old to begin a job on it.
 STALE: Final = 0.3
 #: Seconds after which a batch that still has due links gets further tickets.
