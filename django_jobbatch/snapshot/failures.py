@@ -12,7 +12,7 @@ from django_jobbatch.models import FailedJob, FailedJobQuerySet, JobBatch
 from django_jobbatch.models.tree import tree_of
 
 #: Failures that are looked at, the newest ones; what is older says little that they do not.
-LOOKED_AT: Final = 10_000
+LOOKED_AT: Final = 5_000
 #: Exceptions that are named.
 NAMED: Final = 20
 
