@@ -145,6 +145,11 @@ def catch_up(using: str, batch: JobBatch) -> None:
     transaction.on_commit(do_again, using=using, robust=True)
 
 
+def room_in(rq_timeout: int) -> int:
+    """Seconds of the longest job that a ticket leaves time for which RQ gives so many."""
+    return rq_timeout if rq_timeout < 0 else rq_timeout - _overhead()
+
+
 def send_overdue(using: str) -> None:
     """Send a ticket for every batch whose delayed links are due and whose scheduled ticket is late.
 
@@ -205,7 +210,11 @@ def _rq_timeout(batch: JobBatch) -> int:
     """Seconds RQ gives a ticket: its slice, the longest job that may begin in it, and some more."""
     if batch.longest_timeout < 0:
         return -1
-    return math.ceil(conf.current().SLICE) + batch.longest_timeout + GRACE
+    return batch.longest_timeout + _overhead()
+
+
+def _overhead() -> int:
+    return math.ceil(conf.current().SLICE) + GRACE
 
 
 def _take_back(batch: JobBatch) -> None:

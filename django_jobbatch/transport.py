@@ -142,14 +142,17 @@ def schedule(ticket: Ticket, at: datetime) -> None:
         pipe.execute()
 
 
-def begin(batch_id: uuid.UUID, queue: str) -> str:
-    """The id of the ticket that starts here; it no longer counts as waiting."""
+def begin(batch_id: uuid.UUID, queue: str) -> tuple[str, int | None]:
+    """The id of the ticket that starts here, and the seconds RQ gives it: -1 for no limit, None outside of RQ.
+
+    It no longer counts as waiting.
+    """
     job = None if is_sync(queue) else get_current_job()
     if job is None:
-        return _new_id(batch_id)
+        return _new_id(batch_id), None
     with _redis_errors():
         job.connection.srem(_set_key(batch_id, queue), _number(job.id))
-    return job.id
+    return job.id, int(job.timeout or -1)
 
 
 def waiting(batch_id: uuid.UUID, queue: str) -> Waiting:

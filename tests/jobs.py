@@ -230,6 +230,17 @@ def load_late(path: str, gate: str) -> None:
     current_batch().add(bus.job(record, path, "added"))
 
 
+def load_longer(path: str) -> None:
+    """Note how long RQ lets the ticket run, and add a job that may run longer."""
+    note_room(path)
+    current_batch().add(bus.job(note_room, path).options(timeout=999))
+
+
+def note_room(path: str) -> None:
+    job = get_current_job()
+    record(path, str(job.timeout if job else None))
+
+
 def load_lanes(path: str, names: str) -> None:
     """Add a chain for each letter, and a batch."""
     record(path, "loader")

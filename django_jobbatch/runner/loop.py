@@ -277,8 +277,9 @@ class Runner:
         )
 
     def _goes_on(self) -> bool:
-        """Whether the ticket has time left, and has it for this batch."""
-        return self.trip.has_time and self.trip.is_at(self)
+        """Whether the ticket has time left, and has it for this batch, whatever was added to it."""
+        trip = self.trip
+        return trip.has_time and trip.is_at(self) and trip.has_room(self.batch)
 
     def _next_pace(self, ran: int, seconds: float) -> int:
         return max(1, min(MOST, int(ran * STRIDE / max(seconds, 0.001))))

@@ -18,7 +18,7 @@ from django_jobbatch.states import BatchStatus
 def work_on(batch_id: str, queue: str, using: str) -> None:
     """Work on the batch with one ticket, until nothing is due or the slice is used up."""
     with _fresh_connections(queue):
-        ticket = transport.begin(uuid.UUID(batch_id), queue)
+        ticket, rq_timeout = transport.begin(uuid.UUID(batch_id), queue)
         try:
             batch = JobBatch.objects.using(using).get(pk=batch_id)
         except JobBatch.DoesNotExist:
@@ -26,7 +26,8 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
         if batch.status == BatchStatus.STOPPING:
             dispatch.go_on_stopping(using, batch)
             batch.refresh_from_db()
-        Trip(queue, using, ticket).go(batch)
+        longest = batch.longest_timeout if rq_timeout is None else dispatch.room_in(rq_timeout)
+        Trip(queue, using, ticket, longest_timeout=longest).go(batch)
         dispatch.send_overdue(using)
 
 
@@ -37,12 +38,16 @@ class Trip:
     as a parent whose child ends here, needs no ticket: it is worked on next, before the one that
     made it due goes on. So small batches cost no trip through Redis, and a ticket that others
     would have to wait for goes out after a second, as for any other batch.
+
+    A batch with jobs that may run longer than `longest_timeout` seconds is left to tickets that RQ
+    gives more time; -1 is no limit.
     """
 
-    def __init__(self, queue: str, using: str, ticket: str) -> None:
+    def __init__(self, queue: str, using: str, ticket: str, *, longest_timeout: int = -1) -> None:
         self.queue = queue
         self.using = using
         self.ticket = ticket
+        self._longest_timeout = longest_timeout
         self._ends = time.monotonic() + conf.current().SLICE
         # The last one is worked on; by the ids of their batches.
         self._stack: dict[uuid.UUID, Runner] = {}
@@ -85,6 +90,10 @@ class Trip:
         """Whether the slice is not used up."""
         return time.monotonic() < self._ends
 
+    def has_room(self, batch: JobBatch) -> bool:
+        """Whether RQ gives the ticket enough time for the longest job of this batch."""
+        return self._longest_timeout < 0 or 0 <= batch.longest_timeout <= self._longest_timeout
+
     def is_at(self, runner: Runner) -> bool:
         """Whether no other batch comes first."""
         return self._last() is runner
@@ -102,11 +111,11 @@ class Trip:
         runner.hand_on()
 
     def _may_take(self, batch: JobBatch) -> bool:
-        """Whether RQ gives the ticket enough time for this batch, and no batch is isolated."""
+        """Whether there is room for this batch, and neither it nor the first one is isolated."""
         first = next(iter(self._stack.values())).batch
         if first.options.get("isolated") or batch.options.get("isolated"):
             return False
-        return first.longest_timeout < 0 or 0 <= batch.longest_timeout <= first.longest_timeout
+        return self.has_room(batch)
 
 
 @contextmanager

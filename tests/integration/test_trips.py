@@ -10,6 +10,7 @@ from unittest.mock import PropertyMock
 
 import django_rq
 import pytest
+from rq import SimpleWorker
 
 from django_jobbatch import bus
 from django_jobbatch.bus import Builder, ChainBuilder, JobBuilder
@@ -80,6 +81,20 @@ def test_a_batch_that_a_ticket_cannot_run_gets_tickets_of_its_own(
 
     assert diary.lines("jobs") == []
     assert waiting() == sent
+
+
+def test_a_longer_job_that_is_added_waits_for_a_ticket_that_rq_gives_more_time(
+    diary: Diary,
+) -> None:
+    loader = bus.job(jobs.load_longer, diary.path("jobs"))
+    batch = bus.batch([loader]).options(timeout=7).dispatch()
+
+    SimpleWorker(["default"], connection=django_rq.get_connection("default")).work(burst=True)
+
+    batch.refresh_from_db()
+    # A slice of 5 seconds, the longest job, and a minute.
+    assert diary.lines("jobs") == ["72", "1064"]
+    assert (batch.outcome, waiting()) == ("succeeded", {"default": 0, "other": 0})
 
 
 def test_what_a_ticket_begins_at_the_end_of_its_time_is_left_to_sixteen(diary: Diary) -> None:
