@@ -50,7 +50,9 @@ def release_next(using: str, change: Change, succeeded: Iterable[int]) -> Change
     # After a retry some of what follows may have succeeded already.
     following = following.exclude(status=LinkStatus.SUCCEEDED)
     first = following.order_by("position").values("pk")[:1]
-    found = lanes.filter(pk__in=pks).values_list(Subquery(first), flat=True)
+    # By nothing but ids: where PostgreSQL has no statistics yet, it would read the whole batch.
+    settled = BatchedJob.objects.using(using).filter(pk__in=pks)
+    found = settled.values_list(Subquery(first), flat=True)
     # Those that end their lane are dropped here: in SQL the subquery would run twice.
     return _make_due(using, change, [pk for pk in found if pk is not None])
 
@@ -85,7 +87,7 @@ def _make_due(using: str, change: Change, pks: Sequence[int]) -> Change:
     if batch is None or not pks:
         return change
     found = list(
-        rows.links(using, batch.pk)
+        BatchedJob.objects.using(using)
         .filter(pk__in=sorted(pks), status=LinkStatus.WAITING)
         .select_for_update()
         .order_by("pk")

@@ -364,6 +364,17 @@ def test_a_claim_asks_for_no_role() -> None:
     assert "role" not in read.partition(" WHERE ")[2]
 
 
+def test_what_follows_in_a_lane_is_found_by_ids_alone() -> None:
+    # With the batch in its condition, such a PostgreSQL would read all jobs of the batch.
+    statements = capture(act_settle_in_lanes())
+
+    reads = [sql for sql in statements.sql if sql.startswith("SELECT")]
+    conditions = [sql.rpartition(" WHERE ")[2] for sql in reads]
+    by_ids = [condition for condition in conditions if "batchedjob.id IN" in condition]
+    assert len(by_ids) == 2
+    assert [condition for condition in by_ids if "batch_id" in condition] == []
+
+
 @pytest.mark.parametrize("size", [1, 99])
 def test_statements_of_a_group_of_successes(size: int) -> None:
     batch = JobBatchFactory.create(jobs=100, running=True, roles=ROLES)
