@@ -143,9 +143,9 @@ def schedule(ticket: Ticket, at: datetime) -> None:
 
 
 def begin(batch_id: uuid.UUID, queue: str) -> tuple[str, int | None]:
-    """The id of the ticket that starts here, and the seconds RQ gives it: -1 for no limit, None outside of RQ.
+    """The id of the ticket that starts here, which no longer counts as waiting, and its RQ timeout.
 
-    It no longer counts as waiting.
+    That is in seconds: -1 for no limit, None if it is not RQ that runs it.
     """
     job = None if is_sync(queue) else get_current_job()
     if job is None:
