@@ -99,7 +99,7 @@ class Post:
     def bring(self, kind: str, ids: list[uuid.UUID]) -> None:
         """Bring one message now."""
         if kind == "sweep":
-            for change in self._sweep(ALIAS, ids[0]):
+            for change in self.sweep(ALIAS, ids[0]):
                 dispatch.act(change)
         elif kind == "stop":
             for change in self._stop_children(ALIAS, ids):
