@@ -180,9 +180,10 @@ class MariaDB(DatabaseServer):
         return f"mysql://root@/test?unix_socket={self.data / self.socket_name}"
 
     def _initialize(self) -> None:
+        # By force: also where no name can be looked up, not even that of this machine.
         self._run(
             _program("mariadb-install-db"),
-            *("--no-defaults", "--auth-root-authentication-method=normal"),
+            *("--no-defaults", "--auth-root-authentication-method=normal", "--force"),
             f"--datadir={self.data}",
         )
 
