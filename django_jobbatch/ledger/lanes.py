@@ -20,10 +20,13 @@ from django_jobbatch.states import OPEN, LinkStatus
 
 
 def skip_rest(using: str, change: Change, broken: Iterable[BatchedJob]) -> Change:
-    """Settle as skipped what waits behind these links, and count it."""
+    """Settle as skipped what waits behind these links, and count it.
+
+    In a batch that has been closed it is not skipped but cancelled, by the sweep.
+    """
     batch = change.batch
     places = [Q(lane=link.lane, position__gt=link.position) for link in broken]
-    if batch is None or not batch.has_lanes or not places:
+    if batch is None or batch.status not in OPEN or not batch.has_lanes or not places:
         return change
     rest = rows.lanes(using, batch.pk).filter(reduce(or_, places), status=LinkStatus.WAITING)
     if batch.child_batches:

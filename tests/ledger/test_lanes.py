@@ -94,6 +94,20 @@ def test_a_success_in_a_batch_that_was_closed_makes_nothing_due() -> None:
     assert [change.finished for change in sweep(batch)] == [True]
 
 
+def test_a_failure_in_a_batch_that_was_closed_leaves_the_rest_of_its_lane_to_the_sweep() -> None:
+    batch = grown(bus.chain(ADD, ADD, ADD))
+    links = claim(batch)
+    ledger.close(ALIAS, batch.pk)
+
+    fail(batch, links)
+    waiting = statuses(batch)
+    sweep(batch)
+
+    assert waiting == ["failed", "waiting", "waiting"]
+    assert counters(batch) == {"total": 3, "failed": 1, "cancelled": 2}
+    assert state(batch) == ("finished", "cancelled", 1)
+
+
 def test_of_one_group_a_failure_closes_a_strict_batch_before_anything_is_released() -> None:
     batch = grown(bus.batch([[ADD, ADD], [ADD, ADD]]))
     links = claim(batch)

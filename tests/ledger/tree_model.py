@@ -414,6 +414,8 @@ class Laws:
     # What follows
 
     def _skip_behind(self, broken: Link) -> None:
+        if broken.batch.status not in OPEN:
+            return  # the sweep cancels it
         for link in broken.behind:
             if link.status == WAITING:
                 link.status = SKIPPED
