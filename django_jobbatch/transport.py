@@ -32,6 +32,7 @@ from rq.exceptions import InvalidJobOperation, NoSuchJobError, ShutDownImminentE
 from rq.job import Job, JobStatus
 from rq.utils import parse_timeout
 
+from django_jobbatch import conf
 from django_jobbatch.exceptions import TransportError, UnknownQueue
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,9 @@ def is_sync(queue: str) -> bool:
 
 
 def default_timeout(queue: str) -> int:
-    """Seconds RQ gives a job of this queue that names no timeout; -1 for no limit."""
+    """Seconds for a call on this queue that names no timeout: our settings', else RQ's; -1 for no limit."""
+    if (timeout := conf.current().TIMEOUT) is not None:
+        return timeout
     _queue(queue)
     named = settings.RQ_QUEUES[queue].get("DEFAULT_TIMEOUT")
     return int(parse_timeout(named) or Queue.DEFAULT_TIMEOUT)

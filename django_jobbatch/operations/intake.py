@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import chain, islice
 from typing import Any, Final, Self, TypeAlias
 
-from django_jobbatch import conf, ledger, payload, transport
+from django_jobbatch import ledger, payload, transport
 from django_jobbatch.items import read_lanes
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations.drafts import draft_child, stored
@@ -168,9 +168,7 @@ class Intake:
         if queue not in self._queues:
             transport.check_queue(queue)
             self._queues.add(queue)
-        seconds = conf.current().TIMEOUT if timeout is None else timeout
-        if seconds is None:
-            seconds = transport.default_timeout(queue)
+        seconds = transport.default_timeout(queue) if timeout is None else timeout
         endless = seconds < 0 or self._longest_timeout < 0
         self._longest_timeout = -1 if endless else max(self._longest_timeout, seconds)
 

@@ -39,7 +39,8 @@ def previous_result(link: BatchedJob) -> Any:
     After a child batch that is an iterator over the results of its jobs.
 
     Raises:
-        ResultsNotStored: the batch was built without `store_results()`.
+        ResultsNotStored: the batch was built without `store_results()`, or the child batch was
+            deleted.
     """
     links = BatchedJob.objects.using(link._state.db)
     batch = link.batch
@@ -49,6 +50,9 @@ def previous_result(link: BatchedJob) -> Any:
         return None
     lane = links.filter(batch_id=batch.pk, run=0, lane=link.lane).work()
     previous = lane.filter(position__lt=link.position).order_by("-position").first()
-    if previous is None:
-        return None
-    return previous.returned if previous.child is None else results(previous.child)
+    if previous is None or not previous.stands_for_batch:
+        return None if previous is None else previous.returned
+    child = JobBatch.objects.using(link._state.db).filter(pk=previous.child_id).first()
+    if child is None:
+        raise ResultsNotStored("The batch before this link was deleted, and its results with it.")
+    return results(child)

@@ -15,7 +15,7 @@ from django_jobbatch import calls, conf, context, ledger, payload, transport
 from django_jobbatch.exceptions import BatchCancelled, JobTimeout
 from django_jobbatch.ledger import Failure, Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.runner.terms import Terms, default_timeout
+from django_jobbatch.runner.terms import Terms
 from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.states import OPEN, LinkStatus, Role
 
@@ -68,7 +68,7 @@ def report_progress(batch: JobBatch, entry: str) -> None:
     try:
         call = payload.Seal(batch.pk).unpack(entry)
         target = calls.resolve(call.path)
-        with time_limit(default_timeout(batch.queue)):
+        with time_limit(transport.default_timeout(batch.queue)):
             calls.invoke(target, (batch, *call.args), call.kwargs)
     except Exception:
         logger.exception("A progress callback of %s raised", batch, extra=_extra(batch))

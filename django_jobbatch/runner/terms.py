@@ -13,12 +13,6 @@ from django_jobbatch.exceptions import BatchCancelled, DoNotRetry
 from django_jobbatch.models import BatchedJob, JobBatch
 
 
-def default_timeout(queue: str) -> int:
-    """Seconds for a call that names none: of the settings, else of RQ; -1 for no limit."""
-    timeout = conf.current().TIMEOUT
-    return transport.default_timeout(queue) if timeout is None else timeout
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """The terms a link runs under, decided: nothing is left open.
@@ -41,7 +35,7 @@ class Terms:
         named: dict[str, Any] = {**outer, **link.options}
         timeout = named.get("timeout")
         return cls(
-            timeout=default_timeout(link.queue) if timeout is None else timeout,
+            timeout=transport.default_timeout(link.queue) if timeout is None else timeout,
             retry=named.get("retry", settings.RETRY),
             retry_interval=tuple(named.get("retry_interval", settings.RETRY_INTERVAL)) or (0,),
             transactional=named.get("transactional", False),
