@@ -9,11 +9,10 @@ from django.db import DataError, IntegrityError, connection
 #: SQLite has one writer at a time and no row locks.
 SKIPS_LOCKED: Final = connection.vendor != "sqlite"
 
-#: The ledger's transactions are READ COMMITTED; MariaDB must be told, if that is not its level.
-LOWERS_ISOLATION: Final = (
-    connection.vendor == "mysql"
-    and connection.settings_dict["OPTIONS"].get("isolation_level", "read committed")
-    != "read committed"
+#: The ledger's transactions are READ COMMITTED; a connection of another level must be told.
+LOWERS_ISOLATION: Final = connection.settings_dict["OPTIONS"].get("isolation_level") not in (
+    None,
+    "read committed",
 )
 
 #: MariaDB's counters are unsigned: the column refuses what elsewhere a constraint does.
@@ -22,8 +21,11 @@ BELOW_ZERO: Final[type[Exception]] = DataError if connection.vendor == "mysql" e
 
 def in_transaction(*statements: str) -> list[str]:
     """These statements in a transaction that the ledger opens."""
-    lowered = ["SET"] if LOWERS_ISOLATION else []
-    return [*lowered, "BEGIN", *statements, "COMMIT"]
+    if LOWERS_ISOLATION and connection.vendor == "mysql":
+        return ["SET", "BEGIN", *statements, "COMMIT"]
+    if LOWERS_ISOLATION:
+        return ["BEGIN", "SET", *statements, "COMMIT"]
+    return ["BEGIN", *statements, "COMMIT"]
 
 
 def claim_of(read: str, *writes: str) -> list[str]:

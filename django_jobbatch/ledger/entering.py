@@ -22,22 +22,35 @@ from django_jobbatch.states import BREAKING, OPEN
 #: Room that is left between two links of a lane, for those that are put in later.
 POSITION_STEP: Final = 1024
 
+#: How often a key is asked for that is taken, but by no batch that can be seen.
+TRIES: Final = 3
+
 
 def enter(using: str, batch: JobBatch) -> JobBatch:
-    """Insert a new batch; if its unique key is taken, return the unfinished batch that has it."""
+    """Insert a new batch; if its unique key is taken, return the unfinished batch that has it.
+
+    Raises:
+        IntegrityError: a batch has the key that the transaction of the caller, which is above READ
+            COMMITTED, cannot see.
+    """
     if batch.unique_key is None:
         batch.save(using=using, force_insert=True)
         return batch
     # Read without a lock: one on the key would stand in the way of the finish that empties it.
     holders = rows.batches(using).filter(unique_key=batch.unique_key)
     holder = holders.first()
+    refusals = 0
     while holder is None:
         try:
             with transaction.atomic(using=using):
                 batch.save(using=using, force_insert=True)
         except IntegrityError:
-            # Only a locking read sees one that is newer than the transaction of a caller.
+            # One that is newer than the transaction of a caller is seen only by a locking read, and
+            # on PostgreSQL not at all.
             holder = holders.first() or holders.select_for_update().first()
+            refusals += 1
+            if holder is None and refusals == TRIES:
+                raise
         else:
             return batch
     holder.existed = True

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 #: Seconds before each further try, with up to as much again at random.
 BACKOFF: Final = (0.01, 0.05, 0.2, 0.5, 1.0, 2.0)
+LOWER: Final = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
 #: PostgreSQL: serialization failure, deadlock, lock not available; the server going down or away.
 _SQLSTATES: Final = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
@@ -34,7 +35,7 @@ def atomically(using: str, operation: Callable[[], T]) -> T:
     """
 
     def attempt() -> T:
-        with transaction.atomic(using=using):
+        with _read_committed(using):
             return operation()
 
     return _patiently(using, attempt)
@@ -78,7 +79,6 @@ def _patiently(using: str, attempt: Callable[[], T]) -> T:
         return attempt()
     for pause in BACKOFF:
         try:
-            _read_committed(connection)
             return attempt()
         except (OperationalError, InterfaceError) as error:
             if not is_transient(error, using):
@@ -86,26 +86,41 @@ def _patiently(using: str, attempt: Callable[[], T]) -> T:
             logger.info("The ledger tries again after: %s", error)
             connection.close_if_unusable_or_obsolete()
         time.sleep(pause * (1 + random.random()))  # noqa: S311 - jitter
-    _read_committed(connection)
     return attempt()
 
 
 def _open(using: str, first: Callable[[], T]) -> tuple[ExitStack, T]:
     with ExitStack() as opened:
-        opened.enter_context(transaction.atomic(using=using))
+        opened.enter_context(_read_committed(using))
         value = first()
         return opened.pop_all(), value
 
 
-def _read_committed(connection: Any) -> None:
-    """Have the next transaction lock rows and not the gaps between them.
+@contextmanager
+def _read_committed(using: str) -> Iterator[None]:
+    """A transaction at READ COMMITTED, unless it stands in one of a caller.
 
-    At REPEATABLE READ, MariaDB locks both, and two transactions that write into each other's gaps
-    deadlock: two claims at the end of a batch do.
+    The guards need no more, and more does harm: at REPEATABLE READ, MariaDB locks the gaps between
+    rows too, where settlements and retries deadlock; PostgreSQL refuses rows that have changed.
     """
-    if connection.vendor != "mysql":
-        return
+    connection = connections[using]
+    lowers = not connection.in_atomic_block and _is_above_read_committed(connection)
+    if lowers and connection.vendor == "mysql":
+        _execute(connection, LOWER)  # for the next transaction
+    with transaction.atomic(using=using):
+        if lowers and connection.vendor == "postgresql":
+            _execute(connection, LOWER)  # for this one
+        yield
+
+
+def _is_above_read_committed(connection: Any) -> bool:
+    if connection.vendor not in ("mysql", "postgresql"):
+        return False
     connection.ensure_connection()
-    if connection.isolation_level != "read committed":
-        with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    level = connection.isolation_level  # a string, None for the server's, or an enumeration
+    return getattr(level, "name", level) not in ("read committed", "READ_COMMITTED")
+
+
+def _execute(connection: Any, sql: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)

@@ -62,12 +62,12 @@ class Statements:
 
     @property
     def transactions(self) -> list[list[str]]:
-        """The statements of each transaction."""
+        """The statements of each transaction, without what begins and ends it."""
         found: list[list[str]] = []
         for sql in self.sql:
             if sql.startswith("BEGIN"):
                 found.append([])
-            elif found and not sql.startswith("COMMIT"):
+            elif found and not sql.startswith(("COMMIT", "SET")):
                 found[-1].append(sql)
         return found
 

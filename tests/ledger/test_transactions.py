@@ -12,6 +12,7 @@ import pytest
 from django.db import (
     DatabaseError,
     Error,
+    IntegrityError,
     InterfaceError,
     OperationalError,
     connection,
@@ -19,7 +20,7 @@ from django.db import (
     transaction,
 )
 
-from django_jobbatch.ledger import rows, transactions
+from django_jobbatch.ledger import enter, rows, transactions
 from django_jobbatch.ledger.transactions import atomically, is_transient
 from django_jobbatch.models import JobBatch
 from tests.factories import JobBatchFactory
@@ -66,6 +67,18 @@ def other() -> Iterator[str]:
 
 
 @pytest.fixture
+def repeatable() -> Iterator[str]:
+    """The alias of a second connection, which is at REPEATABLE READ."""
+    level = {"postgresql": 3, "mysql": "repeatable read"}[connection.vendor]
+    second = connection.copy("repeatable")
+    second.settings_dict["OPTIONS"]["isolation_level"] = level
+    connections["repeatable"] = second
+    yield "repeatable"
+    connections["repeatable"].close()
+    del connections["repeatable"]
+
+
+@pytest.fixture
 def during_pause(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
     """Have something happen when the ledger pauses, instead of the pause."""
 
@@ -107,6 +120,38 @@ def raised_by(call: Callable[[], object]) -> Error:
     with pytest.raises((OperationalError, InterfaceError)) as caught, transaction.atomic():
         call()
     return caught.value
+
+
+# At which isolation
+
+
+@needs_server
+def test_the_ledger_sees_what_is_committed_at_any_isolation(repeatable: str) -> None:
+    batch = JobBatchFactory.create()
+    version = JobBatch.objects.using(repeatable).values_list("version", flat=True)
+
+    def read_write_read() -> list[int]:
+        before = version.get(pk=batch.pk)
+        write(batch)
+        return [before, version.get(pk=batch.pk)]
+
+    assert atomically(repeatable, read_write_read) == [0, 1]
+    with transaction.atomic(using=repeatable):
+        assert read_write_read() == [1, 1]
+
+
+@needs_server
+def test_a_key_that_was_taken_after_the_transaction_of_the_caller_began(repeatable: str) -> None:
+    with transaction.atomic(using=repeatable):
+        assert not JobBatch.objects.using(repeatable).exists()
+        first = enter(ALIAS, JobBatchFactory.build(unique_key="nightly"))
+        late = JobBatchFactory.build(unique_key="nightly")
+
+        if connection.vendor == "postgresql":
+            with pytest.raises(IntegrityError):
+                enter(repeatable, late)
+        else:
+            assert enter(repeatable, late) == first
 
 
 # What passes
