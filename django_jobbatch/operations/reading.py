@@ -50,8 +50,10 @@ def previous_result(link: BatchedJob) -> Any:
         return None
     lane = links.filter(batch_id=batch.pk, run=0, lane=link.lane).work()
     previous = lane.filter(position__lt=link.position).order_by("-position").first()
-    if previous is None or not previous.stands_for_batch:
-        return None if previous is None else previous.returned
+    if previous is None:
+        return None
+    if previous.child_id is None:
+        return previous.returned
     child = JobBatch.objects.using(link._state.db).filter(pk=previous.child_id).first()
     if child is None:
         raise ResultsNotStored("The batch before this link was deleted, and its results with it.")

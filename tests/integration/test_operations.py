@@ -378,6 +378,15 @@ def test_results_that_were_not_stored_are_not_made_up() -> None:
         batch.results()
 
 
+def test_results_that_were_deleted_with_their_batch_are_not_made_up() -> None:
+    chain = bus.chain(bus.batch([ADD]), ADD).on_queue("sync").store_results().dispatch()
+    JobBatch.objects.get(parent__batch=chain).delete()
+    link = chain.jobs.get(child=None)
+
+    with pytest.raises(ResultsNotStored, match="deleted"):
+        _ = link.previous_result
+
+
 def test_reading_a_batch_costs_no_query_but_where_that_is_said() -> None:
     batch = bus.batch([ADD, bus.job(jobs.fail)]).on_queue("sync").allow_failures().dispatch()
     reads: dict[str, Callable[[], object]] = {
