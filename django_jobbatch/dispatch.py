@@ -92,12 +92,7 @@ def _stop(using: str, batch: JobBatch) -> None:
 
 def replenish(batch: JobBatch, using: str, queue: str, tickets: int = 1) -> None:
     """Have up to `tickets` tickets wait in the queue, but no more than links are due."""
-    if batch.status == BatchStatus.WAITING:
-        return
-    due = BatchedJob.objects.using(using).filter(batch_id=batch.pk, queue=queue).due()
-    if ledger.held_back(using, batch.pk, batch.run):
-        due = due.filter(run__gte=1)  # callbacks alone; the last of them releases the jobs
-    count = len(due.values_list("pk")[:tickets])
+    count = ledger.patiently(using, lambda: _count_due(batch, using, queue, tickets))
     if count:
 
         def send_missing() -> None:
@@ -184,6 +179,16 @@ def _act(change: Change, here: Here | None) -> Iterator[Change]:
         told = ledger.report_end(change.using, batch)
         if told is not None:
             yield told
+
+
+def _count_due(batch: JobBatch, using: str, queue: str, most: int) -> int:
+    """How many links of the batch are due on this queue, counted up to `most`."""
+    if batch.status == BatchStatus.WAITING:
+        return 0
+    due = BatchedJob.objects.using(using).filter(batch_id=batch.pk, queue=queue).due()
+    if ledger.held_back(using, batch.pk, batch.run):
+        due = due.filter(run__gte=1)  # callbacks alone; the last of them releases the jobs
+    return len(due.values_list("pk")[:most])
 
 
 def _stop_children(using: str, children: Sequence[uuid.UUID]) -> Iterator[Change]:

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
+import pytest
 from django.db import DataError, IntegrityError, connection
 
 #: SQLite has one writer at a time and no row locks.
 SKIPS_LOCKED: Final = connection.vendor != "sqlite"
+
+needs_server = pytest.mark.skipif(
+    connection.vendor == "sqlite", reason="SQLite has no server that could end a connection"
+)
+
+#: Session settings with which a statement waits for no lock.
+IMPATIENCE: Final = {
+    "sqlite": "PRAGMA busy_timeout = 0",
+    "postgresql": "SET lock_timeout = '1ms'",
+    "mysql": "SET innodb_lock_wait_timeout = 0",
+}
 
 #: The ledger's transactions are READ COMMITTED; a connection of another level must be told.
 LOWERS_ISOLATION: Final = connection.settings_dict["OPTIONS"].get("isolation_level") not in (

@@ -214,6 +214,42 @@ def query_slowly(path: str) -> None:
         time.sleep(PATIENCE)
 
 
+def drop_connections() -> None:
+    """Have the server end every connection to this database."""
+    helper = connection.copy("helper")
+    listed, end = {
+        "postgresql": (
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+            "SELECT pg_terminate_backend(%s, 10000)",
+        ),
+        "mysql": (
+            "SELECT id FROM information_schema.processlist"
+            " WHERE db = DATABASE() AND id <> CONNECTION_ID()",
+            "KILL %s",
+        ),
+    }[helper.vendor]
+    with helper.cursor() as cursor:
+        cursor.execute(listed)
+        for (number,) in cursor.fetchall():
+            cursor.execute(end, [number])
+    helper.close()
+
+
+def drop_connections_and_record(*told: object, path: str, text: str) -> None:
+    """The same; as a job or as a callback, whatever that is told."""
+    drop_connections()
+    record(path, text)
+
+
+def write_and_drop_connections_once(path: str, name: str) -> None:
+    """Write to the database and add a job; the first time the connection does not live to the end."""
+    write_row(name)
+    record(path, name)
+    if len(Path(path).read_text().splitlines()) == 1:
+        drop_connections()
+
+
 # What dispatches and adds
 
 

@@ -39,7 +39,7 @@ from django_jobbatch.ledger.removing import (
 )
 from django_jobbatch.ledger.reopening import reopen, reopen_callbacks
 from django_jobbatch.ledger.settling import report, settle, settle_callback
-from django_jobbatch.ledger.transactions import beginning_with
+from django_jobbatch.ledger.transactions import beginning_with, is_transient, patiently
 from django_jobbatch.ledger.waking import overdue, wake
 
 __all__ = [
@@ -64,7 +64,9 @@ __all__ = [
     "extend",
     "held_back",
     "insert_links",
+    "is_transient",
     "overdue",
+    "patiently",
     "remove",
     "remove_failures",
     "renew",

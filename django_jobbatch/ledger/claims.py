@@ -15,7 +15,7 @@ from django.db.models import F, Subquery, Value
 from django.utils import timezone
 
 from django_jobbatch.ledger import drawing, rows
-from django_jobbatch.ledger.transactions import atomically
+from django_jobbatch.ledger.transactions import atomically, patiently
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
 from django_jobbatch.models.job import CLAIM_INDEX
 from django_jobbatch.states import CALLBACKS, LIVE, BatchStatus, LinkStatus
@@ -116,7 +116,8 @@ def tickets_at_work(using: str, batch_id: uuid.UUID) -> dict[str, set[str]]:
 
 def unreported(using: str, batch_id: uuid.UUID) -> FailedJob | None:
     """The first failure of the batch that `each_failure` has not been told of."""
-    return FailedJob.objects.using(using).filter(batch_id=batch_id).unreported().in_order().first()
+    failures = FailedJob.objects.using(using).filter(batch_id=batch_id)
+    return patiently(using, failures.unreported().in_order().first)
 
 
 def _take(claimant: Claimant, due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django_jobbatch.ledger import closing, drawing, lanes, rows
 from django_jobbatch.ledger.changes import Change, Settlement
 from django_jobbatch.ledger.portions import portions
-from django_jobbatch.ledger.transactions import atomically
+from django_jobbatch.ledger.transactions import atomically, patiently
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import BREAKING, OPEN, SETTLED, LinkStatus, Role
 
@@ -51,11 +51,15 @@ def report(using: str, failure: FailedJob, *, raised_in: BatchedJob | None = Non
 
     If that raised for good, the link remembers the failure, to tell it again when it is retried.
     """
-    FailedJob.objects.using(using).filter(pk=failure.pk).update(reported_at=timezone.now())
-    if raised_in is not None:
-        BatchedJob.objects.using(using).filter(
-            pk=raised_in.pk, status=LinkStatus.RUNNING, fence=raised_in.fence
-        ).update(failure=failure)
+
+    def write() -> None:
+        FailedJob.objects.using(using).filter(pk=failure.pk).update(reported_at=timezone.now())
+        if raised_in is not None:
+            BatchedJob.objects.using(using).filter(
+                pk=raised_in.pk, status=LinkStatus.RUNNING, fence=raised_in.fence
+            ).update(failure=failure)
+
+    patiently(using, write)
 
 
 def _settle_live(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -> Change:

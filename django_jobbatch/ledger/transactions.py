@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import chain, repeat
 from typing import Any, Final, TypeVar
 
 from django.db import Error, InterfaceError, OperationalError, connections, transaction
@@ -16,8 +17,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Seconds before each further try, with up to as much again at random.
+#: Seconds before each further try, with up to as much again at random; the last one repeats.
 BACKOFF: Final = (0.01, 0.05, 0.2, 0.5, 1.0, 2.0)
+#: Seconds after which no further try begins, since each may itself have waited long for a lock.
+PATIENCE: Final = 10.0
 LOWER: Final = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
 #: PostgreSQL: serialization failure, deadlock, lock not available; the server going down or away.
@@ -38,7 +41,29 @@ def atomically(using: str, operation: Callable[[], T]) -> T:
         with _read_committed(using):
             return operation()
 
-    return _patiently(using, attempt)
+    return patiently(using, attempt)
+
+
+def patiently(using: str, attempt: Callable[[], T], *, seconds: float | None = None) -> T:
+    """Make `attempt`, again and again while it fails for a reason that passes.
+
+    A dropped connection is made anew for the next try. None begins after `seconds` (`PATIENCE`
+    unless told), and inside a transaction of the caller there is but one.
+    """
+    connection = connections[using]
+    if connection.in_atomic_block:
+        return attempt()
+    ends = time.monotonic() + (PATIENCE if seconds is None else seconds)
+    pauses = chain(BACKOFF, repeat(BACKOFF[-1]))
+    while True:
+        try:
+            return attempt()
+        except (OperationalError, InterfaceError) as error:
+            if not is_transient(error, using) or time.monotonic() >= ends:
+                raise
+            logger.info("The ledger tries again after: %s", error)
+            connection.close_if_unusable_or_obsolete()
+        time.sleep(next(pauses) * (1 + random.random()))  # noqa: S311 - jitter
 
 
 @contextmanager
@@ -47,7 +72,7 @@ def beginning_with(using: str, first: Callable[[], T]) -> Iterator[T]:
 
     That step is tried again as `atomically` says; what the block does after it is not.
     """
-    opened, value = _patiently(using, partial(_open, using, first))
+    opened, value = patiently(using, partial(_open, using, first))
     with opened:
         yield value
 
@@ -70,23 +95,6 @@ def is_transient(error: Error, using: str) -> bool:
         or connection.connection is None
         or not connection.is_usable()
     )
-
-
-def _patiently(using: str, attempt: Callable[[], T]) -> T:
-    """Make `attempt` at a transaction, again and again if it fails for a reason that passes."""
-    connection = connections[using]
-    if connection.in_atomic_block:
-        return attempt()
-    for pause in BACKOFF:
-        try:
-            return attempt()
-        except (OperationalError, InterfaceError) as error:
-            if not is_transient(error, using):
-                raise
-            logger.info("The ledger tries again after: %s", error)
-            connection.close_if_unusable_or_obsolete()
-        time.sleep(pause * (1 + random.random()))  # noqa: S311 - jitter
-    return attempt()
 
 
 def _open(using: str, first: Callable[[], T]) -> tuple[ExitStack, T]:

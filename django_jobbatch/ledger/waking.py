@@ -8,7 +8,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from django_jobbatch.ledger import rows
-from django_jobbatch.ledger.transactions import atomically
+from django_jobbatch.ledger.transactions import atomically, patiently
 from django_jobbatch.models import BatchedJob, JobBatch
 
 #: How late a scheduled ticket may be before somebody else's sends another.
@@ -20,7 +20,7 @@ def wake(using: str, batch: JobBatch) -> tuple[str, datetime] | None:
 
     None if no link is delayed, or if the batch no longer starts any.
     """
-    earliest = _earliest(using, batch)
+    earliest = patiently(using, lambda: _earliest(using, batch))
     if _moment(earliest) != batch.wake_at:
         earliest = atomically(using, lambda: _note(using, batch))
     wake_at = _moment(earliest)

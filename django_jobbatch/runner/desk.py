@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 
 from django_jobbatch import ledger
 from django_jobbatch.ledger import Change, Claimant, Settlement
@@ -68,18 +69,25 @@ class Desk:
     def settle(self) -> Change | None:
         """Settle every outcome on the desk by one transaction; None if there is none.
 
-        What could not be written stays on the desk.
+        What could not be written stays on the desk. A callback lies there alone, and what is
+        settled with it is not told: `progress` is called for jobs.
         """
         with self._guard:
             outcomes, self._outcomes = self._outcomes, []
         if not outcomes:
             return None
         try:
-            return ledger.settle(self.claimant.using, self.claimant.batch_id, outcomes)
+            return self._write(outcomes)
         except BaseException:
             with self._guard:
                 self._outcomes[:0] = outcomes
             raise
+
+    def _write(self, outcomes: list[Settlement]) -> Change:
+        using = self.claimant.using
+        if outcomes[0].link.is_callback:
+            return replace(ledger.settle_callback(using, outcomes[0]), settled=())
+        return ledger.settle(using, self.claimant.batch_id, outcomes)
 
     def _note(self, settlement: Settlement) -> None:
         if not self._outcomes:

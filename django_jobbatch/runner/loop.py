@@ -7,9 +7,10 @@ import time
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from django.db import DatabaseError, transaction
+from django.db import Error, transaction
 
 from django_jobbatch import conf, dispatch, ledger, transport
 from django_jobbatch.ledger import Change, Claimant, Settlement
@@ -76,8 +77,7 @@ class Runner:
                 with self._watched():
                     self._loop()
             finally:
-                self.desk.put_back()
-                self._settle()
+                self._clear_desk()
         except Interrupted as interruption:
             raise interruption.cause from None
 
@@ -117,17 +117,11 @@ class Runner:
             return False
         self.desk.lay([link])  # so that the watch renews its lease
         self.desk.start()
+        # What is known here may be older: another ticket may have finished the batch since.
         batches = JobBatch.objects.using(self.using).filter(pk=self.batch.pk)
-        try:
-            # What is known here may be older: another ticket may have finished the batch since.
-            batch = batches.first() or self.batch
-            settlement = perform(link, batch, Terms.of(link, batch))
-        except BaseException:
-            ledger.settle_callback(self.using, Settlement.put_back(link))
-            raise
-        finally:
-            self.desk.drop()
-        self._learn(ledger.settle_callback(self.using, settlement))
+        batch = ledger.patiently(self.using, batches.first) or self.batch
+        self.desk.note(perform(link, batch, Terms.of(link, batch)))
+        self._clear_desk()
         return True
 
     def _run_jobs(self) -> bool:
@@ -144,8 +138,7 @@ class Runner:
         self._after = links[-1].pk
         began = time.monotonic()
         ran = self._run_laid()
-        self.desk.put_back()
-        self._settle()
+        self._clear_desk()
         # A batch that began here is worked on now: what stands beside it is left to others.
         alone = not self.trip.is_at(self)
         self._pace = 1 if alone else self._next_pace(ran, time.monotonic() - began)
@@ -167,16 +160,12 @@ class Runner:
     def _run_job(self, link: BatchedJob) -> bool:
         """Run one job and note what became of it; whether it failed for good."""
         terms = Terms.of(link, self.batch)
-        try:
-            if terms.transactional:
-                settlement = self._run_transactional(link, terms)
-            else:
-                settlement = perform(link, self.batch, terms)
-        except Interrupted:
-            self.desk.note(Settlement.put_back(link))
-            raise
+        settlement = (
+            self._run_transactional(link, terms)
+            if terms.transactional
+            else perform(link, self.batch, terms)
+        )
         if settlement is None:
-            self.desk.drop()
             return False
         self.desk.note(settlement)
         return settlement.status == LinkStatus.FAILED
@@ -209,16 +198,33 @@ class Runner:
                     transaction.set_rollback(True, using=self.using)
         except Exception as error:
             if not committed:
-                if not isinstance(error, DatabaseError):
-                    raise
-                # Refused at the end, by a deferred constraint or a conflict: an attempt that raised.
-                return after_raising(error, link, terms)
+                return self._after_rollback(error, link, terms)
             logger.exception("A hook of %s raised after its commit", link.func)
         if change is None:
             return settlement
+        self.desk.drop()
         self._learn(change)
         self._report_progress(change)
         return None
+
+    def _after_rollback(self, error: Exception, link: BatchedJob, terms: Terms) -> Settlement:
+        """What becomes of a job whose transaction the database has refused at its end."""
+        if not isinstance(error, Error):
+            raise error
+        if ledger.is_transient(error, self.using):
+            logger.info("%s runs again, since its transaction is lost: %s", link.func, error)
+            return Settlement.put_back(link)
+        # By a deferred constraint: an attempt that raised.
+        return after_raising(error, link, terms)
+
+    def _clear_desk(self) -> None:
+        """Put back what has not begun and settle the rest; try that for as long as a lease.
+
+        What could not be written by then is left to run out, and runs again.
+        """
+        self.desk.put_back()
+        seconds = conf.current().LEASE - (self.desk.oldest() or 0)
+        ledger.patiently(self.using, self._settle, seconds=seconds)
 
     def _settle(self) -> None:
         """Settle what is on the desk, here, and call `progress`, also for what the watch settled."""
@@ -251,17 +257,13 @@ class Runner:
         if change.batch is not None:
             self.batch = change.batch
             self._seen = time.monotonic()
-        dispatch.act(change, here=self.trip)
+        ledger.patiently(self.using, partial(dispatch.act, change, here=self.trip))
 
     def _is_open(self) -> bool:
         """Whether the batch takes new work, as known at most STALE seconds ago."""
         if time.monotonic() - self._seen > STALE:
-            status = (
-                JobBatch.objects.using(self.using)
-                .filter(pk=self.batch.pk)
-                .values_list("status", flat=True)
-                .first()
-            )
+            batches = JobBatch.objects.using(self.using).filter(pk=self.batch.pk)
+            status = ledger.patiently(self.using, batches.values_list("status", flat=True).first)
             self.batch.status = status or BatchStatus.FINISHED
             self._seen = time.monotonic()
         return self.batch.status in LIVE

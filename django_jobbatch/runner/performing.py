@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from django.db import connections
+from django.db import Error, connections
 
 from django_jobbatch import calls, conf, context, ledger, payload, transport
 from django_jobbatch.exceptions import BatchCancelled, JobTimeout
 from django_jobbatch.ledger import Failure, Settlement
-from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner.terms import Terms
 from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.states import OPEN, LinkStatus, Role
@@ -26,7 +27,7 @@ TRACEBACK_LIMIT = 100_000
 
 
 class Interrupted(Exception):  # not an error of the job
-    """The worker is being shut down while this link ran."""
+    """The worker is being shut down while this link ran, or the ledger is out of its reach."""
 
     def __init__(self, cause: BaseException) -> None:
         self.cause = cause
@@ -36,13 +37,16 @@ def perform(link: BatchedJob, batch: JobBatch, terms: Terms) -> Settlement:
     """Make the call of this link and say what becomes of it.
 
     Raises:
-        Interrupted: RQ ended the worker in the middle; the link is to be put back.
+        Interrupted: RQ ended the worker in the middle, or what the ledger keeps for a callback
+            cannot be had; the link is to be put back.
     """
     call = _CALLS.get(Role(link.role), _call_back)
     try:
         with context.running(link):
             value = call(link, batch, terms)
             result = payload.dumps(value, "the result") if terms.store_result else None
+    except Interrupted:
+        raise
     except BaseException as error:
         if transport.is_interruption(error) or _is_ctrl_c(error, link):
             raise Interrupted(error) from error
@@ -84,7 +88,8 @@ def _call_job(link: BatchedJob, batch: JobBatch, terms: Terms) -> Any:
 
 
 def _call_back(link: BatchedJob, batch: JobBatch, terms: Terms) -> None:
-    told = (batch,) if link.failure_id is None else (batch, link.failure)
+    with _ledger_for(link):
+        told = (batch,) if link.failure_id is None else (batch, link.failure)
     _call_with(told, link.payload, link.batch_id, terms)
 
 
@@ -94,21 +99,36 @@ def _tell_failures(link: BatchedJob, batch: JobBatch, terms: Terms) -> None:
     One that raises for good is not told again, unless this link is retried. What is left then,
     or at the end of a slice, is told by another link.
     """
-    ends = time.monotonic() + conf.current().SLICE
+    using, ends = str(link._state.db), time.monotonic() + conf.current().SLICE
     entries = [each["payload"] for each in batch.callbacks if each["role"] == Role.EACH_FAILURE]
-    failure: FailedJob | None = link.failure if link.failure_id else None
-    while failure := failure or ledger.unreported(str(link._state.db), link.batch_id):
+    with _ledger_for(link):
+        failure = link.failure if link.failure_id else ledger.unreported(using, link.batch_id)
+    while failure:
         try:
             for entry in entries:
                 _call_with((batch, failure), entry, link.batch_id, terms)
         except BaseException as error:
             if not (transport.is_interruption(error) or terms.tries_again(link, error)):
-                ledger.report(str(link._state.db), failure, raised_in=link)
+                _drop_broken_connections(error)
+                with _ledger_for(link):
+                    ledger.report(using, failure, raised_in=link)
             raise
-        ledger.report(str(link._state.db), failure)
-        failure = None
-        if time.monotonic() >= ends:
-            return
+        with _ledger_for(link):
+            ledger.report(using, failure)
+            if time.monotonic() >= ends:
+                return
+            failure = ledger.unreported(using, link.batch_id)
+
+
+@contextmanager
+def _ledger_for(link: BatchedJob) -> Iterator[None]:
+    """Tell a database that is out of reach for the ledger from what a callback raises."""
+    try:
+        yield
+    except Error as error:
+        if ledger.is_transient(error, str(link._state.db)):
+            raise Interrupted(error) from error
+        raise
 
 
 def _call_with(told: tuple[Any, ...], entry: str, batch_id: Any, terms: Terms) -> None:
@@ -162,7 +182,7 @@ def _storable(text: str) -> str:
 def _drop_broken_connections(error: BaseException) -> None:
     """Close connections that a job has left unusable; one cut off by a timeout may be."""
     for connection in connections.all(initialized_only=True):
-        if connection.in_atomic_block:
+        if connection.connection is None or connection.in_atomic_block:
             continue
         broken = connection.errors_occurred and not connection.is_usable()
         if broken or isinstance(error, JobTimeout) or not connection.get_autocommit():
@@ -170,8 +190,9 @@ def _drop_broken_connections(error: BaseException) -> None:
 
 
 def _is_closed(link: BatchedJob) -> bool:
-    batches = JobBatch.objects.using(link._state.db)
-    return not batches.filter(pk=link.batch_id, status__in=OPEN).exists()
+    using = str(link._state.db)
+    open_batch = JobBatch.objects.using(using).filter(pk=link.batch_id, status__in=OPEN)
+    return not ledger.patiently(using, open_batch.exists)
 
 
 def _is_ctrl_c(error: BaseException, link: BatchedJob) -> bool:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from django.db import close_old_connections
 
-from django_jobbatch import conf, dispatch, transport
+from django_jobbatch import conf, dispatch, ledger, transport
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner.loop import Runner
 from django_jobbatch.states import BatchStatus
@@ -19,9 +19,8 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
     """Work on the batch with one ticket, until nothing is due or the slice is used up."""
     with _fresh_connections(queue):
         ticket, rq_timeout = transport.begin(uuid.UUID(batch_id), queue)
-        try:
-            batch = JobBatch.objects.using(using).get(pk=batch_id)
-        except JobBatch.DoesNotExist:
+        batch = ledger.patiently(using, JobBatch.objects.using(using).filter(pk=batch_id).first)
+        if batch is None:
             return
         if batch.status == BatchStatus.STOPPING:
             dispatch.go_on_stopping(using, batch)

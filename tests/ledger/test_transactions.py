@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import SimpleNamespace
@@ -23,16 +24,12 @@ from django.db import (
 from django_jobbatch.ledger import enter, rows, transactions
 from django_jobbatch.ledger.transactions import atomically, is_transient
 from django_jobbatch.models import JobBatch
+from tests.databases import IMPATIENCE, needs_server
 from tests.factories import JobBatchFactory
 from tests.ledger.acts import ALIAS, side_by_side
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-IMPATIENCE = {
-    "sqlite": "PRAGMA busy_timeout = 0",
-    "postgresql": "SET lock_timeout = '1ms'",
-    "mysql": "SET innodb_lock_wait_timeout = 0",
-}
 #: What makes a transaction keep to what it saw first, and refuse what has changed since.
 SNAPSHOT = {
     "sqlite": [],
@@ -43,9 +40,6 @@ SNAPSHOT = {
     ],
 }
 
-needs_server = pytest.mark.skipif(
-    connection.vendor == "sqlite", reason="SQLite has no server that could end a connection"
-)
 needs_row_locks = pytest.mark.skipif(
     connection.vendor == "sqlite", reason="SQLite has one lock, so there is nothing to cross"
 )
@@ -83,7 +77,8 @@ def during_pause(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None
     """Have something happen when the ledger pauses, instead of the pause."""
 
     def prepare(happen: Callable[[], None]) -> None:
-        monkeypatch.setattr(transactions, "time", SimpleNamespace(sleep=lambda seconds: happen()))
+        pausing = SimpleNamespace(sleep=lambda seconds: happen(), monotonic=time.monotonic)
+        monkeypatch.setattr(transactions, "time", pausing)
 
     return prepare
 
