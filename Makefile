@@ -5,18 +5,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?= -n logical
+REDIS_TESTS := tests/integration/test_transport.py tests/integration/test_dispatch.py tests/acceptance/test_flat_batches.py tests/acceptance/test_faults.py \
+	tests/integration/test_sentinel.py tests/test_servers.py
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-postgres test-mariadb demo sandbox bench lint format types layers migrations docs package clean
+.PHONY: help install check test test-postgres test-mariadb test-redis demo sandbox bench lint format types layers migrations docs package clean
 
 help: ## Show these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv with the package and all its tools
 
-check: lint types layers migrations docs test test-postgres test-mariadb demo package ## Everything that must be green: what CI runs
+check: lint types layers migrations docs test test-postgres test-mariadb test-redis demo package ## Everything that must be green: what CI runs
 
 test: $(STAMP) ## Run the tests: SQLite, a real Valkey, real workers (PYTEST_ARGS="-k name")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -28,6 +30,9 @@ test-mariadb: $(VENV)/.mariadb ## The same on MariaDB, and what locks rows also 
 	$(BIN)/python sandbox/with_database.py mariadb -- $(BIN)/python -m pytest $(PYTEST_ARGS)
 	$(BIN)/python sandbox/with_database.py mariadb --options "isolation_level=repeatable read" -- \
 		$(BIN)/python -m pytest $(PYTEST_ARGS) tests/ledger tests/acceptance
+
+test-redis: $(VENV)/.redis ## What talks to Redis, on Debian's in the place of Valkey
+	REDIS_SERVER=$(CURDIR)/$(BIN)/redis-server $(BIN)/python -m pytest $(PYTEST_ARGS) $(REDIS_TESTS)
 
 demo: $(STAMP) ## Import 28,298 airports, country by country, with two workers, and show it
 	@$(BIN)/python sandbox/demo.py
@@ -82,4 +87,8 @@ $(VENV)/.postgres: $(STAMP)
 $(VENV)/.mariadb: $(STAMP)
 	.ci/install_mariadb $(BIN)/python
 	$(BIN)/python -m pip install --quiet --group mariadb
+	@touch $@
+
+$(VENV)/.redis: $(STAMP)
+	.ci/install_redis $(BIN)/redis-server
 	@touch $@

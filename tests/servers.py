@@ -34,6 +34,7 @@ class RedisServer:
         # Any, because its answers are typed as those of every protocol and decoding at once.
         self.client: Any = Redis.from_url(url)
         self._valkey = Valkey(folder) if url == f"unix://{folder / 'valkey.sock'}" else None
+        self._dump = folder / "valkey" / "dump.rdb"
 
     @property
     def is_ours(self) -> bool:
@@ -49,6 +50,14 @@ class RedisServer:
         """Stop our own server, as a test of an outage does too; `start` brings it back, empty."""
         if self._valkey is not None:
             self._valkey.stop()
+
+    def restart(self, *, keep: bool) -> None:
+        """Restart our own server, with what is in it or, as one without persistence, empty."""
+        if keep:
+            self.client.save()
+        self.stop()
+        self.start()
+        self._dump.unlink(missing_ok=True)
 
     def ensure_running(self) -> None:
         if self._valkey is not None and not self._valkey.is_running:

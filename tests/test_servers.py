@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import django_rq
 import pytest
@@ -59,6 +60,16 @@ def test_a_work_horse_whose_worker_was_killed_is_found(workers: Workers) -> None
     worker.stop()
 
     assert worker.children() == []
+
+
+def test_redis_is_the_program_that_is_named(redis_server: RedisServer) -> None:
+    if not redis_server.is_ours:
+        pytest.skip("the Redis in REDIS_URL is of its own kind")
+    named = os.environ.get("REDIS_SERVER")
+
+    program = redis_server.client.info("server")["executable"]
+
+    assert program == named if named else Path(program).name == "valkey-server"
 
 
 def test_redis_comes_back_after_an_outage(redis_server: RedisServer) -> None:

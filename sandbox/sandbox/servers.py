@@ -136,13 +136,18 @@ def stop_all(servers: Sequence[Server], *, grace: float = 5) -> None:
 
 
 class Valkey:
-    """An embedded Valkey that keeps nothing, on a socket file: no port that another could take."""
+    """An embedded Valkey that keeps nothing, on a socket file: no port that another could take.
+
+    REDIS_SERVER names the program of a Redis to start in its place.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.socket = folder / "valkey.sock"
         self._server = ValkeyServer(
             port=0, unix_socket_path=self.socket, data_dir=folder / "valkey"
         )
+        if program := os.environ.get("REDIS_SERVER"):
+            self._server._binary_path = Path(program)  # noqa: SLF001 - it takes no other way
 
     @property
     def url(self) -> str:
