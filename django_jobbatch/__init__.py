@@ -20,6 +20,7 @@ from django_jobbatch.exceptions import (
     TransportError,
     UnencodableArgument,
     UnknownQueue,
+    WorkerLost,
 )
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "TransportError",
     "UnencodableArgument",
     "UnknownQueue",
+    "WorkerLost",
     "current_batch",
     "current_job",
 ]

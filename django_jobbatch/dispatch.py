@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from django_jobbatch import conf, ledger, transport
@@ -19,7 +20,7 @@ from django_jobbatch.exceptions import TransportError
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.models.tree import tree_of
-from django_jobbatch.states import BatchStatus
+from django_jobbatch.states import LIVE, BatchStatus
 
 logger = logging.getLogger(__name__)
 
@@ -78,29 +79,33 @@ def stop_running(using: str, batch: JobBatch) -> None:
     def stop() -> None:
         for each in tree_of(batch).filter(status=BatchStatus.STOPPING):
             _stop(using, each)
+        if batch.root_id is not None:
+            _replace_tickets(using, batch.root_id)
 
     transaction.on_commit(stop, using=using, robust=True)
 
 
-def _stop(using: str, batch: JobBatch) -> None:
-    tickets = ledger.tickets_at_work(using, batch.pk)
-    for change in ledger.sweep(using, batch.pk, running=True):
-        act(change)
-    for queue, ids in tickets.items():
-        _reach(batch, partial(transport.stop, queue, ids))
+def replenish(
+    batch: JobBatch, using: str, queue: str, tickets: int = 1, *, at_work: int = 0
+) -> None:
+    """Have up to `tickets` tickets wait in the queue or be `at_work`, but no more than links are due."""
+
+    def send_missing() -> None:
+        count = missing(batch, using, queue, tickets, at_work=at_work)
+        if count:
+            transport.send(_ticket(batch, using, queue), count)
+
+    _reach(batch, send_missing)
 
 
-def replenish(batch: JobBatch, using: str, queue: str, tickets: int = 1) -> None:
-    """Have up to `tickets` tickets wait in the queue, but no more than links are due."""
-    count = ledger.patiently(using, lambda: _count_due(batch, using, queue, tickets))
-    if count:
+def missing(batch: JobBatch, using: str, queue: str, tickets: int = 1, *, at_work: int = 0) -> int:
+    """How many tickets `replenish` would send.
 
-        def send_missing() -> None:
-            missing = count - transport.waiting(batch.pk, queue).queued
-            if missing > 0:
-                transport.send(_ticket(batch, using, queue), missing)
-
-        _reach(batch, send_missing)
+    Raises:
+        TransportError: Redis did not answer.
+    """
+    wanted = ledger.patiently(using, lambda: _count_due(batch, using, queue, tickets)) - at_work
+    return max(0, wanted - transport.waiting(batch.pk, queue).queued) if wanted > 0 else 0
 
 
 def many_wait(batch: JobBatch, queue: str) -> bool:
@@ -156,9 +161,26 @@ def send_overdue(using: str) -> None:
         wake(batch, using)
 
 
+def _stop(using: str, batch: JobBatch) -> None:
+    tickets = ledger.tickets_at_work(using, batch.pk)
+    for change in ledger.sweep(using, batch.pk, running=True):
+        act(change)
+    for queue, ids in tickets.items():
+        _reach(batch, partial(transport.stop, queue, ids))
+
+
+def _replace_tickets(using: str, root_id: uuid.UUID) -> None:
+    """Send tickets for what a killed horse was to go on with: batches around those it worked on."""
+    tree = JobBatch.objects.using(using).filter(Q(pk=root_id) | Q(root_id=root_id))
+    for batch in tree.filter(status__in=LIVE):
+        for queue in batch.queues:
+            replenish(batch, using, queue, TICKETS)
+
+
 def _act(change: Change, here: Here | None) -> Iterator[Change]:
     """Act on one change; what other batches, or other pages, were changed by that."""
     batch = change.batch
+    _tell_of_stale(change)
     if batch is None:
         return
     kept = here.keep(batch, change.due) if here else None
@@ -189,6 +211,16 @@ def _count_due(batch: JobBatch, using: str, queue: str, most: int) -> int:
     if ledger.held_back(using, batch.pk, batch.run):
         due = due.filter(run__gte=1)  # callbacks alone; the last of them releases the jobs
     return len(due.values_list("pk")[:most])
+
+
+def _tell_of_stale(change: Change) -> None:
+    if change.stale:
+        logger.warning(
+            "%d outcomes of batch %s came too late and changed nothing",
+            change.stale,
+            change.batch_id,
+            extra={"batch_id": str(change.batch_id)},
+        )
 
 
 def _stop_children(using: str, children: Sequence[uuid.UUID]) -> Iterator[Change]:

@@ -58,6 +58,10 @@ class JobTimeout(JobBatchError):
     """The job ran longer than its timeout."""
 
 
+class WorkerLost(JobBatchError):
+    """Three workers died over this job: look for what it does to them (memory, a crash, os._exit), then retry."""
+
+
 class PayloadRefused(JobBatchError):
     """The stored call was not signed by this application for this batch; it was not run."""
 

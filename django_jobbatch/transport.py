@@ -30,7 +30,7 @@ from rq import Queue, get_current_job
 from rq.command import send_stop_job_command
 from rq.exceptions import InvalidJobOperation, NoSuchJobError, ShutDownImminentException
 from rq.job import Job, JobStatus
-from rq.utils import parse_timeout
+from rq.utils import current_timestamp, parse_composite_key, parse_timeout
 
 from django_jobbatch import conf
 from django_jobbatch.exceptions import TransportError, UnknownQueue
@@ -184,6 +184,22 @@ def waiting(batch_id: uuid.UUID, queue: str) -> Waiting:
         datetime.fromtimestamp(score, tz=UTC) for score in scores.values() if score is not None
     ]
     return Waiting(len(ids) - len(elsewhere), min(times, default=None))
+
+
+def executing(queue: str) -> set[str]:
+    """The ids of the jobs of this queue that RQ executes now: those with a live heartbeat.
+
+    Raises:
+        TransportError: Redis did not answer.
+    """
+    if is_sync(queue):
+        return set()
+    rq_queue = _queue(queue)
+    with _redis_errors():
+        entries: Any = rq_queue.connection.zrangebyscore(
+            rq_queue.started_job_registry.key, current_timestamp(), "+inf"
+        )
+    return {parse_composite_key(entry.decode())[0] for entry in entries}
 
 
 def discard(batch_id: uuid.UUID, queues: Iterable[str]) -> None:
@@ -360,6 +376,7 @@ __all__ = [
     "check_queue",
     "default_timeout",
     "discard",
+    "executing",
     "is_interruption",
     "is_sync",
     "schedule",

@@ -20,7 +20,7 @@ from django_jobbatch.ledger.claims import (
     unreported,
 )
 from django_jobbatch.ledger.closing import close, sweep
-from django_jobbatch.ledger.drawing import held_back
+from django_jobbatch.ledger.drawing import held_back, put_right
 from django_jobbatch.ledger.entering import (
     POSITION_STEP,
     add,
@@ -31,18 +31,20 @@ from django_jobbatch.ledger.entering import (
     insert_links,
 )
 from django_jobbatch.ledger.family import begin_child, report_end, running_children, stop_children
+from django_jobbatch.ledger.losing import MAX_LOSSES, lose
 from django_jobbatch.ledger.removing import (
     check_failures_removable,
     check_removable,
     remove,
     remove_failures,
 )
-from django_jobbatch.ledger.reopening import reopen, reopen_callbacks
+from django_jobbatch.ledger.reopening import go_on_reopening, reopen, reopen_callbacks
 from django_jobbatch.ledger.settling import report, settle, settle_callback
 from django_jobbatch.ledger.transactions import beginning_with, is_transient, patiently
 from django_jobbatch.ledger.waking import overdue, wake
 
 __all__ = [
+    "MAX_LOSSES",
     "POSITION_STEP",
     "Change",
     "Claimant",
@@ -62,11 +64,14 @@ __all__ = [
     "enter",
     "enter_children",
     "extend",
+    "go_on_reopening",
     "held_back",
     "insert_links",
     "is_transient",
+    "lose",
     "overdue",
     "patiently",
+    "put_right",
     "remove",
     "remove_failures",
     "renew",

@@ -25,12 +25,14 @@ class Settlement:
     """What became of one claimed link.
 
     `status` is where it goes: an end, or pending again (a retry, or a link that was put back
-    before it began). `attempts` is what this costs it: 1, or 0 if it never began.
+    before it began). `attempts` is what this costs it: 1, or 0 if it never began. `losses` is 1 if
+    its worker died over it.
     """
 
     link: BatchedJob
     status: LinkStatus
     attempts: int = 1
+    losses: int = 0
     result: str | None = None
     failure: Failure | None = None
     available_at: datetime | None = None
@@ -40,10 +42,16 @@ class Settlement:
         """A link that was claimed and has not begun."""
         return cls(link=link, status=LinkStatus.PENDING, attempts=0)
 
+    @classmethod
+    def lost(cls, link: BatchedJob, failure: Failure | None = None) -> Self:
+        """A link whose worker died; with `failure`, for the last time."""
+        status = LinkStatus.PENDING if failure is None else LinkStatus.FAILED
+        return cls(link=link, status=status, attempts=0, losses=1, failure=failure)
+
     @property
-    def group(self) -> tuple[LinkStatus, int, int, datetime | None]:
+    def group(self) -> tuple[LinkStatus, int, int, int, datetime | None]:
         """What links that are written by one statement have in common."""
-        return self.status, self.link.fence, self.attempts, self.available_at
+        return self.status, self.link.fence, self.attempts, self.losses, self.available_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import Any
 
 from django.db import connections
@@ -116,8 +116,7 @@ def tickets_at_work(using: str, batch_id: uuid.UUID) -> dict[str, set[str]]:
 
 def unreported(using: str, batch_id: uuid.UUID) -> FailedJob | None:
     """The first failure of the batch that `each_failure` has not been told of."""
-    failures = FailedJob.objects.using(using).filter(batch_id=batch_id)
-    return patiently(using, failures.unreported().in_order().first)
+    return patiently(using, drawing.unreported(using, batch_id).first)
 
 
 def _take(claimant: Claimant, due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
@@ -158,6 +157,7 @@ def _take_seen(claimant: Claimant, seen: list[BatchedJob]) -> list[BatchedJob]:
     run = _run(seen[0]) if seen else None
     if run is None or drawing.held_back(claimant.using, claimant.batch_id, run):
         return []
+    seen = _apart(seen)
     now = timezone.now()
     values: dict[str, Any] = {
         "status": LinkStatus.RUNNING,
@@ -172,6 +172,13 @@ def _take_seen(claimant: Claimant, seen: list[BatchedJob]) -> list[BatchedJob]:
         for name, value in values.items():
             setattr(link, name, value)
     return seen
+
+
+def _apart(seen: list[BatchedJob]) -> list[BatchedJob]:
+    """Those that one claim may take: a link that was lost before is alone with its worker."""
+    if seen[0].losses:
+        return seen[:1]
+    return list(takewhile(lambda link: not link.losses, seen))
 
 
 def _write_claims(claimant: Claimant, seen: list[BatchedJob], values: dict[str, Any]) -> int:

@@ -35,7 +35,7 @@ def close(using: str, batch_id: uuid.UUID, *, reason: str = "", by: str = "") ->
                 cancelled_at=timezone.now(),
                 cancel_reason=reason,
                 cancelled_by=by,
-                reopened_to=None,
+                reopening=None,
                 version=F("version") + 1,
             )
         )
@@ -55,7 +55,7 @@ def stop_strict(using: str, change: Change, **cancelled: object) -> Change:
     batch = change.batch
     if batch is None or batch.allow_failures or batch.status not in OPEN:
         return change
-    rows.write(using, batch, status=BatchStatus.STOPPING, reopened_to=None, **cancelled)
+    rows.write(using, batch, status=BatchStatus.STOPPING, reopening=None, **cancelled)
     return replace(change, closed=batch.pending_jobs > 0)
 
 

@@ -10,7 +10,14 @@ from django.utils import timezone
 from django_jobbatch import callbacks, counts
 from django_jobbatch.ledger import rows
 from django_jobbatch.ledger.changes import Change
-from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
+from django_jobbatch.ledger.transactions import atomically
+from django_jobbatch.models import (
+    BatchedJob,
+    BatchedJobQuerySet,
+    FailedJob,
+    FailedJobQuerySet,
+    JobBatch,
+)
 from django_jobbatch.states import CALLBACK_LANE, BatchStatus, LinkStatus, Role
 
 
@@ -36,26 +43,59 @@ def finish_if_done(using: str, change: Change) -> Change:
         outcome=outcome,
         finished_at=timezone.now(),
         unique_key=None,
+        at_rest=not batch.callbacks and batch.parent_id is None,
     )
+    change = replace(change, finished=True)
     links_due = callbacks.at_finish(batch, outcome)
     if links_due:
         BatchedJob.objects.using(using).bulk_create(links_due)
-        change = release_callback(using, change)
-    return note_end(using, replace(change, finished=True))
+        return release_callback(using, change)
+    return note_end(using, change)
 
 
 def note_end(using: str, change: Change) -> Change:
-    """Say so if this ends a child batch: it is finished and its lane of callbacks is settled."""
+    """Put the batch to rest if nothing of it is left to do; a child's parent is to be told first."""
     batch = change.batch
-    if batch is None or batch.parent_id is None or not batch.is_finished:
+    if batch is None or not has_ended(using, batch):
         return change
-    if batch.callbacks and rows.links(using, batch.pk).callback_lane().unsettled().exists():
-        return change
-    return replace(change, ended=True)
+    if batch.parent_id is not None:
+        return replace(change, ended=True)
+    rest(using, batch)
+    return change
+
+
+def has_ended(using: str, batch: JobBatch) -> bool:
+    """Whether the locked batch is finished and its lane of callbacks is settled."""
+    if not batch.is_finished:
+        return False
+    if batch.at_rest or not batch.callbacks:
+        return True
+    return not rows.links(using, batch.pk).callback_lane().unsettled().exists()
+
+
+def rest(using: str, batch: JobBatch) -> None:
+    """Note that nothing of a locked batch that has ended is left to do, unless failures are to be told.
+
+    Its parent, if there is one, knows of its end. From here on nobody looks at it again.
+    """
+    if not batch.at_rest and not _has_reports_left(using, batch):
+        rows.write(using, batch, at_rest=True)
+
+
+def _has_reports_left(using: str, batch: JobBatch) -> bool:
+    if not callbacks.has(batch, [Role.EACH_FAILURE]):
+        return False
+    reports = rows.links(using, batch.pk).filter(role=Role.EACH_FAILURE)
+    return reports.unsettled().exists() or unreported(using, batch.pk).exists()
+
+
+def unreported(using: str, batch_id: uuid.UUID) -> FailedJobQuerySet:
+    """The failures of the batch that `each_failure` has not been told of, in order."""
+    return FailedJob.objects.using(using).filter(batch_id=batch_id).unreported().in_order()
 
 
 def _is_done(batch: JobBatch) -> bool:
-    if batch.is_finished or batch.pending_jobs or batch.reopened_to is not None:
+    if batch.is_finished or batch.pending_jobs or batch.reopening is not None:
         return False
     return batch.status != BatchStatus.WAITING  # an empty child, whose turn has not come
 
@@ -117,6 +157,27 @@ def draw_reports(using: str, change: Change) -> Change:
     drawn = callbacks.for_each_failure(batch, 0 if drawn_last is None else drawn_last + 1)
     BatchedJob.objects.using(using).bulk_create(drawn)
     return change.with_due(drawn[0].queue)
+
+
+def draw_remaining_reports(using: str, change: Change) -> Change:
+    """Have `each_failure` told of what is left, if there is anything."""
+    if unreported(using, change.batch_id).select_for_update().values_list("pk").first():
+        return draw_reports(using, change)
+    return change
+
+
+def put_right(using: str, batch_id: uuid.UUID) -> Change:
+    """Draw what should have been drawn: a finish, a callback, a report, or the rest of the batch."""
+
+    def operation() -> Change:
+        batch = rows.lock(using, batch_id)
+        if batch is None:
+            return Change(batch_id=batch_id, using=using)
+        change = finish_if_done(using, Change.of(batch, using))
+        change = release_report(using, release_callback(using, change))
+        return note_end(using, draw_remaining_reports(using, change))
+
+    return atomically(using, operation)
 
 
 def held_back(using: str, batch_id: uuid.UUID, run: int) -> bool:

@@ -44,18 +44,23 @@ def begin_child(using: str, link: BatchedJob) -> Iterator[Change]:
 
 
 def report_end(using: str, child: JobBatch) -> Change | None:
-    """Settle the stand-in of a child batch that has ended; None if there is nothing to settle."""
+    """Settle the stand-in of a child batch that has ended; None if there is nothing to settle.
+
+    A child whose parent knows is put to rest, if nothing else of it is left to do.
+    """
     parent_id = lineage.parent_of(using, child.pk)
 
     def operation() -> Change | None:
         parent = rows.lock(using, parent_id)
         ended = rows.batches(using).select_for_update().filter(pk=child.pk).first()
-        if parent is None or ended is None:
+        if parent is None or ended is None or not drawing.has_ended(using, ended):
             return None
+        change = None
         link = lineage.stand_in(using, ended)
-        if link is None or link.status in SETTLED or not _has_ended(using, ended, link):
-            return None
-        return _settle(using, Change.of(parent, using), link, ended)
+        if link is not None and link.status not in SETTLED and link.child_run == ended.run:
+            change = _settle(using, Change.of(parent, using), link, ended)
+        drawing.rest(using, ended)
+        return change
 
     return atomically(using, operation)
 
@@ -84,7 +89,7 @@ def stop_children(using: str, children: Sequence[uuid.UUID]) -> list[Change]:
             cancelled_at=timezone.now(),
             cancel_reason=parent.cancel_reason or f"{parent} went no further",
             cancelled_by=parent.cancelled_by,
-            reopened_to=None,
+            reopening=None,
             version=F("version") + 1,
         )
         batches = rows.batches(using).filter(pk__in=closed)
@@ -118,9 +123,11 @@ def _begin(using: str, link: BatchedJob) -> list[Change]:
         return [settle(using, parent.pk, [back])]
     if child.is_finished and child.run == found.child_run:
         held.update(lease_until=None, claim="")  # its last callback will tell of its end
-        if not _has_ended(using, child, found):
+        if not drawing.has_ended(using, child):
             return []
-        return [_settle(using, Change.of(parent, using), found, child)]
+        change = _settle(using, Change.of(parent, using), found, child)
+        drawing.rest(using, child)
+        return [change]
     change = _start(using, child)
     held.update(lease_until=None, claim="", child_run=child.run)
     return [change]
@@ -145,15 +152,6 @@ def _begin_delays(using: str, change: Change) -> Change:
         return change
     delayed = rows.links(using, batch.pk).pending().exclude(available_at=None).select_for_update()
     return lanes.start_delays(using, change, delayed.order_by("pk"))
-
-
-def _has_ended(using: str, child: JobBatch, link: BatchedJob) -> bool:
-    """Whether the run that `link` waits for is over, callbacks included."""
-    if not child.is_finished or child.run != link.child_run:
-        return False
-    return not (
-        child.callbacks and rows.links(using, child.pk).callback_lane().unsettled().exists()
-    )
 
 
 def _settle(using: str, change: Change, link: BatchedJob, child: JobBatch) -> Change:

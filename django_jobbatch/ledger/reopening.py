@@ -5,10 +5,13 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import groupby, takewhile
-from typing import Final
+from typing import Any, Final, Self
+
+from django.utils import timezone
 
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
 from django_jobbatch.ledger import drawing, lineage, returning, rows
@@ -20,8 +23,35 @@ from django_jobbatch.ledger.transactions import atomically
 from django_jobbatch.models import BatchedJob, JobBatch, JobBatchQuerySet
 from django_jobbatch.states import RETRYABLE, BatchStatus, LinkStatus, Outcome
 
-#: `reopened_to` of a batch that begins anew with its first lane.
+#: Where a retry stands that begins anew with the first lane.
 START: Final = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reopening:
+    """A retry on its way through the lanes of a batch, as its row keeps it between two pages.
+
+    `to` is the lane that it has come to; `at` is when that was. What somebody's cancel ended comes
+    back only with `include_cancelled`, child batches that are partial only with `partial_too`.
+    """
+
+    to: int = START
+    include_cancelled: bool = True
+    partial_too: bool = True
+    at: str = ""
+
+    @classmethod
+    def of(cls, batch: JobBatch) -> Self | None:
+        """The retry that goes through this batch, if there is one."""
+        return None if batch.reopening is None else cls(**batch.reopening)
+
+    def come_to(self, lane: int) -> dict[str, Any]:
+        """What to keep of it now that it has come so far."""
+        return asdict(replace(self, to=lane, at=timezone.now().isoformat()))
+
+    def has_stood_still(self, seconds: float) -> bool:
+        """Whether its last page is so long ago that who went through them must be dead."""
+        return datetime.fromisoformat(self.at) < timezone.now() - timedelta(seconds=seconds)
 
 
 class _Nothing(Exception):  # not an error: it rolls the transaction back
@@ -48,7 +78,7 @@ def reopen(
         BatchBusy: the batch, or one around it, is still stopping, or another holds its unique key.
         BatchCancelled: somebody cancelled one of these, and `include_cancelled` is not set.
     """
-    operation = _page if jobs is None else partial(_chosen, jobs=jobs)
+    operation = _all if jobs is None else partial(_chosen, jobs=jobs)
     ancestors = lineage.of(using, batch_id)
 
     def first() -> list[Change]:
@@ -59,25 +89,30 @@ def reopen(
 
     for change in _guarded(using, batch_id, first):
         yield change
-        everything = jobs is None and change.batch_id == batch_id
-        yield from go_on(using, change, include_cancelled=include_cancelled, partial_too=everything)
+        yield from go_on(using, change)
 
 
-def go_on(
-    using: str, change: Change, *, include_cancelled: bool = True, partial_too: bool = True
-) -> Iterator[Change]:
-    """The other pages of a retry that has begun."""
+def go_on(using: str, change: Change) -> Iterator[Change]:
+    """The other pages of a retry that has begun, as it was meant."""
     batch_id = change.batch_id
 
     def next_page() -> list[Change]:
         batch = rows.lock(using, batch_id)
-        if batch is None or batch.reopened_to is None:
+        under_way = Reopening.of(batch) if batch else None
+        if batch is None or under_way is None:
             raise _Nothing  # it was closed or finished in between: the rest stays as it is
-        return [_page(using, batch, include_cancelled=include_cancelled, partial_too=partial_too)]
+        return [_page(using, batch, under_way)]
 
-    while change.batch is not None and change.batch.reopened_to is not None:
+    while change.batch is not None and change.batch.reopening is not None:
         (change,) = _guarded(using, batch_id, next_page)
         yield change
+
+
+def go_on_reopening(using: str, batch: JobBatch, *, after: float) -> Iterator[Change]:
+    """Go on with a retry of the batch that broke off between two pages, `after` seconds ago."""
+    under_way = Reopening.of(batch)
+    if under_way is not None and under_way.has_stood_still(after):
+        yield from go_on(using, Change.of(batch, using))
 
 
 def reopen_finished(using: str, batch: JobBatch) -> Change:
@@ -86,9 +121,9 @@ def reopen_finished(using: str, batch: JobBatch) -> Change:
     With nothing to bring back it finishes again at once.
     """
     try:
-        return _page(using, batch, include_cancelled=True)
+        return _page(using, batch, Reopening())
     except _Nothing:
-        return returning.bring_back(using, batch, [], reopened_to=None)
+        return returning.bring_back(using, batch, [], reopening=None)
 
 
 def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Change:
@@ -111,6 +146,8 @@ def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Ch
         )
         if not failed:
             raise _Nothing
+        if batch.at_rest:
+            rows.write(using, batch, at_rest=False)
         returning.reset(using, [link.pk for link in failed], LinkStatus.FAILED)
         change = drawing.release_report(using, drawing.release_callback(using, change))
         return [replace(change, settled=tuple(link.pk for link in failed))]
@@ -126,6 +163,14 @@ def _guarded(
         return atomically(using, operation)
     except _Nothing:
         return [Change(batch_id=batch_id, using=using)]
+
+
+def _all(using: str, batch: JobBatch, *, include_cancelled: bool) -> Change:
+    """Reopen the first page of all that did not succeed; or the next, if a retry broke off."""
+    broken_off = Reopening.of(batch) or Reopening()
+    return _page(
+        using, batch, replace(broken_off, include_cancelled=include_cancelled, partial_too=True)
+    )
 
 
 def _chosen(using: str, batch: JobBatch, *, jobs: Sequence[int], include_cancelled: bool) -> Change:
@@ -148,10 +193,11 @@ def _reopen_lanes(
     if batch.has_lanes:
         rest = _rest_of_lanes(using, batch, found)
         found = found + _wanted(batch, rest, include_cancelled=include_cancelled)
-    reopened_to = batch.reopened_to
-    if reopened_to is None and _is_rest_free(batch, found):
-        reopened_to = START
-    return returning.bring_back(using, batch, found, reopened_to=reopened_to)
+    reopening = batch.reopening
+    if reopening is None and _is_rest_free(batch, found):
+        following = Reopening(include_cancelled=include_cancelled, partial_too=False)
+        reopening = following.come_to(START)
+    return returning.bring_back(using, batch, found, reopening=reopening)
 
 
 def _rest_of_lanes(using: str, batch: JobBatch, found: list[Returning]) -> list[Returning]:
@@ -175,18 +221,16 @@ def _is_rest_free(batch: JobBatch, found: list[Returning]) -> bool:
     return not batch.allow_failures and not failed and others > 0
 
 
-def _page(
-    using: str, batch: JobBatch, *, include_cancelled: bool, partial_too: bool = True
-) -> Change:
-    """Reopen what is in the next lanes; child batches that are partial only with `partial_too`."""
-    after = START if batch.reopened_to is None else batch.reopened_to
-    found, more = _read_page(using, batch, after)
-    found = _wanted(batch, found, include_cancelled=include_cancelled)
-    if partial_too:
-        found += _partial_within(using, batch, after, more)
-    if not found and batch.reopened_to is None and not more:
+def _page(using: str, batch: JobBatch, retry: Reopening) -> Change:
+    """Reopen what is in the next lanes."""
+    found, more = _read_page(using, batch, retry.to)
+    found = _wanted(batch, found, include_cancelled=retry.include_cancelled)
+    if retry.partial_too:
+        found += _partial_within(using, batch, retry.to, more)
+    if not found and batch.reopening is None and not more:
         raise _Nothing
-    return returning.bring_back(using, batch, found, reopened_to=more)
+    reopening = None if more is None else retry.come_to(more)
+    return returning.bring_back(using, batch, found, reopening=reopening)
 
 
 def _read_page(using: str, batch: JobBatch, after: int) -> tuple[list[Returning], int | None]:

@@ -6,6 +6,7 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -38,11 +39,11 @@ def read(links: BatchedJobQuerySet, limit: int | None = None) -> list[Returning]
 
 
 def bring_back(
-    using: str, batch: JobBatch, found: list[Returning], *, reopened_to: int | None
+    using: str, batch: JobBatch, found: list[Returning], *, reopening: dict[str, Any] | None
 ) -> Change:
     """Write the batch row, these links, and their failures; a finished batch begins its next run.
 
-    `reopened_to` is the lane up to which a retry has come that has further pages, or None.
+    `reopening` is what a retry notes that has further pages, or None.
 
     Raises:
         BatchBusy: another unfinished batch has its unique key.
@@ -53,7 +54,7 @@ def bring_back(
         for status, column in rows.COUNTERS.items()
     }
     values["pending_jobs"] = batch.pending_jobs + len(found)
-    values["reopened_to"] = reopened_to
+    values["reopening"] = reopening
     _write_reopened(using, batch, values)
     due = _due_ones(using, batch, found)
     for status in by_status:
@@ -132,6 +133,7 @@ def _next_run(batch: JobBatch) -> dict[str, object]:
     return {
         "status": BatchStatus.RUNNING,
         "outcome": Outcome.NONE,
+        "at_rest": False,
         "run": batch.run + 1,
         "finished_at": None,
         "cancelled_at": None,

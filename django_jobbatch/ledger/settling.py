@@ -36,14 +36,14 @@ def settle(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -
     last of a batch.
     """
     try:
-        return atomically(using, lambda: _settle(using, batch_id, settlements))
+        return atomically(using, lambda: settle_locked(using, batch_id, settlements))
     except _Stale:
         return atomically(using, lambda: _settle_live(using, batch_id, settlements))
 
 
 def settle_callback(using: str, settlement: Settlement) -> Change:
     """Write what became of a callback, and make the next one of its batch due."""
-    return atomically(using, lambda: _settle_callback(using, settlement))
+    return atomically(using, lambda: settle_callback_locked(using, settlement))
 
 
 def report(using: str, failure: FailedJob, *, raised_in: BatchedJob | None = None) -> None:
@@ -76,11 +76,19 @@ def _settle_live(using: str, batch_id: uuid.UUID, settlements: Sequence[Settleme
     for each in settlements:
         if fences.get(each.link.pk) == each.link.fence:
             live.setdefault(each.link.pk, each)
-    change = _settle(using, batch_id, list(live.values()))
-    return replace(change, stale=len(settlements) - len(live))
+    change = settle_locked(using, batch_id, list(live.values()))
+    return _with_stale(using, change, len(settlements) - len(live))
 
 
-def _settle(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -> Change:
+def _with_stale(using: str, change: Change, stale: int) -> Change:
+    """The same, and the batch counts these outcomes that came too late."""
+    if stale and change.batch is not None:
+        rows.write(using, change.batch, late_outcomes=change.batch.late_outcomes + stale)
+    return replace(change, stale=stale)
+
+
+def settle_locked(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -> Change:
+    """The same inside a transaction; it raises if one of the claims is not in force."""
     batch = _lock_and_count(using, batch_id, settlements)
     back = 0
     if batch.status not in OPEN:
@@ -146,7 +154,7 @@ def _write_links(using: str, settlements: Sequence[Settlement], now: datetime) -
     ordered = sorted(settlements, key=_group_order)
     groups = (list(group) for _, group in groupby(ordered, key=_group_order))
     for alike in chain.from_iterable(portions(group, _result_length) for group in groups):
-        status, fence, attempts, available_at = alike[0].group
+        status, fence, attempts, losses, available_at = alike[0].group
         settled = status in SETTLED
         written = (
             BatchedJob.objects.using(using)
@@ -161,6 +169,7 @@ def _write_links(using: str, settlements: Sequence[Settlement], now: datetime) -
                 available_at=available_at,
                 ended_at=now if settled else None,
                 **({"attempts": F("attempts") + attempts} if attempts else {}),
+                **({"losses": F("losses") + losses} if losses else {}),
                 **_results(alike),
             )
         )
@@ -168,9 +177,9 @@ def _write_links(using: str, settlements: Sequence[Settlement], now: datetime) -
             raise _Stale
 
 
-def _group_order(settlement: Settlement) -> tuple[str, int, int, str]:
-    status, fence, attempts, available_at = settlement.group
-    return str(status), fence, attempts, available_at.isoformat() if available_at else ""
+def _group_order(settlement: Settlement) -> tuple[str, int, int, int, str]:
+    status, fence, attempts, losses, available_at = settlement.group
+    return str(status), fence, attempts, losses, available_at.isoformat() if available_at else ""
 
 
 def _result_length(settlement: Settlement) -> int:
@@ -236,7 +245,8 @@ def _note_returns(using: str, change: Change, settlements: Sequence[Settlement])
     return lanes.note_wake(using, change, delayed)
 
 
-def _settle_callback(using: str, settlement: Settlement) -> Change:
+def settle_callback_locked(using: str, settlement: Settlement) -> Change:
+    """The same as `settle_callback`, inside a transaction."""
     link = settlement.link
     batch = rows.lock(using, link.batch_id)
     if batch is None:
@@ -245,7 +255,7 @@ def _settle_callback(using: str, settlement: Settlement) -> Change:
     try:
         _write_links(using, [settlement], now)
     except _Stale:
-        return replace(Change.of(batch, using), stale=1)
+        return _with_stale(using, Change.of(batch, using), 1)
     change = Change.of(batch, using)
     if settlement.status == LinkStatus.PENDING:
         return _note_returns(using, change, [settlement])
@@ -253,16 +263,10 @@ def _settle_callback(using: str, settlement: Settlement) -> Change:
     if settlement.failure is not None:
         FailedJob.objects.using(using).bulk_create([_failure(settlement, now, 0)])
     if link.role == Role.EACH_FAILURE:
-        return _draw_remaining_reports(using, drawing.release_report(using, change))
+        change = drawing.draw_remaining_reports(using, drawing.release_report(using, change))
+        return drawing.note_end(using, change)
     change = drawing.release_callback(using, change)
     return drawing.note_end(using, _release_held_back(using, change))
-
-
-def _draw_remaining_reports(using: str, change: Change) -> Change:
-    remaining = FailedJob.objects.using(using).filter(batch_id=change.batch_id).unreported()
-    if remaining.select_for_update().values_list("pk").first():
-        return drawing.draw_reports(using, change)
-    return change
 
 
 def _release_held_back(using: str, change: Change) -> Change:

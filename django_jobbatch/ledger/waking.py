@@ -55,6 +55,7 @@ def _moment(link: BatchedJob | None) -> datetime | None:
 
 
 def _take(using: str, batch: JobBatch) -> bool:
+    # Put off, not forgotten: whoever took it may die before it acts.
     row = rows.batches(using).filter(pk=batch.pk, wake_at=batch.wake_at)
-    batch.wake_at = None
-    return bool(row.update(wake_at=None, version=F("version") + 1))
+    batch.wake_at = timezone.now() + PATIENCE
+    return bool(row.update(wake_at=batch.wake_at, version=F("version") + 1))

@@ -38,6 +38,10 @@ class JobBatchQuerySet(models.QuerySet["JobBatch"]):
         """Batches that have links to settle, those being stopped included."""
         return self.exclude(status=BatchStatus.FINISHED)
 
+    def restless(self) -> Self:
+        """Batches of which something is left to do: links, callbacks, or telling their parents."""
+        return self.filter(at_rest=False)
+
 
 class JobBatch(models.Model):
     """One batch: its counters, its state, and what was said about how to run it.
@@ -97,8 +101,13 @@ class JobBatch(models.Model):
     run = models.PositiveIntegerField(_("run"), default=1)
     version = models.PositiveBigIntegerField(_("version"), default=0)
 
-    # While a retry of a whole batch goes through its links: the id it has come to.
-    reopened_to = models.BigIntegerField(_("reopened to"), null=True, blank=True, editable=False)
+    # How many outcomes came too late, from claims that were no longer in force.
+    late_outcomes = models.PositiveIntegerField(_("late outcomes"), default=0, editable=False)
+
+    # Whether nothing of it is left to do: all others are what reconcile looks at.
+    at_rest = models.BooleanField(_("at rest"), default=False, editable=False)
+    # While a retry goes through its lanes page by page: how far it has come, and what it takes.
+    reopening = models.JSONField(_("reopening"), null=True, blank=True, editable=False)
     # When the earliest delayed link is due, if a scheduled ticket waits for it.
     wake_at = models.DateTimeField(_("wake at"), null=True, blank=True, db_index=True)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
@@ -128,6 +137,7 @@ class JobBatch(models.Model):
             models.Index(fields=["status", "created_at"], name="jobbatch_status_created"),
             models.Index(fields=["created_at"], name="jobbatch_created"),
             models.Index(fields=["finished_at"], name="jobbatch_finished"),
+            models.Index(fields=["at_rest", "id"], name="jobbatch_at_rest"),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(
@@ -135,6 +145,10 @@ class JobBatch(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(outcome__in=Outcome.values), name="jobbatch_outcome_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(at_rest=False) | Q(status=BatchStatus.FINISHED),
+                name="jobbatch_rests_when_finished",
             ),
             models.CheckConstraint(
                 condition=Q(total_jobs__gte=0)

@@ -247,13 +247,6 @@ class Runner:
 
     def _learn(self, change: Change) -> None:
         """Take over what the ledger says of the batch, and act on it, but go on here."""
-        if change.stale:
-            logger.warning(
-                "%d outcomes of batch %s came too late and changed nothing",
-                change.stale,
-                change.batch_id,
-                extra={"batch_id": str(change.batch_id)},
-            )
         if change.batch is not None:
             self.batch = change.batch
             self._seen = time.monotonic()

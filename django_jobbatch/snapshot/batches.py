@@ -40,6 +40,7 @@ def of(batch: JobBatch) -> dict[str, Any]:
         "child_batches": batch.child_batches,
         "run": batch.run,
         "version": batch.version,
+        "late_outcomes": batch.late_outcomes,
         "queue": batch.queue,
         "created_at": iso(batch.created_at),
         "started_at": iso(batch.started_at),

@@ -585,9 +585,11 @@ def test_statements_of_the_last_job_of_a_batch_and_of_its_callbacks(diary: Diary
             # The callbacks are inserted, the next of them is read and made due.
             *[*LAST[:-1], "INSERT", "SELECT", "UPDATE", "COMMIT"],
             *[*CLAIM, "SELECT"],
-            *in_transaction("UPDATE", "SELECT", "UPDATE", "SELECT", "UPDATE"),
+            # The next is made due, and whether one is left is read.
+            *in_transaction("UPDATE", "SELECT", "UPDATE", "SELECT", "UPDATE", "SELECT"),
             *[*CLAIM, "SELECT"],
-            *in_transaction("UPDATE", "SELECT", "UPDATE", "SELECT"),
+            # None is left: the batch is at rest.
+            *in_transaction("UPDATE", "SELECT", "UPDATE", "SELECT", "SELECT", "UPDATE"),
             *LOOK,  # no callback is due
             *NOTHING_DUE,
         ]

@@ -315,7 +315,7 @@ def test_a_retry_goes_page_by_page_in_one_run() -> None:
 
     assert [len(change.settled) for change in changes] == [2, 2, 1]
     assert (statuses(batch), state(batch)) == ([PENDING] * 5, ("running", "", 2))
-    assert read(batch).reopened_to is None
+    assert read(batch).reopening is None
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -323,7 +323,7 @@ def test_a_retry_of_whole_pages_ends_with_an_empty_one() -> None:
     batch = failed([FAILED] * 4)
 
     assert [len(change.settled) for change in reopen(batch)] == [2, 2, 0]
-    assert read(batch).reopened_to is None
+    assert read(batch).reopening is None
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -375,7 +375,7 @@ def test_a_retry_that_was_broken_off_is_gone_on_with_by_a_retry_of_chosen_jobs()
     reopen(batch, pks(batch)[-1:])
 
     assert (statuses(batch), state(batch)) == ([PENDING] * 5, ("running", "", 2))
-    assert read(batch).reopened_to is None
+    assert read(batch).reopening is None
 
 
 @pytest.mark.usefixtures("small_pages")

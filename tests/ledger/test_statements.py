@@ -14,7 +14,8 @@ from django.utils import timezone
 
 from django_jobbatch import bus, ledger
 from django_jobbatch.ledger import Settlement, removing
-from django_jobbatch.models import FailedJob, JobBatch
+from django_jobbatch.ledger.reopening import Reopening
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import Role
 from tests import jobs
 from tests.databases import claim_of, in_transaction
@@ -158,6 +159,21 @@ def act_settle_callback() -> Callable[[], object]:
     return lambda: ledger.settle_callback(ALIAS, failure(link))
 
 
+def act_lose() -> Callable[[], object]:
+    batch, links = running()
+    fail(batch, links[:1])
+    link = ledger.claim_callback(claimant(batch))
+    assert link is not None
+    BatchedJob.objects.filter(batch=batch).update(losses=2)
+    return lambda: ledger.lose(ALIAS, batch.pk, ["one"], dead="one")
+
+
+def act_put_right() -> Callable[[], object]:
+    batch = JobBatchFactory.create(running=True, roles=ROLES)
+    FailedJobFactory.create(job__batch=batch)
+    return lambda: ledger.put_right(ALIAS, batch.pk)
+
+
 def act_close() -> Callable[[], object]:
     batch, _ = running()
     return lambda: ledger.close(ALIAS, batch.pk)
@@ -173,6 +189,14 @@ def act_reopen() -> Callable[[], object]:
     batch, links = running(allow_failures=True)
     fail(batch, links)
     return lambda: reopen(batch)
+
+
+def act_go_on_reopening() -> Callable[[], object]:
+    batch, links = running(allow_failures=True)
+    fail(batch, links)
+    batch.reopening = Reopening().come_to(0)
+    JobBatch.objects.update(reopening=batch.reopening)
+    return lambda: list(ledger.go_on_reopening(ALIAS, batch, after=0))
 
 
 def act_reopen_some() -> Callable[[], object]:
@@ -334,7 +358,7 @@ def test_a_batch_row_is_locked_by_its_key_alone(act: Callable[[], Callable[[], o
 
 def test_every_function_of_the_ledger_that_writes_is_looked_at() -> None:
     reads = {"due_callbacks", "held_back", "running_children", "tickets_at_work", "unreported"}
-    values = {"Change", "Claimant", "Failure", "Settlement", "POSITION_STEP"}
+    values = {"Change", "Claimant", "Failure", "Settlement", "MAX_LOSSES", "POSITION_STEP"}
     entering = {"add", "beginning_with", "complete", "enter", "enter_children", "insert_links"}
     checks = {"check_failures_removable", "check_removable"}
     trying = {"is_transient", "patiently"}
@@ -470,6 +494,7 @@ def test_statements_of_the_end_of_a_batch_inside() -> None:
             "SELECT batchedjob",  # which link follows
             "SELECT batchedjob",
             "UPDATE batchedjob",  # it is due
+            "UPDATE jobbatch",  # the child is at rest
         ),
     ]
 

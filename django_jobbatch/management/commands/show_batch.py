@@ -66,6 +66,8 @@ def _facts(shown: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         yield "inside", counted(shown["child_batches"], "batch", "batches")
     yield "queues", ", ".join(shown["queues"])
     yield "run", f"{shown['run']}"
+    if shown["late_outcomes"]:
+        yield "too late", counted(shown["late_outcomes"], "outcome")
     yield "created", _moment(shown["created_at"])
     yield "started", _moment(shown["started_at"])
     if shown["cancelled_at"]:

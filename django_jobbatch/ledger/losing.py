@@ -1,0 +1,84 @@
+"""Links whose ticket died: they go back, and one that kills its worker again and again fails."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from django.db.models import Q
+from django.utils import timezone
+
+from django_jobbatch.exceptions import WorkerLost
+from django_jobbatch.ledger import drawing, rows, settling
+from django_jobbatch.ledger.changes import Change, Failure, Settlement
+from django_jobbatch.ledger.transactions import atomically
+from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.states import OPEN, Role
+
+#: How often a worker may die over one link. It is alone with it from the second time on.
+MAX_LOSSES: Final = 3
+#: Links that come back by one transaction; a ticket holds fewer.
+PAGE: Final = 1000
+
+
+def lose(
+    using: str, batch_id: uuid.UUID, tickets: Collection[str], *, dead: str = ""
+) -> list[Change]:
+    """Bring back what these tickets hold of a batch: links whose lease is over, and a loss each.
+
+    What the ticket `dead` holds is lost whatever its lease. A link that was lost MAX_LOSSES times
+    fails with `WorkerLost`; in a batch that is being stopped it is cancelled. Attempts are not
+    touched. The caller has made sure that nobody works on these tickets: what comes from them
+    after all comes too late.
+    """
+    return atomically(using, lambda: _lose(using, batch_id, tickets, dead))
+
+
+def _lose(using: str, batch_id: uuid.UUID, tickets: Collection[str], dead: str) -> list[Change]:
+    batch = rows.lock(using, batch_id)
+    if batch is None:
+        return []
+    over = Q(lease_until__lt=timezone.now()) | Q(claim=dead, lease_until__isnull=False)
+    running = rows.links(using, batch_id).running().filter(over, claim__in=tickets)
+    held = list(running.select_for_update().order_by("pk")[:PAGE])
+    changes = _lose_jobs(using, batch, [link for link in held if not link.is_callback])
+    for link in held:
+        if link.is_callback:
+            changes.append(_lose_callback(using, link))
+    return changes
+
+
+def _lose_jobs(using: str, batch: JobBatch, links: Sequence[BatchedJob]) -> list[Change]:
+    if not links:
+        return []
+    # In a batch that is closed all are cancelled; and a child batch did not kill anybody yet.
+    settlements = [
+        _settlement(link, may_fail=batch.status in OPEN and not link.stands_for_batch)
+        for link in links
+    ]
+    return [settling.settle_locked(using, batch.pk, settlements)]
+
+
+def _lose_callback(using: str, link: BatchedJob) -> Change:
+    settlement = _settlement(link, may_fail=True)
+    if settlement.failure is not None and link.role == Role.EACH_FAILURE:
+        # It is told of one failure after another, and the first that it was not told of killed it.
+        failure = (
+            link.failure if link.failure_id else drawing.unreported(using, link.batch_id).first()
+        )
+        if failure is not None:
+            settling.report(using, failure, raised_in=link)
+    return settling.settle_callback_locked(using, settlement)
+
+
+def _settlement(link: BatchedJob, *, may_fail: bool) -> Settlement:
+    fails = may_fail and link.losses + 1 >= MAX_LOSSES
+    return Settlement.lost(link, _failure() if fails else None)
+
+
+def _failure() -> Failure:
+    kind = WorkerLost
+    message = str(kind())
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    return Failure(exception_class=name, message=message, traceback=f"{name}: {message}\n")

@@ -1,0 +1,234 @@
+"""What becomes of links whose ticket died, by rows that are aged and not waited for."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from django_jobbatch import bus, ledger
+from django_jobbatch.ledger import MAX_LOSSES, Change
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.states import Role
+from tests import jobs
+from tests.factories import JobBatchFactory
+from tests.ledger.acts import (
+    ALIAS,
+    FAILED,
+    cancel,
+    claim,
+    claimant,
+    counters,
+    drawn,
+    fail,
+    failures,
+    grown,
+    read,
+    run_callbacks,
+    side_by_side,
+    state,
+    statuses,
+    succeed,
+)
+
+pytestmark = pytest.mark.django_db
+
+ADD = bus.job(jobs.add, 1, 2)
+AGO = timedelta(seconds=1)
+
+
+def lose(batch: JobBatch, *tickets: str, dead: str = "") -> list[Change]:
+    return ledger.lose(ALIAS, batch.pk, tickets or ("one",), dead=dead)
+
+
+def age(batch: JobBatch) -> None:
+    """Have all leases of the batch be over."""
+    batch.jobs.running().update(lease_until=timezone.now() - AGO)
+
+
+def lost(batch: JobBatch) -> list[tuple[str, int, int, Any]]:
+    """Status, losses, attempts and lease of its jobs, by id."""
+    columns = ("status", "losses", "attempts", "lease_until")
+    return list(batch.jobs.work().order_by("pk").values_list(*columns))
+
+
+def test_a_link_whose_lease_is_over_comes_back_with_a_loss_and_without_an_attempt() -> None:
+    batch = JobBatchFactory.create(jobs=3, running=True)
+    claim(batch, 2)
+    age(batch)
+
+    (change,) = lose(batch)
+
+    assert lost(batch) == [("pending", 1, 0, None)] * 2 + [("pending", 0, 0, None)]
+    assert (change.due, counters(batch)) == ({"default": 2}, {"total": 3, "pending": 3})
+
+
+def test_a_lease_that_is_in_force_is_left_alone() -> None:
+    batch = JobBatchFactory.create(jobs=1, running=True)
+    claim(batch)
+
+    assert lose(batch) == []
+    assert statuses(batch) == ["running"]
+
+
+def test_what_a_dead_ticket_holds_is_lost_whatever_its_lease() -> None:
+    batch = JobBatchFactory.create(jobs=2, running=True)
+    claim(batch, 1, "dead")
+    claim(batch, 1, "alive")
+
+    lose(batch, "dead", dead="dead")
+
+    assert statuses(batch) == ["pending", "running"]
+
+
+def test_only_tickets_that_are_named_lose_anything() -> None:
+    batch = JobBatchFactory.create(jobs=2, running=True)
+    claim(batch, 1, "one")
+    claim(batch, 1, "two")
+    age(batch)
+
+    lose(batch, "two")
+
+    assert statuses(batch) == ["running", "pending"]
+
+
+def test_an_outcome_from_a_lost_claim_comes_too_late_and_is_counted() -> None:
+    batch = JobBatchFactory.create(jobs=2, running=True)
+    links = claim(batch)
+    age(batch)
+    lose(batch)
+
+    change = succeed(batch, links)
+
+    assert (change.stale, read(batch).late_outcomes) == (2, 2)
+    assert statuses(batch) == ["pending", "pending"]
+
+
+def test_a_link_that_was_lost_before_is_claimed_alone() -> None:
+    batch = JobBatchFactory.create(jobs=5, running=True)
+    batch.jobs.filter(lane__in=[2, 3]).update(losses=1)
+
+    claims = [[link.lane for link in claim(batch)] for _ in range(5)]
+
+    assert claims == [[0, 1], [2], [3], [4], []]
+
+
+def test_the_third_loss_of_a_link_fails_it_and_its_neighbours_have_one_at_most() -> None:
+    batch = JobBatchFactory.create(jobs=4, running=True, allow_failures=True)
+    killer = batch.jobs.order_by("pk")[1].pk
+
+    while links := claim(batch):
+        if killer in [link.pk for link in links]:
+            age(batch)
+            lose(batch)
+        else:
+            succeed(batch, links)
+
+    losses = [(status, losses) for status, losses, *_ in lost(batch)]
+    assert losses == [("succeeded", 1), ("failed", MAX_LOSSES), ("succeeded", 1), ("succeeded", 1)]
+    assert state(batch) == ("finished", "partial", 1)
+    assert failures(batch) == [(killer, 0)]
+    kind, message = FailedJob.objects.values_list("exception_class", "message").get()
+    assert kind == "django_jobbatch.exceptions.WorkerLost"
+    assert "Three workers died over this job" in message
+
+
+def test_a_link_that_fails_by_its_losses_closes_a_strict_batch_and_draws_its_callbacks() -> None:
+    batch = JobBatchFactory.create(jobs=2, running=True, roles=[Role.CATCH, Role.FINALLY])
+    batch.jobs.update(losses=2)
+    claim(batch)
+    age(batch)
+
+    (change,) = lose(batch)
+
+    assert (state(batch), change.closed) == (("stopping", "", 1), True)
+    assert drawn(batch) == [(1, "catch", "pending")]
+
+
+def test_in_a_batch_that_is_being_stopped_what_is_lost_is_cancelled() -> None:
+    batch = JobBatchFactory.create(jobs=2, running=True)
+    batch.jobs.update(losses=2)
+    claim(batch, 1)
+    cancel(batch)
+    age(batch)
+
+    (change,) = lose(batch)
+
+    assert (statuses(batch), change.finished) == (["cancelled", "cancelled"], True)
+    assert state(batch) == ("finished", "cancelled", 1)
+
+
+def test_a_batch_inside_whose_turn_was_lost_never_fails_by_that() -> None:
+    root = grown(bus.chain(bus.batch([ADD]), ADD))
+    root.jobs.update(losses=7)
+    claim(root)
+    age(root)
+
+    lose(root)
+
+    assert lost(root)[0] == ("pending", 8, 0, None)
+
+
+def test_a_callback_that_was_lost_comes_back_and_after_three_times_the_next_one_is_due() -> None:
+    batch = JobBatchFactory.create(jobs=1, running=True, roles=[Role.THEN, Role.FINALLY])
+    succeed(batch, claim(batch))
+
+    for _ in range(MAX_LOSSES):
+        ledger.claim_callback(claimant(batch))
+        age(batch)
+        lose(batch)
+
+    assert drawn(batch) == [(1, "then", "failed"), (1, "finally", "pending")]
+    assert read(batch).outcome == "succeeded"
+
+
+def test_a_failure_over_which_each_failure_loses_three_workers_is_not_told_again() -> None:
+    batch = JobBatchFactory.create(
+        jobs=2, running=True, allow_failures=True, roles=[Role.EACH_FAILURE]
+    )
+    fail(batch, claim(batch))
+
+    for _ in range(MAX_LOSSES):
+        ledger.claim_callback(claimant(batch))
+        age(batch)
+        lose(batch)
+
+    assert drawn(batch) == [(1, "each_failure", "failed"), (1, "each_failure", "pending")]
+    assert FailedJob.objects.filter(batch_id=batch.pk).unreported().count() == 1
+    assert run_callbacks(batch) == [("each_failure", 1)]
+    assert read(batch).at_rest
+
+
+def test_a_batch_that_is_gone_has_nothing_to_lose() -> None:
+    batch = JobBatchFactory.build()
+
+    assert lose(batch) == []
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("nothing_is_tried_again")
+def test_three_that_lose_the_same_links_at_once_count_one_loss() -> None:
+    batch = JobBatchFactory.create(jobs=10, running=True)
+    claim(batch)
+    age(batch)
+
+    side_by_side(*[lambda: lose(batch)] * 3)
+
+    assert lost(batch) == [("pending", 1, 0, None)] * 10
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("nothing_is_tried_again")
+def test_a_link_is_settled_or_lost_and_never_both() -> None:
+    batch = JobBatchFactory.create(jobs=10, running=True)
+    links = claim(batch)
+    age(batch)
+
+    side_by_side(lambda: lose(batch), lambda: [succeed(batch, links)])
+
+    ends = {(status, losses) for status, losses, *_ in lost(batch)}
+    assert ends in ({("pending", 1)}, {("succeeded", 0)})
+    assert FAILED not in statuses(batch)
+    assert BatchedJob.objects.running().count() == 0

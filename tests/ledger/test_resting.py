@@ -1,0 +1,169 @@
+"""A batch is at rest when nothing of it is left to do, and a retry disturbs it."""
+
+from __future__ import annotations
+
+import pytest
+
+from django_jobbatch import bus, ledger
+from django_jobbatch.models import FailedJob, JobBatch
+from django_jobbatch.states import Role
+from tests import jobs
+from tests.factories import FailedJobFactory, JobBatchFactory
+from tests.ledger.acts import (
+    ALIAS,
+    begun,
+    cancel,
+    claim,
+    claimant,
+    drawn,
+    fail,
+    failure,
+    grown,
+    read,
+    reopen,
+    report_end,
+    run_callbacks,
+    state,
+    succeed,
+    success,
+)
+
+pytestmark = pytest.mark.django_db
+
+ADD = bus.job(jobs.add, 1, 2)
+
+
+def is_at_rest(batch: JobBatch) -> bool:
+    return read(batch).at_rest
+
+
+def test_a_batch_without_callbacks_is_at_rest_when_it_finishes() -> None:
+    batch = JobBatchFactory.create(jobs=2)
+    links = claim(batch)
+
+    before = [is_at_rest(batch), succeed(batch, links[:1]), is_at_rest(batch)]
+    succeed(batch, links[1:])
+
+    assert (before[0], before[2], is_at_rest(batch)) == (False, False, True)
+
+
+def test_a_batch_with_callbacks_is_at_rest_after_the_last_of_them() -> None:
+    batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN, Role.FINALLY])
+    succeed(batch, claim(batch))
+    seen = []
+
+    while link := ledger.claim_callback(claimant(batch)):
+        seen.append(is_at_rest(batch))
+        ledger.settle_callback(ALIAS, success(link))
+
+    assert (seen, is_at_rest(batch)) == ([False, False], True)
+
+
+def test_callbacks_that_are_not_called_are_not_waited_for() -> None:
+    batch = JobBatchFactory.create(jobs=1, roles=[Role.CATCH, Role.EACH_FAILURE])
+
+    succeed(batch, claim(batch))
+
+    assert is_at_rest(batch)
+
+
+def test_a_batch_is_not_at_rest_before_all_its_failures_are_told() -> None:
+    batch = JobBatchFactory.create(jobs=1, allow_failures=True, roles=[Role.EACH_FAILURE])
+    fail(batch, claim(batch))
+
+    finished = is_at_rest(batch)
+    run_callbacks(batch)
+
+    assert (finished, is_at_rest(batch)) == (False, True)
+
+
+def test_a_batch_inside_is_at_rest_when_its_parent_knows_of_its_end() -> None:
+    root = grown(bus.chain(bus.batch([ADD]), ADD))
+    child = begun(root)
+    succeed(child, claim(child))
+
+    finished = is_at_rest(child)
+    report_end(child)
+
+    assert (finished, is_at_rest(child), is_at_rest(root)) == (False, True, False)
+
+
+def test_a_batch_inside_whose_failures_are_told_last_is_at_rest_then() -> None:
+    root = grown(bus.chain(bus.batch([ADD]).each_failure(jobs.told_badly), ADD))
+    child = begun(root)
+    fail(child, claim(child))
+    report_end(child)
+
+    told = is_at_rest(child)
+    run_callbacks(child)
+    report_end(child)
+
+    assert (told, is_at_rest(child)) == (False, True)
+
+
+def test_a_batch_inside_that_nobody_waits_for_is_at_rest_when_it_ends() -> None:
+    root = grown(bus.chain(ADD, bus.batch([ADD])))
+    (child,) = root.children
+    cancel(root)
+    ledger.stop_children(ALIAS, [child.pk])
+    list(ledger.sweep(ALIAS, child.pk))
+
+    assert report_end(child) is None
+    assert is_at_rest(child)
+
+
+def test_a_retry_disturbs_a_batch() -> None:
+    batch = JobBatchFactory.create(jobs=1)
+    fail(batch, claim(batch))
+
+    finished = is_at_rest(batch)
+    reopen(batch)
+
+    assert (finished, is_at_rest(batch)) == (True, False)
+
+
+def test_a_callback_that_is_called_again_disturbs_a_batch() -> None:
+    batch = JobBatchFactory.create(jobs=1, roles=[Role.FINALLY])
+    succeed(batch, claim(batch))
+    link = ledger.claim_callback(claimant(batch))
+    assert link is not None
+    ledger.settle_callback(ALIAS, failure(link))
+
+    finished = is_at_rest(batch)
+    ledger.reopen_callbacks(ALIAS, batch.pk, [link.pk])
+    again = is_at_rest(batch)
+    run_callbacks(batch)
+
+    assert (finished, again, is_at_rest(batch)) == (True, False, True)
+
+
+# What should have been drawn
+
+
+def test_a_finish_that_was_not_drawn_is_drawn_with_its_callbacks() -> None:
+    batch = JobBatchFactory.create(jobs=["succeeded"], running=True, roles=[Role.FINALLY])
+
+    change = ledger.put_right(ALIAS, batch.pk)
+
+    assert (state(batch), change.finished) == (("finished", "succeeded", 1), True)
+    assert drawn(batch) == [(1, "finally", "pending")]
+
+
+def test_a_failure_that_nobody_is_to_be_told_of_is_told_after_all() -> None:
+    batch = JobBatchFactory.create(finished=True, roles=[Role.EACH_FAILURE])
+    FailedJobFactory.create(job__batch=batch, batch=batch)
+
+    change = ledger.put_right(ALIAS, batch.pk)
+
+    assert change.due == {"default": 1}
+    assert run_callbacks(batch) == [("each_failure", 1)]
+    assert (FailedJob.objects.unreported().count(), is_at_rest(batch)) == (0, True)
+
+
+def test_what_is_right_is_put_right_without_effect() -> None:
+    batch = JobBatchFactory.create(jobs=1, running=True, roles=[Role.CATCH, Role.FINALLY])
+
+    change = ledger.put_right(ALIAS, batch.pk)
+
+    assert (change.due, change.finished, drawn(batch)) == ({}, False, [])
+    assert ledger.put_right(ALIAS, JobBatchFactory.build().pk).batch is None
