@@ -242,11 +242,11 @@ def drop_connections_and_record(*told: object, path: str, text: str) -> None:
     record(path, text)
 
 
-def write_and_drop_connections_once(path: str, name: str) -> None:
-    """Write to the database and add a job; the first time the connection does not live to the end."""
+def write_and_drop_connections(path: str, name: str, times: int) -> None:
+    """Write to the database and add a job; so many times the connection does not live to the end."""
     write_row(name)
     record(path, name)
-    if len(Path(path).read_text().splitlines()) == 1:
+    if len(Path(path).read_text().splitlines()) <= times:
         drop_connections()
 
 

@@ -211,10 +211,10 @@ class Runner:
         """What becomes of a job whose transaction the database has refused at its end."""
         if not isinstance(error, Error):
             raise error
-        if ledger.is_transient(error, self.using):
+        if ledger.is_transient(error, self.using) and link.losses + 1 < ledger.MAX_LOSSES:
             logger.info("%s runs again, since its transaction is lost: %s", link.func, error)
-            return Settlement.put_back(link)
-        # By a deferred constraint: an attempt that raised.
+            return Settlement.lost(link)
+        # By a deferred constraint, or again and again: an attempt that raised.
         return after_raising(error, link, terms)
 
     def _clear_desk(self) -> None:

@@ -18,7 +18,7 @@ from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 from airports.models import CallbackCall
 from django_jobbatch import bus
 from django_jobbatch.bus import BatchBuilder
-from django_jobbatch.ledger import rows, transactions
+from django_jobbatch.ledger import MAX_LOSSES, rows, transactions
 from django_jobbatch.runner import work
 from django_jobbatch.runner.ticket import Trip
 from sandbox.databases import PostgreSQL
@@ -89,17 +89,31 @@ def test_connections_that_end_while_failures_are_told(diary: Diary) -> None:
 
 @needs_server
 def test_a_transactional_job_that_has_lost_its_connection_runs_again(diary: Diary) -> None:
-    job = bus.job(jobs.write_and_drop_connections_once, diary.path("jobs"), "written")
+    job = bus.job(jobs.write_and_drop_connections, diary.path("jobs"), "written", times=1)
     batch = bus.batch([job.options(transactional=True)]).dispatch()
 
     work(str(batch.pk), "default", "default")
 
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
     assert diary.lines("jobs") == ["written", "written"]
+    assert list(batch.jobs.order_by("pk").values_list("attempts", "losses")) == [(1, 1), (1, 0)]
     assert sorted(CallbackCall.objects.values_list("role", flat=True)) == [
         "added by written",
         "written",
     ]
+
+
+@needs_server
+def test_a_transactional_job_that_always_loses_its_connection_fails(diary: Diary) -> None:
+    job = bus.job(jobs.write_and_drop_connections, diary.path("jobs"), "written", times=100)
+    batch = bus.batch([job.options(transactional=True)]).dispatch()
+
+    work(str(batch.pk), "default", "default")
+
+    assert End.of(batch) == End(outcome="failed", total=1, failed=1)
+    assert len(diary.lines("jobs")) == MAX_LOSSES
+    assert [each.exception_class for each in batch.failures] == ["django.db.utils.OperationalError"]
+    assert not CallbackCall.objects.exists()
 
 
 # Outages that last
