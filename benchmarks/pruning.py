@@ -15,7 +15,7 @@ from django.utils import timezone
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.payload import Seal
 from django_jobbatch.specs import JobSpec
-from django_jobbatch.states import BatchStatus, LinkStatus, Outcome
+from django_jobbatch.states import BatchStatus, LinkStatus, Outcome, Role
 
 #: Rows that are made one by one; from there on they are doubled.
 SEED: Final = 1000
@@ -34,7 +34,7 @@ def fill(rows: int, *, finished: bool = True) -> JobBatch:
         batch.outcome = Outcome.SUCCEEDED
         batch.finished_at = timezone.now() - timedelta(days=2)
     batch.save(force_insert=True)
-    payload = Seal(batch.pk).pack(JobSpec("benchmarks.jobs.nothing", (1, "two")), "a job")
+    payload = Seal(batch.pk, Role.JOB).pack(JobSpec("benchmarks.jobs.nothing", (1, "two")), "a job")
     BatchedJob.objects.bulk_create(
         BatchedJob(
             batch=batch,

@@ -63,7 +63,7 @@ class WorkerLost(JobBatchError):
 
 
 class PayloadRefused(JobBatchError):
-    """The stored call was not signed by this application for this batch; it was not run."""
+    """The stored call was not signed by this application for this batch and role, so it was not run. If SECRET_KEY has changed since it was dispatched, put the former key into SECRET_KEY_FALLBACKS and retry the job."""
 
 
 class FunctionNotFound(JobBatchError):

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from django_jobbatch.specs import JobSpec
 
 SALT: Final = "django_jobbatch.payload"
+#: What a `progress` callback is sealed for; it has no link, and so no role.
+PROGRESS: Final = "progress"
 #: What stands for the path of a call that cannot be read.
 UNREADABLE: Final = "(unreadable)"
+_UNREADABLE_CALL: Final = "The stored call cannot be read."
 
 # The order of keys is the caller's, and comes back as it was. Whatever gets here has been through
 # `encode`, which has refused cycles.
@@ -62,18 +65,20 @@ def loads(text: str) -> Any:
 
 
 class Seal:
-    """Packs the calls of one batch, and unpacks only what was packed for it.
+    """Packs the calls of one batch in one role, and unpacks only what was packed for these.
 
     A packed call is `<signature>:<json>`. The signature is the one that
-    `django.core.signing.Signer(salt=SALT)` makes of `<batch id in hex>:<json>`, with the keys
-    derived once for all calls of the batch.
+    `django.core.signing.Signer(salt=SALT)` makes of `<batch id in hex>:<role>:<json>`, with the
+    keys derived once for all calls of the batch in this role.
     """
 
     __slots__ = ("_current", "_fallbacks")
 
-    def __init__(self, batch_id: UUID) -> None:
-        self._current = _keyed(settings.SECRET_KEY, batch_id)
-        self._fallbacks = tuple([_keyed(key, batch_id) for key in settings.SECRET_KEY_FALLBACKS])
+    def __init__(self, batch_id: UUID, role: str) -> None:
+        self._current = _keyed(settings.SECRET_KEY, batch_id, role)
+        self._fallbacks = tuple(
+            [_keyed(key, batch_id, role) for key in settings.SECRET_KEY_FALLBACKS]
+        )
 
     def pack(self, spec: JobSpec, where: str) -> str:
         """The call of `spec` as signed text.
@@ -92,7 +97,7 @@ class Seal:
         """The call in `text`.
 
         Raises:
-            PayloadRefused: it is unsigned, was edited, or belongs to another batch.
+            PayloadRefused: it is unsigned, was edited, or belongs to another batch or role.
         """
         signature, _, content = text.partition(":")
         if not (text.isascii() and self._signed(signature, content)):
@@ -113,9 +118,12 @@ def peek(text: str) -> Call:
         PayloadRefused: this is no packed call at all.
     """
     try:
-        return _call(text.partition(":")[2])
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise PayloadRefused("The stored call cannot be read.") from error
+        call = _call(text.partition(":")[2])
+    except Exception as error:  # whatever stands there, looking at it must not break a page
+        raise PayloadRefused(_UNREADABLE_CALL) from error
+    if not isinstance(call.path, str):
+        raise PayloadRefused(_UNREADABLE_CALL)
+    return call
 
 
 def peek_path(text: str) -> str:
@@ -127,9 +135,10 @@ def peek_path(text: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _keyed(secret: str | bytes, batch_id: UUID) -> HMAC:
+def _keyed(secret: str | bytes, batch_id: UUID, role: str) -> HMAC:
     # "signer" is what Signer adds to its salt; the key is derived from both as Signer does it.
-    return salted_hmac(f"{SALT}signer", f"{batch_id.hex}:", secret=secret, algorithm="sha256")
+    owner = f"{batch_id.hex}:{role}:"
+    return salted_hmac(f"{SALT}signer", owner, secret=secret, algorithm="sha256")
 
 
 def _signature(keyed: HMAC, content: str) -> str:

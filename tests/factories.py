@@ -44,15 +44,15 @@ _COUNTED = {
 }
 
 
-def signed(batch_id: uuid.UUID, spec: JobSpec = CALL) -> str:
-    """The payload of a link of this batch."""
-    return Seal(batch_id).pack(spec, "a job")
+def signed(batch_id: uuid.UUID, spec: JobSpec = CALL, *, role: str = Role.JOB) -> str:
+    """The payload of a link of this batch in this role."""
+    return Seal(batch_id, role).pack(spec, "a job")
 
 
 def registered(batch_id: uuid.UUID, roles: Collection[Role], queue: str) -> list[dict[str, Any]]:
     """Callbacks as a batch stores them; the roles in the order in which they run."""
     return [
-        {"role": str(role), "queue": queue, "payload": signed(batch_id), "options": {}}
+        {"role": str(role), "queue": queue, "payload": signed(batch_id, role=role), "options": {}}
         for role in sorted(roles, key=CALLBACKS.index)
     ]
 
@@ -134,7 +134,8 @@ class BatchedJobFactory(DjangoModelFactory[BatchedJob]):
     batch = SubFactory(JobBatchFactory)
     lane = Sequence(lambda number: number)
     queue = SelfAttribute("batch.queue")
-    payload = LazyAttribute(lambda link: signed(link.batch.pk))
+    role = Role.JOB
+    payload = LazyAttribute(lambda link: signed(link.batch.pk, role=link.role))
 
 
 class FailedJobFactory(DjangoModelFactory[FailedJob]):

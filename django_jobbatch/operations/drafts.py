@@ -70,28 +70,26 @@ def _drafted(pk: uuid.UUID, spec: BatchSpec, options: Options, queue: str) -> Jo
         meta=spec.meta,
         allow_failures=spec.allow_failures,
     )
-    seal = payload.Seal(batch.pk)
+    to_progress = payload.Seal(batch.pk, payload.PROGRESS)
     batch.options = {
         "jobs": stored(options),
-        "progress": [seal.pack(call, f"progress ({call.path})") for call in spec.progress],
+        "progress": [to_progress.pack(call, f"progress ({call.path})") for call in spec.progress],
         "isolated": spec.isolated,
         "store_results": spec.store_results,
         "unique": spec.unique,
     }
     batch.callbacks = callbacks.in_order(
-        _entry(role, call, call.options.over(spec.callback_options), batch, seal)
+        _entry(role, call, call.options.over(spec.callback_options), batch)
         for role, call in spec.callbacks
     )
     return batch
 
 
-def _entry(
-    role: Role, call: JobSpec, options: Options, batch: JobBatch, seal: payload.Seal
-) -> dict[str, Any]:
+def _entry(role: Role, call: JobSpec, options: Options, batch: JobBatch) -> dict[str, Any]:
     """A callback as the batch keeps it until it is due."""
     return {
         "role": str(role),
         "queue": options.queue or batch.queue,
-        "payload": seal.pack(call, f"callback {role} ({call.path})"),
+        "payload": payload.Seal(batch.pk, role).pack(call, f"callback {role} ({call.path})"),
         "options": stored(options),
     }

@@ -14,7 +14,7 @@ from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations.drafts import draft_child, stored
 from django_jobbatch.specs import BatchSpec, JobSpec, Lane, Link, Options
 from django_jobbatch.starts import begins_at, earliest, future, latest
-from django_jobbatch.states import BatchStatus, LinkStatus
+from django_jobbatch.states import BatchStatus, LinkStatus, Role
 
 #: Rows in memory, and in one INSERT, at a time.
 PAGE: Final = 1000
@@ -38,7 +38,7 @@ class Intake:
         self.using = using
         self.batch = batch
         self.count = 0
-        self._seal = payload.Seal(batch.pk)
+        self._seal = payload.Seal(batch.pk, Role.JOB)
         self._defaults = Options(
             queue=batch.queue, timeout=batch.options.get("jobs", {}).get("timeout")
         )

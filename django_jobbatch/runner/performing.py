@@ -16,6 +16,7 @@ from django_jobbatch import calls, conf, context, ledger, payload, transport
 from django_jobbatch.exceptions import BatchCancelled, JobTimeout
 from django_jobbatch.ledger import Failure, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.runner.stored import open_call
 from django_jobbatch.runner.terms import Terms
 from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.states import OPEN, LinkStatus, Role
@@ -70,8 +71,7 @@ def after_raising(error: BaseException, link: BatchedJob, terms: Terms) -> Settl
 def report_progress(batch: JobBatch, entry: str) -> None:
     """Call one `progress` callback; what it raises is logged."""
     try:
-        call = payload.Seal(batch.pk).unpack(entry)
-        target = calls.resolve(call.path)
+        target, call = open_call(batch.pk, payload.PROGRESS, entry)
         with time_limit(transport.default_timeout(batch.queue)):
             calls.invoke(target, (batch, *call.args), call.kwargs)
     except Exception:
@@ -79,8 +79,7 @@ def report_progress(batch: JobBatch, entry: str) -> None:
 
 
 def _call_job(link: BatchedJob, batch: JobBatch, terms: Terms) -> Any:
-    call = payload.Seal(link.batch_id).unpack(link.payload)
-    target = calls.resolve(call.path)
+    target, call = open_call(link.batch_id, link.role, link.payload)
     with time_limit(terms.timeout):
         return calls.invoke(
             target, call.args, call.kwargs, attempt=link.attempts + 1, result_id=str(link.pk)
@@ -90,7 +89,7 @@ def _call_job(link: BatchedJob, batch: JobBatch, terms: Terms) -> Any:
 def _call_back(link: BatchedJob, batch: JobBatch, terms: Terms) -> None:
     with _ledger_for(link):
         told = (batch,) if link.failure_id is None else (batch, link.failure)
-    _call_with(told, link.payload, link.batch_id, terms)
+    _call_with(told, link, link.payload, terms)
 
 
 def _tell_failures(link: BatchedJob, batch: JobBatch, terms: Terms) -> None:
@@ -106,7 +105,7 @@ def _tell_failures(link: BatchedJob, batch: JobBatch, terms: Terms) -> None:
     while failure:
         try:
             for entry in entries:
-                _call_with((batch, failure), entry, link.batch_id, terms)
+                _call_with((batch, failure), link, entry, terms)
         except BaseException as error:
             if not (transport.is_interruption(error) or terms.tries_again(link, error)):
                 _drop_broken_connections(error)
@@ -131,9 +130,8 @@ def _ledger_for(link: BatchedJob) -> Iterator[None]:
         raise
 
 
-def _call_with(told: tuple[Any, ...], entry: str, batch_id: Any, terms: Terms) -> None:
-    call = payload.Seal(batch_id).unpack(entry)
-    target = calls.resolve(call.path)
+def _call_with(told: tuple[Any, ...], link: BatchedJob, entry: str, terms: Terms) -> None:
+    target, call = open_call(link.batch_id, link.role, entry)
     with time_limit(terms.timeout):
         calls.invoke(target, (*told, *call.args), call.kwargs)
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 from django.utils import timezone
 
 from django_jobbatch import conf, transport
-from django_jobbatch.exceptions import BatchCancelled, DoNotRetry
+from django_jobbatch.exceptions import BatchCancelled, DoNotRetry, PayloadRefused
 from django_jobbatch.models import BatchedJob, JobBatch
 
 
@@ -44,7 +44,7 @@ class Terms:
 
     def tries_again(self, link: BatchedJob, error: BaseException) -> bool:
         """Whether the attempt that raised this is followed by another."""
-        final = isinstance(error, DoNotRetry | BatchCancelled)
+        final = isinstance(error, DoNotRetry | BatchCancelled | PayloadRefused)
         return self.has_retry_left(link) and not final
 
     def has_retry_left(self, link: BatchedJob) -> bool:

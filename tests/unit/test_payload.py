@@ -29,6 +29,7 @@ from django_jobbatch import encoding, payload
 from django_jobbatch.exceptions import PayloadRefused, UnencodableArgument
 from django_jobbatch.payload import Call, Seal
 from django_jobbatch.specs import JobSpec
+from django_jobbatch.states import Role
 from django_jobbatch.unencodable import Refusal
 
 BATCH = uuid.UUID("0198c1f0-0000-7000-8000-000000000001")
@@ -174,7 +175,7 @@ def test_every_value_that_is_kept_comes_back_exactly(value: object) -> None:
 def test_every_call_that_is_kept_comes_back_exactly(
     args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
-    seal = Seal(BATCH)
+    seal = Seal(BATCH, Role.JOB)
 
     call = seal.unpack(seal.pack(JobSpec("shop.jobs.sync", args, kwargs), "job 0"))
 
@@ -349,7 +350,7 @@ def test_a_refusal_names_the_job_the_argument_and_the_place_in_it() -> None:
     job = JobSpec("shop.jobs.sync", (1, rows), {})
 
     with pytest.raises(UnencodableArgument) as caught:
-        Seal(BATCH).pack(job, "job 3 (shop.jobs.sync)")
+        Seal(BATCH, Role.JOB).pack(job, "job 3 (shop.jobs.sync)")
 
     assert str(caught.value) == (
         "job 3 (shop.jobs.sync), argument 2[3]['when']: a set cannot be stored as JSON; pass a list"
@@ -360,7 +361,7 @@ def test_a_refusal_names_a_keyword_and_the_place_in_it() -> None:
     job = JobSpec("shop.jobs.sync", (), {"rows": ({"when": ({1},)},)})
 
     with pytest.raises(UnencodableArgument) as caught:
-        Seal(BATCH).pack(job, "job 3 (shop.jobs.sync)")
+        Seal(BATCH, Role.JOB).pack(job, "job 3 (shop.jobs.sync)")
 
     assert str(caught.value) == (
         "job 3 (shop.jobs.sync), argument 'rows'[0]['when'][0]: "
@@ -395,19 +396,24 @@ def test_a_tag_of_a_newer_version_is_refused() -> None:
 
 
 JOB = JobSpec("shop.jobs.sync", (7,), {"$": (1,)})
+REFUSED = (
+    "The stored call was not signed by this application for this batch and role, so it was not"
+    " run. If SECRET_KEY has changed since it was dispatched, put the former key into"
+    " SECRET_KEY_FALLBACKS and retry the job."
+)
 CONTENT = '{"f":"shop.jobs.sync","a":[7],"k":{"$":{"$":"tuple","v":[1]}}}'
 
 
 def test_a_packed_call_is_its_signature_and_its_json() -> None:
-    signature = Signer(salt=payload.SALT).signature(f"{BATCH.hex}:{CONTENT}")
+    signature = Signer(salt=payload.SALT).signature(f"{BATCH.hex}:job:{CONTENT}")
 
-    assert Seal(BATCH).pack(JOB, "job 0") == f"{signature}:{CONTENT}"
+    assert Seal(BATCH, Role.JOB).pack(JOB, "job 0") == f"{signature}:{CONTENT}"
 
 
 def test_a_seal_unpacks_what_it_has_packed() -> None:
-    packed = Seal(BATCH).pack(JOB, "job 0")
+    packed = Seal(BATCH, Role.JOB).pack(JOB, "job 0")
 
-    assert Seal(BATCH).unpack(packed) == Call("shop.jobs.sync", (7,), {"$": (1,)})
+    assert Seal(BATCH, Role.JOB).unpack(packed) == Call("shop.jobs.sync", (7,), {"$": (1,)})
 
 
 @pytest.mark.parametrize(
@@ -425,30 +431,39 @@ def test_a_seal_unpacks_what_it_has_packed() -> None:
     ],
 )
 def test_an_edited_or_unsigned_call_is_refused(change: Any) -> None:
-    packed = Seal(BATCH).pack(JOB, "job 0")
+    packed = Seal(BATCH, Role.JOB).pack(JOB, "job 0")
 
     with pytest.raises(PayloadRefused) as caught:
-        Seal(BATCH).unpack(change(packed))
+        Seal(BATCH, Role.JOB).unpack(change(packed))
 
-    assert str(caught.value) == (
-        "The stored call was not signed by this application for this batch; it was not run."
-    )
+    assert str(caught.value) == REFUSED
 
 
-def test_a_call_copied_from_another_batch_is_refused() -> None:
-    packed = Seal(uuid.uuid4()).pack(JOB, "job 0")
-
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(Seal(uuid.uuid4(), Role.JOB), id="batch"),
+        *(
+            pytest.param(Seal(BATCH, role), id=str(role))
+            for role in (*Role, payload.PROGRESS)
+            if role != Role.JOB
+        ),
+    ],
+)
+def test_a_call_copied_from_another_batch_or_role_is_refused(other: Seal) -> None:
     with pytest.raises(PayloadRefused):
-        Seal(BATCH).unpack(packed)
+        Seal(BATCH, Role.JOB).unpack(other.pack(JOB, "job 0"))
+    with pytest.raises(PayloadRefused):
+        other.unpack(Seal(BATCH, Role.JOB).pack(JOB, "job 0"))
 
 
 def test_a_call_signed_with_a_former_key_is_unpacked(settings: Settings) -> None:
     settings.SECRET_KEY = "former"
-    packed = Seal(BATCH).pack(JOB, "job 0")
+    packed = Seal(BATCH, Role.JOB).pack(JOB, "job 0")
     settings.SECRET_KEY = "current"
     settings.SECRET_KEY_FALLBACKS = ["other", "former"]
 
-    call = Seal(BATCH).unpack(packed)
+    call = Seal(BATCH, Role.JOB).unpack(packed)
 
     assert call == Call("shop.jobs.sync", (7,), {"$": (1,)})
 
@@ -456,26 +471,41 @@ def test_a_call_signed_with_a_former_key_is_unpacked(settings: Settings) -> None
 def test_a_call_is_signed_with_the_current_key(settings: Settings) -> None:
     settings.SECRET_KEY = "current"
     settings.SECRET_KEY_FALLBACKS = ["former"]
-    packed = Seal(BATCH).pack(JOB, "job 0")
+    packed = Seal(BATCH, Role.JOB).pack(JOB, "job 0")
     settings.SECRET_KEY_FALLBACKS = []
 
-    assert Seal(BATCH).unpack(packed).path == "shop.jobs.sync"
+    assert Seal(BATCH, Role.JOB).unpack(packed).path == "shop.jobs.sync"
 
 
 def test_a_call_signed_with_a_forgotten_key_is_refused(settings: Settings) -> None:
     settings.SECRET_KEY = "former"
-    packed = Seal(BATCH).pack(JOB, "job 0")
+    packed = Seal(BATCH, Role.JOB).pack(JOB, "job 0")
     settings.SECRET_KEY = "current"
 
-    with pytest.raises(PayloadRefused):
-        Seal(BATCH).unpack(packed)
+    with pytest.raises(PayloadRefused) as caught:
+        Seal(BATCH, Role.JOB).unpack(packed)
+
+    assert str(caught.value) == REFUSED
 
 
 def test_peek_shows_a_call_whoever_signed_it() -> None:
     assert payload.peek(f"nobody:{CONTENT}") == Call("shop.jobs.sync", (7,), {"$": (1,)})
 
 
-@pytest.mark.parametrize("text", ["", "x", "x:", "x:[]", "x:{}", 'x:{"f":"a.b","a":[],"k":[]}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        "x:",
+        "x:[]",
+        "x:{}",
+        'x:{"f":"a.b","a":[],"k":[]}',
+        'x:{"f":1,"a":[],"k":{}}',
+        'x:{"f":"a.b","a":[{"$":"decimal","v":"?"}],"k":{}}',
+        pytest.param(f"x:{'[' * 100_000}", id="deep"),
+    ],
+)
 def test_peek_refuses_what_is_no_call(text: str) -> None:
     with pytest.raises(PayloadRefused) as caught:
         payload.peek(text)

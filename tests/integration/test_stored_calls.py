@@ -1,0 +1,248 @@
+"""Calls as the database keeps them: what was dispatched runs, and nothing else is even imported."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+
+import pytest
+from django.core.signing import Signer
+from django.db import transaction
+from django.db.models import F
+from pytest_django import Settings
+
+from django_jobbatch import bus, payload
+from django_jobbatch.bus import BatchBuilder
+from django_jobbatch.models import JobBatch
+from django_jobbatch.specs import JobSpec
+from django_jobbatch.states import Role
+from tests import jobs
+from tests.diary import Diary, End
+from tests.factories import signed
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PAYLOAD_REFUSED = "django_jobbatch.exceptions.PayloadRefused"
+#: A module of the standard library that nobody imports, as it prints a poem.
+NEVER_IMPORTED = "this"
+
+Edit = Callable[[JobBatch], object]
+
+
+def dispatched(builder: BatchBuilder, edit: Edit) -> JobBatch:
+    """The batch as it ended, on a queue that runs in place, after its rows were edited by hand."""
+    with transaction.atomic():
+        batch = builder.on_queue("sync").dispatch()
+        edit(batch)
+    batch.refresh_from_db()
+    return batch
+
+
+def recording(diary: Diary, *texts: str) -> BatchBuilder:
+    return bus.batch([bus.job(jobs.record, diary.path("jobs"), text) for text in texts])
+
+
+def failures(batch: JobBatch) -> list[tuple[str, str, int]]:
+    return list(batch.failures.values_list("exception_class", "message", "attempts"))
+
+
+def refused(attempts: int = 1) -> tuple[str, str, int]:
+    return (
+        PAYLOAD_REFUSED,
+        "The stored call was not signed by this application for this batch and role, so it was not"
+        " run. If SECRET_KEY has changed since it was dispatched, put the former key into"
+        " SECRET_KEY_FALLBACKS and retry the job.",
+        attempts,
+    )
+
+
+def by_unknown_key(batch: JobBatch, text: str) -> str:
+    content = text.partition(":")[2]
+    signer = Signer(key="somebody else's", salt=payload.SALT)
+    return f"{signer.signature(f'{batch.pk.hex}:job:{content}')}:{content}"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(lambda batch, text: text.replace('"bad"', '"worse"'), id="argument"),
+        pytest.param(
+            lambda batch, text: text.replace("tests.jobs.record", f"{NEVER_IMPORTED}.s"),
+            id="function",
+        ),
+        pytest.param(lambda batch, text: text.partition(":")[2], id="unsigned"),
+        pytest.param(lambda batch, text: f":{text.partition(':')[2]}", id="empty signature"),
+        pytest.param(by_unknown_key, id="unknown key"),
+        pytest.param(
+            lambda batch, text: signed(JobBatch().pk, payload_of(text)), id="another batch"
+        ),
+        pytest.param(
+            lambda batch, text: signed(batch.pk, payload_of(text), role=Role.THEN),
+            id="another role",
+        ),
+        pytest.param(lambda batch, text: "", id="empty"),
+        pytest.param(lambda batch, text: f"x:{'[' * 100_000}", id="deep"),
+    ],
+)
+def test_a_job_that_was_edited_or_copied_fails_and_never_runs(
+    diary: Diary, edit: Callable[[JobBatch, str], str]
+) -> None:
+    def edit_one(batch: JobBatch) -> None:
+        link = batch.jobs.get(lane=0)
+        batch.jobs.filter(pk=link.pk).update(payload=edit(batch, link.payload))
+
+    batch = dispatched(
+        diary.told_to(recording(diary, "bad", "good").options(retry=3).allow_failures()), edit_one
+    )
+
+    assert End.of(batch) == End(outcome="partial", total=2, succeeded=1, failed=1)
+    assert failures(batch) == [refused()]
+    assert diary.ran() == ["good"]
+    assert diary.calls == [f"catch {refused()[1]}", "then partial", "finally partial"]
+    assert NEVER_IMPORTED not in sys.modules
+
+
+def payload_of(text: str) -> JobSpec:
+    call = payload.peek(text)
+    return JobSpec(call.path, call.args, call.kwargs)
+
+
+def test_a_refused_job_closes_a_strict_batch_as_any_failure_does(diary: Diary) -> None:
+    batch = dispatched(
+        recording(diary, "bad", "good"), lambda batch: batch.jobs.filter(lane=0).update(payload="")
+    )
+
+    assert End.of(batch) == End(outcome="failed", total=2, failed=1, cancelled=1)
+    assert [failure.func for failure in batch.failures] == ["(unreadable)"]
+    assert diary.ran() == []
+
+
+def test_the_call_of_a_job_is_refused_as_a_callback(diary: Diary) -> None:
+    def make_the_job_a_callback(batch: JobBatch) -> None:
+        batch.callbacks[0]["payload"] = batch.jobs.get().payload
+        batch.save(update_fields=["callbacks"])
+
+    batch = dispatched(
+        recording(diary, "once")
+        .then(jobs.told, diary.path("calls"), "then")
+        .finally_(jobs.told, diary.path("calls"), "finally"),
+        make_the_job_a_callback,
+    )
+
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
+    assert failures(batch) == [refused()]
+    assert diary.ran() == ["once"]
+    assert diary.calls == ["finally succeeded"]
+
+
+def test_a_callback_is_refused_in_the_role_of_another(diary: Diary) -> None:
+    def turn_round(batch: JobBatch) -> None:
+        for entry in batch.callbacks:
+            entry["role"] = {"then": "finally", "finally": "then"}[entry["role"]]
+        batch.save(update_fields=["callbacks"])
+
+    batch = dispatched(
+        recording(diary, "once")
+        .then(jobs.told, diary.path("calls"), "then")
+        .finally_(jobs.told, diary.path("calls"), "finally"),
+        turn_round,
+    )
+
+    assert End.of(batch).outcome == "succeeded"
+    assert failures(batch) == [refused(), refused()]
+    assert diary.calls == []
+
+
+def test_each_failure_is_told_by_no_other_callback(diary: Diary) -> None:
+    def copy_catch(batch: JobBatch) -> None:
+        catch, each = batch.callbacks
+        each["payload"] = catch["payload"]
+        batch.save(update_fields=["callbacks"])
+
+    batch = dispatched(
+        bus.batch(bus.job(jobs.fail, "boom"))
+        .catch(jobs.told_failure, diary.path("calls"), "catch")
+        .each_failure(jobs.told_failure, diary.path("each"), "each"),
+        copy_catch,
+    )
+
+    assert End.of(batch) == End(outcome="failed", total=1, failed=1)
+    assert [name for name, *_ in failures(batch)] == ["tests.jobs.JobFailed", PAYLOAD_REFUSED]
+    assert (diary.calls, diary.lines("each")) == (["catch boom"], [])
+
+
+def test_progress_is_told_by_no_job(diary: Diary, caplog: pytest.LogCaptureFixture) -> None:
+    def make_the_job_progress(batch: JobBatch) -> None:
+        batch.options["progress"] = [batch.jobs.get().payload]
+        batch.save(update_fields=["options"])
+
+    with caplog.at_level(logging.ERROR, "django_jobbatch"):
+        batch = dispatched(
+            recording(diary, "once").progress(jobs.told_progress, diary.path("calls")),
+            make_the_job_progress,
+        )
+
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
+    assert diary.ran() == ["once"]
+    assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == [
+        refused()[1]
+    ]
+
+
+def test_a_row_that_is_doubled_in_its_place_is_the_same_call_again(diary: Diary) -> None:
+    def double(batch: JobBatch) -> None:
+        link = batch.jobs.get()
+        link.pk, link.lane = None, 1
+        link.save()
+        JobBatch.objects.filter(pk=batch.pk).update(
+            total_jobs=F("total_jobs") + 1, pending_jobs=F("pending_jobs") + 1
+        )
+
+    batch = dispatched(recording(diary, "again"), double)
+
+    assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
+    assert diary.ran() == ["again", "again"]
+
+
+# Another SECRET_KEY
+
+
+def rotate(settings: Settings) -> Callable[[JobBatch], None]:
+    def to_another_key(batch: JobBatch) -> None:
+        settings.SECRET_KEY = "current"
+
+    settings.SECRET_KEY = "former"
+    return to_another_key
+
+
+def test_what_was_dispatched_under_a_former_key_runs(diary: Diary, settings: Settings) -> None:
+    settings.SECRET_KEY_FALLBACKS = ["former"]
+
+    batch = dispatched(
+        diary.told_to(recording(diary, "run")).progress(jobs.told_progress, diary.path("progress")),
+        rotate(settings),
+    )
+
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
+    assert diary.ran() == ["run"]
+    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert len(diary.lines("progress")) == 1
+
+
+def test_without_the_former_key_it_fails_and_runs_when_the_key_is_back(
+    diary: Diary, settings: Settings
+) -> None:
+    batch = dispatched(
+        recording(diary, "run").finally_(jobs.told, diary.path("calls"), "finally"),
+        rotate(settings),
+    )
+    assert End.of(batch) == End(outcome="failed", total=1, failed=1)
+    assert failures(batch) == [refused(), refused()]
+    assert (diary.ran(), diary.calls) == ([], [])
+
+    settings.SECRET_KEY_FALLBACKS = ["former"]
+    batch.retry()
+
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1, run=2)
+    assert (diary.ran(), diary.calls) == (["run"], ["finally succeeded"])
