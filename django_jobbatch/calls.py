@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from django_jobbatch import carried
 from django_jobbatch.exceptions import FunctionNotFound, InvalidJob
+from django_jobbatch.option_rules import is_dotted_path
 from django_jobbatch.specs import NO_OPTIONS, JobItem, Options
 
 #: So many functions, paths and Tasks are remembered.
@@ -47,10 +48,7 @@ def resolve(path: str) -> Any:
         try:
             target = getattr(target, name)
         except AttributeError:
-            raise FunctionNotFound(
-                f"{path}: {_title(target)} has no {name!r}. If it was moved or renamed, keep the"
-                " old name until the jobs that were dispatched with it are done."
-            ) from None
+            raise FunctionNotFound(f"{path}: {_title(target)} has no {name!r}.") from None
     if not (callable(target) or is_task(target)):
         raise FunctionNotFound(f"{path} is a {type(target).__qualname__}, not a function.")
     return target
@@ -97,8 +95,7 @@ def _describe(func: Any) -> tuple[str, Options]:
 
 
 def _dotted(text: str) -> str:
-    names = text.split(".")
-    if len(names) > 1 and all(name.isidentifier() for name in names):
+    if is_dotted_path(text):
         return text
     raise InvalidJob(
         f"{text!r} is not the dotted path of a function; write it out, such as 'shop.jobs.sync'."

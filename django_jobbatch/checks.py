@@ -13,8 +13,9 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
 from django.db import connections, router
 
-from django_jobbatch import conf
+from django_jobbatch import calls, conf
 from django_jobbatch.conf import Fault, Problem
+from django_jobbatch.exceptions import FunctionNotFound
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.suggestion import did_you_mean
 
@@ -58,6 +59,11 @@ def _settings_messages() -> Iterator[CheckMessage]:
         yield queue_unknown(settings.QUEUE, queues)
     if not django_settings.USE_TZ:
         yield time_zones_off()
+    for path, now in settings.MOVED.items():
+        try:
+            calls.resolve(now)
+        except FunctionNotFound as error:
+            yield moved_nowhere(path, error)
 
 
 def _database_messages(alias: str) -> Iterator[CheckMessage]:
@@ -123,6 +129,14 @@ def time_zones_off() -> Error:
         "USE_TZ is False, and jobs that wait for a time need one that is the same everywhere.",
         hint="Set USE_TZ = True.",
         id="jobbatch.E008",
+    )
+
+
+def moved_nowhere(path: str, error: FunctionNotFound) -> Error:
+    return Error(
+        f"The jobs that were dispatched as {path} would fail: it has moved to {error}",
+        hint=f'Set JOBBATCH["MOVED"]["{path}"] to the dotted path where the function is now.',
+        id="jobbatch.E009",
     )
 
 

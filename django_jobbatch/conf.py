@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
@@ -29,6 +29,7 @@ class Settings:
         RETRY_INTERVAL: Seconds before each further attempt, the last one repeated.
         SLICE: Seconds a ticket works before it goes back to the tail of its queue.
         LEASE: Seconds a claim holds without renewal; longer than a slice.
+        MOVED: Former dotted paths of functions, each with the one that it leads to in the end.
     """
 
     QUEUE: str = "default"
@@ -37,6 +38,7 @@ class Settings:
     RETRY_INTERVAL: tuple[int, ...] = (0,)
     SLICE: float = 5.0
     LEASE: float = 60.0
+    MOVED: Mapping[str, str] = field(default_factory=dict)
 
 
 class Fault(Enum):
@@ -64,6 +66,7 @@ _RULES: Final[dict[str, Callable[[object], object]]] = {
     "RETRY_INTERVAL": partial(rules.retry_interval, name="RETRY_INTERVAL"),
     "SLICE": partial(rules.duration, "SLICE"),
     "LEASE": partial(rules.duration, "LEASE"),
+    "MOVED": rules.moved,
 }
 
 

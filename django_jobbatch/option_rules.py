@@ -112,6 +112,33 @@ def yes_or_no(name: str, value: object) -> bool | None:
     return _refuse(name, value, "pass True or False")
 
 
+def moved(value: object) -> dict[str, str] | None:
+    """Former dotted paths of functions, each with the one that it leads to in the end."""
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        _refuse("MOVED", value, 'pass a dict, such as {"shop.jobs.sync": "shop.tasks.sync"}')
+    for path in (*value, *value.values()):
+        if not is_dotted_path(path):
+            _refuse("MOVED", value, f"pass dotted paths of functions; {path!r} is none")
+    return {path: _end_of_moves(value, path) for path in value}
+
+
+def is_dotted_path(value: object) -> bool:
+    """Whether this may be the path of a function in a module."""
+    names = value.split(".") if isinstance(value, str) else []
+    return len(names) > 1 and all(name.isidentifier() for name in names)
+
+
+def _end_of_moves(moves: dict[str, str], path: str) -> str:
+    way = [path]
+    while way[-1] in moves:
+        way.append(moves[way[-1]])
+        if way[-1] in way[:-1]:
+            _refuse("MOVED", moves, f"pass moves that come to an end; {' -> '.join(way)} does not")
+    return way[-1]
+
+
 def _seconds(value: object) -> float | None:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     return float(seconds) if _is_number(seconds) and abs(seconds) <= LONGEST_WAIT else None

@@ -100,7 +100,7 @@ def test_e004_every_key_is_a_setting(settings: Any) -> None:
         ),
         Error(
             "JOBBATCH has no setting 'COLOUR'.",
-            hint="There are: LEASE, QUEUE, RETRY, RETRY_INTERVAL, SLICE, TIMEOUT.",
+            hint="There are: LEASE, MOVED, QUEUE, RETRY, RETRY_INTERVAL, SLICE, TIMEOUT.",
             id="jobbatch.E004",
         ),
     ]
@@ -165,6 +165,27 @@ def test_e008_time_zones_are_on(settings: Any) -> None:
             hint="Set USE_TZ = True.",
             id="jobbatch.E008",
         )
+    ]
+
+
+@pytest.mark.parametrize("path", ["tests.jobs.gone", "no_such_module.add"])
+def test_e009_what_has_moved_is_found(settings: Any, path: str) -> None:
+    settings.JOBBATCH = {
+        "MOVED": {"shop.jobs.sum": "shop.jobs.total", "shop.jobs.total": path, "a.b": "math.sqrt"}
+    }
+    why = {
+        "tests.jobs.gone": "tests.jobs has no 'gone'.",
+        "no_such_module.add": "there is no module 'no_such_module'. Is the code that dispatched it"
+        " deployed here?",
+    }[path]
+
+    assert checks.check_settings() == [
+        Error(
+            f"The jobs that were dispatched as {former} would fail: it has moved to {path}: {why}",
+            hint=f'Set JOBBATCH["MOVED"]["{former}"] to the dotted path where the function is now.',
+            id="jobbatch.E009",
+        )
+        for former in ("shop.jobs.sum", "shop.jobs.total")
     ]
 
 

@@ -23,6 +23,7 @@ from tests.factories import signed
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+FUNCTION_NOT_FOUND = "django_jobbatch.exceptions.FunctionNotFound"
 PAYLOAD_REFUSED = "django_jobbatch.exceptions.PayloadRefused"
 #: A module of the standard library that nobody imports, as it prints a poem.
 NEVER_IMPORTED = "this"
@@ -246,3 +247,81 @@ def test_without_the_former_key_it_fails_and_runs_when_the_key_is_back(
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1, run=2)
     assert (diary.ran(), diary.calls) == (["run"], ["finally succeeded"])
+
+
+# Functions that have moved
+
+
+def moving(diary: Diary, job: str, callback: str) -> BatchBuilder:
+    """A batch whose functions were at these paths when it was dispatched."""
+    return (
+        bus.batch(bus.job(job, diary.path("jobs"), "found"))
+        .then(callback, diary.path("calls"), "then")
+        .progress(callback, diary.path("calls"), "progress")
+    )
+
+
+def test_jobs_and_callbacks_that_have_moved_are_found(diary: Diary, settings: Settings) -> None:
+    settings.JOBBATCH = {
+        "MOVED": {
+            "shop.jobs.note": "shop.tasks.note",
+            "shop.tasks.note": "tests.jobs.record",
+            "shop.jobs.told": "tests.jobs.told",
+        }
+    }
+
+    batch = moving(diary, "shop.jobs.note", "shop.jobs.told").on_queue("sync").dispatch()
+
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
+    assert diary.ran() == ["found"]
+    assert diary.calls == ["progress succeeded", "then succeeded"]
+    assert [job.func for job in batch.jobs.work()] == ["shop.jobs.note"]
+
+
+def test_what_has_moved_unsaid_fails_with_the_setting_and_runs_once_it_is_set(
+    diary: Diary, settings: Settings
+) -> None:
+    batch = moving(diary, "tests.jobs.note", "shop.jobs.told").on_queue("sync").dispatch()
+    assert failures(batch) == [
+        (
+            FUNCTION_NOT_FOUND,
+            "tests.jobs.note: tests.jobs has no 'note'. If the function is elsewhere now, set"
+            ' JOBBATCH["MOVED"] = {"tests.jobs.note": "its.new.path"} and retry the job.',
+            1,
+        )
+    ]
+
+    settings.JOBBATCH = {"MOVED": {"tests.jobs.note": "tests.jobs.record"}}
+    batch.retry()
+    then_failed = End.of(batch)
+    settings.JOBBATCH = {"MOVED": {"shop.jobs.told": "tests.jobs.told"}}
+    batch.retry(batch.jobs.callbacks())
+
+    assert then_failed == End(outcome="succeeded", total=1, succeeded=1, run=2)
+    assert failures(batch)[1:] == [
+        (
+            FUNCTION_NOT_FOUND,
+            "shop.jobs.told: there is no module 'shop'. Is the code that dispatched it deployed"
+            " here? If the function is elsewhere now, set"
+            ' JOBBATCH["MOVED"] = {"shop.jobs.told": "its.new.path"} and retry the job.',
+            1,
+        )
+    ]
+    assert diary.ran() == ["found"]
+    assert diary.calls == ["then succeeded"]
+
+
+def test_a_move_to_nowhere_names_both_paths(diary: Diary, settings: Settings) -> None:
+    settings.JOBBATCH = {"MOVED": {"shop.jobs.note": "tests.jobs.note"}}
+
+    batch = bus.batch(bus.job("shop.jobs.note")).on_queue("sync").dispatch()
+
+    assert failures(batch) == [
+        (
+            FUNCTION_NOT_FOUND,
+            "shop.jobs.note has moved to tests.jobs.note: tests.jobs has no 'note'. If the"
+            ' function is elsewhere now, set JOBBATCH["MOVED"] = {"shop.jobs.note":'
+            ' "its.new.path"} and retry the job.',
+            1,
+        )
+    ]

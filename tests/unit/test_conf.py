@@ -27,6 +27,7 @@ def test_without_settings_the_defaults_are_in_force(settings: Any) -> None:
         RETRY_INTERVAL=(0,),
         SLICE=5.0,
         LEASE=60.0,
+        MOVED={},
     )
 
 
@@ -69,6 +70,13 @@ def test_none_stands_for_the_default(settings: Any) -> None:
         ("SLICE", "5"),
         ("LEASE", float("inf")),
         ("LEASE", timedelta(0)),
+        ("MOVED", [("shop.jobs.sync", "shop.tasks.sync")]),
+        ("MOVED", {"shop.jobs.sync": None}),
+        ("MOVED", {"shop.jobs.sync": "sync"}),
+        ("MOVED", {"sync": "shop.jobs.sync"}),
+        ("MOVED", {7: "shop.jobs.sync"}),
+        ("MOVED", {"shop.jobs.sync": "shop.jobs.sync"}),
+        ("MOVED", {"a.b": "c.d", "c.d": "e.f", "e.f": "c.d"}),
     ],
 )
 def test_a_value_that_cannot_be_used_has_its_default_and_a_problem(
@@ -83,6 +91,19 @@ def test_a_value_that_cannot_be_used_has_its_default_and_a_problem(
         f"JOBBATCH has a {name} that cannot be used."
     ]
     assert problems[0].hint.startswith(f"{name}={value!r}: pass ")
+
+
+def test_moves_are_followed_to_their_end(settings: Any) -> None:
+    settings.JOBBATCH = {"MOVED": {"a.b": "c.d", "c.d": "e.f", "g.h": "e.f"}}
+
+    assert conf.current().MOVED == {"a.b": "e.f", "c.d": "e.f", "g.h": "e.f"}
+
+
+def test_moves_in_a_circle_are_named(settings: Any) -> None:
+    settings.JOBBATCH = {"MOVED": {"a.b": "c.d", "c.d": "e.f", "e.f": "c.d"}}
+
+    with pytest.raises(ImproperlyConfigured, match=r"; a\.b -> c\.d -> e\.f -> c\.d does not\.$"):
+        conf.current()
 
 
 @pytest.mark.parametrize("written", [None, "imports", [("QUEUE", "imports")]])
@@ -107,7 +128,7 @@ def test_a_late_error_says_everything_that_is_wrong(settings: Any) -> None:
     assert str(refused.value) == (
         "JOBBATCH has no setting 'TIMEOUTS'. Did you mean 'TIMEOUT'?"
         " JOBBATCH has no setting 7."
-        " There are: LEASE, QUEUE, RETRY, RETRY_INTERVAL, SLICE, TIMEOUT."
+        " There are: LEASE, MOVED, QUEUE, RETRY, RETRY_INTERVAL, SLICE, TIMEOUT."
         " JOBBATCH has a RETRY that cannot be used."
         " RETRY=-1: pass the number of further attempts, 0 or more."
         " JOBBATCH has LEASE=60.0 and SLICE=60.0, so a claim could be over before the ticket that"
