@@ -85,21 +85,26 @@ def stop_running(using: str, batch: JobBatch) -> None:
     transaction.on_commit(stop, using=using, robust=True)
 
 
-def replenish(
-    batch: JobBatch, using: str, queue: str, tickets: int = 1, *, at_work: int = 0
-) -> None:
-    """Have up to `tickets` tickets wait in the queue or be `at_work`, but no more than links are due."""
+def replenish(batch: JobBatch, using: str, queue: str, tickets: int = 1) -> None:
+    """Have up to `tickets` tickets wait in the queue, but no more than links are due."""
 
     def send_missing() -> None:
-        count = missing(batch, using, queue, tickets, at_work=at_work)
+        count = missing(batch, using, queue, tickets)
         if count:
             transport.send(_ticket(batch, using, queue), count)
 
     _reach(batch, send_missing)
 
 
+def send(batch: JobBatch, using: str, queue: str, tickets: int) -> None:
+    """Send so many tickets."""
+    _reach(batch, lambda: transport.send(_ticket(batch, using, queue), tickets))
+
+
 def missing(batch: JobBatch, using: str, queue: str, tickets: int = 1, *, at_work: int = 0) -> int:
-    """How many tickets `replenish` would send.
+    """How many of up to `tickets` tickets neither wait in the queue nor are `at_work`.
+
+    No more are wanted than links are due.
 
     Raises:
         TransportError: Redis did not answer.

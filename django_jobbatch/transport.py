@@ -202,6 +202,11 @@ def executing(queue: str) -> set[str]:
     return {parse_composite_key(entry.decode())[0] for entry in entries}
 
 
+def is_of(ticket_id: str, batch_id: uuid.UUID) -> bool:
+    """Whether this ticket was sent for this batch."""
+    return ticket_id == _id(batch_id, _number(ticket_id))
+
+
 def discard(batch_id: uuid.UUID, queues: Iterable[str]) -> None:
     """Take back the tickets of this batch that nobody has begun.
 
@@ -378,6 +383,7 @@ __all__ = [
     "discard",
     "executing",
     "is_interruption",
+    "is_of",
     "is_sync",
     "schedule",
     "send",

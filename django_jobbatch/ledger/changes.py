@@ -67,6 +67,7 @@ class Change:
         orphans: Child batches whose stand-ins were cancelled or skipped here: they are to be stopped.
         wake_at: When the earliest of its delayed links is due, if that has changed.
         settled: Ids of the links that came to an end here.
+        lost: How many links a dead ticket has held.
         stale: How many outcomes came too late and changed nothing.
     """
 
@@ -80,6 +81,7 @@ class Change:
     orphans: tuple[uuid.UUID, ...] = ()
     wake_at: datetime | None = None
     settled: tuple[int, ...] = ()
+    lost: int = 0
     stale: int = 0
 
     @classmethod

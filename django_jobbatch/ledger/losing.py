@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
-from django.db.models import Q
 from django.utils import timezone
 
 from django_jobbatch.exceptions import WorkerLost
@@ -18,30 +18,27 @@ from django_jobbatch.states import OPEN, Role
 
 #: How often a worker may die over one link. It is alone with it from the second time on.
 MAX_LOSSES: Final = 3
-#: Links that come back by one transaction; a ticket holds fewer.
-PAGE: Final = 1000
 
 
-def lose(
-    using: str, batch_id: uuid.UUID, tickets: Collection[str], *, dead: str = ""
-) -> list[Change]:
-    """Bring back what these tickets hold of a batch: links whose lease is over, and a loss each.
+def lose(using: str, batch_id: uuid.UUID, ticket: str, *, is_dead: bool = False) -> list[Change]:
+    """Bring back what a ticket holds of a batch: the links whose lease is over, and a loss each.
 
-    What the ticket `dead` holds is lost whatever its lease. A link that was lost MAX_LOSSES times
-    fails with `WorkerLost`; in a batch that is being stopped it is cancelled. Attempts are not
-    touched. The caller has made sure that nobody works on these tickets: what comes from them
-    after all comes too late.
+    What a ticket holds that `is_dead` for sure is lost whatever its lease. A link that was lost
+    MAX_LOSSES times fails with `WorkerLost`; in a batch that is being stopped it is cancelled.
+    Attempts are not touched. The caller has made sure that nobody works on this ticket: what comes
+    from it after all comes too late.
     """
-    return atomically(using, lambda: _lose(using, batch_id, tickets, dead))
+    return atomically(using, lambda: _lose(using, batch_id, ticket, is_dead=is_dead))
 
 
-def _lose(using: str, batch_id: uuid.UUID, tickets: Collection[str], dead: str) -> list[Change]:
+def _lose(using: str, batch_id: uuid.UUID, ticket: str, *, is_dead: bool) -> list[Change]:
     batch = rows.lock(using, batch_id)
     if batch is None:
         return []
-    over = Q(lease_until__lt=timezone.now()) | Q(claim=dead, lease_until__isnull=False)
-    running = rows.links(using, batch_id).running().filter(over, claim__in=tickets)
-    held = list(running.select_for_update().order_by("pk")[:PAGE])
+    running = rows.links(using, batch_id).running().filter(claim=ticket, lease_until__isnull=False)
+    if not is_dead:
+        running = running.filter(lease_until__lt=timezone.now())
+    held = list(running.select_for_update().order_by("pk"))
     changes = _lose_jobs(using, batch, [link for link in held if not link.is_callback])
     for link in held:
         if link.is_callback:
@@ -57,7 +54,8 @@ def _lose_jobs(using: str, batch: JobBatch, links: Sequence[BatchedJob]) -> list
         _settlement(link, may_fail=batch.status in OPEN and not link.stands_for_batch)
         for link in links
     ]
-    return [settling.settle_locked(using, batch.pk, settlements)]
+    change = settling.settle_locked(using, batch.pk, settlements)
+    return [replace(change, lost=len(links))]
 
 
 def _lose_callback(using: str, link: BatchedJob) -> Change:
@@ -69,7 +67,7 @@ def _lose_callback(using: str, link: BatchedJob) -> Change:
         )
         if failure is not None:
             settling.report(using, failure, raised_in=link)
-    return settling.settle_callback_locked(using, settlement)
+    return replace(settling.settle_callback_locked(using, settlement), lost=1)
 
 
 def _settlement(link: BatchedJob, *, may_fail: bool) -> Settlement:

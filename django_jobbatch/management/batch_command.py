@@ -12,11 +12,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections, router
 
-from django_jobbatch.exceptions import JobBatchError
+from django_jobbatch.exceptions import JobBatchError, TransportError
 from django_jobbatch.models import JobBatch
 
-#: Where it is logged that Redis did not take what a change asks for.
-SENDING = "django_jobbatch.dispatch"
+#: Where it is logged that Redis did not take what a change asks for, or that a repair failed.
+LOGGERS = ("django_jobbatch.dispatch", "django_jobbatch.reconcile")
 
 
 class BatchCommand(BaseCommand):
@@ -33,7 +33,7 @@ class BatchCommand(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run the command; the process ends with code 1 if something was not done."""
         self._has_refused = False
-        with _told_of_unsent(self.refuse):
+        with _told_of_errors(self.refuse):
             output = super().execute(*args, **options)
         if self._has_refused:
             sys.exit(1)
@@ -75,18 +75,20 @@ def _uuid(text: str) -> uuid.UUID | None:
 
 
 @contextmanager
-def _told_of_unsent(refuse: Callable[[str], None]) -> Iterator[None]:
-    """Refuse, a line for each batch, what is logged because Redis could not be reached."""
-    handler = _Unsent(refuse)
-    logger = logging.getLogger(SENDING)
-    logger.addHandler(handler)
+def _told_of_errors(refuse: Callable[[str], None]) -> Iterator[None]:
+    """Refuse, a line for each, what is logged because it went wrong after the commit."""
+    handler = _Told(refuse)
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    for logger in loggers:
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
+        for logger in loggers:
+            logger.removeHandler(handler)
 
 
-class _Unsent(logging.Handler):
+class _Told(logging.Handler):
     """Says each message once: one batch may ask for several requests."""
 
     def __init__(self, refuse: Callable[[str], None]) -> None:
@@ -98,4 +100,11 @@ class _Unsent(logging.Handler):
         message = record.getMessage()
         if message not in self._said:
             self._said.add(message)
-            self._refuse(f"{message}. When Redis answers again, call this command again.")
+            self._refuse(f"{message}{_advice(record)}")
+
+
+def _advice(record: logging.LogRecord) -> str:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, TransportError):
+        return ". When Redis answers again, call this command again."
+    return f": {error}"

@@ -39,8 +39,8 @@ ADD = bus.job(jobs.add, 1, 2)
 AGO = timedelta(seconds=1)
 
 
-def lose(batch: JobBatch, *tickets: str, dead: str = "") -> list[Change]:
-    return ledger.lose(ALIAS, batch.pk, tickets or ("one",), dead=dead)
+def lose(batch: JobBatch, ticket: str = "one", *, is_dead: bool = False) -> list[Change]:
+    return ledger.lose(ALIAS, batch.pk, ticket, is_dead=is_dead)
 
 
 def age(batch: JobBatch) -> None:
@@ -62,7 +62,8 @@ def test_a_link_whose_lease_is_over_comes_back_with_a_loss_and_without_an_attemp
     (change,) = lose(batch)
 
     assert lost(batch) == [("pending", 1, 0, None)] * 2 + [("pending", 0, 0, None)]
-    assert (change.due, counters(batch)) == ({"default": 2}, {"total": 3, "pending": 3})
+    assert (change.lost, change.due) == (2, {"default": 2})
+    assert counters(batch) == {"total": 3, "pending": 3}
 
 
 def test_a_lease_that_is_in_force_is_left_alone() -> None:
@@ -78,12 +79,12 @@ def test_what_a_dead_ticket_holds_is_lost_whatever_its_lease() -> None:
     claim(batch, 1, "dead")
     claim(batch, 1, "alive")
 
-    lose(batch, "dead", dead="dead")
+    lose(batch, "dead", is_dead=True)
 
     assert statuses(batch) == ["pending", "running"]
 
 
-def test_only_tickets_that_are_named_lose_anything() -> None:
+def test_other_tickets_lose_nothing() -> None:
     batch = JobBatchFactory.create(jobs=2, running=True)
     claim(batch, 1, "one")
     claim(batch, 1, "two")

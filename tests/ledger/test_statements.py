@@ -165,7 +165,7 @@ def act_lose() -> Callable[[], object]:
     link = ledger.claim_callback(claimant(batch))
     assert link is not None
     BatchedJob.objects.filter(batch=batch).update(losses=2)
-    return lambda: ledger.lose(ALIAS, batch.pk, ["one"], dead="one")
+    return lambda: ledger.lose(ALIAS, batch.pk, "one", is_dead=True)
 
 
 def act_put_right() -> Callable[[], object]:

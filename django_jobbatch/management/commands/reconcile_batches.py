@@ -1,0 +1,96 @@
+"""reconcile_batches: repair what dying workers, lost tickets and lost Redis data have left behind."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from django.core.management.base import CommandParser
+from django.db import router
+
+from django_jobbatch.management.batch_command import BatchCommand
+from django_jobbatch.management.wording import counted
+from django_jobbatch.models import JobBatch
+from django_jobbatch.reconcile import Finding, Kind, reconcile
+
+#: What each finding says, after its number of jobs or tickets.
+FOUND: Final = {
+    Kind.LOST: "of a worker that died",
+    Kind.RETRY: "a retry that broke off",
+    Kind.STOP: "not stopped, though the batch around it goes no further",
+    Kind.SWEEP: "stopping, with jobs that were not cancelled",
+    Kind.FINISH: "all jobs are settled, but it had not finished",
+    Kind.CALLBACK: "a callback that had not become due",
+    Kind.END: "ended, and the batch around it did not know",
+    Kind.REST: "nothing was left to do, which was not noted",
+    Kind.TICKET: "missing",
+    Kind.WAKE: "no ticket scheduled for its delayed jobs",
+}
+#: What a finding counts, if it counts anything.
+COUNTED: Final = {
+    Kind.LOST: ("job or callback", "jobs and callbacks"),
+    Kind.TICKET: ("ticket", "tickets"),
+}
+
+
+class Command(BatchCommand):
+    """Reconciles batches."""
+
+    help = (
+        "Compares all batches that have something left to do with RQ, and repairs what differs: "
+        "jobs of workers that died, tickets that are missing, and what was not drawn, told or swept."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add which batches, and how."""
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--batch", metavar="ID", help="Only this batch, and the whole tree that it is part of."
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="Say what is found, and change nothing."
+        )
+        parser.add_argument("--json", action="store_true", help="Print a JSON array of findings.")
+
+    def handle(
+        self,
+        *,
+        database: str | None,
+        batch: str | None,
+        dry_run: bool,
+        json: bool,
+        verbosity: int,
+        **options: Any,
+    ) -> None:
+        """Repair, and print what was found."""
+        using = database or router.db_for_write(JobBatch)
+        trees = [None] if batch is None else [each.pk for each in self.batches([batch], database)]
+        found: list[Finding] = []
+        for tree in trees:
+            for finding in reconcile(using, batch_id=tree, dry_run=dry_run):
+                found.append(finding)
+                if verbosity > 0 and not json:
+                    self.stdout.write(_line(finding))
+        if json:
+            self.stdout.write(_as_json(found))
+        elif verbosity > 0 and trees:
+            self.stdout.write(_summary(found, dry_run=dry_run))
+
+
+def _line(finding: Finding) -> str:
+    said = FOUND[finding.kind]
+    if names := COUNTED.get(finding.kind):
+        said = f"{counted(finding.count, *names)} {said}"
+    queue = f" on queue {finding.queue}" if finding.queue else ""
+    return f"{finding.batch_id} {finding.kind}: {said}{queue}"
+
+
+def _summary(found: list[Finding], *, dry_run: bool) -> str:
+    if not found:
+        return "Everything is as it should be."
+    verb = "Would repair" if dry_run else "Repaired"
+    return f"{verb} {counted(len(found), 'finding')}."
+
+
+def _as_json(found: list[Finding]) -> str:
+    return json.dumps([finding.as_json() for finding in found], indent=2)

@@ -1,0 +1,72 @@
+"""Which batches are looked at, and who holds links of them: two queries for a page of batches."""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from django.db.models import Count, F, Q
+from django.utils import timezone
+
+from django_jobbatch.models import BatchedJob, JobBatch, JobBatchQuerySet
+
+#: Batches that are read together.
+PAGE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one ticket holds of one batch: how many links, and of how many the lease is over."""
+
+    batch_id: uuid.UUID
+    queue: str
+    ticket: str
+    links: int
+    over: int
+
+
+def restless(using: str, within: uuid.UUID | None) -> Iterator[list[JobBatch]]:
+    """Pages of the batches of which something is left to do; only of the tree `within`, if told."""
+    batches = with_parents(using).restless()
+    if within is not None:
+        root = _root(using, within)
+        batches = batches.filter(Q(pk=root) | Q(root_id=root))
+    page = list(batches.order_by("pk")[:PAGE])
+    while page:
+        yield page
+        page = list(batches.order_by("pk").filter(pk__gt=page[-1].pk)[:PAGE])
+
+
+def with_parents(using: str) -> JobBatchQuerySet:
+    """Batches, and how the links stand that stand for them."""
+    return JobBatch.objects.using(using).annotate(
+        stand_in_status=F("parent__status"),
+        stand_in_run=F("parent__child_run"),
+        parent_status=F("parent__batch__status"),
+    )
+
+
+def held(using: str, page: Sequence[JobBatch]) -> dict[uuid.UUID, list[Held]]:
+    """Who holds links of these batches, by batch."""
+    running = BatchedJob.objects.using(using).running().exclude(lease_until=None)
+    running = running.filter(batch_id__in=[batch.pk for batch in page])
+    is_over = Q(lease_until__lt=timezone.now())
+    rows = (
+        running.values("batch_id", "queue", "claim")
+        .annotate(links=Count("pk"), over=Count("pk", filter=is_over))
+        .values_list("batch_id", "queue", "claim", "links", "over")
+        .order_by("batch_id", "queue", "claim")
+    )
+    found: dict[uuid.UUID, list[Held]] = defaultdict(list)
+    for row in rows:
+        each = Held(*row)
+        found[each.batch_id].append(each)
+    return found
+
+
+def _root(using: str, batch_id: uuid.UUID) -> uuid.UUID:
+    batches = JobBatch.objects.using(using).filter(pk=batch_id).order_by()
+    return batches.values_list("root_id", flat=True).first() or batch_id

@@ -1,0 +1,82 @@
+"""One pass of reconcile, over everything that has something left to do, or over one tree."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from django_jobbatch.reconcile import pages, rules, tickets
+from django_jobbatch.reconcile.case import Case, Executions
+from django_jobbatch.reconcile.findings import Finding
+
+logger = logging.getLogger(__name__)
+
+Rule = Callable[[Case], Iterator[Finding]]
+
+#: In the order in which they are asked: the repair of one may be what another would miss.
+IN_THE_LEDGER: Final[tuple[Rule, ...]] = (
+    rules.lost,
+    rules.broken_off,
+    rules.stranded,
+    rules.unswept,
+    rules.unfinished,
+    rules.unrested,
+)
+#: Asked last: most repairs have sent what they made due.
+IN_THE_QUEUES: Final[tuple[Rule, ...]] = (tickets.missing, tickets.unscheduled)
+
+
+def reconcile(
+    using: str, *, batch_id: uuid.UUID | None = None, dry_run: bool = False
+) -> Iterator[Finding]:
+    """Compare the ledger with RQ and repair what differs, one finding after another.
+
+    It goes through all batches on the database `using` that are not at rest; with `batch_id`, through
+    those of that batch's whole tree. What a batch costs does not grow with its links. With `dry_run`
+    it finds the same and changes nothing.
+
+    A batch that cannot be repaired is logged, and so is a Redis that does not answer; the others are
+    repaired. It is not to be called inside a transaction.
+    """
+    yield from _pass(using, batch_id, dead="", dry_run=dry_run)
+
+
+def reconcile_after(using: str, batch_id: uuid.UUID, ticket: str) -> list[Finding]:
+    """The same for the tree of a ticket whose work-horse is dead: what it held is lost, whatever its lease."""
+    return list(_pass(using, batch_id, dead=ticket, dry_run=False))
+
+
+def _pass(using: str, batch_id: uuid.UUID | None, *, dead: str, dry_run: bool) -> Iterator[Finding]:
+    for page in pages.restless(using, batch_id):
+        # After the page, RQ is asked: what it does not execute then has ended since it was read.
+        held = pages.held(using, page)
+        executions = Executions(dead)
+        for batch in page:
+            case = Case(
+                using=using,
+                batch=batch,
+                held=held.get(batch.pk, ()),
+                executions=executions,
+                dry_run=dry_run,
+            )
+            try:
+                yield from _look_at(case)
+            except Exception:
+                logger.exception(
+                    "Batch %s could not be reconciled",
+                    batch.pk,
+                    extra={"batch_id": str(batch.pk)},
+                )
+
+
+def _look_at(case: Case) -> Iterator[Finding]:
+    for rule in IN_THE_LEDGER:
+        found = list(rule(case))
+        yield from found
+        # What follows from a repair shows only once it is made.
+        if found and (case.dry_run or not case.refresh()):
+            return
+    for rule in IN_THE_QUEUES:
+        yield from rule(case)

@@ -1,0 +1,62 @@
+"""Tickets that should be on their way and are not: lost, flushed, or never sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from django.utils import timezone
+
+from django_jobbatch import dispatch, ledger, transport
+from django_jobbatch.reconcile.case import Case
+from django_jobbatch.reconcile.findings import Finding, Kind
+from django_jobbatch.states import LIVE, BatchStatus
+
+
+def missing(case: Case) -> Iterator[Finding]:
+    """Due links with fewer tickets waiting or at work than would have been sent for them."""
+    for queue in _queues(case):
+        if case.executions.of(queue) is None:
+            continue
+        count = dispatch.missing(
+            case.batch, case.using, queue, dispatch.TICKETS, at_work=case.at_work(queue)
+        )
+        if count:
+            if not case.dry_run:
+                dispatch.send(case.batch, case.using, queue, count)
+            yield Finding(Kind.TICKET, case.pk, queue, count)
+
+
+def unscheduled(case: Case) -> Iterator[Finding]:
+    """Delayed links without a ticket that comes when the first of them is due."""
+    batch = case.batch
+    if batch.wake_at is None or batch.status not in LIVE:
+        return
+    is_late = batch.wake_at <= timezone.now()
+    if not is_late and _is_scheduled(case):
+        return
+    if not case.dry_run:
+        dispatch.wake(batch, case.using)
+    if not is_late:  # else it is due, and another rule looks after it
+        yield Finding(Kind.WAKE, case.pk)
+
+
+def _queues(case: Case) -> list[str]:
+    """The queues on which something of the batch may be due."""
+    batch = case.batch
+    if batch.status in LIVE:
+        return sorted(batch.queues)
+    if batch.status == BatchStatus.WAITING:
+        return []
+    return sorted(ledger.due_callbacks(case.using, batch))
+
+
+def _is_scheduled(case: Case) -> bool:
+    """Whether a ticket comes by then; so too if Redis does not answer, which can be asked later."""
+    batch = case.batch
+    for queue in batch.queues:
+        if case.executions.of(queue) is None:
+            return True
+        at = transport.waiting(batch.pk, queue).scheduled_at
+        if at is not None and batch.wake_at is not None and at <= batch.wake_at:
+            return True
+    return False

@@ -1,0 +1,512 @@
+"""What reconcile finds and repairs, by rows that are aged and tickets that are taken away."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from django_jobbatch import bus, dispatch, ledger, transport
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.reconcile import Finding, Kind, pages, reconcile, reconcile_after
+from django_jobbatch.runner import work
+from django_jobbatch.states import Role
+from django_jobbatch.transport import Waiting
+from tests import jobs
+from tests.factories import FailedJobFactory, JobBatchFactory
+from tests.ledger.acts import (
+    ALIAS,
+    begun,
+    cancel,
+    claim,
+    claimant,
+    counters,
+    drawn,
+    fail,
+    grown,
+    read,
+    reopen,
+    run_callbacks,
+    side_by_side,
+    state,
+    statuses,
+    succeed,
+)
+from tests.servers import RedisServer
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("redis_server"),
+]
+
+ADD = bus.job(jobs.add, 1, 2)
+INNER = bus.batch([ADD, ADD])
+AGO = timedelta(seconds=1)
+
+
+def found(batch_id: uuid.UUID | None = None, *, dry_run: bool = False) -> list[Finding]:
+    return list(reconcile(ALIAS, batch_id=batch_id, dry_run=dry_run))
+
+
+def age(batch: JobBatch) -> None:
+    """Have all leases of the batch be over."""
+    batch.jobs.running().exclude(lease_until=None).update(lease_until=timezone.now() - AGO)
+
+
+def waiting(batch: JobBatch, queue: str = "default") -> Waiting:
+    return transport.waiting(batch.pk, queue)
+
+
+def execute(server: RedisServer, ticket: str, *, seconds: float = 60) -> None:
+    """Have RQ say that it executes this ticket, and that its heart has beaten so recently."""
+    server.client.zadd("rq:wip:default", {f"{ticket}:1": timezone.now().timestamp() + seconds})
+
+
+def work_to_the_end(batch: JobBatch) -> JobBatch:
+    """Work on all tickets that wait for the batch and what is in it."""
+    queue = transport._queue("default")
+    while ids := queue.job_ids:
+        job = queue.fetch_job(ids[0])
+        queue.remove(ids[0])
+        assert job is not None
+        work(*job.args)
+    return read(batch)
+
+
+# Tickets that died
+
+
+def test_what_a_dead_ticket_held_is_due_again_and_sent() -> None:
+    batch = JobBatchFactory.create(jobs=3, running=True)
+    claim(batch, 2)
+    transport_before = waiting(batch)
+    age(batch)
+
+    assert found() == [Finding(Kind.LOST, batch.pk, "default", 2)]
+    assert (transport_before.queued, waiting(batch).queued) == (0, 3)
+    assert list(batch.jobs.values_list("status", "losses")) == [("pending", 1)] * 2 + [
+        ("pending", 0)
+    ]
+    assert found() == []
+
+
+def test_a_lease_that_is_over_is_left_to_a_ticket_that_rq_executes(
+    redis_server: RedisServer,
+) -> None:
+    batch = JobBatchFactory.create(jobs=1, running=True)
+    claim(batch)
+    age(batch)
+    execute(redis_server, "one")
+
+    alive = found()
+    execute(redis_server, "one", seconds=-1)
+
+    assert alive == []
+    assert found() == [Finding(Kind.LOST, batch.pk, "default", 1)]
+
+
+def test_what_a_ticket_held_whose_horse_is_dead_is_lost_at_once(redis_server: RedisServer) -> None:
+    batch, other = (JobBatchFactory.create(jobs=2, running=True) for _ in range(2))
+    claim(batch, 1, "dead")
+    claim(batch, 1, "alive")
+    claim(other, 2, "dead")
+    execute(redis_server, "dead")
+
+    assert reconcile_after(ALIAS, batch.pk, "dead") == [Finding(Kind.LOST, batch.pk, "default", 1)]
+    assert (statuses(batch), statuses(other)) == (["pending", "running"], ["running"] * 2)
+    assert reconcile_after(ALIAS, uuid.uuid4(), "dead") == []
+
+
+def test_a_callback_of_a_dead_ticket_is_called_after_all() -> None:
+    batch = JobBatchFactory.create(jobs=1, roles=[Role.FINALLY])
+    succeed(batch, claim(batch))
+    ledger.claim_callback(claimant(batch))
+    age(batch)
+
+    assert found() == [Finding(Kind.LOST, batch.pk, "default", 1)]
+    assert waiting(batch).queued == 1
+    assert run_callbacks(batch) == [("finally", 1)]
+
+
+def test_a_batch_on_the_stack_of_a_dead_ticket_goes_on_with_another() -> None:
+    # The ticket that was to go on with the parent worked on its child, and holds nothing of it.
+    root = grown(bus.batch([[INNER, ADD], ADD]))
+    child = begun(root)
+    claim(child, 2, "dead")
+
+    findings = reconcile_after(ALIAS, child.pk, "dead")
+
+    assert sorted((each.batch_id, each.kind, each.count) for each in findings) == sorted(
+        [(child.pk, Kind.LOST, 2), (root.pk, Kind.TICKET, 1)]
+    )
+    assert work_to_the_end(root).outcome == "succeeded"
+
+
+# Tickets that are missing
+
+
+def test_missing_tickets_are_sent_on_every_queue() -> None:
+    batch = grown(bus.batch([ADD] * 20 + [ADD.on_queue("slow")]))
+
+    assert found() == [
+        Finding(Kind.TICKET, batch.pk, "default", 16),
+        Finding(Kind.TICKET, batch.pk, "slow", 1),
+    ]
+    assert (waiting(batch).queued, waiting(batch, "slow").queued) == (16, 1)
+    assert found() == []
+
+
+def test_tickets_at_work_need_not_be_sent_again(redis_server: RedisServer) -> None:
+    batch = grown(bus.batch([ADD] * 10))
+    claim(batch, 1, "holds")
+    execute(redis_server, f"jb-{batch.pk.hex}-executed")
+    execute(redis_server, f"jb-{uuid.uuid4().hex}-other")
+
+    assert found() == [Finding(Kind.TICKET, batch.pk, "default", 7)]
+
+
+def test_a_ticket_that_was_lost_between_pop_and_start_is_sent_again() -> None:
+    batch = bus.batch([ADD]).dispatch()
+    transport._queue("default").connection.lpop("rq:queue:default")
+
+    assert found() == [Finding(Kind.TICKET, batch.pk, "default", 1)]
+    assert work_to_the_end(batch).outcome == "succeeded"
+
+
+def test_a_flushed_redis_is_filled_again(redis_server: RedisServer) -> None:
+    batch = bus.batch([ADD, ADD.options(delay=3600)]).dispatch()
+    redis_server.clear()
+
+    assert found() == [
+        Finding(Kind.TICKET, batch.pk, "default", 1),
+        Finding(Kind.WAKE, batch.pk),
+    ]
+    assert waiting(batch) == Waiting(1, read(batch).wake_at)
+    assert found() == []
+
+
+def test_a_delayed_job_that_is_overdue_gets_a_ticket() -> None:
+    batch = grown(bus.batch([ADD.options(delay=60), ADD.options(delay=3600)]))
+    ago = timezone.now() - timedelta(minutes=1)
+    batch.jobs.filter(lane=0).update(available_at=ago)
+    JobBatch.objects.update(wake_at=ago)
+
+    assert found() == [Finding(Kind.TICKET, batch.pk, "default", 1)]
+    assert work_to_the_end(batch).succeeded_jobs == 1
+    assert waiting(batch).scheduled_at == batch.jobs.get(lane=1).available_at
+
+
+def test_jobs_of_a_retry_that_wait_for_callbacks_get_no_tickets() -> None:
+    batch = JobBatchFactory.create(jobs=1, roles=[Role.FINALLY])
+    fail(batch, claim(batch))
+    reopen(batch)
+
+    assert found() == [Finding(Kind.TICKET, batch.pk, "default", 1)]
+    assert (statuses(batch), drawn(batch)) == (["pending"], [(1, "finally", "pending")])
+
+
+def test_a_due_callback_of_a_finished_batch_gets_a_ticket() -> None:
+    batch = grown(bus.batch([ADD]).finally_(jobs.told_badly))
+    succeed(batch, claim(batch))
+
+    assert found() == [Finding(Kind.TICKET, batch.pk, "default", 1)]
+    assert work_to_the_end(batch).at_rest
+
+
+# What was not drawn, swept or gone on with
+
+
+def test_a_batch_that_should_have_finished_finishes() -> None:
+    batch = JobBatchFactory.create(jobs=["succeeded"], running=True, roles=[Role.FINALLY])
+
+    assert found() == [Finding(Kind.FINISH, batch.pk)]
+    assert (state(batch), waiting(batch).queued) == (("finished", "succeeded", 1), 1)
+
+
+def test_a_callback_that_should_be_due_becomes_due() -> None:
+    batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN, Role.FINALLY])
+    succeed(batch, claim(batch))
+    batch.jobs.filter(role=Role.THEN).update(status="waiting")
+
+    assert found() == [Finding(Kind.CALLBACK, batch.pk)]
+    assert run_callbacks(batch) == [("then", 1), ("finally", 1)]
+
+
+def test_a_failure_that_is_to_be_told_is_told() -> None:
+    batch = JobBatchFactory.create(failed=True, roles=[Role.EACH_FAILURE])
+    FailedJobFactory.create(job__batch=batch, batch=batch)
+
+    assert found() == [Finding(Kind.CALLBACK, batch.pk)]
+    assert run_callbacks(batch) == [("each_failure", 1)]
+    assert FailedJob.objects.unreported().count() == 0
+
+
+def test_a_batch_with_nothing_left_to_do_is_put_to_rest() -> None:
+    batch = JobBatchFactory.create(jobs=["succeeded"], finished=True)
+
+    assert found() == [Finding(Kind.REST, batch.pk)]
+    assert read(batch).at_rest
+    assert found() == []
+
+
+def test_callbacks_that_run_are_left_alone() -> None:
+    batch = JobBatchFactory.create(jobs=1, roles=[Role.FINALLY])
+    succeed(batch, claim(batch))
+    ledger.claim_callback(claimant(batch))
+    version = read(batch).version
+
+    assert found() == []
+    assert read(batch).version == version
+
+
+def test_a_stopping_batch_that_nobody_swept_is_swept() -> None:
+    batch = JobBatchFactory.create(jobs=3, running=True)
+    claim(batch, 1)
+    ledger.close(ALIAS, batch.pk)
+
+    assert found() == [Finding(Kind.SWEEP, batch.pk)]
+    assert statuses(batch) == ["running", "cancelled", "cancelled"]
+    assert found() == []
+
+
+@pytest.mark.parametrize("include_cancelled", [True, False])
+def test_a_retry_that_broke_off_is_gone_on_with_as_it_was_meant(
+    monkeypatch: pytest.MonkeyPatch, *, include_cancelled: bool
+) -> None:
+    from django_jobbatch.ledger import reopening  # noqa: PLC0415 - its constant is changed here
+
+    monkeypatch.setattr(reopening, "PAGE", 2)
+    batch = JobBatchFactory.create(
+        jobs=["failed", "failed", "failed", "cancelled"], finished=True, allow_failures=True
+    )
+    retry = ledger.reopen(ALIAS, batch.pk, include_cancelled=include_cancelled)
+    next(retry)
+    dispatch.replenish(read(batch), ALIAS, "default", 16)
+    fresh = found()
+    long_ago = {**(read(batch).reopening or {}), "at": "2026-01-01T00:00:00+00:00"}
+    JobBatch.objects.update(reopening=long_ago)
+
+    assert fresh == []
+    (finding,) = found()
+    assert (finding.kind, finding.count) == (Kind.RETRY, 2 if include_cancelled else 1)
+    last = "pending" if include_cancelled else "cancelled"
+    assert statuses(batch) == ["pending"] * 3 + [last]
+    assert read(batch).reopening is None
+
+
+# Trees
+
+
+def test_an_end_that_the_parent_was_not_told_of_is_told() -> None:
+    root = grown(bus.chain(INNER, ADD))
+    child = begun(root)
+    succeed(child, claim(child))
+
+    assert found() == [Finding(Kind.END, child.pk)]
+    assert (statuses(root), read(child).at_rest) == (["succeeded", "pending"], True)
+    assert waiting(root).queued == 1
+    assert found() == []
+
+
+@pytest.mark.parametrize("allowing", [True, False])
+def test_a_batch_inside_that_goes_no_further_is_stopped(*, allowing: bool) -> None:
+    # Whoever cancelled or skipped the link that stands for it has died over stopping it.
+    outer = bus.batch([[ADD, INNER], ADD])
+    root = grown(outer.allow_failures() if allowing else outer)
+    (child,) = root.children
+    fail(root, claim(root, 1))
+    if not allowing:
+        list(ledger.sweep(ALIAS, root.pk))
+    dispatch.replenish(read(root), ALIAS, "default", 16)
+
+    assert Finding(Kind.STOP, child.pk) in found()
+    assert state(child) == ("finished", "cancelled", 1)
+    assert read(child).at_rest
+    assert found() == []
+
+
+def test_running_batches_of_a_parent_that_is_being_stopped_are_stopped() -> None:
+    root = grown(bus.batch([[INNER], [ADD]]))
+    child = begun(root)
+    cancel(root)
+
+    assert found() == [Finding(Kind.STOP, child.pk)]
+    assert (state(child), state(root)) == (
+        ("finished", "cancelled", 1),
+        ("finished", "cancelled", 1),
+    )
+
+
+def test_only_the_tree_of_a_batch_is_looked_at() -> None:
+    root, other = grown(bus.chain(INNER, ADD)), grown(bus.batch([ADD]))
+    (child,) = root.children
+
+    assert found(child.pk) == [Finding(Kind.TICKET, root.pk, "default", 1)]
+    assert found() == [Finding(Kind.TICKET, other.pk, "default", 1)]
+
+
+# As a whole
+
+
+def trouble() -> dict[Kind, JobBatch]:
+    """One batch for each kind of finding."""
+    lost = JobBatchFactory.create(jobs=1, running=True)
+    claim(lost)
+    age(lost)
+    swept = JobBatchFactory.create(jobs=1)
+    ledger.close(ALIAS, swept.pk)
+    stuck = JobBatchFactory.create(jobs=1, roles=[Role.THEN])
+    succeed(stuck, claim(stuck))
+    stuck.jobs.callbacks().update(status="waiting")
+    told = begun(grown(bus.chain(INNER, ADD)))
+    succeed(told, claim(told))
+    root = grown(bus.batch([[INNER]]))
+    stopped = begun(root)
+    cancel(root)
+    retried = JobBatchFactory.create(
+        jobs=["failed"],
+        running=True,
+        reopening={
+            "to": -1,
+            "include_cancelled": True,
+            "partial_too": True,
+            "at": "2026-01-01T00:00:00+00:00",
+        },
+    )
+    delayed = JobBatchFactory.create(jobs=1, jobs__available_at=timezone.now() + timedelta(hours=1))
+    JobBatch.objects.filter(pk=delayed.pk).update(wake_at=timezone.now() + timedelta(hours=1))
+    return {
+        Kind.LOST: lost,
+        Kind.SWEEP: swept,
+        Kind.CALLBACK: stuck,
+        Kind.END: told,
+        Kind.STOP: stopped,
+        Kind.RETRY: retried,
+        Kind.WAKE: delayed,
+        Kind.TICKET: JobBatchFactory.create(jobs=1),
+        Kind.FINISH: JobBatchFactory.create(jobs=["succeeded"], running=True),
+        Kind.REST: JobBatchFactory.create(jobs=["succeeded"], finished=True),
+    }
+
+
+def everything() -> list[Any]:
+    return [
+        list(JobBatch.objects.order_by("pk").values()),
+        list(BatchedJob.objects.order_by("pk").values()),
+        list(FailedJob.objects.order_by("pk").values()),
+    ]
+
+
+def test_a_dry_run_finds_the_same_and_changes_nothing(redis_server: RedisServer) -> None:
+    batches = trouble()
+    before = everything()
+
+    findings = found(dry_run=True)
+
+    assert everything() == before
+    assert redis_server.client.keys("rq:*") == []
+    assert {each.kind: each.batch_id for each in findings} == {
+        kind: batch.pk for kind, batch in batches.items()
+    }
+    assert sorted(found(), key=_place) == sorted(findings, key=_place)
+
+
+def _place(finding: Finding) -> tuple[str, str]:
+    return str(finding.kind), str(finding.batch_id)
+
+
+def test_three_reconcilers_at_once_repair_everything_once() -> None:
+    batches = trouble()
+
+    three = side_by_side(*[found] * 3)
+
+    once = [Kind.LOST, Kind.CALLBACK, Kind.END, Kind.STOP, Kind.FINISH]
+    kinds = [each.kind for findings in three for each in findings]
+    assert [(kind, kinds.count(kind)) for kind in once] == [(kind, 1) for kind in once]
+    assert found() == []
+    assert list(batches[Kind.LOST].jobs.values_list("losses", flat=True)) == [1]
+    assert drawn(batches[Kind.CALLBACK]) == [(1, "then", "pending")]
+
+
+def test_pages_of_batches_leave_none_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "PAGE", 2)
+    batches = [JobBatchFactory.create(jobs=1) for _ in range(5)]
+
+    findings = found()
+
+    assert [each.batch_id for each in findings] == sorted(batch.pk for batch in batches)
+
+
+def queries(call: Callable[[], object]) -> list[str]:
+    with CaptureQueriesContext(connection) as captured:
+        call()
+    return [query["sql"].split()[0] for query in captured.captured_queries]
+
+
+@pytest.mark.parametrize("size", [10, 1000])
+def test_queries_for_a_batch_that_is_as_it_should_be(size: int) -> None:
+    batch = bus.batch([ADD] * size).dispatch()
+    claim(batch, size // 2)
+
+    assert queries(found) == [
+        "SELECT",  # a page of batches
+        "SELECT",  # who holds links of them
+        "SELECT",  # how many links are due, up to 16
+        "SELECT",  # another page
+    ]
+
+
+@pytest.mark.parametrize("size", [10, 1000])
+def test_queries_for_a_batch_whose_turn_has_not_come(size: int) -> None:
+    grown(bus.chain(ADD, *[bus.batch([ADD] * size)] * 5))
+    claim(JobBatch.objects.get(root=None))
+
+    assert queries(found) == ["SELECT"] * 4
+
+
+def test_a_batch_that_cannot_be_repaired_does_not_keep_others_from_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    broken, batch = sorted(
+        (JobBatchFactory.create(jobs=1) for _ in range(2)), key=lambda each: each.pk
+    )
+    JobBatch.objects.filter(pk=broken.pk).update(queues=["gone"])
+
+    assert found() == [Finding(Kind.TICKET, batch.pk, "default", 1)]
+    assert f"Batch {broken.pk} could not be reconciled" in caplog.text
+
+
+def test_without_redis_leases_are_left_and_the_ledger_is_repaired(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    if not redis_server.is_ours:
+        pytest.skip("the Redis in REDIS_URL is not ours to stop")
+    held = JobBatchFactory.create(jobs=1, running=True)
+    claim(held)
+    age(held)
+    rested = JobBatchFactory.create(jobs=["succeeded"], finished=True)
+    redis_server.stop()
+
+    assert found() == [Finding(Kind.REST, rested.pk)]
+    assert statuses(held) == ["running"]
+    ours = [each for each in caplog.records if each.name.startswith("django_jobbatch.reconcile")]
+    assert [record.getMessage() for record in ours] == [
+        "Redis does not answer; queue default is left as it is"
+    ]
+
+
+def test_horses_that_are_killed_leave_tickets_for_the_batches_around() -> None:
+    root = grown(bus.batch([[INNER], ADD]).allow_failures())
+    child = begun(root)
+    claim(child, 1, "killed")
+
+    child.cancel(stop_running=True)
+
+    assert (state(child)[1], waiting(root).queued) == ("cancelled", 1)
+    assert counters(root) == {"total": 2, "pending": 1, "cancelled": 1}
