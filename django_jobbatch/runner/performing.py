@@ -43,6 +43,7 @@ def perform(link: BatchedJob, batch: JobBatch, terms: Terms) -> Settlement:
     """
     call = _CALLS.get(Role(link.role), _call_back)
     try:
+        terms.check()
         with context.running(link):
             value = call(link, batch, terms)
             result = payload.dumps(value, "the result") if terms.store_result else None

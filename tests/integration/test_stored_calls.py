@@ -206,6 +206,44 @@ def test_a_row_that_is_doubled_in_its_place_is_the_same_call_again(diary: Diary)
     assert diary.ran() == ["again", "again"]
 
 
+# Options, which are not signed
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"timeout": "soon"}, "timeout='soon': pass whole seconds above 0 (up to ten years), a"
+         " timedelta, or -1 for no limit."),
+        ({"retry": "x", "retry_interval": None}, "retry='x': pass the number of further attempts,"
+         " 0 or more."),
+        ({"retry": 3, "retry_interval": 5.5}, "retry_interval=5.5: pass whole seconds from 0 on (up"
+         " to ten years), a timedelta, or a list of them."),
+        ([1], "'list' object is not a mapping"),
+    ],
+)  # fmt: skip
+def test_options_that_no_dispatch_would_have_stored_fail_their_job(
+    diary: Diary, options: object, why: str
+) -> None:
+    batch = dispatched(
+        recording(diary, "bad", "good").allow_failures(),
+        lambda batch: batch.jobs.filter(lane=0).update(options=options),
+    )
+
+    assert End.of(batch) == End(outcome="partial", total=2, succeeded=1, failed=1)
+    assert [(message, attempts) for _, message, attempts in failures(batch)] == [(why, 1)]
+    assert diary.ran() == ["good"]
+
+
+def test_options_may_be_changed_by_hand(diary: Diary) -> None:
+    batch = dispatched(
+        bus.batch(bus.job(jobs.flaky, diary.path("jobs"), 2)),
+        lambda batch: batch.jobs.update(options={"retry": 2}),
+    )
+
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
+    assert diary.ran() == ["run", "run", "run"]
+
+
 # Another SECRET_KEY
 
 

@@ -1,0 +1,88 @@
+"""Whoever can write to Redis can make tickets: what these can do, which is next to nothing."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+
+import django_rq
+import pytest
+from rq.registry import FailedJobRegistry
+
+from django_jobbatch import bus
+from django_jobbatch.models import JobBatch
+from django_jobbatch.runner import work
+from django_jobbatch.transport import ENTRY
+from tests import jobs
+from tests.diary import Diary, End
+from tests.servers import Workers
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
+
+SOME_BATCH = "0198c1f0-0000-7000-8000-000000000001"
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        ((SOME_BATCH, "default", "elsewhere"), "There is no database 'elsewhere' in DATABASES; it has default."),
+        ((SOME_BATCH, "nowhere", "default"), "There is no queue 'nowhere' in RQ_QUEUES; it has default, json, other, slow, sync."),
+        (("../../etc/passwd", "default", "default"), "'../../etc/passwd' is not the id of a batch."),
+        (("", "default", "default"), "'' is not the id of a batch."),
+        ((7, ["default"], None), "it names 7, ['default'] and None, which are not all text."),
+    ],
+)  # fmt: skip
+def test_a_ticket_that_names_what_is_not_here_is_refused_and_sends_no_other(
+    args: tuple[str, str, str], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR, "django_jobbatch"):
+        work(*args)
+
+    assert caplog.messages == [f"A ticket is refused, and nothing was run for it: {why}"]
+    assert len(django_rq.get_queue("default")) == 0
+
+
+def test_a_ticket_of_a_batch_that_is_gone_does_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "django_jobbatch"):
+        work(str(uuid.uuid4()), "default", "default")
+
+    assert caplog.messages == []
+    assert len(django_rq.get_queue("default")) == 0
+
+
+def test_a_ticket_does_not_begin_a_batch_whose_turn_has_not_come(diary: Diary) -> None:
+    path = diary.path("jobs")
+    chain = bus.chain(
+        bus.job(jobs.record, path, "first"), bus.batch(bus.job(jobs.record, path, "second"))
+    ).dispatch()
+    child = chain.children.get()
+
+    work(str(child.pk), "default", "default")
+
+    now = JobBatch.objects.get(pk=child.pk)
+    assert (now.status, now.version) == ("waiting", child.version)
+    assert diary.ran() == []
+
+
+def test_a_ticket_does_not_run_again_what_is_settled(diary: Diary) -> None:
+    batch = bus.batch(bus.job(jobs.record, diary.path("jobs"))).dispatch()
+
+    for _ in range(3):
+        work(str(batch.pk), "default", "default")
+
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
+    assert diary.ran() == ["run"]
+
+
+def test_a_worker_goes_on_behind_forged_tickets(workers: Workers, diary: Diary) -> None:
+    queue = django_rq.get_queue("default")
+    for args in (("x", "default", "default"), (SOME_BATCH, "default", "elsewhere"), ("x",)):
+        queue.enqueue(ENTRY, args=args)
+    batch = bus.batch(bus.job(jobs.record, diary.path("jobs"))).dispatch()
+
+    workers()
+
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
+    assert len(queue) == 0
+    # RQ itself keeps the one that cannot even be called.
+    assert len(FailedJobRegistry(queue=queue).get_job_ids()) == 1
