@@ -255,7 +255,10 @@ class JobBatch(models.Model):
         return operations.results(self)
 
     def snapshot(self) -> dict[str, Any]:
-        """Its counters and state as a plain dict that JSON can hold: for a flat batch without a query."""
+        """Its counters and state as a plain dict that JSON can hold: for a flat batch without a query.
+
+        For whoever may see the batch: it holds nothing that a job was given, returned or raised.
+        """
         from django_jobbatch import snapshot  # noqa: PLC0415 - read models live above the models
 
         return snapshot.of(self)

@@ -1,6 +1,11 @@
 """The one read model of a batch: what pages, JSON and metrics show.
 
 Each query here is bounded, whatever the number of jobs.
+
+What goes out as JSON, and to whom: `of` holds states, numbers, dates, names and paths of functions, for whoever
+may see the batch. `in_full` adds who cancelled it and why, and the kinds of exceptions; what these
+said, which may quote arguments, only `with_messages`, for who may see failures. Arguments, results,
+tracebacks, `meta` and options are in neither: the first three have pages with permissions of their own.
 """
 
 from __future__ import annotations

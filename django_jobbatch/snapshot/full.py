@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
 
 from django_jobbatch.models import FailedJob, JobBatch
 from django_jobbatch.snapshot.batches import iso, of
@@ -10,35 +12,40 @@ from django_jobbatch.snapshot.callbacks import CallbackState, callback_states
 from django_jobbatch.snapshot.failures import FailureGroups, failure_groups
 from django_jobbatch.snapshot.segments import running_jobs
 
+Show: TypeAlias = Callable[[FailedJob], dict[str, Any]]
 
-def in_full(batch: JobBatch) -> dict[str, Any]:
+
+def in_full(batch: JobBatch, *, with_messages: bool) -> dict[str, Any]:
     """The snapshot of the batch, its running jobs, queues, callbacks and failures.
+
+    `with_messages` is for those who may see failures: what an exception says may quote arguments.
 
     Two queries for a finished flat batch without callbacks; at most six for a flat one.
     """
+    show = partial(_failure, with_messages=with_messages)
     return {
         **of(batch),
         "running_jobs": running_jobs(batch),
         "queues": batch.queues,
         "cancel_reason": batch.cancel_reason,
         "cancelled_by": batch.cancelled_by,
-        "callbacks": [_callback(state) for state in callback_states(batch)],
-        "failures": _failures(failure_groups(batch)),
+        "callbacks": [_callback(state, show) for state in callback_states(batch)],
+        "failures": _failures(failure_groups(batch), show),
     }
 
 
-def _callback(state: CallbackState) -> dict[str, Any]:
+def _callback(state: CallbackState, show: Show) -> dict[str, Any]:
     return {
         "role": str(state.role),
         "function": state.path,
         "run": state.run,
         "state": str(state.state),
         "job": state.link.pk if state.link else None,
-        "failure": _failure(state.failure) if state.failure else None,
+        "failure": show(state.failure) if state.failure else None,
     }
 
 
-def _failures(groups: FailureGroups) -> dict[str, Any]:
+def _failures(groups: FailureGroups, show: Show) -> dict[str, Any]:
     return {
         "counted": groups.looked_at,
         "has_more": groups.has_more,
@@ -47,19 +54,19 @@ def _failures(groups: FailureGroups) -> dict[str, Any]:
                 "exception": group.exception_class,
                 "count": group.count,
                 "retried": group.retried,
-                "newest": _failure(group.newest),
+                "newest": show(group.newest),
             }
             for group in groups.groups
         ],
     }
 
 
-def _failure(failure: FailedJob) -> dict[str, Any]:
-    return {
+def _failure(failure: FailedJob, *, with_messages: bool) -> dict[str, Any]:
+    shown = {
         "batch": str(failure.batch_id),
         "job": failure.job_id,
         "function": failure.func,
         "exception": failure.exception_class,
-        "message": failure.message,
         "failed_at": iso(failure.failed_at),
     }
+    return {**shown, "message": failure.message} if with_messages else shown

@@ -33,7 +33,8 @@ class Command(BatchCommand):
     def handle(self, *, id: str, database: str | None, json: bool, **options: Any) -> None:  # noqa: A002 - the name of the argument
         """Print it."""
         for batch in self.batches([id], database):
-            shown = snapshot.in_full(batch)
+            # Whoever runs commands has the database and the settings too.
+            shown = snapshot.in_full(batch, with_messages=True)
             self.stdout.write(_as_json(shown) if json else "\n".join(_lines(shown)))
 
 
