@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, cast
 
 from asgiref.sync import sync_to_async
 
@@ -92,6 +92,16 @@ class JobBuilder(JobItem):
     def on_queue(self, queue: str) -> Self:
         """This job on a queue of its own: `options(queue=queue)`."""
         return self.options(queue=queue)
+
+    if not TYPE_CHECKING:  # where what is not there is told by name already
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name in _OF_A_BATCH:
+                raise AttributeError(
+                    f"A job has no {name}(), a batch has; put it into one: bus.batch([job]).{name}(...),"
+                    f" or bus.chain(job).{name}(...)."
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 class Builder(BatchItem):
@@ -253,6 +263,9 @@ class ChainBuilder(Builder):
 
     def _linked(self, links: Lane) -> Self:
         return self._with(sources=((links,),))
+
+
+_OF_A_BATCH = {name for name in vars(Builder) if not name.startswith("_")}
 
 
 def _source(called: str, items: object, more: tuple[object, ...]) -> Source:

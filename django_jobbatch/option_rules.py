@@ -94,6 +94,15 @@ def duration(name: str, value: object) -> float | None:
     return seconds
 
 
+def age(name: str, value: object) -> timedelta | None:
+    """A time that has passed since something."""
+    if value is None:
+        return None
+    if not isinstance(value, timedelta) or value < timedelta(0):
+        _refuse(name, value, "pass a timedelta from 0 on, such as timedelta(hours=24)")
+    return value
+
+
 def run_after(value: object) -> datetime | None:
     """A moment, not a time of day somewhere."""
     if value is None:

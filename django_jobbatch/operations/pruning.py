@@ -14,6 +14,7 @@ from django.db.models import ProtectedError, RestrictedError
 from django.utils import timezone
 
 from django_jobbatch import callbacks, ledger
+from django_jobbatch import option_rules as rules
 from django_jobbatch.models import (
     BatchedJob,
     FailedJob,
@@ -96,7 +97,7 @@ class Pruned:
 def prune(
     using: str | None = None,
     *,
-    finished: timedelta = timedelta(hours=24),
+    finished: timedelta | None = timedelta(hours=24),
     unfinished: timedelta | None = None,
     cancelled: timedelta | None = None,
     failures: timedelta | None = None,
@@ -112,18 +113,26 @@ def prune(
 
     Arguments:
         using: The database; by default the one that batches are written to.
-        finished: Of finished batches, however they ended, since `finished_at`.
+        finished: Of finished batches, however they ended, since `finished_at`; None leaves them.
         unfinished: Of batches that have not finished, since `created_at`; None leaves them.
         cancelled: Of batches that somebody cancelled, finished or not, since `cancelled_at`.
         failures: Of failures, since `failed_at`.
         dry_run: Look and count, and change nothing.
+
+    Raises:
+        InvalidOption: an age is not a timedelta from 0 on.
     """
+    finished = rules.age("finished", finished)
+    unfinished = rules.age("unfinished", unfinished)
+    cancelled = rules.age("cancelled", cancelled)
+    failures = rules.age("failures", failures)
     now = timezone.now()
     using = using or router.db_for_write(JobBatch)
     pruning = _Pruning(using, now, dry_run=dry_run)
     roots = JobBatch.objects.using(using).roots()
     old = roots.filter(cancelled_by=PRUNER, cancelled_at__lt=now)  # by the call before
-    old |= roots.finished().filter(finished_at__lte=now - finished)
+    if finished is not None:
+        old |= roots.finished().filter(finished_at__lte=now - finished)
     if unfinished is not None:
         old |= roots.unfinished().filter(created_at__lte=now - unfinished)
     if cancelled is not None:

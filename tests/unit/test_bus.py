@@ -47,6 +47,22 @@ def test_a_job_is_a_path_and_its_arguments() -> None:
     assert job == JobBuilder(JobSpec(ADD, (1,), {"second": 2}))
 
 
+@pytest.mark.parametrize("name", ["dispatch", "then", "named"])
+def test_a_job_says_how_to_do_what_only_a_batch_can(name: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(bus.job(targets.add, 1), name)
+
+    assert str(caught.value) == (
+        f"A job has no {name}(), a batch has; put it into one: bus.batch([job]).{name}(...),"
+        f" or bus.chain(job).{name}(...)."
+    )
+
+
+def test_a_job_has_nothing_else() -> None:
+    with pytest.raises(AttributeError, match="'JobBuilder' object has no attribute 'disptach'"):
+        bus.job(targets.add, 1).disptach  # type: ignore[attr-defined]  # noqa: B018
+
+
 def test_a_job_takes_a_keyword_argument_of_any_name() -> None:
     job = bus.job(targets.add, func=1, args=2, self=3)
 

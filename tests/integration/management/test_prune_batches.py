@@ -12,7 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_jobbatch import bus, ledger
+from django_jobbatch import InvalidOption, bus, ledger
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.operations import pruning
 from django_jobbatch.states import BatchStatus, LinkStatus, Role
@@ -519,3 +519,27 @@ def test_a_batch_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(pruning, "_pages", lambda rows: iter([[uuid.uuid4()]]))
 
     assert prune() == (NOTHING, "", 0)
+
+
+# From Python
+
+
+@pytest.mark.parametrize("name", ["finished", "unfinished", "cancelled", "failures"])
+@pytest.mark.parametrize("value", [0, -timedelta(hours=1), "24h"])
+def test_an_age_that_is_none_is_refused_with_the_way_out(name: Any, value: Any) -> None:
+    old = finished(1000)
+
+    with pytest.raises(InvalidOption) as caught:
+        pruning.prune(**{name: value})
+
+    assert str(caught.value) == (
+        f"{name}={value!r}: pass a timedelta from 0 on, such as timedelta(hours=24)."
+    )
+    assert left() == {old}
+
+
+def test_an_age_of_none_leaves_all_of_that_kind() -> None:
+    old = finished(1000)
+
+    assert pruning.prune(finished=None).total == 0
+    assert left() == {old}
