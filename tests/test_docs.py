@@ -26,7 +26,9 @@ from django_jobbatch.states import BatchStatus, LinkStatus, Outcome
 from tests.settings import ROOT
 
 DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")])
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *DOCS.rglob("*.md")]
+)
 
 OUR_COMMANDS = sorted(name for name, app in get_commands().items() if app == "django_jobbatch")
 MODELS = [models.JobBatch, models.BatchedJob, models.FailedJob]
