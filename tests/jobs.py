@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import django
 import django_rq
-from django.db import connection
+from django.db import connection, transaction
 from rq import get_current_job
 
 from airports.models import CallbackCall
@@ -248,6 +249,69 @@ def write_and_drop_connections(path: str, name: str, times: int) -> None:
     record(path, name)
     if len(Path(path).read_text().splitlines()) <= times:
         drop_connections()
+
+
+# What they die of
+
+
+def die(exit_code: int | None = None) -> None:
+    """End this process at once: by that exit code, else as one that is killed."""
+    if exit_code is not None:
+        os._exit(exit_code)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_first(path: str, text: str, exit_code: int | None = None) -> None:
+    """Run, but the first time the process dies of it."""
+    record(path, text)
+    if _is_first(path, text):
+        die(exit_code)
+
+
+def die_always(path: str, text: str) -> None:
+    record(path, text)
+    die()
+
+
+def told_and_die_first(batch: JobBatch, path: str, role: str) -> None:
+    """Be told, and the first time die of it."""
+    die_first(path, role)
+
+
+def hold_first(path: str, text: str, gate: str) -> None:
+    """Say that it began, the first time wait at the gate, and say that it is done."""
+    record(path, f"{text} began")
+    if _is_first(path, text):
+        await_that(Path(gate).exists)
+    record(path, f"{text} done")
+
+
+def write_and_die_first(path: str, name: str, *, committed: bool) -> None:
+    """Write to the database and add a job; the first time the process dies around the commit."""
+    write_row(name)
+    record(path, name)
+    if not _is_first(path, name):
+        return
+    if committed:
+        transaction.on_commit(die)
+    else:
+        connection.execute_wrappers.append(_die_at_settlement)
+
+
+def _die_at_settlement(execute: Any, sql: str, *arguments: Any) -> Any:
+    """Die once the batch is written and its link is not."""
+    if sql.startswith("UPDATE") and "django_jobbatch_batchedjob" in sql:
+        die()
+    return execute(sql, *arguments)
+
+
+def _is_first(path: str, text: str) -> bool:
+    """Whether this is asked for the first time."""
+    try:
+        Path(f"{path} {text}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 # What dispatches and adds

@@ -1,14 +1,30 @@
-"""Whatever dies: every job settles, every callback fires once, and nothing is counted twice."""
+"""Whatever dies: every job settles, every callback is called once, and nothing is counted twice.
+
+The rows of the table are what RQ itself loses or tells twice. Where RQ and the ledger wait for
+somebody who does not answer any more, the rows and scores are aged instead.
+"""
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
-from django_jobbatch import bus
+import pytest
+from rq.job import Job
+
+from airports.models import CallbackCall
+from django_jobbatch import bus, transport
+from django_jobbatch.ledger import MAX_LOSSES
+from django_jobbatch.reconcile import reconcile
 from tests import jobs
 from tests.acceptance.conftest import Start
+from tests.acceptance.scene import Scene
 from tests.diary import Diary, End
-from tests.servers import RedisServer
+from tests.ledger.acts import side_by_side
+from tests.servers import RedisServer, Workers, wait_until
+
+Build = Callable[[Diary], bus.JobBuilder]
 
 
 def record(diary: Diary, text: str) -> bus.JobBuilder:
@@ -17,6 +33,309 @@ def record(diary: Diary, text: str) -> bus.JobBuilder:
 
 def hold(diary: Diary, text: str) -> bus.JobBuilder:
     return bus.job(jobs.hold, diary.path("jobs"), text, diary.path("gate"))
+
+
+def a(diary: Diary) -> bus.JobBuilder:
+    return record(diary, "a")
+
+
+def a_dies_first(exit_code: int | None = None) -> Build:
+    return lambda diary: bus.job(jobs.die_first, diary.path("jobs"), "a", exit_code)
+
+
+def a_is_held_first(diary: Diary) -> bus.JobBuilder:
+    return bus.job(jobs.hold_first, diary.path("jobs"), "a", diary.path("gate"))
+
+
+def a_writes_and_dies_first(*, committed: bool) -> Build:
+    return lambda diary: bus.job(
+        jobs.write_and_die_first, diary.path("jobs"), "a", committed=committed
+    ).options(transactional=True)
+
+
+# What happens
+
+
+def the_horse_dies(scene: Scene) -> None:
+    worker = scene.start()
+    scene.wait_for("a", "b")
+    if not scene.looked_after:
+        scene.wait_until_idle(worker)
+
+
+def the_ticket_is_stopped(scene: Scene) -> None:
+    worker = scene.start()
+    scene.wait_for("a began")
+    transport.stop("default", [scene.ticket_at_work()])
+    scene.wait_for("b")
+    if not scene.looked_after:
+        scene.wait_until_idle(worker)
+
+
+def a_dead_ticket_is_requeued(scene: Scene) -> None:
+    the_horse_dies(scene)
+    for ticket in scene.queue.failed_job_registry.get_job_ids():
+        scene.queue.failed_job_registry.requeue(ticket)
+
+
+def worker_and_horse_die(scene: Scene) -> None:
+    worker = scene.start()
+    scene.wait_for("a began")
+    worker.kill()
+
+
+def rq_cleans_up(scene: Scene) -> None:
+    worker_and_horse_die(scene)
+    scene.age()
+    scene.queue.started_job_registry.cleanup()
+
+
+def two_clean_up_at_once(scene: Scene) -> None:
+    worker_and_horse_die(scene)
+    scene.age()
+    clean_up = scene.queue.started_job_registry.cleanup
+    side_by_side(clean_up, clean_up)
+    side_by_side(*[lambda: list(reconcile("default"))] * 3)
+
+
+def the_worker_dies_and_its_horse_does_not(scene: Scene) -> None:
+    worker = scene.start()
+    scene.wait_for("a began")
+    scene.kill(worker)
+
+
+def the_orphan_ends(scene: Scene) -> None:
+    scene.diary.open("gate")
+
+
+def popped_from_one_queue(scene: Scene) -> None:
+    for _ in scene.tickets():
+        scene.redis.client.lmove(scene.queue.key, scene.queue.intermediate_queue_key)
+
+
+def popped_from_two_queues(scene: Scene) -> None:
+    scene.redis.client.lpop(scene.queue.key, len(scene.tickets()))
+
+
+def cancelled(scene: Scene) -> None:
+    for ticket in scene.tickets():
+        ticket.cancel()
+
+
+def deleted(scene: Scene) -> None:
+    for ticket in scene.tickets():
+        ticket.delete()
+
+
+def emptied(scene: Scene) -> None:
+    scene.queue.empty()
+
+
+def expired(scene: Scene) -> None:
+    for ticket in scene.tickets():
+        scene.redis.client.delete(Job.key_for(ticket.id))
+    scene.wait_until_idle(scene.start())
+
+
+def flushed(scene: Scene) -> None:
+    scene.redis.client.flushall()
+
+
+def flushed_at_work(scene: Scene) -> None:
+    scene.start()
+    scene.wait_for("a began")
+    flushed(scene)
+    scene.diary.open("gate")
+    scene.wait_until_over()
+
+
+def restarted_at_work(scene: Scene) -> None:
+    scene.start()
+    scene.wait_for("a began")
+    scene.redis.restart(keep=False)
+    scene.diary.open("gate")
+    scene.wait_until_over()
+
+
+def away_when_it_ends(scene: Scene) -> None:
+    scene.start()
+    scene.wait_for("a began")
+    scene.redis.stop()
+    scene.diary.open("gate")
+    scene.wait_until_over()
+    scene.redis.start()
+
+
+def delivered_twice(scene: Scene) -> None:
+    for ticket in scene.queue.job_ids:
+        scene.queue.push_job_id(ticket)
+    scene.start()
+    scene.wait_until_over()
+
+
+def delivered_again_at_work(scene: Scene) -> None:
+    scene.start()
+    scene.wait_for("a began")
+    scene.queue.push_job_id(scene.ticket_at_work())
+    scene.start()
+    scene.wait_for("b")
+    scene.diary.open("gate")
+    scene.wait_until_over()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A job "a" beside a job "b", and what happens to it; lines of the jobs in any order.
+
+    A worker that looks after batches notices it `at_once`, without anything that ages. `late` is
+    what comes too late, after `afterwards` has happened.
+    """
+
+    first: Build
+    happens: Callable[[Scene], None]
+    ran: list[str]
+    at_once: bool = False
+    late: int = 0
+    afterwards: Callable[[Scene], None] | None = None
+    ours_alone: bool = False
+    total: int = 2
+
+
+TWICE: Final = ["a", "a", "b"]
+BEGAN_TWICE: Final = ["a began", "a began", "a done", "b"]
+ONCE: Final = ["a", "b"]
+HELD_ONCE: Final = ["a began", "a done", "b"]
+CASES = {
+    "horse killed": Case(first=a_dies_first(), happens=the_horse_dies, ran=TWICE, at_once=True),
+    "horse exits with 1": Case(
+        first=a_dies_first(1), happens=the_horse_dies, ran=TWICE, at_once=True
+    ),
+    "horse exits with 0": Case(
+        first=a_dies_first(0), happens=the_horse_dies, ran=TWICE, at_once=True
+    ),
+    "ticket stopped": Case(
+        first=a_is_held_first, happens=the_ticket_is_stopped, ran=BEGAN_TWICE, at_once=True
+    ),
+    "dead ticket requeued": Case(
+        first=a_dies_first(), happens=a_dead_ticket_is_requeued, ran=TWICE
+    ),
+    "worker and horse killed": Case(
+        first=a_is_held_first, happens=worker_and_horse_die, ran=BEGAN_TWICE
+    ),
+    "abandoned and cleaned up": Case(first=a_is_held_first, happens=rq_cleans_up, ran=BEGAN_TWICE),
+    "cleaned up twice at once": Case(
+        first=a_is_held_first, happens=two_clean_up_at_once, ran=BEGAN_TWICE
+    ),
+    "worker killed, its horse ends later": Case(
+        first=a_is_held_first,
+        happens=the_worker_dies_and_its_horse_does_not,
+        ran=["a began", "a began", "a done", "a done", "b"],
+        afterwards=the_orphan_ends,
+        late=1,
+    ),
+    "killed between pop and start on one queue": Case(
+        first=a, happens=popped_from_one_queue, ran=ONCE
+    ),
+    "killed between pop and start on two queues": Case(
+        first=a, happens=popped_from_two_queues, ran=ONCE
+    ),
+    "tickets cancelled": Case(first=a, happens=cancelled, ran=ONCE),
+    "tickets deleted": Case(first=a, happens=deleted, ran=ONCE),
+    "queue emptied": Case(first=a, happens=emptied, ran=ONCE),
+    "tickets expired": Case(first=a, happens=expired, ran=ONCE),
+    "flushed": Case(first=a, happens=flushed, ran=ONCE, ours_alone=True),
+    "flushed at work": Case(
+        first=a_is_held_first, happens=flushed_at_work, ran=HELD_ONCE, ours_alone=True
+    ),
+    "restarted at work, and empty": Case(
+        first=a_is_held_first, happens=restarted_at_work, ran=HELD_ONCE, ours_alone=True
+    ),
+    "away when a job ends": Case(
+        first=a_is_held_first, happens=away_when_it_ends, ran=HELD_ONCE, ours_alone=True
+    ),
+    "delivered twice": Case(first=a, happens=delivered_twice, ran=ONCE),
+    "delivered again at work": Case(
+        first=a_is_held_first, happens=delivered_again_at_work, ran=HELD_ONCE
+    ),
+    "killed before the commit": Case(
+        first=a_writes_and_dies_first(committed=False),
+        happens=the_horse_dies,
+        ran=TWICE,
+        at_once=True,
+        total=3,
+    ),
+    "killed after the commit": Case(
+        first=a_writes_and_dies_first(committed=True),
+        happens=the_horse_dies,
+        ran=ONCE,
+        at_once=True,
+        total=3,
+    ),
+}
+
+
+@pytest.fixture(params=["plain"])
+def scene(
+    request: pytest.FixtureRequest, workers: Workers, redis_server: RedisServer, diary: Diary
+) -> Scene:
+    return Scene(workers, redis_server, diary, looked_after=request.param == "looked after")
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_nothing_is_lost_or_counted_twice(case: Case, scene: Scene) -> None:
+    if case.ours_alone and not scene.redis.is_ours:
+        pytest.skip("the Redis in REDIS_URL is not ours to stop or flush")
+    scene.dispatch(bus.batch([case.first(scene.diary), record(scene.diary, "b")]))
+
+    case.happens(scene)
+    if not (case.at_once and scene.looked_after):
+        scene.recover()
+
+    end = End(outcome="succeeded", total=case.total, succeeded=case.total)
+    assert End.of(scene.batch) == end
+    if case.afterwards:
+        case.afterwards(scene)
+        wait_until(lambda: late(scene) == case.late)
+    assert (End.of(scene.batch), late(scene)) == (end, case.late)
+    assert scene.diary.ran() == case.ran
+    assert scene.diary.calls == ["then succeeded", "finally succeeded"]
+    assert scene.diary.lines("each") == []
+    written = ["a", "added by a"] if case.total == 3 else []
+    assert sorted(CallbackCall.objects.values_list("role", flat=True)) == written
+
+
+def late(scene: Scene) -> int:
+    scene.batch.refresh_from_db()
+    return scene.batch.late_outcomes
+
+
+def test_a_job_that_always_kills_its_horse_fails_alone(scene: Scene) -> None:
+    path = scene.diary.path("jobs")
+    deadly = bus.job(jobs.die_always, path, "a")
+    scene.dispatch(
+        bus.batch([deadly, *(record(scene.diary, text) for text in "bcd")]).allow_failures()
+    )
+
+    scene.recover_from(MAX_LOSSES)
+
+    end = End(outcome="partial", total=4, succeeded=3, failed=1)
+    assert End.of(scene.batch) == end
+    assert scene.diary.ran() == ["a", "a", "a", "b", "c", "d"]
+    (failure,) = scene.batch.failures
+    assert failure.exception_class == "django_jobbatch.exceptions.WorkerLost"
+    assert scene.diary.calls == [f"catch {failure.message}", "then partial", "finally partial"]
+    assert scene.diary.lines("each") == [f"each {failure.message}"]
+
+
+def test_a_callback_whose_horse_is_killed_is_called_again(scene: Scene) -> None:
+    builder = bus.batch([record(scene.diary, "a")])
+    scene.dispatch(builder.then(jobs.told_and_die_first, scene.diary.path("calls"), "deadly"))
+
+    scene.recover_from(1)
+
+    assert End.of(scene.batch) == End(outcome="succeeded", total=1, succeeded=1)
+    assert scene.diary.calls == ["deadly", "deadly", "then succeeded", "finally succeeded"]
+    assert not scene.batch.failures.exists()
 
 
 # Redis
@@ -37,4 +356,20 @@ def test_a_redis_that_is_restarted_with_what_it_had_costs_nothing(
 
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
     assert diary.lines("jobs") == ["a began", "a done", "b"]
+    assert diary.calls == ["then succeeded", "finally succeeded"]
+
+
+def test_a_batch_that_redis_refused_is_sent_by_the_next_look(
+    workers: Workers, redis_server: RedisServer, diary: Diary
+) -> None:
+    if not redis_server.is_ours:
+        pytest.skip("the Redis in REDIS_URL is not ours to stop")
+    redis_server.stop()
+    batch = diary.told_to(bus.batch([record(diary, "a")])).dispatch()
+    redis_server.start()
+
+    list(reconcile("default"))
+    workers(1)
+
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
     assert diary.calls == ["then succeeded", "finally succeeded"]

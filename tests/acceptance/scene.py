@@ -1,0 +1,99 @@
+"""A batch, the workers that die over it, and what brings it to its end after all."""
+
+from __future__ import annotations
+
+import os
+import signal
+from datetime import timedelta
+
+import django_rq
+from django.utils import timezone
+from rq.job import Job
+
+from django_jobbatch.bus import BatchBuilder
+from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.reconcile import reconcile
+from sandbox.servers import Server
+from tests.diary import Diary, is_over
+from tests.servers import RedisServer, Workers, wait_until
+
+BATCH_WORKER = ("--worker-class", "django_jobbatch.worker.BatchWorker")
+
+
+class Scene:
+    """What happens to one batch. Its workers are RQ's own, or those that look after batches."""
+
+    batch: JobBatch
+
+    def __init__(
+        self, workers: Workers, redis: RedisServer, diary: Diary, *, looked_after: bool
+    ) -> None:
+        self.workers = workers
+        self.redis = redis
+        self.diary = diary
+        self.looked_after = looked_after
+        self.queue = django_rq.get_queue("default")
+
+    def dispatch(self, builder: BatchBuilder) -> None:
+        self.batch = self.diary.told_to(builder).dispatch()
+
+    def start(self, *queues: str) -> Server:
+        """Start a worker of this scene."""
+        options = BATCH_WORKER if self.looked_after else ()
+        (worker,) = self.workers(1, *(queues or ("default",)), *options)
+        return worker
+
+    def tickets(self) -> list[Job]:
+        """The tickets that are queued."""
+        return self.queue.jobs
+
+    def ticket_at_work(self) -> str:
+        return self.batch.jobs.running().values_list("claim", flat=True)[0]
+
+    def wait_for(self, *lines: str) -> None:
+        self.diary.wait_for(*lines)
+
+    def wait_until_idle(self, worker: Server) -> None:
+        """Wait until it has worked on all tickets."""
+        key = f"rq:worker:{worker.name}"
+        wait_until(
+            lambda: not self.queue.job_ids and self.redis.client.hget(key, "state") == b"idle"
+        )
+
+    def wait_for_deaths(self, number: int) -> None:
+        """Wait until RQ knows of so many tickets that died."""
+        wait_until(lambda: self.queue.failed_job_registry.count == number)
+
+    def wait_until_over(self) -> None:
+        wait_until(lambda: is_over(self.batch))
+
+    def kill(self, worker: Server) -> None:
+        """Kill the worker, but not its work-horse."""
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.process.wait()
+
+    def age(self) -> None:
+        """Have as much time pass as RQ and the ledger give somebody who does not answer."""
+        ago = timezone.now() - timedelta(seconds=1)
+        BatchedJob.objects.exclude(lease_until=None).update(lease_until=ago)
+        for key in self.redis.client.keys("rq:wip:*"):
+            for entry in self.redis.client.zrange(key, 0, -1):
+                self.redis.client.zadd(key, {entry: 1})
+        for key in self.redis.client.keys("jobbatch:lead:*"):
+            self.redis.client.delete(key)
+
+    def recover(self) -> None:
+        """Have everything looked at after that time, and somebody there to work."""
+        self.age()
+        if not self.looked_after:
+            list(reconcile("default"))
+        self.start()
+
+    def recover_from(self, deaths: int) -> None:
+        """See to it that the batch goes on after each of these deaths of a work-horse."""
+        worker = self.start()
+        for number in range(1, 1 if self.looked_after else deaths + 1):
+            self.wait_for_deaths(number)
+            self.wait_until_idle(worker)
+            self.age()
+            list(reconcile("default"))
