@@ -28,7 +28,12 @@ from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue, get_current_job
 from rq.command import send_stop_job_command
-from rq.exceptions import InvalidJobOperation, NoSuchJobError, ShutDownImminentException
+from rq.exceptions import (
+    DeserializationError,
+    InvalidJobOperation,
+    NoSuchJobError,
+    ShutDownImminentException,
+)
 from rq.job import Job, JobStatus
 from rq.utils import current_timestamp, parse_composite_key, parse_timeout
 
@@ -39,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 #: What RQ calls. It stands below the runner, so it knows it by name only, as RQ does.
 ENTRY = "django_jobbatch.runner.work"
+#: What the ids of all tickets begin with.
+PREFIX = "jb-"
 #: How long RQ keeps a ticket that died.
 FAILURE_TTL = timedelta(hours=1)
 
@@ -156,6 +163,19 @@ def begin(batch_id: uuid.UUID, queue: str) -> tuple[str, int | None]:
     with _redis_errors():
         job.connection.srem(_set_key(batch_id, queue), _number(job.id))
     return job.id, int(job.timeout or -1)
+
+
+def ticket_in(job: Job) -> Ticket | None:
+    """What this job of RQ says if it is a ticket; None if it is somebody else's."""
+    if not job.id.startswith(PREFIX):
+        return None
+    try:
+        if job.func_name != ENTRY:
+            return None
+        batch_id, queue, using = job.args
+    except DeserializationError:
+        return None
+    return Ticket(uuid.UUID(batch_id), queue, using, int(job.timeout or -1), job.description or "")
 
 
 def waiting(batch_id: uuid.UUID, queue: str) -> Waiting:
@@ -338,7 +358,7 @@ def _new_id(batch_id: uuid.UUID) -> str:
 
 
 def _id(batch_id: uuid.UUID, number: str) -> str:
-    return f"jb-{batch_id.hex}-{number}"
+    return f"{PREFIX}{batch_id.hex}-{number}"
 
 
 def _number(ticket_id: str) -> str:
@@ -388,5 +408,6 @@ __all__ = [
     "schedule",
     "send",
     "stop",
+    "ticket_in",
     "waiting",
 ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import faulthandler
 import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -266,6 +269,27 @@ def die_first(path: str, text: str, exit_code: int | None = None) -> None:
     record(path, text)
     if _is_first(path, text):
         die(exit_code)
+
+
+def crash() -> None:
+    """End this process by a segmentation fault."""
+    faulthandler.disable()  # pytest has it print where that happened
+    ctypes.string_at(0)
+
+
+DEATHS: dict[str, Callable[[], None]] = {
+    "SIGKILL": die,
+    "exit code 0": partial(die, 0),
+    "exit code 1": partial(die, 1),
+    "a segmentation fault": crash,
+}
+
+
+def die_of(path: str, death: str) -> None:
+    """Run, but the first time die in this way."""
+    record(path, death)
+    if _is_first(path, death):
+        DEATHS[death]()
 
 
 def die_always(path: str, text: str) -> None:

@@ -73,7 +73,14 @@ class RedisServer:
 
 
 class Workers:
-    """Starts real workers on the current test database: `workers(2, "default", "slow")`."""
+    """Starts real workers on the current test database: `workers(2, "default", "slow")`.
+
+    Those are RQ's own, which know nothing of batches, unless a `--worker-class` is named.
+    """
+
+    PLAIN = "rq.Worker"
+    SIMPLE = "rq.SimpleWorker"
+    BATCH = "django_jobbatch.worker.BatchWorker"
 
     def __init__(self, redis_url: str, folder: Path) -> None:
         self.servers: list[Server] = []
@@ -98,13 +105,27 @@ class Workers:
     def simple(self, count: int = 1, *arguments: str, ready: bool = True) -> list[Server]:
         """Start workers that run jobs in their own process, without a work-horse."""
         queues = arguments or ("default",)
-        return self(count, *queues, "--worker-class", "rq.SimpleWorker", ready=ready)
+        return self(count, *queues, "--worker-class", self.SIMPLE, ready=ready)
+
+    def batch(self, count: int = 1, *arguments: str, ready: bool = True) -> list[Server]:
+        """Start workers of the class that this package has for them."""
+        queues = arguments or ("default",)
+        return self(count, *queues, "--worker-class", self.BATCH, ready=ready)
+
+    def pool(self, size: int, *queues: str) -> Server:
+        """Start `rqworker-pool`, with workers of the class that the settings name."""
+        server = self._manage("rqworker-pool", *queues, "--num-workers", str(size))
+        server.wait_for_log("Listening on")
+        return server
 
     def _start(self, arguments: tuple[str, ...]) -> Server:
         name = f"worker-{next(_numbers)}"
-        server = manage(
-            name, "rqworker", *arguments, "--name", name, env=self._env, folder=self._folder
-        )
+        if "--worker-class" not in arguments:
+            arguments = (*arguments, "--worker-class", self.PLAIN)
+        return self._manage("rqworker", *arguments, "--name", name, name=name)
+
+    def _manage(self, *arguments: str, name: str = "pool") -> Server:
+        server = manage(name, *arguments, env=self._env, folder=self._folder)
         self.servers.append(server)
         return server
 

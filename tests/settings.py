@@ -90,6 +90,7 @@ RQ_QUEUES = {
     "json": {"URL": REDIS_URL, "SERIALIZER": "rq.serializers.JSONSerializer"},
     "sync": {"URL": REDIS_URL, "ASYNC": False},
 }
+RQ = {"WORKER_CLASS": "django_jobbatch.worker.BatchWorker"}
 
 # Declares Django tasks on our queues; `[]` allows a task any of them. The batch runs them itself.
 _TASKS = "django.tasks" if django.VERSION >= (6, 0) else "django_tasks"

@@ -30,7 +30,7 @@ def tickets(redis_server: RedisServer) -> Callable[[], list[str]]:
     def keys() -> list[str]:
         found = [
             *redis_server.client.keys("rq:job:jb-*"),
-            *redis_server.client.keys("jobbatch:*"),
+            *redis_server.client.keys(f"jobbatch:{'?' * 32}:*"),
         ]
         return sorted(key.decode() for key in found)
 

@@ -1,0 +1,285 @@
+"""A worker for RQ that sees to what has died: `RQ = {"WORKER_CLASS": "django_jobbatch.worker.BatchWorker"}`.
+
+It runs any job of RQ as its base class does. What it does besides is done in processes of its own:
+so nothing that raises or hangs there reaches the worker, and no database connection of it is
+open when it forks.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db import connections, router
+from django.utils.crypto import salted_hmac
+from rq.exceptions import InvalidJobOperation, StopRequested
+from rq.job import Job, JobStatus
+from rq.worker import Worker
+
+from django_jobbatch import transport
+
+# What needs the app registry is imported where it is used: a spawned work-horse imports the class
+# of its worker before Django is set up.
+
+if TYPE_CHECKING:
+    Base = Worker
+else:
+    Base = object
+
+logger = logging.getLogger(__name__)
+
+#: Seconds that a look at everything may take, and one at what a dead work-horse has left.
+LONGEST_LOOK: Final = 600
+LONGEST_REPAIR: Final = 60
+
+
+class BatchWorkerMixin(Base):
+    """Put it before a worker class of RQ: `class OurWorker(BatchWorkerMixin, HerokuWorker)`.
+
+    A work-horse that dies, however it does, is noticed at once, and the jobs that it had are sent
+    again. Every `tick` seconds, idle or busy, one worker of all compares the ledger with RQ and
+    repairs what differs. Work-horses begin warm. A worker class without work-horses
+    (`SimpleWorker`) looks after everything as well, while it is idle.
+    """
+
+    #: Seconds between two looks at everything.
+    tick = 15
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.job_monitoring_interval = min(self.job_monitoring_interval, self.tick)
+        self._aliases: set[str] = set()
+        self._looked_at = float("-inf")
+        self._look: int | None = None
+        # How the work-horse has ended, as `os.wait4` says it, or None if that is not known.
+        self._horse_ends: list[int | None] = []
+
+    def bootstrap(self, *args: Any, **kwargs: Any) -> None:
+        """Warm up, and start as RQ does."""
+        with _survived("warm up"):
+            _warm_up()
+        super().bootstrap(*args, **kwargs)
+
+    # Looking at everything
+
+    @property
+    def should_run_maintenance_tasks(self) -> bool:
+        """Whether RQ's maintenance is due, or a look at everything."""
+        return self._look_is_due or super().should_run_maintenance_tasks
+
+    def run_maintenance_tasks(self) -> None:
+        """Run what is due of RQ's maintenance, and look at everything."""
+        if super().should_run_maintenance_tasks:
+            super().run_maintenance_tasks()  # type: ignore[no-untyped-call]  # RQ's is not typed
+        self._look_at_everything()
+
+    def dequeue_job_and_maintain_ttl(self, timeout: int | None, *args: Any, **kwargs: Any) -> Any:
+        """Wait for a job as RQ does, but not longer than to the next look at everything."""
+        if timeout is not None:
+            timeout = min(timeout, self.tick)
+        dequeued = super().dequeue_job_and_maintain_ttl(timeout, *args, **kwargs)
+        if dequeued is None and timeout is None and self._end_look():
+            # A burst is over when nothing is left, and that look may have sent something.
+            dequeued = super().dequeue_job_and_maintain_ttl(timeout, *args, **kwargs)
+        return dequeued
+
+    def maintain_heartbeats(self, *args: Any, **kwargs: Any) -> None:
+        """Say that the work-horse is alive, and look at everything if that is due."""
+        super().maintain_heartbeats(*args, **kwargs)
+        if self._look_is_due:
+            self._look_at_everything()
+
+    # Work-horses
+
+    def execute_job(self, job: Job, *args: Any, **kwargs: Any) -> None:
+        """Run a job as RQ does."""
+        with _survived("read a ticket"):
+            if ticket := transport.ticket_in(job):
+                self._aliases.add(ticket.using)
+        super().execute_job(job, *args, **kwargs)
+
+    def fork_work_horse(self, *args: Any, **kwargs: Any) -> None:
+        """Begin a work-horse as RQ does, with no database connection in common."""
+        _close_connections()  # a handler of the project may have opened one
+        super().fork_work_horse(*args, **kwargs)
+
+    def wait_for_horse(self) -> Any:
+        """Wait for the work-horse as RQ does."""
+        waited = super().wait_for_horse()
+        self._horse_ends.append(waited[1])
+        return waited
+
+    def monitor_work_horse(self, job: Job, queue: Any, *args: Any, **kwargs: Any) -> None:
+        """Watch the work-horse as RQ does; if it died, see to what it had."""
+        self._horse_ends.clear()
+        try:
+            super().monitor_work_horse(job, queue, *args, **kwargs)
+        finally:
+            # Without an end it goes on without us, as RQ's worker gives up if it loses Redis.
+            if self._horse_ends:
+                with _survived("see to a dead work-horse"):
+                    self._after_horse(job, queue, *args, **kwargs)
+
+    def _after_horse(self, job: Job, queue: Any, *args: Any, **kwargs: Any) -> None:
+        ticket = transport.ticket_in(job)
+        if ticket is None:
+            return
+        status = _status(job)
+        if self._horse_ends[0] == os.EX_OK:
+            if status is None:
+                return  # RQ forgets a ticket that has done its work
+            if status == JobStatus.STARTED:
+                # RQ believes the exit code, and would take the ticket for one that is worked on.
+                reason = "The work-horse exited in the middle of its work."
+                self.handle_job_failure(job, queue, None, reason, *args, **kwargs)
+        logger.warning(
+            "The work-horse of ticket %s ended before its work",
+            job.id,
+            extra={"batch_id": str(ticket.batch_id)},
+        )
+        repair = partial(_repair_after, ticket.using, ticket.batch_id, job.id)
+        _wait(self._apart(repair, LONGEST_REPAIR))
+
+    # The processes of its own
+
+    @property
+    def _look_is_due(self) -> bool:
+        return time.monotonic() - self._looked_at >= self.tick
+
+    def _look_at_everything(self) -> None:
+        """Have everything looked at, unless another worker does, or the last look goes on."""
+        with _survived("have batches looked at"):
+            self._looked_at = time.monotonic()
+            goes_on = self._look is not None and not _has_ended(self._look)
+            if self._leads() and not goes_on and not _in_transaction():
+                self._look = self._apart(partial(_repair, self._aliases), LONGEST_LOOK)
+
+    def _end_look(self) -> bool:
+        """Wait for the look at everything that goes on; whether there was one."""
+        if self._look is None:
+            return False
+        _wait(self._look)
+        self._look = None
+        return True
+
+    def _leads(self) -> bool:
+        """Whether this worker is the one that looks at everything; it is as long as it goes on."""
+        # By the secret of the project, since others may share this Redis.
+        key = f"jobbatch:lead:{salted_hmac(__name__, '').hexdigest()[:8]}"
+        if self.connection.set(key, self.name, nx=True, ex=2 * self.tick):
+            return True
+        leader = self.connection.get(key)
+        return leader == self.name.encode() and bool(self.connection.expire(key, 2 * self.tick))
+
+    def _apart(self, action: Callable[[], None], seconds: int) -> int:
+        """Do this in a process of its own, which is killed after so many seconds; its id."""
+        _close_connections()
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            self.setup_work_horse_signals()  # type: ignore[no-untyped-call]  # RQ's is not typed
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(seconds)
+            with _survived("repair what a work-horse has left"):
+                action()
+        finally:
+            os._exit(0)
+
+
+class BatchWorker(BatchWorkerMixin, Worker):
+    """RQ's worker, which forks a work-horse for every job, and sees to batches besides."""
+
+
+def _repair(aliases: set[str]) -> None:
+    from django_jobbatch.reconcile import reconcile  # noqa: PLC0415 - see above
+
+    for using in sorted({_default_alias(), *aliases}):
+        with _survived(f"look at the batches of {using!r}"):
+            for finding in reconcile(using):
+                logger.info("Repaired: %s", finding)
+
+
+def _repair_after(using: str, batch_id: uuid.UUID, ticket_id: str) -> None:
+    from django_jobbatch.reconcile import reconcile_after  # noqa: PLC0415 - see above
+
+    for finding in reconcile_after(using, batch_id, ticket_id):
+        logger.info("Repaired: %s", finding)
+
+
+def _default_alias() -> str:
+    from django_jobbatch.models import JobBatch  # noqa: PLC0415 - see above
+
+    return str(router.db_for_write(JobBatch))
+
+
+def _warm_up() -> None:
+    """Do once what each work-horse would do for the first time, and keep what that has loaded."""
+    from django_jobbatch import ledger  # noqa: PLC0415 - see above
+
+    nobody = ledger.Claimant(
+        using=_default_alias(),
+        batch_id=uuid.uuid4(),
+        queue="",
+        ticket="",
+        lease=timedelta(seconds=1),
+    )
+    try:
+        ledger.claim(nobody, after=0, limit=1)
+    finally:
+        _close_connections()
+        gc.collect()
+        gc.freeze()  # else collecting garbage copies the memory that a work-horse shares with us
+
+
+def _close_connections() -> None:
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:  # of a test that runs a worker
+            connection.close()
+
+
+def _in_transaction() -> bool:
+    return any(each.in_atomic_block for each in connections.all(initialized_only=True))
+
+
+@contextmanager
+def _survived(what: str) -> Iterator[None]:
+    """Log what is raised here, which would end the worker."""
+    try:
+        yield
+    except StopRequested:
+        raise  # by a signal, while the worker is idle
+    except Exception:
+        logger.exception("This worker could not %s", what)
+
+
+def _status(job: Job) -> JobStatus | None:
+    """What RQ says of the job now; None if it does not know it."""
+    try:
+        return job.get_status()
+    except InvalidJobOperation:
+        return None
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG) != (0, 0)
+    except ChildProcessError:
+        return True
+
+
+def _wait(pid: int) -> None:
+    with suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+__all__ = ["BatchWorker", "BatchWorkerMixin"]

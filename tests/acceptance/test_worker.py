@@ -1,0 +1,169 @@
+"""Real workers of the class that sees to batches: what dies runs again, at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+from redis import Redis
+from rq import Worker
+from rq.command import send_kill_horse_command, send_stop_job_command
+
+from django_jobbatch import bus, transport
+from django_jobbatch.models import JobBatch
+from tests import jobs
+from tests.diary import Diary, End
+from tests.servers import RedisServer, Workers, wait_until
+
+HASTY = "tests.worker_classes.HastyBatchWorker"
+HASTY_SIMPLE = "tests.worker_classes.HastySimpleBatchWorker"
+SPAWNING = "tests.worker_classes.SpawnBatchWorker"
+
+
+def record(diary: Diary, text: str) -> bus.JobBuilder:
+    return bus.job(jobs.record, diary.path("jobs"), text)
+
+
+def held(diary: Diary) -> list[bus.JobBuilder]:
+    """Links that note which process runs them, and wait at the gate."""
+    pid = bus.job(jobs.record_pid, diary.path("pid"))
+    return [pid, bus.job(jobs.hold, diary.path("jobs"), "held", diary.path("gate"))]
+
+
+def kill(diary: Diary, *others: object) -> None:
+    """Kill the process that runs `held`."""
+    os.kill(int(diary.lines("pid")[0]), signal.SIGKILL)
+
+
+def stop(diary: Diary, redis: Redis, batch: JobBatch) -> None:
+    send_stop_job_command(redis, batch.jobs.running().get().claim)
+
+
+def have_rq_kill(diary: Diary, redis: Redis, batch: JobBatch) -> None:
+    (worker,) = Worker.all(connection=redis)
+    send_kill_horse_command(redis, worker.name)
+
+
+@pytest.mark.parametrize("death", jobs.DEATHS)
+def test_a_job_whose_work_horse_died_runs_again(death: str, workers: Workers, diary: Diary) -> None:
+    workers.batch()
+    batch = diary.told_to(
+        bus.batch([bus.job(jobs.die_of, diary.path("jobs"), death), record(diary, "another")])
+    ).dispatch()
+
+    end = End.of(batch)
+
+    assert end == End(outcome="succeeded", total=2, succeeded=2)
+    assert diary.ran() == sorted([death, death, "another"])
+    assert diary.calls == ["then succeeded", "finally succeeded"]
+
+
+@pytest.mark.parametrize("end_horse", [kill, stop, have_rq_kill])
+@pytest.mark.parametrize("worker_class", [Workers.BATCH, SPAWNING])
+def test_a_job_whose_work_horse_was_ended_by_others_runs_again(
+    worker_class: str,
+    end_horse: Callable[[Diary, Redis, JobBatch], None],
+    workers: Workers,
+    diary: Diary,
+    redis_server: RedisServer,
+) -> None:
+    workers(1, "default", "--worker-class", worker_class)
+    batch = bus.chain(*held(diary)).dispatch()
+    diary.wait_for("held began")
+
+    end_horse(diary, redis_server.client, batch)
+    wait_until(lambda: diary.lines("jobs") == ["held began"] * 2)
+    diary.open("gate")
+
+    assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
+    assert diary.lines("jobs") == ["held began", "held began", "held done"]
+
+
+def test_a_tree_whose_ticket_died_deep_inside_goes_on_from_there(
+    workers: Workers, diary: Diary
+) -> None:
+    """The one ticket was in the innermost batch, with all others on its way."""
+    workers.batch()
+    inner = bus.batch([[bus.batch([held(diary)]), record(diary, "between")]])
+    tree = diary.told_to(
+        bus.batch([[record(diary, "before"), inner, record(diary, "after")]])
+    ).dispatch()
+    diary.wait_for("before", "held began")
+
+    kill(diary)
+    wait_until(lambda: diary.lines("jobs").count("held began") == 2)
+    diary.open("gate")
+
+    assert End.of(tree) == End(outcome="succeeded", total=3, succeeded=3)
+    assert diary.lines("jobs") == [
+        "before",
+        "held began",
+        "held began",
+        "held done",
+        "between",
+        "after",
+    ]
+    assert diary.calls == ["then succeeded", "finally succeeded"]
+
+
+def test_what_a_cold_shutdown_cut_off_is_sent_before_the_worker_ends(
+    workers: Workers, diary: Diary
+) -> None:
+    (worker,) = workers.batch()
+    batch = bus.chain(*held(diary)).dispatch()
+    diary.wait_for("held began")
+
+    # RQ takes a second signal for one of its own if it comes within a second of the first.
+    def insist() -> bool:
+        worker.terminate()
+        return not worker.is_alive
+
+    wait_until(insist, interval=0.2)
+    running = batch.jobs.running().count()
+    waiting = transport.waiting(batch.pk, "default").queued
+
+    assert (running, waiting) == (0, 1)
+
+
+def test_a_pool_has_workers_of_the_class_in_the_settings(workers: Workers, diary: Diary) -> None:
+    workers.pool(2, "default")
+    batch = bus.chain(*held(diary)).dispatch()
+    diary.wait_for("held began")
+
+    kill(diary)
+    wait_until(lambda: diary.lines("jobs") == ["held began"] * 2)
+    diary.open("gate")
+
+    assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
+
+
+@pytest.mark.parametrize("worker_class", [HASTY, HASTY_SIMPLE])
+def test_an_idle_worker_sends_what_was_not_sent(
+    worker_class: str, workers: Workers, diary: Diary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers(1, "default", "other", "--worker-class", worker_class)
+    monkeypatch.setattr(transport, "send", lambda *ticket: None)  # as if this process died
+
+    batch = bus.batch([record(diary, "a")]).dispatch()
+
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
+    assert diary.lines("jobs") == ["a"]
+
+
+def test_a_busy_worker_sends_what_was_not_sent(
+    workers: Workers, diary: Diary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers(1, "default", "--worker-class", HASTY)
+    busy = bus.chain(*held(diary)).dispatch()
+    diary.wait_for("held began")
+    monkeypatch.setattr(transport, "send", lambda *ticket: None)  # as if this process died
+
+    batch = bus.batch([record(diary, "a")]).dispatch()
+    wait_until(lambda: transport.waiting(batch.pk, "default").queued)
+    diary.open("gate")
+
+    assert End.of(busy) == End(outcome="succeeded", total=2, succeeded=2)
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
+    assert diary.lines("jobs") == ["held began", "held done", "a"]

@@ -1,0 +1,156 @@
+"""The worker class in this process: what it hears of, and what cannot end it.
+
+What it asks to be repaired is noted here and not done; `tests/acceptance/test_worker.py` does it.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django_rq import get_connection
+from django_rq.workers import get_worker
+from rq import Queue
+
+from django_jobbatch import bus, reconcile
+from django_jobbatch.worker import BatchWorker, BatchWorkerMixin
+from tests import jobs
+from tests.diary import Diary, End
+from tests.servers import RedisServer
+from tests.worker_classes import (
+    HerokuBatchWorker,
+    RoundRobinBatchWorker,
+    SimpleBatchWorker,
+)
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("handlers", "redis_server"),
+]
+
+Asked = Callable[[], list[str]]
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """A worker takes the signals of its process; they are given back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def asked(diary: Diary, monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """What the worker has asked to be repaired: a database, or what a ticket has left there."""
+
+    def note(*args: object) -> list[Any]:
+        jobs.record(diary.path("asked"), " ".join(map(str, args)))
+        return []
+
+    monkeypatch.setattr(reconcile, "reconcile", note)
+    monkeypatch.setattr(reconcile, "reconcile_after", note)
+    return lambda: diary.lines("asked")
+
+
+def burst(worker_class: type[BatchWorkerMixin] = BatchWorker) -> None:
+    """Have a worker of this class empty the queue."""
+    get_worker("default", worker_class=worker_class).work(burst=True)
+
+
+@pytest.mark.parametrize(
+    "worker_class", [BatchWorker, HerokuBatchWorker, RoundRobinBatchWorker, SimpleBatchWorker]
+)
+def test_every_worker_of_rq_can_have_it_and_looks_at_everything_when_it_starts(
+    worker_class: type[BatchWorkerMixin], asked: Asked, diary: Diary
+) -> None:
+    batch = bus.batch(bus.job(jobs.record, diary.path("jobs"), "a")).dispatch()
+
+    burst(worker_class)
+
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
+    assert diary.lines("jobs") == ["a"]
+    assert asked() == ["default"]
+
+
+def test_work_horses_that_die_are_noticed_at_once_and_their_tickets_have_failed(
+    asked: Asked, diary: Diary
+) -> None:
+    batches = [
+        bus.batch(bus.job(jobs.die_of, diary.path(death), death)).dispatch()
+        for death in jobs.DEATHS
+    ]
+
+    burst()
+
+    tickets = [batch.jobs.get().claim for batch in batches]
+    died = [f"default {batch.pk} {claim}" for batch, claim in zip(batches, tickets, strict=True)]
+    assert asked() == ["default", *died]
+    queue = Queue(connection=get_connection("default"))
+    assert queue.started_job_registry.get_job_ids() == []
+    assert sorted(queue.failed_job_registry.get_job_ids()) == sorted(tickets)
+
+
+def test_the_work_horses_of_other_jobs_are_left_to_rq(asked: Asked, diary: Diary) -> None:
+    queue = Queue(connection=get_connection("default"))
+    queue.enqueue(jobs.die_of, diary.path("jobs"), "SIGKILL")
+
+    burst()
+
+    assert diary.lines("jobs") == ["SIGKILL"]
+    assert asked() == ["default"]
+
+
+def test_what_cannot_be_repaired_is_logged_and_the_worker_goes_on(
+    diary: Diary, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(reconcile, "reconcile", jobs.fail)
+    monkeypatch.setattr(reconcile, "reconcile_after", jobs.fail)
+    monkeypatch.setattr(BatchWorker, "_leads", jobs.fail)
+    bus.batch(bus.job(jobs.die_of, diary.path("jobs"), "SIGKILL")).dispatch()
+    batch = bus.batch(bus.job(jobs.record, diary.path("jobs"), "after it")).dispatch()
+
+    burst()
+
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
+    assert diary.lines("jobs") == ["SIGKILL", "after it"]
+    assert "This worker could not have batches looked at" in caplog.messages
+
+
+def test_no_connection_to_the_database_is_open_when_a_work_horse_begins(
+    asked: Asked, diary: Diary
+) -> None:
+    bus.batch(bus.job(jobs.record, diary.path("jobs"), "a")).dispatch()
+    connection.ensure_connection()
+
+    burst()
+
+    assert connection.connection is None
+
+
+def test_one_worker_looks_at_everything_until_it_is_gone(
+    asked: Asked, redis_server: RedisServer
+) -> None:
+    first, second = (BatchWorker("default", connection=redis_server.client) for _ in range(2))
+
+    leads = [first._leads(), second._leads(), first._leads()]
+    (key,) = redis_server.client.keys("jobbatch:lead:*")
+    redis_server.client.delete(key)
+
+    assert leads == [True, False, True]
+    assert [second._leads(), first._leads()] == [True, False]
+
+
+def test_a_worker_inside_a_transaction_looks_at_nothing_and_closes_no_connection(
+    asked: Asked, diary: Diary
+) -> None:
+    """As a test of a project runs one, without another process that could see its rows."""
+    with transaction.atomic():
+        batch = bus.batch(bus.job(jobs.record, diary.path("jobs"), "a")).dispatch()
+        burst(SimpleBatchWorker)
+        batch.refresh_from_db()
+
+    assert asked() == []

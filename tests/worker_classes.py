@@ -1,0 +1,32 @@
+"""Worker classes of a project, as `--worker-class` names them.
+
+A spawned work-horse imports this before Django is set up.
+"""
+
+from __future__ import annotations
+
+from rq.worker import HerokuWorker, RoundRobinWorker, SimpleWorker, SpawnWorker
+
+from django_jobbatch.worker import BatchWorker, BatchWorkerMixin
+
+
+class HastyBatchWorker(BatchWorker):
+    """Looks at everything every second."""
+
+    tick = 1
+
+
+class HastySimpleBatchWorker(BatchWorkerMixin, SimpleWorker):
+    tick = 1
+
+
+class SimpleBatchWorker(BatchWorkerMixin, SimpleWorker): ...
+
+
+class HerokuBatchWorker(BatchWorkerMixin, HerokuWorker): ...
+
+
+class RoundRobinBatchWorker(BatchWorkerMixin, RoundRobinWorker): ...
+
+
+class SpawnBatchWorker(BatchWorkerMixin, SpawnWorker): ...
