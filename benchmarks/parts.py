@@ -21,8 +21,10 @@ from sandbox.servers import ServerFailed
 
 #: Jobs in one `enqueue_many`: as many as a batch has rows in one INSERT.
 CHUNK: Final = 1000
+#: RQ's workers, and the one that is recommended for batches.
 FORKING: Final = "rq.Worker"
 SIMPLE: Final = "rq.SimpleWorker"
+BATCH: Final = "django_jobbatch.worker.BatchWorker"
 
 Job = Callable[[int], None]
 
@@ -43,13 +45,13 @@ class Sizes:
 
 def measure(sizes: Sizes) -> dict[str, float]:
     """Measure every part once, in jobs per second; what is compared runs within seconds."""
-    dispatched, run = _run_batch(jobs.noop, sizes.batch, FORKING)
+    dispatched, run = _run_batch(jobs.noop, sizes.batch, BATCH)
     enqueued = _enqueue(jobs.noop, sizes.batch)
     _forget()
     worker = _run_alone(jobs.noop, sizes.forking, FORKING)
     simple_worker = _run_alone(jobs.noop, sizes.simple, SIMPLE)
     _, run_simple = _run_batch(jobs.noop, sizes.batch, SIMPLE)
-    _, isolated = _run_batch(jobs.query, sizes.forking, FORKING, isolated=True)
+    _, isolated = _run_batch(jobs.query, sizes.forking, BATCH, isolated=True)
     worker_query = _run_alone(jobs.query, sizes.forking, FORKING)
     simple_worker_query = _run_alone(jobs.query, sizes.simple, SIMPLE)
     return {

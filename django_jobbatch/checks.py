@@ -10,14 +10,16 @@ from typing import Any, Final
 
 from django.apps import apps
 from django.conf import settings as django_settings
-from django.core.checks import CheckMessage, Error, Warning  # noqa: A004 - Django's name
+from django.core.checks import CheckMessage, Error, Info, Warning  # noqa: A004 - Django's name
 from django.db import connections, router
+from django.utils.module_loading import import_string
 
 from django_jobbatch import calls, conf
 from django_jobbatch.conf import Fault, Problem
 from django_jobbatch.exceptions import FunctionNotFound
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.suggestion import did_you_mean
+from django_jobbatch.worker import BatchWorkerMixin
 
 #: Seconds a process should at least wait for SQLite: a dispatch of 100,000 jobs holds it for many.
 SQLITE_PATIENCE: Final = 20
@@ -55,8 +57,8 @@ def _settings_messages() -> Iterator[CheckMessage]:
     queues = getattr(django_settings, "RQ_QUEUES", None)
     if not queues or not isinstance(queues, dict):
         yield queues_missing()
-    elif settings.QUEUE not in queues:
-        yield queue_unknown(settings.QUEUE, queues)
+    else:
+        yield from _queue_messages(settings.QUEUE, queues)
     if not django_settings.USE_TZ:
         yield time_zones_off()
     for path, now in settings.MOVED.items():
@@ -64,6 +66,24 @@ def _settings_messages() -> Iterator[CheckMessage]:
             calls.resolve(now)
         except FunctionNotFound as error:
             yield moved_nowhere(path, error)
+
+
+def _queue_messages(default: str, queues: dict[str, dict[str, Any]]) -> Iterator[CheckMessage]:
+    if default not in queues:
+        yield queue_unknown(default, queues)
+    if any(queue.get("ASYNC", True) for queue in queues.values()):
+        yield from _worker_messages()
+
+
+def _worker_messages() -> Iterator[CheckMessage]:
+    named = getattr(django_settings, "RQ", {}).get("WORKER_CLASS", "rq.Worker")
+    try:
+        worker_class = import_string(named) if isinstance(named, str) else named
+    except ImportError as error:
+        yield worker_class_missing(named, error)
+    else:
+        if not issubclass(worker_class, BatchWorkerMixin):
+            yield workers_plain(named)
 
 
 def _database_messages(alias: str) -> Iterator[CheckMessage]:
@@ -137,6 +157,24 @@ def moved_nowhere(path: str, error: FunctionNotFound) -> Error:
         f"The jobs that were dispatched as {path} would fail: it has moved to {error}",
         hint=f'Set JOBBATCH["MOVED"]["{path}"] to the dotted path where the function is now.',
         id="jobbatch.E009",
+    )
+
+
+def worker_class_missing(named: str, error: ImportError) -> Error:
+    return Error(
+        f'RQ["WORKER_CLASS"] is {named!r}, which cannot be imported: {error}.',
+        hint='Set it to "django_jobbatch.worker.BatchWorker", or to a class of yours.',
+        id="jobbatch.E010",
+    )
+
+
+def workers_plain(named: object) -> Info:
+    return Info(
+        f"Workers are of the class {named}, which does not see to batches: what a dead worker or"
+        " a restarted Redis has lost waits until `manage.py reconcile_batches` runs.",
+        hint='Set RQ = {"WORKER_CLASS": "django_jobbatch.worker.BatchWorker"}, or have that'
+        " command run every minute and silence this.",
+        id="jobbatch.I001",
     )
 
 

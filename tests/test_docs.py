@@ -173,7 +173,7 @@ def test_every_setting_is_described_with_its_default() -> None:
 
 
 def test_every_check_is_described() -> None:
-    ids = re.findall(r'"(jobbatch\.[EW]\d+)"', inspect.getsource(checks))
+    ids = re.findall(r'"(jobbatch\.[EWI]\d+)"', inspect.getsource(checks))
 
     assert named(page("reference/checks")) == sorted(ids)
 

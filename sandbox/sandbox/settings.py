@@ -68,3 +68,5 @@ RQ_QUEUES = {
     name: {"URL": env.str("REDIS_URL", default="redis://localhost:6379/0")}
     for name in env.list("QUEUES", default=["default"])
 }
+# Sees to batches whose worker or ticket was lost.
+RQ = {"WORKER_CLASS": "django_jobbatch.worker.BatchWorker"}

@@ -10,11 +10,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.core.checks import CheckMessage, Error, Warning, run_checks  # noqa: A004 - Django's name
+from django.core.checks import (
+    CheckMessage,
+    Error,
+    Info,
+    Warning,  # noqa: A004 - Django's name
+    run_checks,
+)
 from django.db import connection, connections
 
 from django_jobbatch import checks
 from tests.settings import ROOT
+from tests.worker_classes import SimpleBatchWorker
 
 
 def checked_database(alias: str = "default") -> list[CheckMessage]:
@@ -46,7 +53,7 @@ def test_every_id_is_used_once() -> None:
 
     assert ids
     assert len(ids) == len(set(ids))
-    assert all(re.fullmatch(r"jobbatch\.[EW]\d{3}", each) for each in ids)
+    assert all(re.fullmatch(r"jobbatch\.[EWI]\d{3}", each) for each in ids)
 
 
 # The settings
@@ -187,6 +194,50 @@ def test_e009_what_has_moved_is_found(settings: Any, path: str) -> None:
         )
         for former in ("shop.jobs.sum", "shop.jobs.total")
     ]
+
+
+def test_e010_the_class_of_workers_is_there(settings: Any) -> None:
+    settings.RQ = {"WORKER_CLASS": "django_jobbatch.worker.BatchWorkr"}
+
+    assert checks.check_settings() == [
+        Error(
+            "RQ[\"WORKER_CLASS\"] is 'django_jobbatch.worker.BatchWorkr', which cannot be imported:"
+            ' Module "django_jobbatch.worker" does not define a "BatchWorkr" attribute/class.',
+            hint='Set it to "django_jobbatch.worker.BatchWorker", or to a class of yours.',
+            id="jobbatch.E010",
+        )
+    ]
+
+
+@pytest.mark.parametrize("rq", [{}, {"WORKER_CLASS": "rq.Worker"}])
+def test_i001_workers_see_to_batches(settings: Any, rq: dict[str, str]) -> None:
+    settings.RQ = rq
+
+    assert checks.check_settings() == [
+        Info(
+            "Workers are of the class rq.Worker, which does not see to batches: what a dead worker"
+            " or a restarted Redis has lost waits until `manage.py reconcile_batches` runs.",
+            hint='Set RQ = {"WORKER_CLASS": "django_jobbatch.worker.BatchWorker"}, or have that'
+            " command run every minute and silence this.",
+            id="jobbatch.I001",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    "worker_class", [SimpleBatchWorker, "tests.worker_classes.HerokuBatchWorker"]
+)
+def test_workers_of_a_class_of_ones_own_see_to_batches(settings: Any, worker_class: object) -> None:
+    settings.RQ = {"WORKER_CLASS": worker_class}
+
+    assert checks.check_settings() == []
+
+
+def test_without_workers_their_class_does_not_matter(settings: Any) -> None:
+    settings.RQ = {}
+    settings.RQ_QUEUES = {"default": {"URL": "redis://", "ASYNC": False}}
+
+    assert checks.check_settings() == []
 
 
 def test_a_command_says_all_that_is_wrong_with_the_settings() -> None:
