@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_ARGS ?= -n logical
+CHAOS_ARGS ?= --rounds 15 --seed 1
 REDIS_TESTS := tests/integration/test_transport.py tests/integration/test_dispatch.py tests/acceptance/test_flat_batches.py tests/acceptance/test_faults.py \
 	tests/integration/test_sentinel.py tests/test_servers.py
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-postgres test-mariadb test-redis demo sandbox bench lint format types layers migrations docs package clean
+.PHONY: help install check test test-postgres test-mariadb test-redis demo sandbox bench chaos chaos-sqlite chaos-postgres lint format types layers migrations docs package clean
 
 help: ## Show these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +43,12 @@ sandbox: $(STAMP) ## Leave a web server and two workers running, to look around
 
 bench: $(VENV)/.postgres ## Measure batches beside RQ alone, for minutes (BENCH_ARGS="--rounds 1")
 	$(BIN)/python -m benchmarks.batch $(BENCH_ARGS)
+
+chaos: $(VENV)/.postgres ## Break what can break around random trees, and count what is wrong after (CHAOS_ARGS="--seed 7 --rounds 1")
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target chaos-sqlite chaos-postgres
+
+chaos-sqlite chaos-postgres: chaos-%: $(VENV)/.postgres
+	$(BIN)/python -m benchmarks.chaos --database $* $(CHAOS_ARGS)
 
 lint: $(STAMP) ## Check style and formatting
 	$(BIN)/ruff check .

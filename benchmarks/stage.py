@@ -15,7 +15,7 @@ import django
 from django.core.management import call_command
 
 from benchmarks.worker import READY
-from sandbox.databases import SERVERS
+from sandbox.databases import SERVERS, DatabaseServer
 from sandbox.servers import ServerFailed, Valkey
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -25,24 +25,32 @@ QUEUES: Final = (QUEUE, "other")
 DATABASES: Final = ("postgres", "mariadb", "sqlite")
 
 
+class Stage(NamedTuple):
+    """What is up: a folder for logs, the Redis server, and that of the database unless it is a file."""
+
+    folder: Path
+    redis: Valkey
+    database: DatabaseServer | None
+
+
 @contextmanager
-def stage(database: str) -> Iterator[None]:
+def stage(database: str, *, settings: str = "sandbox.settings") -> Iterator[Stage]:
     """Everything is up inside, Django included, and nothing that was started is left after it."""
     with (
         tempfile.TemporaryDirectory(prefix="jobbatch-", ignore_cleanup_errors=True) as name,
-        _database(database, Path(name)) as database_url,
-        _redis(Path(name)) as redis_url,
+        _database(database, Path(name)) as server,
+        _redis(Path(name)) as valkey,
     ):
         os.environ |= {
-            "DJANGO_SETTINGS_MODULE": "sandbox.settings",
-            "DATABASE_URL": database_url,
-            "REDIS_URL": redis_url,
+            "DJANGO_SETTINGS_MODULE": settings,
+            "DATABASE_URL": server.url if server else f"sqlite:///{Path(name) / 'db.sqlite3'}",
+            "REDIS_URL": valkey.url,
             "QUEUES": ",".join(QUEUES),
             "DEBUG": "0",  # else Django keeps every statement
         }
         django.setup()
         call_command("migrate", verbosity=0)
-        yield
+        yield Stage(Path(name), valkey, server)
 
 
 class Worked(NamedTuple):
@@ -73,23 +81,23 @@ def work(worker_class: str, *queues: str) -> Worked:
 
 
 @contextmanager
-def _database(name: str, folder: Path) -> Iterator[str]:
+def _database(name: str, folder: Path) -> Iterator[DatabaseServer | None]:
     if name == "sqlite":
-        yield f"sqlite:///{folder / 'db.sqlite3'}"
+        yield None
         return
     server = SERVERS[name](folder)
     try:
         server.start()
-        yield server.url
+        yield server
     finally:
         server.stop()
 
 
 @contextmanager
-def _redis(folder: Path) -> Iterator[str]:
+def _redis(folder: Path) -> Iterator[Valkey]:
     valkey = Valkey(folder)
     try:
         valkey.start()
-        yield valkey.url
+        yield valkey
     finally:
         valkey.stop()

@@ -96,3 +96,13 @@ def test_the_benchmark_of_pipelines_prints_every_figure() -> None:
         "worker_peak_mb",
     ]
     assert all(figure > 0 for figure in found.values())
+
+
+def test_a_round_of_chaos_ends_without_a_violation_and_prints_its_figures() -> None:
+    found = run("chaos", "--rounds", "1", "--seed", "1")
+
+    assert found.pop("links") > 0
+    assert sum(found.pop("faults").values()) > 0
+    assert sorted(found.pop("recovery_s")) == ["median", "worst"]
+    assert found.pop("rerun") >= 0
+    assert found == {"rounds": 1, "violations": 0}

@@ -1,0 +1,1 @@
+"""Random trees under random faults: `python -m benchmarks.chaos`, in a checkout."""

@@ -1,0 +1,235 @@
+"""Does what the plan of a round says: each fault is a method of its name.
+
+Each returns what it has hit, in words, or nothing if there was nothing to be hit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, Final, TypeVar
+
+from django.db import connection, connections, transaction
+
+from benchmarks.chaos import tickets, trees
+from benchmarks.chaos.crew import Crew
+from benchmarks.chaos.faults import Fault
+from benchmarks.chaos.recovery import reconcile_by
+from benchmarks.stage import Stage
+from django_jobbatch.exceptions import BatchBusy, BatchCancelled
+from django_jobbatch.models import JobBatch
+from django_jobbatch.states import LIVE
+from sandbox.servers import Server
+
+T = TypeVar("T")
+
+#: Seconds for which a horse stops: longer than its lease.
+FROZEN: Final = 0.9
+#: Seconds for which another has the database for itself, or Redis is away.
+AWAY: Final = 0.3
+OTHERS: Final = {
+    "postgresql": (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    ),
+    "mysql": "SELECT id FROM information_schema.processlist WHERE id <> connection_id()",
+}
+
+
+class Adversary:
+    """Whom a fault hits is chosen by its number among those that are there."""
+
+    def __init__(self, stage: Stage, crew: Crew) -> None:
+        self._stage = stage
+        self._crew = crew
+
+    def commit(self, fault: Fault) -> str:
+        """Do this fault now; what it has hit, or "" if there was nothing."""
+        hit: str | None = getattr(self, fault.kind)(fault.choice)
+        self._crew.revive()
+        return hit or ""
+
+    # Processes
+
+    def horse_killed(self, choice: int) -> str | None:
+        horse = self._horse(choice)
+        return _signal(horse, signal.SIGKILL) if horse else None
+
+    def horse_frozen(self, choice: int) -> str | None:
+        """Stop a work-horse until its claims are over and have been lost, and let it go on."""
+        horse = self._horse(choice)
+        if horse is None or not _signal(horse, signal.SIGSTOP):
+            return None
+        # By a timer, because it may have stopped with a lock that the reconciler waits for.
+        thaw = threading.Timer(FROZEN + AWAY, _signal, (horse, signal.SIGCONT))
+        thaw.start()
+        time.sleep(FROZEN)
+        tickets.age()
+        reconcile_by(1)
+        thaw.join()
+        return f"pid {horse}"
+
+    def worker_killed(self, choice: int) -> str:
+        worker = self._worker(choice)
+        worker.kill()
+        return worker.name
+
+    def worker_orphaned_its_horse(self, choice: int) -> str:
+        worker = self._worker(choice)
+        worker.process.kill()
+        worker.process.wait()
+        return worker.name
+
+    def worker_terminated(self, choice: int) -> str:
+        """Ask for a warm shutdown, and every other time at once for a cold one."""
+        worker = self._worker(choice)
+        worker.terminate()
+        if choice % 2:
+            time.sleep(0.05)
+            worker.terminate()
+        return worker.name
+
+    def _horse(self, choice: int) -> int | None:
+        """The process id of a work-horse; the next one, if none is at work now."""
+        deadline = time.monotonic() + AWAY
+        while not (horses := self._crew.horses()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return _one(horses, choice)
+
+    def _worker(self, choice: int) -> Server:
+        return self._crew.servers[choice % len(self._crew.servers)]
+
+    # Redis
+
+    def ticket_lost(self, choice: int) -> str | None:
+        ticket = _one(tickets.queued(), choice)
+        return ticket[1] if ticket and tickets.lose(ticket[0]) else None
+
+    def tickets_doubled(self, choice: int) -> str | None:
+        """Deliver every ticket that waits or is at work once more."""
+        doubled = [*tickets.queued(), *tickets.started()]
+        for queue, ticket in doubled:
+            tickets.deliver(queue, ticket)
+        return f"{len(doubled)} tickets" if doubled else None
+
+    def redis_flushed(self, choice: int) -> str:
+        tickets.redis().flushall()
+        return "all"
+
+    def redis_restarted(self, choice: int) -> str:
+        """Stop it, dispatch a batch meanwhile, and start it with nothing in it."""
+        self._stage.redis.stop()
+        trees.build(trees.draw(Random(choice), 1)).dispatch()
+        time.sleep(AWAY)
+        self._stage.redis.start()
+        return "and a batch was dispatched meanwhile"
+
+    # The database
+
+    def connections_dropped(self, choice: int) -> str:
+        with connection.cursor() as cursor:
+            cursor.execute(OTHERS[connection.vendor])
+            others = cursor.fetchall()
+            if connection.vendor == "mysql":
+                _kill_connections(cursor, others)
+        return f"{len(others)} connections"
+
+    def database_restarted(self, choice: int) -> str | None:
+        if self._stage.database is None:
+            return None
+        connections.close_all()
+        self._stage.database.stop()
+        self._stage.database.start()
+        return "all"
+
+    def database_locked(self, choice: int) -> str:
+        """Write, and leave the others waiting."""
+        with transaction.atomic():
+            time.sleep(AWAY)
+        return "all"
+
+    # People
+
+    def dispatcher_killed(self, choice: int) -> str | None:
+        tree = trees.draw(Random(choice), 2)
+        return _killed_after_commit(lambda: trees.build(tree).dispatch())
+
+    def canceller_killed(self, choice: int) -> str | None:
+        batch = _one(_open(), choice)
+        if batch is None:
+            return None
+        return _killed_after_commit(lambda: batch.cancel("by one who died"), batch)
+
+    def retrier_killed(self, choice: int) -> str | None:
+        batch = _one(_finished(), choice)
+        if batch is None:
+            return None
+        return _killed_after_commit(lambda: _retry(batch, choice), batch)
+
+    def cancelled(self, choice: int) -> str | None:
+        batch = _one(_open(), choice)
+        if batch is None or not batch.cancel("by the adversary", stop_running=choice % 3 == 0):
+            return None
+        return str(batch.pk)
+
+    def retried(self, choice: int) -> str | None:
+        batch = _one(_finished(), choice)
+        return f"{batch.pk}: {count} links" if batch and (count := _retry(batch, choice)) else None
+
+    def reconciled_by_three(self, choice: int) -> str:
+        reconcile_by(3)
+        return "the ledger"
+
+
+def _one(found: Sequence[T], choice: int) -> T | None:
+    return found[choice % len(found)] if found else None
+
+
+def _signal(pid: int, number: signal.Signals) -> str | None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+        return f"pid {pid}"
+    return None
+
+
+def _kill_connections(cursor: Any, ids: Sequence[tuple[int]]) -> None:
+    for (each,) in ids:
+        with contextlib.suppress(Exception):  # it has gone by itself
+            cursor.execute(f"KILL {each:d}")
+
+
+def _open() -> list[JobBatch]:
+    return list(JobBatch.objects.filter(status__in=LIVE).order_by("created_at", "pk"))
+
+
+def _finished() -> list[JobBatch]:
+    return list(JobBatch.objects.finished().order_by("created_at", "pk"))
+
+
+def _retry(batch: JobBatch, choice: int) -> int:
+    try:
+        return batch.retry(include_cancelled=choice % 2 == 0)
+    except (BatchBusy, BatchCancelled):
+        return 0
+
+
+def _killed_after_commit(action: Callable[[], object], batch: JobBatch | None = None) -> str | None:
+    """Let a process do this that dies when it has committed, before anything is sent."""
+    connections.close_all()  # none is shared with it
+    pid = os.fork()
+    if not pid:
+        try:
+            with transaction.atomic():
+                transaction.on_commit(lambda: os.kill(os.getpid(), signal.SIGKILL))
+                action()
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(pid, 0)
+    if not os.WIFSIGNALED(status):
+        return None
+    return str(batch.pk) if batch else "a new batch"

@@ -1,0 +1,208 @@
+"""What must hold when a round is over, each counted from the rows themselves."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from django.db.models import Count
+
+from airports.models import CallbackCall
+from benchmarks.chaos import diary, jobs, tickets
+from django_jobbatch.exceptions import WorkerLost
+from django_jobbatch.ledger.losing import MAX_LOSSES
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.states import CALLBACK_LANE, SETTLED, BatchStatus, LinkStatus, Outcome, Role
+
+COUNTERS: Final = ("pending", "failed", "cancelled", "skipped", "succeeded")
+#: What a parent's link says of a batch that ended so.
+STAND_INS: Final = {
+    Outcome.SUCCEEDED: LinkStatus.SUCCEEDED,
+    Outcome.PARTIAL: LinkStatus.SUCCEEDED,
+    Outcome.FAILED: LinkStatus.FAILED,
+    Outcome.CANCELLED: LinkStatus.CANCELLED,
+}
+
+
+#: What is shown of a link.
+LINK_FIELDS: Final = (
+    *("id", "role", "run", "lane", "position", "status", "queue", "attempts", "losses", "fence"),
+    *("claim", "lease_until", "available_at", "started_at", "ended_at", "child_id", "child_run"),
+)
+FAILURE_FIELDS: Final = (
+    *("job_id", "exception_class", "message", "failed_at", "reported_at", "retried_at"),
+)
+
+
+@dataclass(frozen=True)
+class Violation:
+    """Something that is not as it must be, and the batch whose rows show it."""
+
+    what: str
+    batch_id: uuid.UUID | None = None
+
+
+def rows(batch_id: uuid.UUID) -> list[dict[str, Any]]:
+    """A batch, its links and its failures, as they stand."""
+    links = BatchedJob.objects.filter(batch_id=batch_id)
+    failures = FailedJob.objects.filter(batch_id=batch_id).in_order()
+    return [
+        *JobBatch.objects.filter(pk=batch_id).values(),
+        *links.order_by("role", "run", "lane", "position").values(*LINK_FIELDS),
+        *failures.values(*FAILURE_FIELDS),
+    ]
+
+
+def is_over() -> bool:
+    """Whether nothing is left to do in the ledger, and nobody is at it any more."""
+    batches = JobBatch.objects.exclude(status=BatchStatus.FINISHED, at_rest=True)
+    links = BatchedJob.objects.exclude(status__in=SETTLED)
+    return not batches.exists() and not links.exists()
+
+
+def is_quiet() -> bool:
+    """Whether nothing of ours is in Redis."""
+    return not (tickets.queued() or tickets.scheduled() or tickets.started() or tickets.sets())
+
+
+def violations() -> list[Violation]:
+    """All that is wrong."""
+    return [
+        *_unsettled(),
+        *(found for batch in JobBatch.objects.all() for found in _of_batch(batch)),
+        *_unreported(),
+        *_not_written_once(),
+        *_never_called(),
+        *_lost_too_soon(),
+        *_in_redis(),
+    ]
+
+
+def _unsettled() -> Iterator[Violation]:
+    for batch in JobBatch.objects.exclude(status=BatchStatus.FINISHED, at_rest=True):
+        yield Violation(f"a batch is {batch.status}, at rest: {batch.at_rest}", batch.pk)
+    for link in BatchedJob.objects.exclude(status__in=SETTLED):
+        yield Violation(f"link {link.pk} ({link.role}) is {link.status}", link.batch_id)
+
+
+def _of_batch(batch: JobBatch) -> Iterator[Violation]:
+    rules = (_counters, _outcome, _lanes, _stand_in, _callbacks)
+    for wrong in (found for rule in rules for found in rule(batch)):
+        yield Violation(wrong, batch.pk)
+
+
+def _counters(batch: JobBatch) -> Iterator[str]:
+    """The counters are those of the rows."""
+    counted = Counter(
+        dict(batch.jobs.work().order_by().values_list("status").annotate(Count("pk")))
+    )
+    unsettled = sum(count for status, count in counted.items() if status not in SETTLED)
+    found = {**{name: counted[name] for name in COUNTERS}, "pending": unsettled}
+    said = {name: getattr(batch, f"{name}_jobs") for name in COUNTERS}
+    if said != found or batch.total_jobs != sum(found.values()):
+        yield f"counters {said} of {batch.total_jobs}, rows {found}"
+
+
+def _outcome(batch: JobBatch) -> Iterator[str]:
+    """The outcome is the one of its links."""
+    well = batch.succeeded_jobs == batch.total_jobs
+    expected = Outcome.SUCCEEDED if well else Outcome.FAILED
+    if batch.allow_failures and not well:
+        expected = Outcome.PARTIAL
+    if batch.is_cancelled:
+        expected = Outcome.CANCELLED
+    if batch.is_finished and batch.outcome != expected:
+        yield f"the outcome is {batch.outcome!r}, and not {expected!r}"
+
+
+def _lanes(batch: JobBatch) -> Iterator[str]:
+    """What is skipped stands behind something that did not succeed."""
+    broken: dict[int, bool] = {}
+    for link in batch.jobs.work().order_by("lane", "position"):
+        if link.status == LinkStatus.SKIPPED and not broken.get(link.lane):
+            yield f"link {link.pk} is skipped, and nothing before it has failed"
+        broken[link.lane] = broken.get(link.lane, False) or link.status != LinkStatus.SUCCEEDED
+
+
+def _stand_in(batch: JobBatch) -> Iterator[str]:
+    """The parent was told how it has ended; one that never had its turn may be skipped."""
+    link = batch.parent
+    if link is None or not batch.is_finished or link.status == STAND_INS[Outcome(batch.outcome)]:
+        return
+    if link.status in (LinkStatus.CANCELLED, LinkStatus.SKIPPED) and batch.is_cancelled:
+        return
+    yield f"it has ended as {batch.outcome}, and its link {link.pk} as {link.status}"
+
+
+def _callbacks(batch: JobBatch) -> Iterator[str]:
+    """Each callback that is due is there once for its run, and no other is."""
+    registered = Counter(entry["role"] for entry in batch.callbacks)
+    drawn = Counter(batch.jobs.callback_lane().values_list("run", "role"))
+    for run in range(1, batch.run + 1):
+        for role in CALLBACK_LANE:
+            count = drawn.pop((run, role), 0)
+            if count not in _allowed(batch, run, role, registered[role]):
+                yield f"{count} of {registered[role]} {role} callbacks in run {run}"
+    if drawn:
+        yield f"callbacks of runs that never were: {dict(drawn)}"
+
+
+def _allowed(batch: JobBatch, run: int, role: Role, registered: int) -> set[int]:
+    """How many callbacks of a role a run may have: of an earlier one its outcome is not known."""
+    if role == Role.FINALLY:
+        return {registered}
+    if run < batch.run:
+        return {0, registered}
+    went_well = batch.outcome in (Outcome.SUCCEEDED, Outcome.PARTIAL)
+    if role == Role.THEN:
+        return {registered if went_well else 0}
+    failed = batch.jobs.work().failed().exists()
+    if batch.outcome == Outcome.SUCCEEDED:
+        # In a later run what has failed before may have been told of again; not in the first.
+        return {0}
+    return {registered} if failed and not batch.is_cancelled and run == 1 else {0, registered}
+
+
+def _unreported() -> Iterator[Violation]:
+    """Every failure was told of, where somebody wants to hear of each."""
+    for failure in FailedJob.objects.unreported():
+        batch = JobBatch.objects.get(pk=failure.batch_id)
+        if any(entry["role"] == Role.EACH_FAILURE for entry in batch.callbacks):
+            yield Violation(f"nobody was told of the failure of link {failure.job_id}", batch.pk)
+
+
+def _not_written_once() -> Iterator[Violation]:
+    """What a transactional job writes is there once if it succeeded, and else not at all."""
+    written = Counter(CallbackCall.objects.values_list("role", flat=True))
+    for link in BatchedJob.objects.work().filter(child=None):
+        writes = link.func.endswith(f".{jobs.write.__name__}")
+        expected = int(writes and link.status == LinkStatus.SUCCEEDED)
+        if (times := written[jobs.wrote(link.pk)]) != expected:
+            yield Violation(f"link {link.pk} ({link.status}) wrote {times} times", link.batch_id)
+
+
+def _never_called() -> Iterator[Violation]:
+    """What has succeeded was called, however often."""
+    called = {call.link for call in diary.calls()}
+    for link in BatchedJob.objects.succeeded().filter(child=None):
+        # One for each failure has nothing to tell if another has done so.
+        if link.pk not in called and link.role != Role.EACH_FAILURE:
+            yield Violation(f"link {link.pk} has succeeded and was never called", link.batch_id)
+
+
+def _lost_too_soon() -> Iterator[Violation]:
+    """Nothing fails with its worker that has not lost it three times."""
+    lost = f"{WorkerLost.__module__}.{WorkerLost.__qualname__}"
+    losses = dict(BatchedJob.objects.values_list("pk", "losses"))
+    for failure in FailedJob.objects.filter(exception_class=lost, retried_at=None):
+        if losses.get(failure.job_id, 0) < MAX_LOSSES:
+            yield Violation(f"link {failure.job_id} was given up too soon", failure.batch_id)
+
+
+def _in_redis() -> Iterator[Violation]:
+    for place in (tickets.queued, tickets.scheduled, tickets.started, tickets.sets):
+        if found := place():
+            yield Violation(f"{place.__name__} in Redis: {found}")

@@ -1,0 +1,53 @@
+"""What all rounds have come to, and all that is known of one that went wrong."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from statistics import median
+from typing import Any
+
+from benchmarks.chaos.round import Plan, Report
+
+
+class Summary:
+    """Takes one report after another."""
+
+    def __init__(self) -> None:
+        self._rounds = self._links = self._rerun = self._violations = 0
+        self._faults: Counter[str] = Counter()
+        self._recovery: list[float] = []
+
+    def add(self, report: Report) -> None:
+        self._rounds += 1
+        self._links += report.links
+        self._rerun += report.rerun
+        self._violations += len(report.violations)
+        self._faults.update(report.hits)
+        self._recovery.append(report.recovery_s)
+
+    def figures(self) -> dict[str, Any]:
+        return {
+            "rounds": self._rounds,
+            "links": self._links,
+            "faults": dict(sorted(self._faults.items())),
+            "rerun": self._rerun,
+            "recovery_s": {
+                "median": round(median(self._recovery), 2),
+                "worst": max(self._recovery),
+            },
+            "violations": self._violations,
+        }
+
+
+def broken(plan: Plan, report: Report) -> Iterator[str]:
+    """The plan, the log and the rows of a round with violations; nothing of any other."""
+    if not report.violations:
+        return
+    yield f"=== round {plan.seed}: {len(report.violations)} violations"
+    yield from plan.lines()
+    yield from report.log
+    for rows in report.rows.values():
+        yield from (json.dumps(row, default=str) for row in rows)
+    yield from report.violations
