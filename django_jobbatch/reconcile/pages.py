@@ -11,6 +11,7 @@ from typing import Final
 from django.db.models import Count, F, Q
 from django.utils import timezone
 
+from django_jobbatch.ledger import lineage
 from django_jobbatch.models import BatchedJob, JobBatch, JobBatchQuerySet
 
 #: Batches that are read together.
@@ -32,12 +33,22 @@ def restless(using: str, within: uuid.UUID | None) -> Iterator[list[JobBatch]]:
     """Pages of the batches of which something is left to do; only of the tree `within`, if told."""
     batches = with_parents(using).restless()
     if within is not None:
-        root = _root(using, within)
-        batches = batches.filter(Q(pk=root) | Q(root_id=root))
+        batches = batches.filter(_in_tree_of(using, within))
     page = list(batches.order_by("pk")[:PAGE])
     while page:
         yield page
         page = list(batches.order_by("pk").filter(pk__gt=page[-1].pk)[:PAGE])
+
+
+def of_ticket(using: str, within: uuid.UUID, ticket: str) -> list[JobBatch]:
+    """The batches of the tree `within` of which this ticket holds links, and all around them."""
+    holding = BatchedJob.objects.using(using).running().filter(claim=ticket)
+    tree = JobBatch.objects.using(using).restless().filter(_in_tree_of(using, within))
+    ids = set(
+        tree.filter(pk__in=holding.values("batch_id")).order_by().values_list("pk", flat=True)
+    )
+    around = {each for pk in ids for each in lineage.of(using, pk)}
+    return list(with_parents(using).restless().filter(pk__in=ids | around).order_by("pk"))
 
 
 def with_parents(using: str) -> JobBatchQuerySet:
@@ -67,6 +78,7 @@ def held(using: str, page: Sequence[JobBatch]) -> dict[uuid.UUID, list[Held]]:
     return found
 
 
-def _root(using: str, batch_id: uuid.UUID) -> uuid.UUID:
+def _in_tree_of(using: str, batch_id: uuid.UUID) -> Q:
     batches = JobBatch.objects.using(using).filter(pk=batch_id).order_by()
-    return batches.values_list("root_id", flat=True).first() or batch_id
+    root = batches.values_list("root_id", flat=True).first() or batch_id
+    return Q(pk=root) | Q(root_id=root)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import pages, rules, tickets
 from django_jobbatch.reconcile.case import Case, Executions
 from django_jobbatch.reconcile.findings import Finding
@@ -40,16 +41,24 @@ def reconcile(
     A batch that cannot be repaired is logged, and so is a Redis that does not answer; the others are
     repaired. It is not to be called inside a transaction.
     """
-    yield from _pass(using, batch_id, dead="", dry_run=dry_run)
+    yield from _pass(using, pages.restless(using, batch_id), dead="", dry_run=dry_run)
 
 
 def reconcile_after(using: str, batch_id: uuid.UUID, ticket: str) -> list[Finding]:
-    """The same for the tree of a ticket whose work-horse is dead: what it held is lost, whatever its lease."""
-    return list(_pass(using, batch_id, dead=ticket, dry_run=False))
+    """The same for what a ticket worked on whose work-horse is dead: what it held is lost, whatever its lease.
+
+    That is the batch of which it held links, in the tree of `batch_id`, and those around it, however large the
+    tree is. If it held nothing, nothing is done here: what killed it before it had begun would
+    kill the next one, and so on without a pause.
+    """
+    page = pages.of_ticket(using, batch_id, ticket)
+    return list(_pass(using, [page], dead=ticket, dry_run=False))
 
 
-def _pass(using: str, batch_id: uuid.UUID | None, *, dead: str, dry_run: bool) -> Iterator[Finding]:
-    for page in pages.restless(using, batch_id):
+def _pass(
+    using: str, batches: Iterable[list[JobBatch]], *, dead: str, dry_run: bool
+) -> Iterator[Finding]:
+    for page in batches:
         # After the page, RQ is asked: what it does not execute then has ended since it was read.
         held = pages.held(using, page)
         executions = Executions(dead)

@@ -148,6 +148,27 @@ def test_a_batch_on_the_stack_of_a_dead_ticket_goes_on_with_another() -> None:
     assert work_to_the_end(root).outcome == "succeeded"
 
 
+def test_a_ticket_that_died_with_nothing_in_hand_is_not_followed_by_another_at_once() -> None:
+    # What killed it before it had begun would kill that one too.
+    batch = grown(bus.batch([ADD] * 2))
+
+    assert reconcile_after(ALIAS, batch.pk, "dead") == []
+    assert waiting(batch).queued == 0
+    assert found() == [Finding(Kind.TICKET, batch.pk, "default", 2)]
+
+
+def test_what_a_dead_ticket_held_is_found_in_a_large_tree_at_the_same_cost() -> None:
+    def statements(children: int) -> int:
+        root = grown(bus.batch([bus.batch([ADD]) for _ in range(children)]))
+        child = begun(root)
+        claim(child, 1, "dead")
+        with CaptureQueriesContext(connection) as queries:
+            reconcile_after(ALIAS, root.pk, "dead")
+        return len(queries)
+
+    assert statements(40) == statements(2)
+
+
 # Tickets that are missing
 
 
