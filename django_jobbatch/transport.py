@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.signals import setting_changed
+from django.db import connections
 from django.utils.module_loading import import_string
 from django_rq import get_queue
 from redis import Redis
@@ -166,16 +167,38 @@ def begin(batch_id: uuid.UUID, queue: str) -> tuple[str, int | None]:
 
 
 def ticket_in(job: Job) -> Ticket | None:
-    """What this job of RQ says if it is a ticket; None if it is somebody else's."""
+    """What this job of RQ says if it is a ticket; None if it is somebody else's, or to be refused."""
     if not job.id.startswith(PREFIX):
         return None
     try:
         if job.func_name != ENTRY:
             return None
         batch_id, queue, using = job.args
-    except DeserializationError:
+    except (DeserializationError, TypeError, ValueError):
+        return None
+    if why_refused(batch_id, queue, using):
         return None
     return Ticket(uuid.UUID(batch_id), queue, using, int(job.timeout or -1), job.description or "")
+
+
+def why_refused(batch_id: object, queue: object, using: object) -> str:
+    """What is wrong with what a ticket names; empty if nothing is.
+
+    Whoever can write to Redis can make a ticket.
+    """
+    if not all(isinstance(each, str) for each in (batch_id, queue, using)):
+        return f"it names {batch_id!r}, {queue!r} and {using!r}, which are not all text."
+    try:
+        uuid.UUID(str(batch_id))
+        check_queue(str(queue))
+    except ValueError:
+        return f"{batch_id!r} is not the id of a batch."
+    except UnknownQueue as error:
+        return str(error)
+    known = sorted(connections)
+    if using not in known:
+        return f"There is no database {using!r} in DATABASES; it has {', '.join(known)}."
+    return ""
 
 
 def waiting(batch_id: uuid.UUID, queue: str) -> Waiting:
@@ -410,4 +433,5 @@ __all__ = [
     "stop",
     "ticket_in",
     "waiting",
+    "why_refused",
 ]

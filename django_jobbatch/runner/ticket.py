@@ -8,10 +8,9 @@ import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from django.db import close_old_connections, connections
+from django.db import close_old_connections
 
 from django_jobbatch import conf, dispatch, ledger, transport
-from django_jobbatch.exceptions import UnknownQueue
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner.loop import Runner
 from django_jobbatch.states import BatchStatus
@@ -25,7 +24,7 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
     A ticket says where to look, not what to do, and whoever can write to Redis can make one. One
     that names what is not here is refused: it is logged and ends, and nothing is sent for it.
     """
-    if why := _why_refused(batch_id, queue, using):
+    if why := transport.why_refused(batch_id, queue, using):
         logger.error("A ticket is refused, and nothing was run for it: %s", why)
         return
     with _fresh_connections(queue):
@@ -126,23 +125,6 @@ class Trip:
         if first.options.get("isolated") or batch.options.get("isolated"):
             return False
         return self.has_room(batch)
-
-
-def _why_refused(batch_id: object, queue: object, using: object) -> str:
-    """What is wrong with what a ticket names; empty if nothing is."""
-    if not all(isinstance(each, str) for each in (batch_id, queue, using)):
-        return f"it names {batch_id!r}, {queue!r} and {using!r}, which are not all text."
-    try:
-        uuid.UUID(str(batch_id))
-        transport.check_queue(str(queue))
-    except ValueError:
-        return f"{batch_id!r} is not the id of a batch."
-    except UnknownQueue as error:
-        return str(error)
-    known = sorted(connections)
-    if using not in known:
-        return f"There is no database {using!r} in DATABASES; it has {', '.join(known)}."
-    return ""
 
 
 @contextmanager

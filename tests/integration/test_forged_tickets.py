@@ -9,10 +9,10 @@ import django_rq
 import pytest
 from rq.registry import FailedJobRegistry
 
-from django_jobbatch import bus
+from django_jobbatch import bus, transport
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner import work
-from django_jobbatch.transport import ENTRY
+from django_jobbatch.transport import ENTRY, PREFIX
 from tests import jobs
 from tests.diary import Diary, End
 from tests.servers import Workers
@@ -40,6 +40,23 @@ def test_a_ticket_that_names_what_is_not_here_is_refused_and_sends_no_other(
 
     assert caplog.messages == [f"A ticket is refused, and nothing was run for it: {why}"]
     assert len(django_rq.get_queue("default")) == 0
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        (SOME_BATCH, "default", "elsewhere"),
+        (SOME_BATCH, "nowhere", "default"),
+        ("x", "default", "default"),
+        (SOME_BATCH, "default", ["default"]),
+        ("x",),
+        (),
+    ],
+)
+def test_a_worker_remembers_nothing_of_such_a_ticket(args: tuple[object, ...]) -> None:
+    job = django_rq.get_queue("default").create_job(ENTRY, args=args, job_id=f"{PREFIX}forged")
+
+    assert transport.ticket_in(job) is None
 
 
 def test_a_ticket_of_a_batch_that_is_gone_does_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -74,15 +91,20 @@ def test_a_ticket_does_not_run_again_what_is_settled(diary: Diary) -> None:
     assert diary.ran() == ["run"]
 
 
-def test_a_worker_goes_on_behind_forged_tickets(workers: Workers, diary: Diary) -> None:
+@pytest.mark.parametrize("worker_class", ["rq.Worker", "tests.worker_classes.HastyBatchWorker"])
+def test_a_worker_goes_on_behind_forged_tickets(
+    workers: Workers, diary: Diary, worker_class: str
+) -> None:
     queue = django_rq.get_queue("default")
     for args in (("x", "default", "default"), (SOME_BATCH, "default", "elsewhere"), ("x",)):
-        queue.enqueue(ENTRY, args=args)
+        queue.enqueue(ENTRY, args=args, job_id=f"{PREFIX}forged-{len(queue)}")
     batch = bus.batch(bus.job(jobs.record, diary.path("jobs"))).dispatch()
 
-    workers()
+    workers(1, "default", "--worker-class", worker_class)
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
     assert len(queue) == 0
     # RQ itself keeps the one that cannot even be called.
     assert len(FailedJobRegistry(queue=queue).get_job_ids()) == 1
+    assert workers.logs().count("A ticket is refused") == 2
+    assert "could not" not in workers.logs()

@@ -20,12 +20,13 @@ from hypothesis.stateful import (
 
 from django_jobbatch import ledger
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled, BatchFinished
-from django_jobbatch.ledger import Settlement
+from django_jobbatch.ledger import MAX_LOSSES, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import CALLBACK_LANE, OPEN, Role
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.ledger.acts import (
     ALIAS,
+    BROKE,
     CANCELLED,
     FAILED,
     PENDING,
@@ -61,6 +62,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.callback: BatchedJob | None = None
         self.sent: list[Settlement] = []
         self.ran: list[tuple[int, str]] = []
+        self.losses: Counter[int] = Counter()
 
     # What can happen
 
@@ -70,6 +72,9 @@ class LedgerMachine(RuleBasedStateMachine):
         expected = [pk for pk, status in self.jobs.items() if status == PENDING][:limit]
         if self._callbacks_of_earlier_runs() or self.stopped_by:
             expected = []
+        apart = [number for number, pk in enumerate(expected) if self.losses[pk]]
+        if apart:
+            expected = expected[: apart[0] or 1]
         assert [link.pk for link in taken] == expected
         self.jobs.update(dict.fromkeys(expected, RUNNING))
         self.held += taken
@@ -88,6 +93,23 @@ class LedgerMachine(RuleBasedStateMachine):
         assert change.stale == 0
         self._note(settlements)
         assert change.finished == self._finish()
+
+    @rule(ticket=TICKETS)
+    def die(self, ticket: str) -> None:
+        lost = [link for link in self.held if link.claim == ticket]
+        self.held = [link for link in self.held if link.claim != ticket]
+        self.sent += [success(link) for link in lost]  # should it have been alive after all
+
+        changes = ledger.lose(ALIAS, self.batch.pk, ticket, is_dead=True)
+
+        jobs = len(lost)
+        if self.callback is not None and ticket == "one":
+            self._lose_callback(self.callback)
+            jobs += 1
+        assert sum(change.lost for change in changes) == jobs
+        self.losses.update(link.pk for link in lost)
+        self._note([self._lost(link) for link in lost])
+        assert any(change.finished for change in changes) == bool(lost and self._finish())
 
     @precondition(lambda self: self.sent)
     @rule(data=st.data())
@@ -200,6 +222,14 @@ class LedgerMachine(RuleBasedStateMachine):
         assert (batch.status in OPEN) == (not self.finished and not self.stopped_by)
 
     @invariant()
+    def it_is_at_rest_when_nothing_is_left_to_do(self) -> None:
+        if not hasattr(self, "jobs"):
+            return
+        is_over = self.finished and self._callbacks_are_done()
+        told = not self.batch.failures.unreported().exists()
+        assert JobBatch.objects.get(pk=self.batch.pk).at_rest == (is_over and told)
+
+    @invariant()
     def callbacks_fire_at_most_once_in_their_order(self) -> None:
         if not hasattr(self, "jobs"):
             return
@@ -245,6 +275,16 @@ class LedgerMachine(RuleBasedStateMachine):
         if failed and not self.allow_failures and not self.stopped_by:
             self.stopped_by = "failure"
 
+    def _lost(self, link: BatchedJob) -> Settlement:
+        fails = self.losses[link.pk] >= MAX_LOSSES and not self.stopped_by
+        return Settlement.lost(link, BROKE if fails else None)
+
+    def _lose_callback(self, link: BatchedJob) -> None:
+        self.callback = None
+        self.losses[link.pk] += 1
+        if self.losses[link.pk] >= MAX_LOSSES and link.role in CALLBACK_LANE:
+            self.ran.append((link.run, link.role))
+
     def _finish(self) -> bool:
         """Whether the batch finishes now, and note it."""
         before = self.finished
@@ -277,6 +317,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _bring_back(self, back: list[int]) -> None:
         self.jobs.update(dict.fromkeys(back, PENDING))
+        self.losses -= Counter(dict.fromkeys(back, MAX_LOSSES))
         if back and self.finished:
             self.finished, self.stopped_by = False, ""
             self.run += 1

@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
 from django.db import transaction
+from django.utils import timezone
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -25,6 +26,7 @@ from django_jobbatch import dispatch, ledger
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled, BatchFinished
 from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.reconcile import reconcile
 from django_jobbatch.states import Role
 from django_jobbatch.transport import Ticket, Waiting
 from tests.ledger import tree_model as model
@@ -54,7 +56,7 @@ class Post:
 
     def lay_out(self, patch: pytest.MonkeyPatch) -> None:
         """Take the place of Redis, and stand between batches."""
-        for name in ("send", "schedule", "waiting", "discard"):
+        for name in ("send", "schedule", "waiting", "discard", "executing"):
             patch.setattr(f"django_jobbatch.transport.{name}", getattr(self, name))
         for name in ("report_end", "stop_children", "sweep"):
             patch.setattr(ledger, name, getattr(self, name))
@@ -76,6 +78,9 @@ class Post:
     def discard(self, batch_id: uuid.UUID, queues: Iterable[str]) -> None:
         self.tickets = [each for each in self.tickets if each.batch_id != batch_id]
         self.scheduled = [each for each in self.scheduled if each[1].batch_id != batch_id]
+
+    def executing(self, queue: str) -> set[str]:
+        return set()
 
     def take(self) -> Ticket | None:
         """The ticket that has waited longest; if there is none, one before its time."""
@@ -297,6 +302,7 @@ class TreesMachine(RuleBasedStateMachine):
         self.rows_are_as_the_model_says()
 
     def _check_the_end(self) -> None:
+        assert list(JobBatch.objects.restless()) == []
         for batch in self.ids.values():
             assert batch.has_ended, "stuck"
             if Role.FINALLY in batch.roles:
@@ -452,6 +458,71 @@ class TreesMachine(RuleBasedStateMachine):
         dispatch.wake(self._row(batch), ALIAS)
 
 
+class MortalTreesMachine(TreesMachine):
+    """The same, but in the end all dies: tickets, messages and workers. Reconcile alone finds it."""
+
+    def _bring_to_the_end(self) -> None:
+        self.post.late = False
+        for lost in (self.post.held, self.post.tickets, self.post.scheduled):
+            lost.clear()
+        held = BatchedJob.objects.running().exclude(lease_until=None)
+        held.update(lease_until=timezone.now() - timedelta(hours=1))
+        for _ in range(500):
+            findings = list(reconcile(ALIAS))
+            ticket = self.post.take()
+            if ticket is not None:
+                _work_for(ticket)
+            elif not findings:
+                return
+        raise AssertionError("tickets go round and round")
+
+    def _check_the_end(self) -> None:
+        batches = {row.pk: row for row in JobBatch.objects.filter(pk__in=self.ids)}
+        assert [row for row in batches.values() if not row.at_rest] == []
+        for pk, row in batches.items():
+            count = Counter(row.jobs.work().values_list("status", flat=True))
+            assert count == +Counter(
+                succeeded=row.succeeded_jobs,
+                failed=row.failed_jobs,
+                cancelled=row.cancelled_jobs,
+                skipped=row.skipped_jobs,
+            )
+            if Role.FINALLY in self.ids[pk].roles:
+                runs = row.jobs.filter(role=Role.FINALLY).order_by("run")
+                assert list(runs.values_list("run", flat=True)) == list(range(1, row.run + 1))
+            assert row.progress == 100
+
+
+def _work_for(ticket: Ticket) -> None:
+    """As a worker does whose jobs all succeed."""
+    batches = JobBatch.objects.filter(pk=ticket.batch_id)
+    if batches.get().status == "stopping":
+        dispatch.go_on_stopping(ALIAS, batches.get())
+    while _run_callback(batches.get()) or _run_links(batches.get()):
+        pass
+    dispatch.replenish(batches.get(), ALIAS, ticket.queue)
+    dispatch.wake(batches.get(), ALIAS)
+
+
+def _run_callback(batch: JobBatch) -> bool:
+    link = ledger.claim_callback(claimant(batch))
+    if link is not None:
+        dispatch.act(ledger.settle_callback(ALIAS, success(link)))
+    return link is not None
+
+
+def _run_links(batch: JobBatch) -> bool:
+    links = claim(batch, 2, ignore_delays=True)
+    for link in links:
+        if link.stands_for_batch:
+            changes = ledger.begin_child(ALIAS, link)
+        else:
+            changes = iter([ledger.settle(ALIAS, batch.pk, [success(link)])])
+        for change in changes:
+            dispatch.act(change)
+    return bool(links)
+
+
 class _Act:
     """An act on both; what batches tell each other comes at once, or not before it is brought."""
 
@@ -545,10 +616,21 @@ def _in_order(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
 @pytest.mark.django_db
 @pytest.mark.parametrize("page", [1, 5000], ids=["1", "5000"])
 def test_trees_are_as_their_model(page: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(TreesMachine, page, monkeypatch)
+
+
+@pytest.mark.django_db
+def test_trees_whose_workers_tickets_and_messages_all_die_come_to_their_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(MortalTreesMachine, 2, monkeypatch)
+
+
+def run(machine: type[RuleBasedStateMachine], page: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("django_jobbatch.ledger.closing.PAGE", page)
     monkeypatch.setattr("django_jobbatch.ledger.reopening.PAGE", page)
     run_state_machine_as_test(
-        TreesMachine,
+        machine,
         settings=settings(
             max_examples=35,
             # The same examples each time: a run that looks for new ones is one by hand, for long.

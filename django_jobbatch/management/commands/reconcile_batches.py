@@ -73,7 +73,7 @@ class Command(BatchCommand):
                     self.stdout.write(_line(finding))
         if json:
             self.stdout.write(_as_json(found))
-        elif verbosity > 0 and trees:
+        elif verbosity > 0 and (found or not self._has_refused):
             self.stdout.write(_summary(found, dry_run=dry_run))
 
 

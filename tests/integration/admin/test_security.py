@@ -90,6 +90,30 @@ def test_no_page_has_a_script_a_style_or_a_handler_in_it(
     assert found == {place: [] for place in places}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("", id="empty"),
+        pytest.param(f"x:{'[' * 100_000}", id="deep"),
+        'x:{"f":[],"a":[],"k":{}}',
+        'x:{"f":"a.b","a":[{"$":"decimal","v":"?"}],"k":{}}',
+    ],
+)
+def test_a_call_that_cannot_be_read_breaks_no_page(
+    admin_client: Client, places: list[str], text: str
+) -> None:
+    BatchedJob.objects.update(payload=text)
+    FailedJob.objects.update(payload=text)
+    batch = JobBatch.objects.get()
+    batch.callbacks[0]["payload"] = text
+    batch.options["progress"] = [text]
+    batch.save()
+
+    codes = [admin_client.get(place, follow=True).status_code for place in places]
+
+    assert codes == [200] * len(places)
+
+
 def _version(client: Client, place: str) -> str:
     found = re.search(r'name="version" value="([^"]*)"', client.get(place).content.decode())
     assert found

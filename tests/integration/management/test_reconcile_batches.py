@@ -1,0 +1,106 @@
+"""reconcile_batches: what it prints, and what it says of what it could not do."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+
+from django_jobbatch import bus, transport
+from django_jobbatch.management.commands.reconcile_batches import FOUND
+from django_jobbatch.models import JobBatch
+from django_jobbatch.reconcile import Kind
+from tests import jobs
+from tests.factories import JobBatchFactory
+from tests.integration.management.calling import manage
+from tests.ledger.acts import claim, grown
+from tests.servers import RedisServer
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("redis_server"),
+]
+
+ADD = bus.job(jobs.add, 1, 2)
+
+
+def test_every_finding_is_a_line() -> None:
+    batch = grown(bus.batch([ADD, ADD, ADD.on_queue("slow")]))
+
+    assert manage("reconcile_batches") == (
+        f"{batch.pk} ticket: 2 tickets missing on queue default\n"
+        f"{batch.pk} ticket: 1 ticket missing on queue slow\n"
+        "Repaired 2 findings.\n",
+        "",
+        0,
+    )
+    assert manage("reconcile_batches") == ("Everything is as it should be.\n", "", 0)
+    assert manage("reconcile_batches", "--verbosity=0") == ("", "", 0)
+
+
+def test_a_dry_run_says_what_it_would_repair() -> None:
+    rested = JobBatchFactory.create(jobs=["succeeded"], finished=True)
+
+    for _ in range(2):
+        assert manage("reconcile_batches", "--dry-run") == (
+            f"{rested.pk} rest: nothing was left to do, which was not noted\n"
+            "Would repair 1 finding.\n",
+            "",
+            0,
+        )
+
+
+def test_findings_are_printed_as_json() -> None:
+    batch = grown(bus.batch([ADD]))
+
+    first, second = (manage("reconcile_batches", "--json") for _ in range(2))
+
+    assert json.loads(first.out) == [
+        {"kind": "ticket", "batch": str(batch.pk), "queue": "default", "count": 1}
+    ]
+    assert json.loads(second.out) == []
+
+
+def test_only_the_tree_of_one_batch_is_looked_at() -> None:
+    batch, other = (grown(bus.batch([ADD])) for _ in range(2))
+    nobody = uuid.uuid4()
+
+    answer = manage("reconcile_batches", "--batch", batch.pk, "--database=default")
+
+    assert answer.out.splitlines()[0].startswith(str(batch.pk))
+    assert transport.waiting(other.pk, "default").queued == 0
+    assert manage("reconcile_batches", "--batch", nobody) == (
+        "",
+        f"There is no batch {nobody}.\n",
+        1,
+    )
+
+
+def test_a_batch_that_cannot_be_repaired_is_named() -> None:
+    batch = JobBatchFactory.create(jobs=1)
+    JobBatch.objects.update(queues=["gone"])
+
+    out, err, code = manage("reconcile_batches")
+
+    assert (out, code) == ("", 1)
+    assert err.startswith(f"Batch {batch.pk} could not be reconciled: There is no queue 'gone'")
+
+
+def test_a_redis_that_does_not_answer_is_named_once(redis_server: RedisServer) -> None:
+    if not redis_server.is_ours:
+        pytest.skip("the Redis in REDIS_URL is not ours to stop")
+    for _ in range(3):
+        claim(JobBatchFactory.create(jobs=2), 1)
+    redis_server.stop()
+
+    assert manage("reconcile_batches") == (
+        "",
+        "Redis does not answer; queue default is left as it is. When Redis answers again, call this"
+        " command again.\n",
+        1,
+    )
+
+
+def test_every_kind_of_finding_has_its_words() -> None:
+    assert list(FOUND) == list(Kind)
