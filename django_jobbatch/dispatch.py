@@ -213,7 +213,8 @@ def _count_due(batch: JobBatch, using: str, queue: str, most: int) -> int:
     if batch.status == BatchStatus.WAITING:
         return 0
     due = BatchedJob.objects.using(using).filter(batch_id=batch.pk, queue=queue).due()
-    if ledger.held_back(using, batch.pk, batch.run):
+    # A row that was put into a finished batch by hand would have its ticket send the next one.
+    if batch.is_finished or ledger.held_back(using, batch.pk, batch.run):
         due = due.filter(run__gte=1)  # callbacks alone; the last of them releases the jobs
     return len(due.values_list("pk")[:most])
 

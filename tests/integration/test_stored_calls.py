@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable
 
+import django_rq
 import pytest
 from django.core.signing import Signer
 from django.db import transaction
@@ -15,6 +16,7 @@ from pytest_django import Settings
 from django_jobbatch import bus, payload
 from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.models import JobBatch
+from django_jobbatch.runner import work
 from django_jobbatch.specs import JobSpec
 from django_jobbatch.states import Role
 from tests import jobs
@@ -204,6 +206,25 @@ def test_a_row_that_is_doubled_in_its_place_is_the_same_call_again(diary: Diary)
 
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
     assert diary.ran() == ["again", "again"]
+
+
+@pytest.mark.usefixtures("redis_server")
+def test_a_row_that_is_doubled_but_not_counted_is_left_and_asks_for_no_ticket(
+    diary: Diary,
+) -> None:
+    batch = recording(diary, "once").dispatch()
+    link = batch.jobs.get()
+    link.pk, link.lane = None, 1
+    link.save()
+    queue = django_rq.get_queue("default")
+
+    queue.empty()
+    work(str(batch.pk), "default", "default")
+
+    batch.refresh_from_db()
+    assert (batch.outcome, batch.total_jobs, batch.pending_jobs) == ("succeeded", 1, 0)
+    assert diary.ran() == ["once"]
+    assert len(queue) == 0
 
 
 # Options, which are not signed
