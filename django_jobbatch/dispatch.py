@@ -213,9 +213,12 @@ def _count_due(batch: JobBatch, using: str, queue: str, most: int) -> int:
     if batch.status == BatchStatus.WAITING:
         return 0
     due = BatchedJob.objects.using(using).filter(batch_id=batch.pk, queue=queue).due()
-    # A row that was put into a finished batch by hand would have its ticket send the next one.
+    # What no ticket claims is not due, or each would send the next one: a row may have been put
+    # there by hand.
     if batch.is_finished or ledger.held_back(using, batch.pk, batch.run):
         due = due.filter(run__gte=1)  # callbacks alone; the last of them releases the jobs
+    if not batch.callbacks:
+        due = due.filter(run=0)
     return len(due.values_list("pk")[:most])
 
 

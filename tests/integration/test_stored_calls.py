@@ -227,6 +227,39 @@ def test_a_row_that_is_doubled_but_not_counted_is_left_and_asks_for_no_ticket(
     assert len(queue) == 0
 
 
+def insert_callback(batch: JobBatch) -> None:
+    """Put the call of a job beside it, as a `then` that is due."""
+    job = batch.jobs.work().get()
+    batch.jobs.create(role=Role.THEN, run=1, position=7, queue=job.queue, payload=job.payload)
+
+
+def test_a_callback_that_was_put_there_by_hand_is_refused(diary: Diary) -> None:
+    batch = dispatched(
+        recording(diary, "once").finally_(jobs.told, diary.path("calls"), "finally"),
+        insert_callback,
+    )
+
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
+    assert failures(batch) == [refused()]
+    assert (diary.ran(), diary.calls) == (["once"], ["finally succeeded"])
+
+
+@pytest.mark.usefixtures("redis_server")
+def test_a_callback_in_a_batch_that_has_none_is_left_and_asks_for_no_ticket(
+    diary: Diary,
+) -> None:
+    batch = recording(diary, "once").dispatch()
+    insert_callback(batch)
+    queue = django_rq.get_queue("default")
+
+    queue.empty()
+    work(str(batch.pk), "default", "default")
+
+    assert [str(link.status) for link in batch.jobs.order_by("role")] == ["succeeded", "pending"]
+    assert diary.ran() == ["once"]
+    assert len(queue) == 0
+
+
 # Options, which are not signed
 
 
