@@ -104,7 +104,10 @@ def default_timeout(queue: str) -> int:
 
 def check_queue(name: str) -> None:
     """Raise `UnknownQueue` unless `RQ_QUEUES` has this queue."""
-    _queue(name)
+    # Without making it: a worker that did would leave its work-horses another connection to open.
+    if name not in settings.RQ_QUEUES:
+        known = ", ".join(sorted(settings.RQ_QUEUES))
+        raise UnknownQueue(f"There is no queue {name!r} in RQ_QUEUES; it has {known}.")
 
 
 def send(ticket: Ticket, count: int = 1) -> None:
@@ -392,13 +395,10 @@ def _number(ticket_id: str) -> str:
 def _queue(name: str) -> Queue:
     # Kept, because django_rq opens a new connection pool for each queue object. A ticket talks to
     # its queue over the connection of its worker: a work-horse has no time to open another.
+    check_queue(name)
     job = get_current_job()
     connection = job.connection if job is not None and job.origin == name else None
-    try:
-        return get_queue(name, connection=connection)
-    except KeyError:
-        known = ", ".join(sorted(settings.RQ_QUEUES))
-        raise UnknownQueue(f"There is no queue {name!r} in RQ_QUEUES; it has {known}.") from None
+    return get_queue(name, connection=connection)
 
 
 def _reset(*, setting: str, **kwargs: object) -> None:

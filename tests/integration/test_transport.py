@@ -155,6 +155,19 @@ def test_a_queue_that_is_not_there_is_named_with_those_that_are(ticket: Ticket) 
     )
 
 
+def test_a_worker_reads_a_ticket_without_a_queue_that_its_work_horses_would_inherit(
+    ticket: Ticket,
+) -> None:
+    transport.send(ticket)
+    (job,) = django_rq.get_queue("default").jobs
+    transport._queue.cache_clear()
+
+    read = transport.ticket_in(job)
+
+    assert read == ticket
+    assert transport._queue.cache_info().currsize == 0
+
+
 def test_stopping_a_ticket_that_is_not_at_work_does_nothing(ticket: Ticket) -> None:
     transport.send(ticket)
 
