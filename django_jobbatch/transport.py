@@ -12,8 +12,8 @@ import logging
 import secrets
 import threading
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -212,24 +212,20 @@ def waiting(batch_id: uuid.UUID, queue: str) -> Waiting:
     Raises:
         TransportError: Redis did not answer.
     """
+    return waiting_for([batch_id], queue)[batch_id]
+
+
+def waiting_for(batch_ids: Sequence[uuid.UUID], queue: str) -> dict[uuid.UUID, Waiting]:
+    """The same of several batches, by no more round trips than of one.
+
+    Raises:
+        TransportError: Redis did not answer.
+    """
     if is_sync(queue):
-        here = sum((ticket.batch_id, ticket.queue) == (batch_id, queue) for ticket in _here.tickets)
-        return Waiting(here, None)
-    rq_queue = _queue(queue)
-    redis, key = rq_queue.connection, _set_key(batch_id, queue)
+        here = Counter(ticket.batch_id for ticket in _here.tickets if ticket.queue == queue)
+        return {batch_id: Waiting(here[batch_id], None) for batch_id in batch_ids}
     with _redis_errors():
-        ids = _ids(redis, batch_id, key)
-        places = _ask_for_each(redis, ids, lambda pipe, each: pipe.lpos(rq_queue.key, each))
-        elsewhere = [each for each, place in places.items() if place is None]
-        scheduled = rq_queue.scheduled_job_registry.key
-        scores = _ask_for_each(redis, elsewhere, lambda pipe, each: pipe.zscore(scheduled, each))
-        gone = [each for each, score in scores.items() if score is None]
-        if gone:
-            redis.srem(key, *map(_number, gone))
-    times = [
-        datetime.fromtimestamp(score, tz=UTC) for score in scores.values() if score is not None
-    ]
-    return Waiting(len(ids) - len(elsewhere), min(times, default=None))
+        return _look_for(batch_ids, _queue(queue))
 
 
 def executing(queue: str) -> set[str]:
@@ -346,6 +342,29 @@ def _job(queue: Queue, ticket: Ticket, status: JobStatus) -> Job:
         job_id=_new_id(ticket.batch_id),
         status=status,
     )
+
+
+def _look_for(batch_ids: Sequence[uuid.UUID], queue: Queue) -> dict[uuid.UUID, Waiting]:
+    """Look where the tickets are that are remembered of these batches, and forget those that are gone."""
+    redis, line, scheduled = queue.connection, queue.key, queue.scheduled_job_registry.key
+    keys = {_set_key(batch_id, queue.name): batch_id for batch_id in batch_ids}
+    remembered = _ask_for_each(redis, list(keys), lambda pipe, key: pipe.smembers(key))
+    key_of = {
+        _id(keys[key], number.decode()): key
+        for key, numbers in remembered.items()
+        for number in sorted(numbers)
+    }
+    places = _ask_for_each(redis, list(key_of), lambda pipe, each: pipe.lpos(line, each))
+    elsewhere = [each for each, place in places.items() if place is None]
+    scores = _ask_for_each(redis, elsewhere, lambda pipe, each: pipe.zscore(scheduled, each))
+    gone = [each for each, score in scores.items() if score is None]
+    _ask_for_each(redis, gone, lambda pipe, each: pipe.srem(key_of[each], _number(each)))
+    queued = Counter(keys[key_of[each]] for each, place in places.items() if place is not None)
+    times: dict[uuid.UUID, list[datetime]] = defaultdict(list)
+    for each, score in scores.items():
+        if score is not None:
+            times[keys[key_of[each]]].append(datetime.fromtimestamp(score, tz=UTC))
+    return {pk: Waiting(queued[pk], min(times[pk], default=None)) for pk in batch_ids}
 
 
 def _remember(pipe: Any, ticket: Ticket, ids: list[str]) -> None:

@@ -6,7 +6,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from django.db import transaction
 
@@ -15,23 +15,46 @@ from django_jobbatch.exceptions import TransportError
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile.pages import Held, with_parents
-from django_jobbatch.states import UNSETTLED
+from django_jobbatch.states import UNSETTLED, BatchStatus
+from django_jobbatch.transport import Waiting
 
 logger = logging.getLogger(__name__)
 
+NONE: Final = Waiting(0, None)
 
-class Executions:
-    """Which tickets RQ executes now; each queue is asked once."""
 
-    def __init__(self, dead: str) -> None:
+class Queues:
+    """What RQ has of a page of batches: each queue is asked once for all of them.
+
+    `dead` is a ticket that is known to be dead, if there is one.
+    """
+
+    def __init__(self, page: Iterable[JobBatch], dead: str) -> None:
         self.dead = dead
-        self._by_queue: dict[str, set[str] | None] = {}
+        self._page = page
+        self._executing: dict[str, set[str] | None] = {}
+        self._waiting: dict[str, dict[uuid.UUID, Waiting]] = {}
 
-    def of(self, queue: str) -> set[str] | None:
-        """The tickets of this queue without the dead one; None if Redis does not answer."""
-        if queue not in self._by_queue:
-            self._by_queue[queue] = self._ask(queue)
-        return self._by_queue[queue]
+    def executing(self, queue: str) -> set[str] | None:
+        """The tickets of this queue that RQ executes; None if Redis does not answer."""
+        if queue not in self._executing:
+            self._executing[queue] = self._ask(queue)
+        return self._executing[queue]
+
+    def waiting(self, queue: str, batch: JobBatch) -> Waiting:
+        """The tickets of the batch that waited in this queue when the page was looked at.
+
+        Raises:
+            TransportError: Redis did not answer.
+        """
+        if queue not in self._waiting:
+            may_have = [
+                each.pk
+                for each in self._page
+                if each.status != BatchStatus.WAITING and queue in each.queues
+            ]
+            self._waiting[queue] = transport.waiting_for(may_have, queue)
+        return self._waiting[queue].get(batch.pk, NONE)
 
     def _ask(self, queue: str) -> set[str] | None:
         try:
@@ -48,8 +71,9 @@ class Case:
     using: str
     batch: JobBatch
     held: Sequence[Held]
-    executions: Executions
+    queues: Queues
     dry_run: bool
+    is_repaired: bool = False
 
     @property
     def pk(self) -> uuid.UUID:
@@ -59,7 +83,7 @@ class Case:
     @property
     def dead(self) -> str:
         """The ticket that is known to be dead, if there is one."""
-        return self.executions.dead
+        return self.queues.dead
 
     @property
     def stand_in_status(self) -> str | None:
@@ -96,12 +120,12 @@ class Case:
     def refresh(self) -> bool:
         """Read the batch again after a repair; False if it is gone."""
         found = with_parents(self.using).filter(pk=self.pk).first()
-        self.batch = found or self.batch
+        self.batch, self.is_repaired = found or self.batch, True
         return found is not None
 
     def at_work(self, queue: str) -> int:
         """How many tickets work on this batch: they hold links of it, or RQ executes them."""
-        executing = self.executions.of(queue) or set()
+        executing = self.queues.executing(queue) or set()
         tickets = {each for each in executing if transport.is_of(each, self.pk)}
         tickets |= {
             each.ticket for each in self.held if each.queue == queue and each.over < each.links

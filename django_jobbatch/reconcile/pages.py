@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from django.db.models import Count, F, Q
+from django.db.models import Count, Exists, F, OuterRef, Q
 from django.utils import timezone
 
 from django_jobbatch.ledger import lineage
@@ -42,11 +42,10 @@ def restless(using: str, within: uuid.UUID | None) -> Iterator[list[JobBatch]]:
 
 def of_ticket(using: str, within: uuid.UUID, ticket: str) -> list[JobBatch]:
     """The batches of the tree `within` of which this ticket holds links, and all around them."""
-    holding = BatchedJob.objects.using(using).running().filter(claim=ticket)
+    # Asked for each batch: no index leads to the links of a ticket.
+    holds = BatchedJob.objects.running().filter(batch=OuterRef("pk"), claim=ticket)
     tree = JobBatch.objects.using(using).restless().filter(_in_tree_of(using, within))
-    ids = set(
-        tree.filter(pk__in=holding.values("batch_id")).order_by().values_list("pk", flat=True)
-    )
+    ids = set(tree.filter(Exists(holds)).order_by().values_list("pk", flat=True))
     around = {each for pk in ids for each in lineage.of(using, pk)}
     return list(with_parents(using).restless().filter(pk__in=ids | around).order_by("pk"))
 

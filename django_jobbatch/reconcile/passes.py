@@ -9,7 +9,7 @@ from typing import Final
 
 from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import pages, rules, tickets
-from django_jobbatch.reconcile.case import Case, Executions
+from django_jobbatch.reconcile.case import Case, Queues
 from django_jobbatch.reconcile.findings import Finding
 
 logger = logging.getLogger(__name__)
@@ -61,13 +61,13 @@ def _pass(
     for page in batches:
         # After the page, RQ is asked: what it does not execute then has ended since it was read.
         held = pages.held(using, page)
-        executions = Executions(dead)
+        queues = Queues(page, dead)
         for batch in page:
             case = Case(
                 using=using,
                 batch=batch,
                 held=held.get(batch.pk, ()),
-                executions=executions,
+                queues=queues,
                 dry_run=dry_run,
             )
             try:

@@ -94,7 +94,7 @@ def _is_lost(case: Case, held: Held) -> bool:
         return True
     if not held.over:
         return False
-    executing = case.executions.of(held.queue)
+    executing = case.queues.executing(held.queue)
     return executing is not None and held.ticket not in executing
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from django.utils import timezone
 
-from django_jobbatch import dispatch, ledger, transport
+from django_jobbatch import dispatch, ledger
 from django_jobbatch.reconcile.case import Case
 from django_jobbatch.reconcile.findings import Finding, Kind
 from django_jobbatch.states import LIVE, BatchStatus
@@ -15,7 +15,7 @@ from django_jobbatch.states import LIVE, BatchStatus
 def missing(case: Case) -> Iterator[Finding]:
     """Due links with fewer tickets waiting or at work than would have been sent for them."""
     for queue in _queues(case):
-        if case.executions.of(queue) is None:
+        if case.queues.executing(queue) is None or _are_enough(case, queue):
             continue
         count = dispatch.missing(
             case.batch, case.using, queue, dispatch.TICKETS, at_work=case.at_work(queue)
@@ -50,13 +50,23 @@ def _queues(case: Case) -> list[str]:
     return sorted(ledger.due_callbacks(case.using, batch))
 
 
+def _are_enough(case: Case, queue: str) -> bool:
+    """Whether tickets are on their way for all that could be due: then nobody need look what is."""
+    if case.is_repaired:
+        return False
+    batch = case.batch
+    may_be_due = batch.pending_jobs + len(batch.callbacks)
+    tickets = case.queues.waiting(queue, batch).queued + case.at_work(queue)
+    return tickets >= min(may_be_due, dispatch.TICKETS)
+
+
 def _is_scheduled(case: Case) -> bool:
     """Whether a ticket comes by then; so too if Redis does not answer, which can be asked later."""
     batch = case.batch
     for queue in batch.queues:
-        if case.executions.of(queue) is None:
+        if case.queues.executing(queue) is None:
             return True
-        at = transport.waiting(batch.pk, queue).scheduled_at
+        at = case.queues.waiting(queue, batch).scheduled_at
         if at is not None and batch.wake_at is not None and at <= batch.wake_at:
             return True
     return False

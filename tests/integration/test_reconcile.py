@@ -471,14 +471,27 @@ def queries(call: Callable[[], object]) -> list[str]:
     return [query["sql"].split()[0] for query in captured.captured_queries]
 
 
+LOOK = [
+    "SELECT",  # a page of batches
+    "SELECT",  # who holds links of them
+]
+
+
 @pytest.mark.parametrize("size", [10, 1000])
-def test_queries_for_a_batch_that_is_as_it_should_be(size: int) -> None:
+def test_queries_for_batches_with_as_many_tickets_as_they_may_need(size: int) -> None:
+    for _ in range(3):
+        claim(bus.batch([ADD] * size).dispatch(), size // 2)
+
+    assert queries(found) == [*LOOK, "SELECT"]  # another page
+
+
+@pytest.mark.parametrize("size", [20, 1000])
+def test_queries_for_a_batch_with_fewer_tickets(size: int) -> None:
     batch = bus.batch([ADD] * size).dispatch()
-    claim(batch, size // 2)
+    transport.discard(batch.pk, ["default"])
 
     assert queries(found) == [
-        "SELECT",  # a page of batches
-        "SELECT",  # who holds links of them
+        *LOOK,
         "SELECT",  # how many links are due, up to 16
         "SELECT",  # another page
     ]
