@@ -16,13 +16,13 @@ from typing import Any, Final, TypeVar
 
 from django.db import connection, connections, transaction
 
-from benchmarks.chaos import tickets, trees
+from benchmarks.chaos import diary, tickets, trees
 from benchmarks.chaos.crew import Crew
 from benchmarks.chaos.faults import Fault
 from benchmarks.chaos.recovery import reconcile_by
 from benchmarks.stage import Stage
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
-from django_jobbatch.models import JobBatch
+from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import LIVE
 from sandbox.servers import Server
 
@@ -32,6 +32,8 @@ T = TypeVar("T")
 FROZEN: Final = 0.9
 #: Seconds for which another has the database for itself, or Redis is away.
 AWAY: Final = 0.3
+#: Seconds to wait for somebody who can be hit.
+PATIENCE: Final = 0.5
 OTHERS: Final = {
     "postgresql": (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -95,11 +97,15 @@ class Adversary:
         return worker.name
 
     def _horse(self, choice: int) -> int | None:
-        """The process id of a work-horse; the next one, if none is at work now."""
-        deadline = time.monotonic() + AWAY
-        while not (horses := self._crew.horses()) and time.monotonic() < deadline:
+        """The process id of a work-horse, mostly of one in a call; the next, if there is none now."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            horses = self._crew.horses()
+            found = _in_a_call(horses) if choice % 4 else horses
+            if found:
+                return _one(found, choice)
             time.sleep(0.01)
-        return _one(horses, choice)
+        return None
 
     def _worker(self, choice: int) -> Server:
         return self._crew.servers[choice % len(self._crew.servers)]
@@ -188,6 +194,13 @@ class Adversary:
 
 def _one(found: Sequence[T], choice: int) -> T | None:
     return found[choice % len(found)] if found else None
+
+
+def _in_a_call(horses: Sequence[int]) -> list[int]:
+    """Those whose outcomes are still to come."""
+    running = set(BatchedJob.objects.running().values_list("pk", flat=True))
+    busy = {call.pid for call in diary.calls() if call.link in running}
+    return [pid for pid in horses if pid in busy]
 
 
 def _signal(pid: int, number: signal.Signals) -> str | None:

@@ -12,11 +12,12 @@ VARIABLE: Final = "CHAOS_DIARY"
 
 
 class Call(NamedTuple):
-    """One call that began: of which link, in which run of its batch, after how many attempts."""
+    """One call that began: of which link, in which run, after how many attempts, in which process."""
 
     link: int
     run: int
     attempts: int
+    pid: int
 
     @classmethod
     def read(cls, line: str) -> Self:
@@ -41,4 +42,5 @@ def calls() -> list[Call]:
 
 def rerun() -> int:
     """How many attempts were made more than once: their worker died, or was told to stop."""
-    return sum(count > 1 for count in Counter(calls()).values())
+    attempts = Counter((call.link, call.run, call.attempts) for call in calls())
+    return sum(count > 1 for count in attempts.values())

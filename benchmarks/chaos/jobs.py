@@ -97,6 +97,6 @@ def told_badly(batch: JobBatch) -> None:
 def _begin() -> Call:
     link = current_job()
     run = link.run if link.is_callback else current_batch().run
-    call = Call(link.pk, run, link.attempts)
+    call = Call(link.pk, run, link.attempts, os.getpid())
     diary.write(call)
     return call

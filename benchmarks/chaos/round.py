@@ -57,6 +57,7 @@ class Report:
     log: list[str] = field(default_factory=list)
     recovery_s: float = 0
     rerun: int = 0
+    late: int = 0
     links: int = 0
     violations: list[str] = field(default_factory=list)
     #: Of every batch with a violation.
@@ -120,6 +121,7 @@ def _judge(workers: Crew, report: Report) -> None:
     tickets.age()
     tickets.clean_up()
     report.rerun = diary.rerun()
+    report.late = sum(JobBatch.objects.values_list("late_outcomes", flat=True))
     report.links = BatchedJob.objects.count()
     for found in judge.violations():
         report.violations.append(f"{found.what} (batch {found.batch_id or '-'})")

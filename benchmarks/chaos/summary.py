@@ -15,7 +15,7 @@ class Summary:
     """Takes one report after another."""
 
     def __init__(self) -> None:
-        self._rounds = self._links = self._rerun = self._violations = 0
+        self._rounds = self._links = self._rerun = self._late = self._violations = 0
         self._faults: Counter[str] = Counter()
         self._recovery: list[float] = []
 
@@ -23,6 +23,7 @@ class Summary:
         self._rounds += 1
         self._links += report.links
         self._rerun += report.rerun
+        self._late += report.late
         self._violations += len(report.violations)
         self._faults.update(report.hits)
         self._recovery.append(report.recovery_s)
@@ -33,6 +34,7 @@ class Summary:
             "links": self._links,
             "faults": dict(sorted(self._faults.items())),
             "rerun": self._rerun,
+            "late": self._late,
             "recovery_s": {
                 "median": round(median(self._recovery), 2),
                 "worst": max(self._recovery),
