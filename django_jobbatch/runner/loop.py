@@ -37,6 +37,8 @@ STRIDE: Final = 0.25
 MOST: Final = 250
 #: Seconds after which what is known of the batch is too old to begin a job on it.
 STALE: Final = 0.3
+#: Seconds for which a job without a timeout is believed to run where nobody watches over it.
+LONGEST: Final = 86_400
 #: Seconds after which a batch that still has due links gets further tickets.
 PATIENCE: Final = 1
 
@@ -289,7 +291,8 @@ class Runner:
         )
 
     def _lease(self, seconds: float) -> timedelta:
-        if self.sync and self.batch.longest_timeout >= 0:
+        if self.sync:
             # Nobody renews it there, so it covers the longest job.
-            seconds += self.batch.longest_timeout
+            longest = self.batch.longest_timeout
+            seconds += LONGEST if longest < 0 else longest
         return timedelta(seconds=seconds)

@@ -11,7 +11,7 @@ import pytest
 from django.db import connections, transaction
 
 from airports.models import CallbackCall
-from django_jobbatch import bus, transport
+from django_jobbatch import bus, current_job, transport
 from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import LinkStatus
@@ -24,6 +24,13 @@ Captured = Callable[..., Any]
 @pytest.fixture
 def diary(tmp_path: Path) -> Diary:
     return Diary(tmp_path / "diary")
+
+
+def note_lease(path: str) -> None:
+    job = current_job()
+    assert job.lease_until is not None
+    assert job.started_at is not None
+    jobs.record(path, str((job.lease_until - job.started_at).total_seconds()))
 
 
 def sync(*items: bus.JobBuilder) -> BatchBuilder:
@@ -207,3 +214,13 @@ def test_adding_nothing_before_the_jobs_does_not_finish_the_batch(diary: Diary) 
 
     assert end(batch) == ("succeeded", 1, 0, 0)
     assert diary.ran() == ["ran"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("timeout", "seconds"), [(7, "67.0"), (-1, "86460.0")])
+def test_a_lease_that_nobody_renews_covers_the_longest_job(
+    diary: Diary, timeout: int, seconds: str
+) -> None:
+    sync(bus.job(note_lease, diary.path("jobs")).options(timeout=timeout)).dispatch()
+
+    assert diary.ran() == [seconds]
