@@ -274,7 +274,7 @@ CASES = {
 }
 
 
-@pytest.fixture(params=["plain"])
+@pytest.fixture(params=["plain", "looked after"])
 def scene(
     request: pytest.FixtureRequest, workers: Workers, redis_server: RedisServer, diary: Diary
 ) -> Scene:
