@@ -51,7 +51,7 @@ class BatchWorkerMixin(Base):
     (`SimpleWorker`) looks after everything as well, while it is idle.
     """
 
-    #: Seconds between two looks at everything.
+    #: Whole seconds between two looks at everything.
     tick = 15
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
