@@ -6,12 +6,13 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
-from django.db.models import Count, Exists, F, OuterRef, Q
+from django.db.models import Count, F, Max, Q
 from django.utils import timezone
 
-from django_jobbatch.ledger import lineage
+from django_jobbatch.ledger import lineage, portions
 from django_jobbatch.models import BatchedJob, JobBatch, JobBatchQuerySet
 
 #: Batches that are read together.
@@ -20,13 +21,14 @@ PAGE: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one ticket holds of one batch: how many links, and of how many the lease is over."""
+    """What one ticket holds of one batch: how many links, of how many the lease is over, since when."""
 
     batch_id: uuid.UUID
     queue: str
     ticket: str
     links: int
     over: int
+    claimed_at: datetime
 
 
 def restless(using: str, within: uuid.UUID | None) -> Iterator[list[JobBatch]]:
@@ -42,10 +44,15 @@ def restless(using: str, within: uuid.UUID | None) -> Iterator[list[JobBatch]]:
 
 def of_ticket(using: str, within: uuid.UUID, ticket: str) -> list[JobBatch]:
     """The batches of the tree `within` of which this ticket holds links, and all around them."""
-    # Asked for each batch: no index leads to the links of a ticket.
-    holds = BatchedJob.objects.running().filter(batch=OuterRef("pk"), claim=ticket)
     tree = JobBatch.objects.using(using).restless().filter(_in_tree_of(using, within))
-    ids = set(tree.filter(Exists(holds)).order_by().values_list("pk", flat=True))
+    holding = BatchedJob.objects.using(using).running().filter(claim=ticket)
+    # By nothing but their ids: no index leads to the links of a ticket, and by a subquery
+    # PostgreSQL reads those of all batches.
+    ids = {
+        each
+        for page in portions.pages(list(tree.order_by("pk").values_list("pk", flat=True)))
+        for each in holding.filter(batch_id__in=page).order_by().values_list("batch_id", flat=True)
+    }
     around = {each for pk in ids for each in lineage.of(using, pk)}
     return list(with_parents(using).restless().filter(pk__in=ids | around).order_by("pk"))
 
@@ -66,8 +73,8 @@ def held(using: str, page: Sequence[JobBatch]) -> dict[uuid.UUID, list[Held]]:
     is_over = Q(lease_until__lt=timezone.now())
     rows = (
         running.values("batch_id", "queue", "claim")
-        .annotate(links=Count("pk"), over=Count("pk", filter=is_over))
-        .values_list("batch_id", "queue", "claim", "links", "over")
+        .annotate(links=Count("pk"), over=Count("pk", filter=is_over), claimed_at=Max("started_at"))
+        .values_list("batch_id", "queue", "claim", "links", "over", "claimed_at")
         .order_by("batch_id", "queue", "claim")
     )
     found: dict[uuid.UUID, list[Held]] = defaultdict(list)
