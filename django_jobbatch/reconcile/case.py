@@ -6,11 +6,13 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 from django.db import transaction
+from django.utils import timezone
 
-from django_jobbatch import dispatch, transport
+from django_jobbatch import conf, dispatch, transport
 from django_jobbatch.exceptions import TransportError
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import JobBatch
@@ -124,13 +126,17 @@ class Case:
         return found is not None
 
     def at_work(self, queue: str) -> int:
-        """How many tickets work on this batch: they hold links of it, or RQ executes them."""
+        """How many tickets work on this batch: they hold links of it, or RQ executes them.
+
+        One that is with a job for longer than a slice takes no other after it.
+        """
         executing = self.queues.executing(queue) or set()
         tickets = {each for each in executing if transport.is_of(each, self.pk)}
-        tickets |= {
-            each.ticket for each in self.held if each.queue == queue and each.over < each.links
-        }
-        return len(tickets - {self.dead})
+        here = [each for each in self.held if each.queue == queue]
+        tickets |= {each.ticket for each in here if each.over < each.links}
+        slice_began = timezone.now() - timedelta(seconds=conf.current().SLICE)
+        ending = {each.ticket for each in here if each.claimed_at < slice_began}
+        return len(tickets - ending - {self.dead})
 
     def _annotated(self, name: str) -> Any:
         return getattr(self.batch, name)

@@ -192,6 +192,16 @@ def test_tickets_at_work_need_not_be_sent_again(redis_server: RedisServer) -> No
     assert found() == [Finding(Kind.TICKET, batch.pk, "default", 7)]
 
 
+def test_a_ticket_that_is_with_one_job_for_longer_than_a_slice_takes_no_other() -> None:
+    batch = grown(bus.batch([ADD] * 2))
+    claim(batch, 1, "long")
+    begun_at = timezone.now() - timedelta(hours=1)
+    batch.jobs.running().update(started_at=begun_at)
+
+    assert found() == [Finding(Kind.TICKET, batch.pk, "default", 1)]
+    assert found() == []
+
+
 def test_a_ticket_that_was_lost_between_pop_and_start_is_sent_again() -> None:
     batch = bus.batch([ADD]).dispatch()
     transport._queue("default").connection.lpop("rq:queue:default")
