@@ -243,8 +243,13 @@ def _warm_up() -> None:
 
 def _close_connections() -> None:
     for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:  # of a test that runs a worker
-            connection.close()
+        if connection.in_atomic_block:
+            continue  # of a test that runs a worker
+        connection.close()
+        # Where Django pools them, all that is forked would share what is in the pool.
+        close_pool = getattr(connection, "close_pool", None)
+        if close_pool is not None:
+            close_pool()
 
 
 def _in_transaction() -> bool:

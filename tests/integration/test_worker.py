@@ -131,6 +131,21 @@ def test_no_connection_to_the_database_is_open_when_a_work_horse_begins(
     assert connection.connection is None
 
 
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="Django pools PostgreSQL's alone")
+def test_no_pool_of_connections_is_shared_with_a_work_horse(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection.close()
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "pool", {"min_size": 1})
+    connection.ensure_connection()
+    pools: dict[str, object] = getattr(connection, "_connection_pools")  # noqa: B009 - Django's own
+    before = list(pools)
+
+    burst()
+
+    assert (before, list(pools)) == (["default"], [])
+
+
 def test_one_worker_looks_at_everything_until_it_is_gone(
     asked: Asked, redis_server: RedisServer
 ) -> None:
