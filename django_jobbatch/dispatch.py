@@ -16,13 +16,15 @@ from django.db.models import Q
 from django.utils import timezone
 
 from django_jobbatch import conf, ledger, transport
-from django_jobbatch.exceptions import TransportError
+from django_jobbatch.exceptions import TransportError, WorkerLost
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.models.tree import tree_of
 from django_jobbatch.states import LIVE, BatchStatus
 
 logger = logging.getLogger(__name__)
+#: Where jobs that fail for good are logged, whoever found that out.
+failures = logging.getLogger("django_jobbatch")
 
 #: Tickets sent when links become due; a busy one sends more when it sees that they are missed.
 TICKETS: Final = 16
@@ -186,6 +188,7 @@ def _act(change: Change, here: Here | None) -> Iterator[Change]:
     """Act on one change; what other batches, or other pages, were changed by that."""
     batch = change.batch
     _tell_of_stale(change)
+    _tell_of_given_up(change)
     if batch is None:
         return
     kept = here.keep(batch, change.due) if here else None
@@ -229,6 +232,17 @@ def _tell_of_stale(change: Change) -> None:
             change.stale,
             change.batch_id,
             extra={"batch_id": str(change.batch_id)},
+        )
+
+
+def _tell_of_given_up(change: Change) -> None:
+    """Log these failures as the runner logs those of jobs that raise; here nothing did."""
+    for link in change.given_up:
+        failures.error(
+            "%s failed: %s",
+            link.func,
+            WorkerLost(),
+            extra={"batch_id": str(link.batch_id), "job_id": str(link.pk)},
         )
 
 

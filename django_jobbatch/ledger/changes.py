@@ -68,6 +68,7 @@ class Change:
         wake_at: When the earliest of its delayed links is due, if that has changed.
         settled: Ids of the links that came to an end here.
         lost: How many links a dead ticket has held.
+        given_up: Those of them that failed by it.
         stale: How many outcomes came too late and changed nothing.
     """
 
@@ -82,6 +83,7 @@ class Change:
     wake_at: datetime | None = None
     settled: tuple[int, ...] = ()
     lost: int = 0
+    given_up: tuple[BatchedJob, ...] = ()
     stale: int = 0
 
     @classmethod

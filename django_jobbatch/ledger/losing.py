@@ -55,7 +55,7 @@ def _lose_jobs(using: str, batch: JobBatch, links: Sequence[BatchedJob]) -> list
         for link in links
     ]
     change = settling.settle_locked(using, batch.pk, settlements)
-    return [replace(change, lost=len(links))]
+    return [_with_lost(change, settlements)]
 
 
 def _lose_callback(using: str, link: BatchedJob) -> Change:
@@ -67,12 +67,17 @@ def _lose_callback(using: str, link: BatchedJob) -> Change:
         )
         if failure is not None:
             settling.report(using, failure, raised_in=link)
-    return replace(settling.settle_callback_locked(using, settlement), lost=1)
+    return _with_lost(settling.settle_callback_locked(using, settlement), [settlement])
 
 
 def _settlement(link: BatchedJob, *, may_fail: bool) -> Settlement:
     fails = may_fail and link.losses + 1 >= MAX_LOSSES
     return Settlement.lost(link, _failure() if fails else None)
+
+
+def _with_lost(change: Change, settlements: Sequence[Settlement]) -> Change:
+    given_up = tuple(each.link for each in settlements if each.failure is not None)
+    return replace(change, lost=len(settlements), given_up=given_up)
 
 
 def _failure() -> Failure:

@@ -123,6 +123,29 @@ def test_what_a_ticket_held_whose_horse_is_dead_is_lost_at_once(redis_server: Re
     assert reconcile_after(ALIAS, uuid.uuid4(), "dead") == []
 
 
+def test_a_job_that_has_killed_three_workers_fails_and_that_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    batch = JobBatchFactory.create(jobs=1, running=True)
+    batch.jobs.update(losses=2)
+    (link,) = claim(batch)
+    age(batch)
+
+    found(dry_run=True)
+    rehearsed = caplog.text
+    findings = found()
+
+    assert (rehearsed, findings) == ("", [Finding(Kind.LOST, batch.pk, "default", 1)])
+    assert state(batch) == ("finished", "failed", 1)
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("django_jobbatch", "ERROR")
+    assert record.getMessage().startswith("tests.jobs.add failed: Three workers died over this job")
+    assert (record.__dict__["batch_id"], record.__dict__["job_id"]) == (
+        str(batch.pk),
+        str(link.pk),
+    )
+
+
 def test_a_callback_of_a_dead_ticket_is_called_after_all() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.FINALLY])
     succeed(batch, claim(batch))
