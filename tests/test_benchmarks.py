@@ -107,3 +107,11 @@ def test_a_round_of_chaos_ends_without_a_violation_and_prints_its_figures() -> N
     assert found == {"rounds": 1, "violations": 0} | {
         name: found[name] for name in ("late", "rerun")
     }
+
+
+def test_the_benchmark_of_a_flushed_server_prints_what_the_command_took() -> None:
+    found = run("flush", "--links", "60", "--per-batch", "20")
+
+    assert found.pop("machine")["processors"] > 0
+    assert found.pop("seconds") > 0
+    assert found == {"links": 60, "batches": 3, "tickets": 48, "correct": True}
