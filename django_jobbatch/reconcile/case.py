@@ -13,7 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from django_jobbatch import conf, dispatch, transport
-from django_jobbatch.exceptions import TransportError
+from django_jobbatch.exceptions import TransportError, UnknownQueue
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile.pages import Held, with_parents
@@ -38,7 +38,7 @@ class Queues:
         self._waiting: dict[str, dict[uuid.UUID, Waiting]] = {}
 
     def executing(self, queue: str) -> set[str] | None:
-        """The tickets of this queue that RQ executes; None if Redis does not answer."""
+        """The tickets of this queue that RQ executes; None if nobody can tell."""
         if queue not in self._executing:
             self._executing[queue] = self._ask(queue)
         return self._executing[queue]
@@ -63,6 +63,9 @@ class Queues:
             return transport.executing(queue) - {self.dead}
         except TransportError:
             logger.exception("Redis does not answer; queue %s is left as it is", queue)
+            return None
+        except UnknownQueue as error:
+            logger.error("%s What waits for it is left as it is.", error)  # noqa: TRY400 - it says all
             return None
 
 

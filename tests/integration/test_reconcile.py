@@ -225,6 +225,21 @@ def test_a_ticket_that_is_with_one_job_for_longer_than_a_slice_takes_no_other() 
     assert found() == []
 
 
+def test_a_queue_that_is_gone_from_the_settings_keeps_nothing_else_of_its_batch_from_repair(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    batch = grown(bus.batch([ADD, ADD.on_queue("other")]))
+    claim(batch, 1, "another", queue="other")
+    claim(batch, 1)
+    age(batch)
+    batch.jobs.filter(queue="other").update(queue="gone")
+    JobBatch.objects.update(queues=["default", "gone"])
+
+    assert found() == [Finding(Kind.LOST, batch.pk, "default", 1)]
+    assert sorted(statuses(batch)) == ["pending", "running"]
+    assert "There is no queue 'gone' in RQ_QUEUES" in caplog.text
+
+
 def test_a_ticket_that_was_lost_between_pop_and_start_is_sent_again() -> None:
     batch = bus.batch([ADD]).dispatch()
     transport._queue("default").connection.lpop("rq:queue:default")
