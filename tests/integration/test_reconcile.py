@@ -559,7 +559,7 @@ def test_a_batch_that_cannot_be_repaired_does_not_keep_others_from_it(
     broken, batch = sorted(
         (JobBatchFactory.create(jobs=1) for _ in range(2)), key=lambda each: each.pk
     )
-    JobBatch.objects.filter(pk=broken.pk).update(queues=["gone"])
+    JobBatch.objects.filter(pk=broken.pk).update(reopening={"edited": "by hand"})
 
     assert found() == [Finding(Kind.TICKET, batch.pk, "default", 1)]
     assert f"Batch {broken.pk} could not be reconciled" in caplog.text
