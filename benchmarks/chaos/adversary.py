@@ -23,7 +23,7 @@ from benchmarks.chaos.recovery import reconcile_by
 from benchmarks.stage import Stage
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.states import LIVE
+from django_jobbatch.states import LIVE, Outcome
 from sandbox.servers import Server
 
 T = TypeVar("T")
@@ -97,15 +97,9 @@ class Adversary:
         return worker.name
 
     def _horse(self, choice: int) -> int | None:
-        """The process id of a work-horse, mostly of one in a call; the next, if there is none now."""
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            horses = self._crew.horses()
-            found = _in_a_call(horses) if choice % 4 else horses
-            if found:
-                return _one(found, choice)
-            time.sleep(0.01)
-        return None
+        """The process id of a work-horse, mostly of one in a call."""
+        horses = self._crew.horses
+        return _soon(lambda: _in_a_call(horses()) if choice % 4 else horses(), choice)
 
     def _worker(self, choice: int) -> Server:
         return self._crew.servers[choice % len(self._crew.servers)]
@@ -172,7 +166,7 @@ class Adversary:
         return _killed_after_commit(lambda: batch.cancel("by one who died"), batch)
 
     def retrier_killed(self, choice: int) -> str | None:
-        batch = _one(_finished(), choice)
+        batch = _soon(_retryable, choice)
         if batch is None:
             return None
         return _killed_after_commit(lambda: _retry(batch, choice), batch)
@@ -184,7 +178,7 @@ class Adversary:
         return str(batch.pk)
 
     def retried(self, choice: int) -> str | None:
-        batch = _one(_finished(), choice)
+        batch = _soon(_retryable, choice)
         return f"{batch.pk}: {count} links" if batch and (count := _retry(batch, choice)) else None
 
     def reconciled_by_three(self, choice: int) -> str:
@@ -194,6 +188,14 @@ class Adversary:
 
 def _one(found: Sequence[T], choice: int) -> T | None:
     return found[choice % len(found)] if found else None
+
+
+def _soon(find: Callable[[], Sequence[T]], choice: int) -> T | None:
+    """One of those that are there now, or that come within PATIENCE."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := find()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return _one(found, choice)
 
 
 def _in_a_call(horses: Sequence[int]) -> list[int]:
@@ -220,8 +222,10 @@ def _open() -> list[JobBatch]:
     return list(JobBatch.objects.filter(status__in=LIVE).order_by("created_at", "pk"))
 
 
-def _finished() -> list[JobBatch]:
-    return list(JobBatch.objects.finished().order_by("created_at", "pk"))
+def _retryable() -> list[JobBatch]:
+    """What has ended otherwise than well."""
+    ended = JobBatch.objects.finished().exclude(outcome=Outcome.SUCCEEDED)
+    return list(ended.order_by("created_at", "pk"))
 
 
 def _retry(batch: JobBatch, choice: int) -> int:
