@@ -56,7 +56,7 @@ class Post:
 
     def lay_out(self, patch: pytest.MonkeyPatch) -> None:
         """Take the place of Redis, and stand between batches."""
-        for name in ("send", "schedule", "waiting", "discard", "executing"):
+        for name in ("send", "schedule", "waiting", "waiting_for", "discard", "executing"):
             patch.setattr(f"django_jobbatch.transport.{name}", getattr(self, name))
         for name in ("report_end", "stop_children", "sweep"):
             patch.setattr(ledger, name, getattr(self, name))
@@ -74,6 +74,9 @@ class Post:
         moments = [at for at, ticket in self.scheduled if ticket.batch_id == batch_id]
         queued = sum(ticket.batch_id == batch_id for ticket in self.tickets)
         return Waiting(queued, min(moments, default=None))
+
+    def waiting_for(self, batch_ids: Sequence[uuid.UUID], queue: str) -> dict[uuid.UUID, Waiting]:
+        return {batch_id: self.waiting(batch_id, queue) for batch_id in batch_ids}
 
     def discard(self, batch_id: uuid.UUID, queues: Iterable[str]) -> None:
         self.tickets = [each for each in self.tickets if each.batch_id != batch_id]
