@@ -107,4 +107,4 @@ def _advice(record: logging.LogRecord) -> str:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, TransportError):
         return ". When Redis answers again, call this command again."
-    return f": {error}"
+    return "" if error is None else f": {error}"

@@ -55,10 +55,15 @@ class Scene:
 
     def wait_until_idle(self, worker: Server) -> None:
         """Wait until it has worked on all tickets."""
-        key = f"rq:worker:{worker.name}"
-        wait_until(
-            lambda: not self.queue.job_ids and self.redis.client.hget(key, "state") == b"idle"
-        )
+        wait_until(lambda: self._is_idle(worker))
+
+    def _is_idle(self, worker: Server) -> bool:
+        # Read at once: between two reads a ticket may pass from one of these places to the next.
+        with self.redis.client.pipeline() as pipe:
+            pipe.llen(self.queue.key)
+            pipe.llen(self.queue.intermediate_queue_key)  # where RQ has it on the way
+            pipe.hget(f"rq:worker:{worker.name}", "state")
+            return bool(pipe.execute() == [0, 0, b"idle"])
 
     def wait_for_deaths(self, number: int) -> None:
         """Wait until RQ knows of so many tickets that died."""

@@ -17,6 +17,7 @@ from airports.models import CallbackCall
 from django_jobbatch import bus, transport
 from django_jobbatch.ledger import MAX_LOSSES
 from django_jobbatch.reconcile import reconcile
+from sandbox.servers import Server
 from tests import jobs
 from tests.acceptance.conftest import Start
 from tests.acceptance.scene import Scene
@@ -56,11 +57,12 @@ def a_writes_and_dies_first(*, committed: bool) -> Build:
 # What happens
 
 
-def the_horse_dies(scene: Scene) -> None:
+def the_horse_dies(scene: Scene) -> Server:
     worker = scene.start()
     scene.wait_for("a", "b")
     if not scene.looked_after:
         scene.wait_until_idle(worker)
+    return worker
 
 
 def the_ticket_is_stopped(scene: Scene) -> None:
@@ -73,9 +75,10 @@ def the_ticket_is_stopped(scene: Scene) -> None:
 
 
 def a_dead_ticket_is_requeued(scene: Scene) -> None:
-    the_horse_dies(scene)
+    worker = the_horse_dies(scene)
     for ticket in scene.queue.failed_job_registry.get_job_ids():
         scene.queue.failed_job_registry.requeue(ticket)
+    scene.wait_until_idle(worker)
 
 
 def worker_and_horse_die(scene: Scene) -> None:
@@ -134,7 +137,8 @@ def emptied(scene: Scene) -> None:
 def expired(scene: Scene) -> None:
     for ticket in scene.tickets():
         scene.redis.client.delete(Job.key_for(ticket.id))
-    scene.wait_until_idle(scene.start())
+    scene.start()
+    wait_until(lambda: not scene.queue.job_ids)
 
 
 def flushed(scene: Scene) -> None:
@@ -192,7 +196,7 @@ class Case:
     """
 
     first: Build
-    happens: Callable[[Scene], None]
+    happens: Callable[[Scene], object]
     ran: list[str]
     at_once: bool = False
     late: int = 0
