@@ -19,7 +19,7 @@ help: ## Show these targets
 
 install: $(STAMP) ## Make .venv with the package and all its tools
 
-check: lint types layers migrations docs test test-postgres test-mariadb test-redis demo package ## Everything that must be green: what CI runs
+check: lint types layers migrations docs test test-postgres test-mariadb test-redis chaos demo package ## Everything that must be green: what CI runs
 
 test: $(STAMP) ## Run the tests: SQLite, a real Valkey, real workers (PYTEST_ARGS="-k name")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
