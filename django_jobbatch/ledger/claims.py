@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import groupby, takewhile
 from typing import Any
@@ -166,7 +166,7 @@ def _take_seen(claimant: Claimant, seen: list[BatchedJob]) -> list[BatchedJob]:
         "lease_until": now + claimant.lease,
     }
     if _write_claims(claimant, seen, values) != len(seen):
-        seen = _still_ours(claimant, seen)
+        seen = _still_ours(claimant, seen, since=now)
     for link in seen:
         link.fence += 1
         for name, value in values.items():
@@ -206,13 +206,15 @@ def _run(link: BatchedJob) -> int | None:
     return run
 
 
-def _still_ours(claimant: Claimant, seen: list[BatchedJob]) -> list[BatchedJob]:
+def _still_ours(claimant: Claimant, seen: list[BatchedJob], *, since: datetime) -> list[BatchedJob]:
+    # By the moment too: RQ may run one ticket twice at once, under one name.
     fences = dict(
         BatchedJob.objects.using(claimant.using)
         .filter(
             pk__in=[link.pk for link in seen],
             status=LinkStatus.RUNNING,
             claim=claimant.ticket,
+            started_at=since,
         )
         .values_list("pk", "fence")
     )

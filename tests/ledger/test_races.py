@@ -112,6 +112,19 @@ def test_a_link_is_claimed_by_one_ticket() -> None:
     )
 
 
+def test_a_link_is_claimed_once_though_rq_runs_one_ticket_four_times_at_once() -> None:
+    batches = [JobBatchFactory.create(jobs=1) for _ in range(50)]
+
+    def take() -> list[int]:
+        return [link.pk for batch in batches for link in claim(batch)]
+
+    taken = side_by_side(*[take] * 4)
+
+    assert sorted(pk for mine in taken for pk in mine) == [
+        pk for each in batches for pk in pks(each)
+    ]
+
+
 @pytest.mark.parametrize("attempt", range(10))
 def test_a_cancel_races_with_the_last_job(attempt: int) -> None:
     batch = JobBatchFactory.create(jobs=2, roles=[Role.THEN, Role.FINALLY])
