@@ -173,7 +173,7 @@ def workers_plain(named: object) -> Info:
         f"Workers are of the class {named}, which does not see to batches: what a dead worker or"
         " a restarted Redis has lost waits until `manage.py reconcile_batches` runs.",
         hint='Set RQ = {"WORKER_CLASS": "django_jobbatch.worker.BatchWorker"}, or have that'
-        " command run every minute and silence this.",
+        " command run every minute and silence this in SILENCED_SYSTEM_CHECKS.",
         id="jobbatch.I001",
     )
 
@@ -185,7 +185,7 @@ def sqlite_transactions_deferred(alias: str) -> Warning:
     return Warning(
         f"The SQLite database {alias!r} takes its lock in the middle of a transaction, where it"
         ' cannot wait for it: "database is locked".',
-        hint=f'Set DATABASES[{alias!r}]["OPTIONS"]["transaction_mode"] = "IMMEDIATE".',
+        hint=f'Put "transaction_mode": "IMMEDIATE" into the OPTIONS of DATABASES[{alias!r}].',
         id="jobbatch.W001",
     )
 
@@ -194,7 +194,7 @@ def sqlite_impatient(alias: str, seconds: float) -> Warning:
     return Warning(
         f"A process waits only {seconds} seconds for the SQLite database {alias!r}, and a dispatch"
         " of many jobs can take longer.",
-        hint=f'Set DATABASES[{alias!r}]["OPTIONS"]["timeout"] = 30.',
+        hint=f'Put "timeout": 30 into the OPTIONS of DATABASES[{alias!r}].',
         id="jobbatch.W002",
     )
 

@@ -142,7 +142,7 @@ class BatchWorkerMixin(Base):
                 reason = "The work-horse exited in the middle of its work."
                 self.handle_job_failure(job, queue, None, reason, *args, **kwargs)
         logger.warning(
-            "The work-horse of ticket %s ended before its work",
+            "The work-horse of ticket %s ended before its work; what it had is sent again",
             job.id,
             extra={"batch_id": str(ticket.batch_id)},
         )

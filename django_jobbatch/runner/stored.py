@@ -31,6 +31,6 @@ def _function(path: str) -> Any:
     except FunctionNotFound as error:
         moved = "" if now == path else f"{path} has moved to "
         raise FunctionNotFound(
-            f"{moved}{error} If the function is elsewhere now, set"
-            f' JOBBATCH["MOVED"] = {{"{path}": "its.new.path"}} and retry the job.'
+            f'{moved}{error} If the function is elsewhere now, add "{path}": "its.new.path" to the'
+            " MOVED of JOBBATCH in the settings, restart the workers, and retry the job."
         ) from error

@@ -218,7 +218,7 @@ def test_i001_workers_see_to_batches(settings: Any, rq: dict[str, str]) -> None:
             "Workers are of the class rq.Worker, which does not see to batches: what a dead worker"
             " or a restarted Redis has lost waits until `manage.py reconcile_batches` runs.",
             hint='Set RQ = {"WORKER_CLASS": "django_jobbatch.worker.BatchWorker"}, or have that'
-            " command run every minute and silence this.",
+            " command run every minute and silence this in SILENCED_SYSTEM_CHECKS.",
             id="jobbatch.I001",
         )
     ]
@@ -270,7 +270,7 @@ def test_w001_sqlite_locks_at_the_start(lite: dict[str, Any], mode: dict[str, An
         Warning(
             "The SQLite database 'lite' takes its lock in the middle of a transaction, where it"
             ' cannot wait for it: "database is locked".',
-            hint='Set DATABASES[\'lite\']["OPTIONS"]["transaction_mode"] = "IMMEDIATE".',
+            hint='Put "transaction_mode": "IMMEDIATE" into the OPTIONS of DATABASES[\'lite\'].',
             id="jobbatch.W001",
         )
     ]
@@ -286,7 +286,7 @@ def test_w002_sqlite_is_waited_for(
         Warning(
             f"A process waits only {seconds} seconds for the SQLite database 'lite', and a"
             " dispatch of many jobs can take longer.",
-            hint='Set DATABASES[\'lite\']["OPTIONS"]["timeout"] = 30.',
+            hint="Put \"timeout\": 30 into the OPTIONS of DATABASES['lite'].",
             id="jobbatch.W002",
         )
     ]

@@ -377,8 +377,9 @@ def test_what_has_moved_unsaid_fails_with_the_setting_and_runs_once_it_is_set(
     assert failures(batch) == [
         (
             FUNCTION_NOT_FOUND,
-            "tests.jobs.note: tests.jobs has no 'note'. If the function is elsewhere now, set"
-            ' JOBBATCH["MOVED"] = {"tests.jobs.note": "its.new.path"} and retry the job.',
+            "tests.jobs.note: tests.jobs has no 'note'. If the function is elsewhere now, add"
+            ' "tests.jobs.note": "its.new.path" to the MOVED of JOBBATCH in the settings,'
+            " restart the workers, and retry the job.",
             1,
         )
     ]
@@ -394,8 +395,9 @@ def test_what_has_moved_unsaid_fails_with_the_setting_and_runs_once_it_is_set(
         (
             FUNCTION_NOT_FOUND,
             "shop.jobs.told: there is no module 'shop'. Is the code that dispatched it deployed"
-            " here? If the function is elsewhere now, set"
-            ' JOBBATCH["MOVED"] = {"shop.jobs.told": "its.new.path"} and retry the job.',
+            " here? If the function is elsewhere now, add"
+            ' "shop.jobs.told": "its.new.path" to the MOVED of JOBBATCH in the settings,'
+            " restart the workers, and retry the job.",
             1,
         )
     ]
@@ -412,8 +414,8 @@ def test_a_move_to_nowhere_names_both_paths(diary: Diary, settings: Settings) ->
         (
             FUNCTION_NOT_FOUND,
             "shop.jobs.note has moved to tests.jobs.note: tests.jobs has no 'note'. If the"
-            ' function is elsewhere now, set JOBBATCH["MOVED"] = {"shop.jobs.note":'
-            ' "its.new.path"} and retry the job.',
+            ' function is elsewhere now, add "shop.jobs.note": "its.new.path" to the MOVED of'
+            " JOBBATCH in the settings, restart the workers, and retry the job.",
             1,
         )
     ]

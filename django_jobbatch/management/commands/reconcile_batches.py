@@ -87,7 +87,7 @@ def _line(finding: Finding) -> str:
 
 def _summary(found: list[Finding], *, dry_run: bool) -> str:
     if not found:
-        return "Everything is as it should be."
+        return "Nothing to repair."
     verb = "Would repair" if dry_run else "Repaired"
     return f"{verb} {counted(len(found), 'finding')}."
 

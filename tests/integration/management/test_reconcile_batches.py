@@ -35,7 +35,7 @@ def test_every_finding_is_a_line() -> None:
         "",
         0,
     )
-    assert manage("reconcile_batches") == ("Everything is as it should be.\n", "", 0)
+    assert manage("reconcile_batches") == ("Nothing to repair.\n", "", 0)
     assert manage("reconcile_batches", "--verbosity=0") == ("", "", 0)
 
 
