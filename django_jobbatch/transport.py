@@ -452,5 +452,6 @@ __all__ = [
     "stop",
     "ticket_in",
     "waiting",
+    "waiting_for",
     "why_refused",
 ]
