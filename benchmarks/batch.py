@@ -12,7 +12,8 @@ import argparse
 import json
 from dataclasses import asdict
 
-from benchmarks.stage import DATABASES, stage
+from benchmarks.command import count, parser
+from benchmarks.stage import stage
 from sandbox.stage import Interrupts, run
 
 
@@ -37,23 +38,10 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.batch",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--jobs", type=count, default=20_000, help="in a batch (default: 20000)")
-    parser.add_argument("--rounds", type=count, default=3, help="default: 3")
-    parser.add_argument("--database", choices=DATABASES, default=DATABASES[0])
-    parser.add_argument("--json", action="store_true", help="for programs")
-    return parser
-
-
-def count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not above 0")
-    return number
+    ours = parser("batch", __doc__)
+    ours.add_argument("--jobs", type=count, default=20_000, help="in a batch (default: 20000)")
+    ours.add_argument("--rounds", type=count, default=3, help="default: 3")
+    return ours
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ import sys
 import time
 from typing import Any
 
-from benchmarks.batch import count
+from benchmarks.command import count, parser
 from benchmarks.prune import table
-from benchmarks.stage import DATABASES, QUEUE, stage
+from benchmarks.stage import QUEUE, stage
 from sandbox.servers import MANAGE
 from sandbox.stage import Interrupts, run
 
@@ -66,16 +66,10 @@ def measure(links: int, per_batch: int) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.flush",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--links", type=count, default=10_000, help="in all (default: 10000)")
-    parser.add_argument("--per-batch", type=count, default=10_000, help="default: 10000")
-    parser.add_argument("--database", choices=DATABASES, default=DATABASES[0])
-    parser.add_argument("--json", action="store_true", help="for programs")
-    return parser
+    ours = parser("flush", __doc__)
+    ours.add_argument("--links", type=count, default=10_000, help="in all (default: 10000)")
+    ours.add_argument("--per-batch", type=count, default=10_000, help="default: 10000")
+    return ours
 
 
 if __name__ == "__main__":

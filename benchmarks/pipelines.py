@@ -17,8 +17,8 @@ import argparse
 import json
 from typing import Any
 
-from benchmarks.batch import count
-from benchmarks.stage import DATABASES, stage
+from benchmarks.command import count, parser
+from benchmarks.stage import stage
 from sandbox.stage import Interrupts, run
 
 
@@ -56,19 +56,13 @@ def table(found: dict[str, Any]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.pipelines",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--files", type=count, default=20_000, help="chains of 3 (default: 20000)")
-    parser.add_argument("--links", type=count, default=10_000, help="of one chain (default: 10000)")
-    parser.add_argument(
+    ours = parser("pipelines", __doc__)
+    ours.add_argument("--files", type=count, default=20_000, help="chains of 3 (default: 20000)")
+    ours.add_argument("--links", type=count, default=10_000, help="of one chain (default: 10000)")
+    ours.add_argument(
         "--hops", type=count, default=500, help="of a chain on two queues (default: 500)"
     )
-    parser.add_argument("--database", choices=DATABASES, default=DATABASES[0])
-    parser.add_argument("--json", action="store_true", help="for programs")
-    return parser
+    return ours
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from benchmarks.batch import count
-from benchmarks.stage import DATABASES, stage
+from benchmarks.command import count, parser
+from benchmarks.stage import stage
 from sandbox.stage import Interrupts, run
 
 
@@ -40,15 +40,9 @@ def table(found: dict[str, object]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.prune",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--rows", type=count, default=1_000_000, help="default: 1000000")
-    parser.add_argument("--database", choices=DATABASES, default=DATABASES[0])
-    parser.add_argument("--json", action="store_true", help="for programs")
-    return parser
+    ours = parser("prune", __doc__)
+    ours.add_argument("--rows", type=count, default=1_000_000, help="default: 1000000")
+    return ours
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.batch import count
 from benchmarks.chaos import faults
-from benchmarks.stage import DATABASES, stage
+from benchmarks.command import count, parser
+from benchmarks.stage import stage
 from sandbox.stage import Interrupts, run
 
 SETTINGS = "benchmarks.chaos.settings"
@@ -65,19 +65,13 @@ def _table(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.chaos",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--rounds", type=count, default=15, help="default: 15")
-    parser.add_argument("--seed", type=int, default=1, help="of the first round (default: 1)")
-    parser.add_argument("--database", choices=DATABASES, default=DATABASES[0])
-    parser.add_argument(
+    ours = parser("chaos", __doc__)
+    ours.add_argument("--rounds", type=count, default=15, help="default: 15")
+    ours.add_argument("--seed", type=int, default=1, help="of the first round (default: 1)")
+    ours.add_argument(
         "--faults", nargs="+", choices=faults.FAULTS, metavar="FAULT", help="only these"
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
-    return parser
+    return ours
 
 
 if __name__ == "__main__":
