@@ -19,7 +19,7 @@ from django_jobbatch.ledger.settling import settle
 from django_jobbatch.ledger.transactions import atomically
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.starts import begins_at
-from django_jobbatch.states import BREAKING, OPEN, SETTLED, BatchStatus, LinkStatus, Outcome
+from django_jobbatch.states import BREAKING, OPEN, BatchStatus, LinkStatus, Outcome
 
 #: How a stand-in ends when its child does.
 ENDS: Final = {
@@ -46,18 +46,18 @@ def begin_child(using: str, link: BatchedJob) -> Iterator[Change]:
 def report_end(using: str, child: JobBatch) -> Change | None:
     """Settle the stand-in of a child batch that has ended; None if there is nothing to settle.
 
-    A child whose parent knows is put to rest, if nothing else of it is left to do.
+    A child whose parent knows, or is gone, is put to rest, if nothing else of it is left to do.
     """
     parent_id = lineage.parent_of(using, child.pk)
 
     def operation() -> Change | None:
         parent = rows.lock(using, parent_id)
         ended = rows.batches(using).select_for_update().filter(pk=child.pk).first()
-        if parent is None or ended is None or not drawing.has_ended(using, ended):
+        if ended is None or not drawing.has_ended(using, ended):
             return None
         change = None
         link = lineage.stand_in(using, ended)
-        if link is not None and link.status not in SETTLED and link.child_run == ended.run:
+        if parent is not None and link is not None and _awaits(link, ended):
             change = _settle(using, Change.of(parent, using), link, ended)
         drawing.rest(using, ended)
         return change
@@ -152,6 +152,11 @@ def _begin_delays(using: str, change: Change) -> Change:
         return change
     delayed = rows.links(using, batch.pk).pending().exclude(available_at=None).select_for_update()
     return lanes.start_delays(using, change, delayed.order_by("pk"))
+
+
+def _awaits(link: BatchedJob, child: JobBatch) -> bool:
+    """Whether this stand-in waits for the end of the run that its child is in."""
+    return not link.is_settled and link.child_run == child.run
 
 
 def _settle(using: str, change: Change, link: BatchedJob, child: JobBatch) -> Change:

@@ -324,6 +324,13 @@ def test_a_batch_with_nothing_left_to_do_is_put_to_rest() -> None:
     assert found() == []
 
 
+def test_a_child_whose_parent_is_gone_is_put_to_rest() -> None:
+    child = JobBatchFactory.create(jobs=["succeeded"], finished=True, parent_id=0)
+
+    assert found() == [Finding(Kind.REST, child.pk)]
+    assert found() == []
+
+
 def test_callbacks_that_run_are_left_alone() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.FINALLY])
     succeed(batch, claim(batch))
