@@ -325,7 +325,7 @@ def test_a_batch_with_nothing_left_to_do_is_put_to_rest() -> None:
 
 
 def test_a_child_whose_parent_is_gone_is_put_to_rest() -> None:
-    child = JobBatchFactory.create(jobs=["succeeded"], finished=True, parent_id=0)
+    child = JobBatchFactory.create(jobs=["succeeded"], finished=True, parent_id=2**62)
 
     assert found() == [Finding(Kind.REST, child.pk)]
     assert found() == []
