@@ -12,7 +12,7 @@ from rq.registry import FailedJobRegistry
 from django_jobbatch import bus, transport
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner import work
-from django_jobbatch.transport import ENTRY, PREFIX
+from django_jobbatch.transport.tickets import ENTRY, PREFIX
 from tests import jobs
 from tests.diary import Diary, End
 from tests.servers import Workers

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import django_rq
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -70,7 +71,7 @@ def execute(server: RedisServer, ticket: str, *, seconds: float = 60) -> None:
 
 def work_to_the_end(batch: JobBatch) -> JobBatch:
     """Work on all tickets that wait for the batch and what is in it."""
-    queue = transport._queue("default")
+    queue = django_rq.get_queue("default")
     while ids := queue.job_ids:
         job = queue.fetch_job(ids[0])
         queue.remove(ids[0])
@@ -240,9 +241,11 @@ def test_a_queue_that_is_gone_from_the_settings_keeps_nothing_else_of_its_batch_
     assert "There is no queue 'gone' in RQ_QUEUES" in caplog.text
 
 
-def test_a_ticket_that_was_lost_between_pop_and_start_is_sent_again() -> None:
+def test_a_ticket_that_was_lost_between_pop_and_start_is_sent_again(
+    redis_server: RedisServer,
+) -> None:
     batch = bus.batch([ADD]).dispatch()
-    transport._queue("default").connection.lpop("rq:queue:default")
+    redis_server.client.lpop("rq:queue:default")
 
     assert found() == [Finding(Kind.TICKET, batch.pk, "default", 1)]
     assert work_to_the_end(batch).outcome == "succeeded"

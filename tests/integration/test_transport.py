@@ -13,6 +13,7 @@ from rq.job import JobStatus
 
 from django_jobbatch import TransportError, UnknownQueue, transport
 from django_jobbatch.transport import Ticket, Waiting
+from django_jobbatch.transport.queues import queue_named
 from tests.servers import RedisServer
 
 pytestmark = pytest.mark.usefixtures("redis_server")
@@ -160,12 +161,12 @@ def test_a_worker_reads_a_ticket_without_a_queue_that_its_work_horses_would_inhe
 ) -> None:
     transport.send(ticket)
     (job,) = django_rq.get_queue("default").jobs
-    transport._queue.cache_clear()
+    queue_named.cache_clear()
 
     read = transport.ticket_in(job)
 
     assert read == ticket
-    assert transport._queue.cache_info().currsize == 0
+    assert queue_named.cache_info().currsize == 0
 
 
 def test_stopping_a_ticket_that_is_not_at_work_does_nothing(ticket: Ticket) -> None:

@@ -1,0 +1,59 @@
+"""Queues, as `RQ_QUEUES` names them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django_rq import get_queue
+from rq import Queue, get_current_job
+from rq.utils import parse_timeout
+
+from django_jobbatch import conf
+from django_jobbatch.exceptions import UnknownQueue
+
+
+@lru_cache(maxsize=256)
+def queue_named(name: str) -> Queue:
+    """The queue of this name.
+
+    Raises:
+        UnknownQueue: `RQ_QUEUES` has none.
+    """
+    # Kept, because django_rq opens a new connection pool for each queue object. A ticket talks to
+    # its queue over the connection of its worker: a work-horse has no time to open another.
+    check_queue(name)
+    job = get_current_job()
+    connection = job.connection if job is not None and job.origin == name else None
+    return get_queue(name, connection=connection)
+
+
+def check_queue(name: str) -> None:
+    """Raise `UnknownQueue` unless `RQ_QUEUES` has this queue."""
+    # Without making it: a worker that did would leave its work-horses another connection to open.
+    if name not in settings.RQ_QUEUES:
+        known = ", ".join(sorted(settings.RQ_QUEUES))
+        raise UnknownQueue(f"There is no queue {name!r} in RQ_QUEUES; it has {known}.")
+
+
+def is_sync(queue: str) -> bool:
+    """Whether jobs of this queue run in the process that sends them (`ASYNC: False`)."""
+    return not queue_named(queue).is_async
+
+
+def default_timeout(queue: str) -> int:
+    """Seconds for a call on this queue that names no timeout: our settings', else RQ's; -1 for no limit."""
+    if (timeout := conf.current().TIMEOUT) is not None:
+        return timeout
+    queue_named(queue)
+    named = settings.RQ_QUEUES[queue].get("DEFAULT_TIMEOUT")
+    return int(parse_timeout(named) or Queue.DEFAULT_TIMEOUT)
+
+
+def _reset(*, setting: str, **kwargs: object) -> None:
+    if setting in ("RQ", "RQ_QUEUES"):
+        queue_named.cache_clear()
+
+
+setting_changed.connect(_reset, dispatch_uid=__name__)
