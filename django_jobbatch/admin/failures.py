@@ -40,8 +40,8 @@ class FailedJobAdmin(OfBatchAdmin):
 
     @admin.display(description=_("message"))
     def short_message(self, failure: FailedJob) -> str:
-        """Its beginning."""
-        return Truncator(failure.message).chars(120)
+        """Its beginning, which has all of what our own exceptions advise."""
+        return Truncator(failure.message).chars(500)
 
     @admin.display(description=_("function"))
     def func(self, failure: FailedJob) -> str:

@@ -124,6 +124,18 @@ def test_failures_are_grouped_by_exception_the_most_frequent_first(viewer: Clien
     assert "a.A 3 1 four" in text(viewer.get(address(batch)))
 
 
+def test_what_a_long_message_advises_at_its_end_is_shown(viewer: Client) -> None:
+    advice = f"{'why ' * 100}retry the job."
+    batch = JobBatchFactory.create(failed=True, jobs=[S.FAILED], roles=[Role.CATCH])
+    FailedJobFactory.create(job=batch.jobs.get(), message=advice)
+    catch = BatchedJobFactory.create(batch=batch, role=Role.CATCH, run=1, status=S.FAILED)
+    FailedJobFactory.create(job=catch, exception_class="shop.Other", message=advice)
+
+    shown = text(viewer.get(address(batch)))
+
+    assert shown.count(advice) == 3  # of both exceptions, and of the callback
+
+
 def test_of_many_failures_the_newest_are_counted_and_some_exceptions_named(
     viewer: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -280,7 +280,7 @@ def test_an_address_that_makes_no_sense_leads_to_the_whole_list(
 
 
 def test_failures_are_listed_newest_first_also_of_a_batch_that_is_gone(viewer: Client) -> None:
-    gone = FailedJobFactory.create(exception_class="shop.Gone", message="x" * 300)
+    gone = FailedJobFactory.create(exception_class="shop.Gone", message="x" * 501)
     kept = FailedJobFactory.create(exception_class="shop.Kept", job__batch__name="Import")
     gone.batch.delete()
 
@@ -289,7 +289,7 @@ def test_failures_are_listed_newest_first_also_of_a_batch_that_is_gone(viewer: C
 
     assert names(listed, "exception") == ["shop.Kept", "shop.Gone"]
     assert names(listed, "of_batch") == ["Import", str(gone.batch_id)[:8]]
-    assert names(listed, "short_message") == ["failed on purpose", "x" * 119 + "…"]
+    assert names(listed, "short_message") == ["failed on purpose", "x" * 499 + "…"]
     assert names(of_gone, "exception") == ["shop.Gone"]
     assert names(viewer.get(address(FailedJob, q=kept.batch_id)), "exception") == ["shop.Kept"]
     assert names(viewer.get(address(FailedJob, q="Kept")), "exception") == []
