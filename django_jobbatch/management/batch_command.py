@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from string import hexdigits
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections, router
@@ -16,7 +18,15 @@ from django_jobbatch.exceptions import JobBatchError, TransportError
 from django_jobbatch.models import JobBatch
 
 #: Where it is logged that Redis did not take what a change asks for, or that a repair failed.
-LOGGERS = ("django_jobbatch.dispatch", "django_jobbatch.reconcile")
+LOGGERS: Final = ("django_jobbatch.dispatch", "django_jobbatch.reconcile")
+
+
+#: Digits of an id that are enough, if no other begins with them.
+SHORT_ID: Final = 8
+DIGITS: Final = 32
+ID_HELP: Final = f"The id of a batch, or its first {SHORT_ID} digits or more."
+#: Ids that are named where the beginning of one is that of several.
+CANDIDATES: Final = 5
 
 
 class BatchCommand(BaseCommand):
@@ -45,18 +55,32 @@ class BatchCommand(BaseCommand):
         self._has_refused = True
 
     def batches(self, ids: Iterable[str], database: str | None) -> Iterator[JobBatch]:
-        """The batches with these ids, each once; an id that leads to none is refused."""
+        """The batches with these ids, each once; an id that leads to none is refused.
+
+        An id may be written by its beginning, if that is the beginning of no other.
+        """
         using = database or router.db_for_write(JobBatch)
-        for text in dict.fromkeys(ids):
-            pk = _uuid(text)
-            if pk is None:
-                self.refuse(f"{text} is not the id of a batch: an id is a UUID.")
-                continue
-            batch = JobBatch.objects.using(using).filter(pk=pk).first()
-            if batch is None:
-                self.refuse(f"There is no batch {text}.")
-            else:
+        seen: set[uuid.UUID] = set()
+        for text in ids:
+            batch = self._batch(text, using)
+            if batch is not None and batch.pk not in seen:
+                seen.add(batch.pk)
                 yield batch
+
+    def _batch(self, text: str, using: str) -> JobBatch | None:
+        found = _found(text, using)
+        if found is None:
+            self.refuse(
+                f"{text} is not the id of a batch: an id is a UUID, or its first {SHORT_ID} digits"
+                " or more."
+            )
+        elif not found:
+            self.refuse(f"There is no batch {text}.")
+        elif len(found) > 1:
+            self.refuse(f"{text} is the beginning of several ids: {_named(found)}.")
+        else:
+            return found[0]
+        return None
 
     @contextmanager
     def refusing(self, batch: JobBatch) -> Iterator[None]:
@@ -65,6 +89,34 @@ class BatchCommand(BaseCommand):
             yield
         except JobBatchError as error:
             self.refuse(f"{batch.pk}: {error}")
+
+
+def short_id(batch_id: uuid.UUID | str) -> str:
+    """The beginning of an id, which every command takes in its place."""
+    return str(batch_id)[:SHORT_ID]
+
+
+def _found(text: str, using: str) -> list[JobBatch] | None:
+    """The batches that are meant, or the first of them; None if this cannot be an id."""
+    batches = JobBatch.objects.using(using)
+    if pk := _uuid(text):
+        return list(batches.filter(pk=pk))
+    digits = text.replace("-", "").lower()
+    if not SHORT_ID <= len(digits) < DIGITS or not set(digits) <= set(hexdigits):
+        return None
+    first, last = (uuid.UUID(digits.ljust(DIGITS, filler)) for filler in "0f")
+    if connections[using].vendor == "mysql":
+        # MariaDB sorts UUIDs by their last group: what begins alike does not stand together.
+        beginning = os.path.commonprefix([str(first), str(last)])  # noqa: RUF071 - of characters
+        batches = batches.filter(pk__startswith=beginning)
+    else:
+        batches = batches.filter(pk__range=(first, last))
+    return list(batches.order_by()[: CANDIDATES + 1])
+
+
+def _named(batches: list[JobBatch]) -> str:
+    named = [str(batch.pk) for batch in batches[:CANDIDATES]]
+    return ", ".join([*sorted(named), *(["and more"] if len(batches) > CANDIDATES else [])])
 
 
 def _uuid(text: str) -> uuid.UUID | None:

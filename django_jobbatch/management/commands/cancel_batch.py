@@ -7,7 +7,7 @@ from typing import Any, Final
 from django.core.management.base import CommandParser
 
 from django_jobbatch import operations
-from django_jobbatch.management.batch_command import BatchCommand
+from django_jobbatch.management.batch_command import ID_HELP, BatchCommand
 from django_jobbatch.management.wording import counted
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import BatchStatus
@@ -24,7 +24,7 @@ class Command(BatchCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Add ids, a reason, and what becomes of running jobs."""
         super().add_arguments(parser)
-        parser.add_argument("ids", nargs="+", metavar="ID", help="The id of a batch.")
+        parser.add_argument("ids", nargs="+", metavar="ID", help=ID_HELP)
         parser.add_argument(
             "--reason", default="", help="Kept on the batch, for whoever looks at it."
         )

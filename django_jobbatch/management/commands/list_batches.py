@@ -14,12 +14,14 @@ from django_jobbatch import snapshot
 from django_jobbatch.management.batch_command import BatchCommand
 from django_jobbatch.management.wording import moment, one_line, table
 from django_jobbatch.models import JobBatch
-from django_jobbatch.states import BatchStatus
+from django_jobbatch.states import BatchStatus, Outcome
 
 #: Batches that are listed if nothing else is said.
 LIMIT: Final = 20
 #: Characters of a name that are shown.
 LONGEST_NAME: Final = 40
+#: The outcomes of batches that have one.
+ENDS: Final = [outcome.value for outcome in Outcome if outcome]
 COLUMNS: Final = ("ID", "NAME", "STATE", "PROGRESS", "JOBS", "FAILED", "QUEUE", "CREATED")
 
 
@@ -38,6 +40,15 @@ class Command(BatchCommand):
             help="Only batches in this status. Can be repeated.",
         )
         parser.add_argument(
+            "--outcome",
+            action="append",
+            choices=ENDS,
+            help="Only batches that ended so. Can be repeated.",
+        )
+        parser.add_argument(
+            "--name", metavar="TEXT", help="Only batches with this in their names, in any case."
+        )
+        parser.add_argument(
             "--limit",
             type=positive,
             default=LIMIT,
@@ -51,6 +62,8 @@ class Command(BatchCommand):
         *,
         database: str | None,
         status: list[str] | None,
+        outcome: list[str] | None,
+        name: str | None,
         limit: int,
         json: bool,
         **options: Any,
@@ -60,6 +73,10 @@ class Command(BatchCommand):
         batches = JobBatch.objects.using(using).roots().order_by("-created_at", "pk")
         if status:
             batches = batches.filter(status__in=status)
+        if outcome:
+            batches = batches.filter(outcome__in=outcome)
+        if name:
+            batches = batches.filter(name__icontains=name)
         listed = list(batches[:limit])
         if json:
             self.stdout.write(_as_json(listed))

@@ -8,7 +8,7 @@ from typing import Any, Final
 from django.core.management.base import CommandParser
 from django.db import router
 
-from django_jobbatch.management.batch_command import BatchCommand
+from django_jobbatch.management.batch_command import ID_HELP, BatchCommand
 from django_jobbatch.management.wording import counted
 from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import Finding, Kind, reconcile
@@ -45,7 +45,9 @@ class Command(BatchCommand):
         """Add which batches, and how."""
         super().add_arguments(parser)
         parser.add_argument(
-            "--batch", metavar="ID", help="Only this batch, and the whole tree that it is part of."
+            "--batch",
+            metavar="ID",
+            help=f"Only this batch, and the whole tree that it is part of. {ID_HELP}",
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="Say what is found, and change nothing."

@@ -8,7 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from django_jobbatch import operations
 from django_jobbatch.exceptions import BatchCancelled
-from django_jobbatch.management.batch_command import BatchCommand
+from django_jobbatch.management.batch_command import ID_HELP, BatchCommand
 from django_jobbatch.management.wording import counted
 from django_jobbatch.models import BatchedJob, JobBatch
 
@@ -24,7 +24,7 @@ class Command(BatchCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Add ids, of batches and of jobs."""
         super().add_arguments(parser)
-        parser.add_argument("ids", nargs="+", metavar="ID", help="The id of a batch.")
+        parser.add_argument("ids", nargs="+", metavar="ID", help=ID_HELP)
         parser.add_argument(
             "--job",
             action="append",

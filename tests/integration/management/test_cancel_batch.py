@@ -76,7 +76,7 @@ def test_what_cannot_be_cancelled_is_named_and_the_others_are_cancelled() -> Non
 
     assert answer == (
         f"{batch.pk} is cancelled: 1 job cancelled.\n",
-        "1234 is not the id of a batch: an id is a UUID.\n"
+        "1234 is not the id of a batch: an id is a UUID, or its first 8 digits or more.\n"
         f"There is no batch {unknown}.\n"
         f"{finished.pk} has finished (succeeded); there is nothing to cancel.\n"
         f"{failing.pk} is being stopped by a failure; "

@@ -75,6 +75,17 @@ def test_batches_are_chosen_by_status_and_number() -> None:
     assert listed("--status=running", "--status=pending") == ["c", "a"]
 
 
+def test_batches_are_chosen_by_outcome_and_name() -> None:
+    created(1, name="Import rows", running=True)
+    created(2, name="import maps", finished=True)
+    created(3, name="Export", failed=True)
+    created(4, name="Import all", cancelled=True)
+
+    assert listed("--outcome=failed", "--outcome=cancelled") == ["Import all", "Export"]
+    assert listed("--name=IMPORT") == ["Import all", "import maps", "Import rows"]
+    assert listed("--name=import", "--outcome=succeeded", "--status=finished") == ["import maps"]
+
+
 def test_a_batch_that_is_part_of_another_one_is_not_listed() -> None:
     stand_in = BatchedJobFactory.create(batch=created(1, name="whole"))
     created(2, name="part", parent=stand_in, root=stand_in.batch)
@@ -87,6 +98,7 @@ def test_a_batch_that_is_part_of_another_one_is_not_listed() -> None:
     [
         ("--limit=0", "argument --limit: '0' is not a whole number from 1 on"),
         ("--status=done", "argument --status: invalid choice: 'done' (choose from "),
+        ("--outcome=", "argument --outcome: invalid choice: '' (choose from "),
         ("--database=none", "argument --database: invalid choice: 'none' (choose from "),
     ],
 )

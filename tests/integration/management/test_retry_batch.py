@@ -116,7 +116,7 @@ def test_what_cannot_be_retried_is_named_and_the_others_are_retried() -> None:
 
     assert answer == (
         f"{batch.pk}: 1 job retried, in run 2.\n",
-        "x is not the id of a batch: an id is a UUID.\n"
+        "x is not the id of a batch: an id is a UUID, or its first 8 digits or more.\n"
         f"There is no batch {unknown}.\n"
         f"{stopping.pk}: The batch is still stopping; wait until it has finished.\n",
         1,
