@@ -19,8 +19,11 @@ import django_jobbatch
 from django_jobbatch import bus, checks, dispatch, exceptions, models
 from django_jobbatch.conf import Settings
 from django_jobbatch.ledger import closing
+from django_jobbatch.management import batch_command
+from django_jobbatch.management.commands import show_batch
 from django_jobbatch.operations import intake
 from django_jobbatch.runner import loop
+from django_jobbatch.snapshot import failures, nesting
 from django_jobbatch.specs import OptionNames
 from django_jobbatch.states import BatchStatus, LinkStatus, Outcome
 from tests.settings import ROOT
@@ -245,6 +248,10 @@ def figures() -> list[tuple[str, str]]:
         ("docs/explanation/architecture.md", f"`min(due links, {dispatch.TICKETS})` tickets"),
         ("docs/explanation/architecture.md", f"a second, at most {loop.MOST}."),
         ("docs/explanation/architecture.md", f"a slice of {defaults.SLICE:.0f} seconds"),
+        ("docs/reference/commands.md", f"beginning of it: {batch_command.SHORT_ID} digits"),
+        ("docs/reference/commands.md", f"are the first {nesting.NAMED},"),
+        ("docs/reference/commands.md", f"{show_batch.LONGEST_MESSAGE:,} characters are shown"),
+        ("docs/reference/commands.md", f"The newest {failures.LOOKED_AT:,} failures"),
         ("docs/explanation/design-changes.md", f"older than {loop.STALE} seconds"),
         ("docs/explanation/ledger.md", f"pages of {closing.PAGE:,} links"),
     ]

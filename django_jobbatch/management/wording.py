@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from django.utils import timezone
+
+#: Columns of a terminal, as wide as one is that nobody has made wider.
+WIDTH: Final = 80
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:
@@ -17,6 +22,21 @@ def one_line(text: str, longest: int) -> str:
     """The text in one line, cut at so many characters."""
     line = " ".join(text.split())
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+def wrapped(text: str, indent: str, *, first: str | None = None) -> list[str]:
+    """The text in lines that fit into a terminal, `first` before the first of them.
+
+    Paths and ids stay whole, so that they can be copied.
+    """
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent if first is None else first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

@@ -15,6 +15,7 @@ from django_jobbatch.snapshot.callbacks import CallbackState, callback_states
 from django_jobbatch.snapshot.calls import ShownCall, shown_call
 from django_jobbatch.snapshot.failures import FailureGroup, FailureGroups, failure_groups
 from django_jobbatch.snapshot.full import in_full
+from django_jobbatch.snapshot.nesting import Inside, inside
 from django_jobbatch.snapshot.segments import MOST_RUNNING, Segment, running_jobs, segments
 from django_jobbatch.snapshot.steps import steps
 
@@ -23,12 +24,14 @@ __all__ = [
     "CallbackState",
     "FailureGroup",
     "FailureGroups",
+    "Inside",
     "Segment",
     "ShownCall",
     "callback_states",
     "duration",
     "failure_groups",
     "in_full",
+    "inside",
     "of",
     "running_jobs",
     "segments",

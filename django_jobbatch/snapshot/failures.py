@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from operator import attrgetter
+from typing import Final, NamedTuple
 
 from django_jobbatch.models import FailedJob, FailedJobQuerySet, JobBatch
 from django_jobbatch.models.tree import tree_of
@@ -15,16 +16,29 @@ from django_jobbatch.models.tree import tree_of
 LOOKED_AT: Final = 5_000
 #: Exceptions that are named.
 NAMED: Final = 20
+#: Jobs that are named with each.
+JOBS: Final = 5
+
+
+class JobOfBatch(NamedTuple):
+    """A job or callback, by its id and that of its batch, as `retry_batch` takes them."""
+
+    batch_id: uuid.UUID
+    job_id: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureGroup:
-    """Failures with one exception: how many, how many of them were retried, and the newest."""
+    """Failures with one exception: how many, how many of them were retried, and the newest.
+
+    `to_retry` are the newest of the jobs and callbacks that were not, with their batches.
+    """
 
     exception_class: str
     count: int
     retried: int
     newest: FailedJob
+    to_retry: list[JobOfBatch]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +66,16 @@ def failure_groups(batch: JobBatch) -> FailureGroups:
     counts: Counter[str] = Counter()
     retried: Counter[str] = Counter()
     newest: dict[str, uuid.UUID] = {}
+    to_retry: defaultdict[str, list[JobOfBatch]] = defaultdict(list)
     found = _found(batch)
-    for pk, exception_class, retried_at, _ in found[:LOOKED_AT]:
-        counts[exception_class] += 1
-        retried[exception_class] += retried_at is not None
-        newest.setdefault(exception_class, pk)
+    for failure in found[:LOOKED_AT]:
+        name = failure.exception_class
+        counts[name] += 1
+        newest.setdefault(name, failure.pk)
+        if failure.retried_at is not None:
+            retried[name] += 1
+        elif len(to_retry[name]) < JOBS:
+            to_retry[name].append(JobOfBatch(failure.batch_id, failure.job_id))
     named = counts.most_common(NAMED)
     failures = _failures(batch).in_bulk([newest[name] for name, _ in named])
     return FailureGroups(
@@ -66,6 +85,7 @@ def failure_groups(batch: JobBatch) -> FailureGroups:
                 count=count,
                 retried=retried[name],
                 newest=failures[newest[name]],
+                to_retry=to_retry[name],
             )
             for name, count in named
             if newest[name] in failures  # it may have been pruned a moment ago
@@ -76,16 +96,30 @@ def failure_groups(batch: JobBatch) -> FailureGroups:
     )
 
 
-def _found(batch: JobBatch) -> list[tuple[uuid.UUID, str, datetime | None, datetime]]:
+class _Found(NamedTuple):
+    """What is read of every failure that is looked at."""
+
+    pk: uuid.UUID
+    exception_class: str
+    retried_at: datetime | None
+    batch_id: uuid.UUID
+    job_id: int
+    failed_at: datetime
+
+
+def _found(batch: JobBatch) -> list[_Found]:
     """The failures that are looked at, and one more if there is; the newest first."""
-    columns = ("pk", "exception_class", "retried_at", "failed_at")
     if not batch.child_batches:
         own = _failures(batch).filter(batch_id=batch.pk).order_by("-failed_at")
-        return list(own.values_list(*columns)[: LOOKED_AT + 1])
+        return _read(own)
     # In a tree any of them: to find the newest, a database would sort all there are.
     of_tree = _failures(batch).filter(batch_id__in=tree_of(batch).values("pk"))
-    found = list(of_tree.values_list(*columns)[: LOOKED_AT + 1])
-    return sorted(found, key=lambda row: row[-1], reverse=True)
+    return sorted(_read(of_tree), key=attrgetter("failed_at"), reverse=True)
+
+
+def _read(failures: FailedJobQuerySet) -> list[_Found]:
+    columns = _Found._fields  # noqa: SLF001 - which is what a named tuple calls them
+    return [_Found(*row) for row in failures.values_list(*columns)[: LOOKED_AT + 1]]
 
 
 def _failures(batch: JobBatch) -> FailedJobQuerySet:

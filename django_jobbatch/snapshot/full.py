@@ -55,6 +55,9 @@ def _failures(groups: FailureGroups, show: Show) -> dict[str, Any]:
                 "count": group.count,
                 "retried": group.retried,
                 "newest": show(group.newest),
+                "to_retry": [
+                    {"batch": str(batch_id), "job": job_id} for batch_id, job_id in group.to_retry
+                ],
             }
             for group in groups.groups
         ],

@@ -55,6 +55,7 @@ IN_FULL = [
     "failures.has_more",
     *[f"failures.by_exception.{name}" for name in ("exception", "count", "retried")],
     *[f"failures.by_exception.newest.{name}" for name in FAILURE],
+    *[f"failures.by_exception.to_retry.{name}" for name in ("batch", "job")],
 ]
 
 

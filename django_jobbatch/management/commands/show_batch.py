@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from django.core.management.base import CommandParser
 from django.utils.dateparse import parse_datetime
 
 from django_jobbatch import snapshot
-from django_jobbatch.management.batch_command import BatchCommand
-from django_jobbatch.management.wording import counted, moment, one_line, table
+from django_jobbatch.management.batch_command import ID_HELP, BatchCommand, short_id
+from django_jobbatch.management.wording import counted, moment, one_line, table, wrapped
+from django_jobbatch.models import JobBatch
 
-#: Characters of what an exception says that are shown.
-LONGEST_MESSAGE: Final = 80
+#: Characters of what an exception says that are shown: all of what ours advise at their ends.
+LONGEST_MESSAGE: Final = 1_000
+#: Characters of the name of a batch inside that are shown.
+LONGEST_NAME: Final = 30
 #: In the order in which they are named.
 ENDS: Final = ("succeeded", "failed", "cancelled", "skipped")
 
@@ -27,7 +30,7 @@ class Command(BatchCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the id, and how."""
         super().add_arguments(parser)
-        parser.add_argument("id", metavar="ID", help="The id of a batch.")
+        parser.add_argument("id", metavar="ID", help=ID_HELP)
         parser.add_argument("--json", action="store_true", help="Print a JSON object.")
 
     def handle(self, *, id: str, database: str | None, json: bool, **options: Any) -> None:  # noqa: A002 - the name of the argument
@@ -35,26 +38,34 @@ class Command(BatchCommand):
         for batch in self.batches([id], database):
             # Whoever runs commands has the database and the settings too.
             shown = snapshot.in_full(batch, with_messages=True)
-            self.stdout.write(_as_json(shown) if json else "\n".join(_lines(shown)))
+            if json:
+                self.stdout.write(_as_json(shown))
+            else:
+                self.stdout.write("\n".join(_lines(shown, snapshot.inside(batch))))
 
 
 def _as_json(shown: dict[str, Any]) -> str:
     return json.dumps(shown, indent=2)
 
 
-def _lines(shown: dict[str, Any]) -> Iterator[str]:
+def _lines(shown: dict[str, Any], inside: snapshot.Inside) -> Iterator[str]:
     yield " ".join(shown["name"].split())
     yield from _indented(_facts(shown))
     if shown["steps"]:
         yield "Steps"
         yield from _indented(_step(step) for step in shown["steps"])
+    if inside.batches:
+        yield "Batches inside"
+        yield from _indented(_inside(depth, batch) for depth, batch in inside.batches)
+    if inside.unnamed:
+        yield f"  and {inside.unnamed:,} more"
     if shown["callbacks"]:
         yield "Callbacks"
-        yield from _indented(_callback(callback, shown["run"]) for callback in shown["callbacks"])
+        yield from _callbacks(shown["callbacks"], shown["run"])
     if shown["failures"]["by_exception"]:
         yield _title_of_failures(shown["failures"])
-        groups = shown["failures"]["by_exception"]
-        yield from _indented(_group(group, shown["id"]) for group in groups)
+        for group in shown["failures"]["by_exception"]:
+            yield from _group(group, shown["id"])
 
 
 def _facts(shown: dict[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -90,15 +101,34 @@ def _step(step: dict[str, Any]) -> tuple[str, ...]:
     return " ".join(step["name"].split()), f"{step['total']:,}", ", ".join(states)
 
 
+def _inside(depth: int, batch: JobBatch) -> tuple[str, ...]:
+    failed = f", {batch.failed_jobs:,} failed" if batch.failed_jobs else ""
+    links = counted(batch.total_jobs, "link" if batch.child_batches else "job")
+    return (
+        f"{'  ' * depth}{short_id(batch.pk)}",
+        batch.kind,
+        one_line(batch.name, LONGEST_NAME),
+        snapshot.state(batch),
+        f"{batch.processed_jobs:,} of {links}{failed}",
+    )
+
+
+def _callbacks(callbacks: list[dict[str, Any]], run: int) -> Iterator[str]:
+    """A row for each, and below it what it has raised."""
+    rows = _indented(_callback(callback, run) for callback in callbacks)
+    for row, callback in zip(rows, callbacks, strict=True):
+        yield row
+        if failure := callback["failure"]:
+            yield from wrapped(_raised(failure), " " * 4)
+
+
 def _callback(callback: dict[str, Any], run: int) -> tuple[str, ...]:
-    failure = callback["failure"]
     state = callback["state"].replace("_", " ")
     return (
         callback["role"],
         callback["function"],
         state if callback["run"] == run else f"{state} in run {callback['run']}",
         f"job {callback['job']}" if callback["job"] else "",
-        _raised(failure) if failure else "",
     )
 
 
@@ -108,17 +138,29 @@ def _title_of_failures(failures: dict[str, Any]) -> str:
     return "Failures"
 
 
-def _group(group: dict[str, Any], batch_id: str) -> tuple[str, ...]:
+def _group(group: dict[str, Any], batch_id: str) -> Iterator[str]:
     newest = group["newest"]
-    inside = "" if newest["batch"] == batch_id else f" of batch {newest['batch']}"
-    retried = f"{group['retried']:,} retried since" if group["retried"] else ""
-    return (
-        f"{group['count']:,} x",
-        _raised(newest),
-        f"job {newest['job']}{inside}",
-        newest["function"],
-        retried,
-    )
+    yield from wrapped(_raised(newest), " " * 4, first=f"  {group['count']:,} x ")
+    yield f"    newest: {newest['function']}, job {newest['job']}{_of(newest['batch'], batch_id)}"
+    if group["retried"]:
+        yield f"    {group['retried']:,} retried since"
+    yield from _to_retry(group)
+
+
+def _to_retry(group: dict[str, Any]) -> Iterator[str]:
+    """Lines to be called as they stand, for jobs of this batch and of those inside."""
+    by_batch: dict[str, list[int]] = {}
+    for job in group["to_retry"]:
+        by_batch.setdefault(job["batch"], []).append(job["job"])
+    for batch, jobs in by_batch.items():
+        options = " ".join(f"--job {job}" for job in jobs)
+        yield f"    retry_batch {short_id(batch)} {options}"
+    if unnamed := group["count"] - group["retried"] - len(group["to_retry"]):
+        yield f"    and {unnamed:,} more"
+
+
+def _of(batch: str, shown: str) -> str:
+    return "" if batch == shown else f" of batch {short_id(batch)}"
 
 
 def _raised(failure: dict[str, Any]) -> str:
@@ -129,5 +171,5 @@ def _moment(text: str | None) -> str:
     return moment(parse_datetime(text) if text else None)
 
 
-def _indented(rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
+def _indented(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
     return (f"  {line}" for line in table(list(rows)).splitlines())

@@ -10,14 +10,37 @@ import pytest
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from django_jobbatch import bus
-from django_jobbatch.models import JobBatch
+from django_jobbatch.exceptions import (
+    FunctionNotFound,
+    JobBatchError,
+    PayloadRefused,
+    WorkerLost,
+)
+from django_jobbatch.models import FailedJob, JobBatch
+from django_jobbatch.runner.stored import open_call
+from django_jobbatch.specs import JobSpec
 from django_jobbatch.states import Role
 from tests import jobs
-from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
+from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory, signed
 from tests.integration.management.calling import manage
 from tests.ledger.acts import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
+
+
+def function_not_found(path: str) -> FunctionNotFound:
+    """What a job with the path of a function that is gone fails with."""
+    batch_id = uuid.uuid4()
+    with pytest.raises(FunctionNotFound) as caught:
+        open_call(batch_id, Role.JOB, signed(batch_id, JobSpec(path)))
+    return caught.value
+
+
+#: What a job fails with without its doing, and which says what to do.
+OURS = [
+    pytest.param(error, id=type(error).__name__)
+    for error in (WorkerLost(), PayloadRefused(), function_not_found(f"tests.jobs.{'gone' * 10}"))
+]
 
 AT = datetime(2020, 2, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -40,14 +63,15 @@ def failing() -> JobBatch:
     for job in batch.jobs.failed():
         FailedJobFactory.create(job=job, message="no\ncity")
     catch = BatchedJobFactory.create(batch=batch, role=Role.CATCH, run=1, position=0, status=FAILED)
-    FailedJobFactory.create(job=catch, exception_class="ValueError", message="x" * 100)
+    FailedJobFactory.create(job=catch, exception_class="ValueError", message="because " * 12)
     return batch
 
 
 def test_a_batch_is_shown_for_people(settings: Settings, failing: JobBatch) -> None:
     settings.TIME_ZONE = "Europe/Berlin"
-    _, second = failing.failed_job_ids
+    first, second = failing.failed_job_ids
     catch = failing.jobs.get(role=Role.CATCH)
+    short = str(failing.pk)[:8]
 
     answer = manage("show_batch", failing.pk)
 
@@ -66,11 +90,33 @@ def test_a_batch_is_shown_for_people(settings: Settings, failing: JobBatch) -> N
         "Callbacks",
         "  catch    tests.jobs.add  not reached",
         "  finally  tests.jobs.add  not reached",
-        f"  catch    tests.jobs.add  failed in run 1  job {catch.pk}  ValueError: {'x' * 67}…",
+        f"  catch    tests.jobs.add  failed in run 1  job {catch.pk}",
+        f"    ValueError:{' because' * 8}",
+        f"   {' because' * 4}",
         "Failures",
-        f"  2 x  {'tests.jobs.JobFailed: no city':80}  job {second}  tests.jobs.add",
-        f"  1 x  ValueError: {'x' * 67}…  job {catch.pk}  tests.jobs.add",
+        "  2 x tests.jobs.JobFailed: no city",
+        f"    newest: tests.jobs.add, job {second}",
+        f"    retry_batch {short} --job {second} --job {first}",
+        f"  1 x ValueError:{' because' * 7}",
+        f"   {' because' * 5}",
+        f"    newest: tests.jobs.add, job {catch.pk}",
+        f"    retry_batch {short} --job {catch.pk}",
     ]
+
+
+@pytest.mark.parametrize("error", OURS)
+def test_what_an_exception_of_ours_advises_is_shown_to_its_end(error: JobBatchError) -> None:
+    batch: JobBatch = JobBatchFactory.create(failed=True, jobs=[FAILED])
+    (job,) = batch.jobs.all()
+    name = type(error).__qualname__
+    FailedJobFactory.create(job=job, exception_class=name, message=str(error))
+
+    lines = manage("show_batch", batch.pk).out.splitlines()
+
+    start = lines.index("Failures") + 1
+    end = lines.index(f"    newest: tests.jobs.add, job {job.pk}")
+    assert " ".join(line.strip() for line in lines[start:end]) == f"1 x {name}: {error}"
+    assert [line for line in lines if len(line) > 80] == []
 
 
 def test_a_cancelled_batch_says_who_and_why(settings: Settings) -> None:
@@ -103,9 +149,29 @@ def test_a_cancelled_batch_says_who_and_why(settings: Settings) -> None:
     ]
 
 
-def test_a_chain_shows_its_steps() -> None:
+def test_the_newest_of_many_failures_can_be_retried_as_is_written_there() -> None:
+    batch: JobBatch = JobBatchFactory.create(failed=True, allow_failures=True, jobs=[FAILED] * 7)
+    gone = list(batch.jobs.order_by("pk"))
+    failures = [FailedJobFactory.create(job=job, exception_class="shop.Gone") for job in gone]
+    FailedJob.objects.filter(pk=failures[-1].pk).update(retried_at=AT)
+
+    lines = manage("show_batch", batch.pk).out.splitlines()
+
+    newest = lines.index(f"    newest: tests.jobs.add, job {gone[-1].pk}")
+    options = " ".join(f"--job {job.pk}" for job in gone[-2:0:-1])
+    assert lines[newest + 1 : newest + 4] == [
+        "    1 retried since",
+        f"    retry_batch {str(batch.pk)[:8]} {options}",
+        "    and 1 more",
+    ]
+    command, *words = lines[newest + 2].split()
+    assert manage(command, *words) == (f"{batch.pk}: 5 jobs retried, in run 2.\n", "", 0)
+
+
+def test_a_chain_shows_its_steps_and_what_is_inside() -> None:
     add = bus.job(jobs.add, 1, 2)
     batch = bus.chain(add, bus.batch([add] * 3).named("Rows"), add).named("Import").dispatch()
+    (rows,) = batch.children
 
     answer = manage("show_batch", batch.pk)
 
@@ -117,6 +183,54 @@ def test_a_chain_shows_its_steps() -> None:
         "  tests.jobs.add  1  1 pending",
         "  Rows            1  1 pending",
         "  tests.jobs.add  1  1 pending",
+        "Batches inside",
+        f"  {str(rows.pk)[:8]}  batch  Rows  waiting  0 of 3 jobs",
+    ]
+
+
+def test_batches_inside_stand_in_the_order_of_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inner ones are made first, and their ids are in no order."""
+    add = bus.job(jobs.add, 1, 2)
+    deep = bus.batch([add]).named("deep")
+    one = bus.chain(add, deep).named("one")
+    two = bus.batch([deep, add, add]).named("two")
+    tree = bus.batch([one, two, deep]).dispatch()
+    failed = JobBatch.objects.get(name="two")
+    JobBatch.objects.filter(pk=failed.pk).update(failed_jobs=1, pending_jobs=2)
+    parents = dict(JobBatch.objects.filter(name="deep").values_list("parent__batch__name", "pk"))
+    ids = {name: str(pk)[:8] for name, pk in JobBatch.objects.values_list("name", "pk")}
+    inner = {name: str(pk)[:8] for name, pk in parents.items()}
+
+    def shown() -> list[str]:
+        lines = manage("show_batch", tree.pk).out.splitlines()
+        return lines[lines.index("Batches inside") + 1 :]
+
+    rows = [
+        f"  {ids['one']}    chain  one   waiting  0 of 2 links",
+        f"    {inner['one']}  batch  deep  waiting  0 of 1 job",
+        f"  {ids['two']}    batch  two   waiting  1 of 3 links, 1 failed",
+        f"    {inner['two']}  batch  deep  waiting  0 of 1 job",
+        f"  {inner[tree.name]}    batch  deep  waiting  0 of 1 job",
+    ]
+    assert shown() == rows
+
+    monkeypatch.setattr("django_jobbatch.snapshot.nesting.NAMED", 3)
+    assert shown() == [*rows[:3], "  and 2 more"]
+
+
+def test_jobs_to_retry_are_named_with_the_batches_they_are_of() -> None:
+    root = JobBatchFactory.create(running=True, child_batches=1)
+    stand_in = BatchedJobFactory.create(batch=root)
+    child = JobBatchFactory.create(failed=True, parent=stand_in, root=root)
+    inner = FailedJobFactory.create(job__batch=child)
+    outer = FailedJobFactory.create(job__batch=root)
+
+    lines = manage("show_batch", root.pk).out.splitlines()
+
+    assert lines[lines.index("Failures") + 2 :] == [
+        f"    newest: tests.jobs.add, job {outer.job_id}",
+        f"    retry_batch {str(root.pk)[:8]} --job {outer.job_id}",
+        f"    retry_batch {str(child.pk)[:8]} --job {inner.job_id}",
     ]
 
 
@@ -136,7 +250,7 @@ def test_a_batch_is_one_json_document(failing: JobBatch) -> None:
         ("finally", "not_reached", None),
         ("catch", "failed", catch.pk),
     ]
-    assert shown["callbacks"][2]["failure"]["message"] == "x" * 100
+    assert shown["callbacks"][2]["failure"]["message"] == "because " * 12
     groups = shown["failures"]["by_exception"]
     assert [(each["exception"], each["count"], each["newest"]["job"]) for each in groups] == [
         ("tests.jobs.JobFailed", 2, second),
@@ -151,7 +265,7 @@ def test_a_batch_that_is_not_there_is_one_line_on_stderr(option: str) -> None:
     assert manage("show_batch", unknown, option) == ("", f"There is no batch {unknown}.\n", 1)
     assert manage("show_batch", "7", option) == (
         "",
-        "7 is not the id of a batch: an id is a UUID.\n",
+        "7 is not the id of a batch: an id is a UUID, or its first 8 digits or more.\n",
         1,
     )
 
