@@ -22,6 +22,7 @@ from factory.django import DjangoModelFactory
 from factory.helpers import post_generation
 
 from django_jobbatch.ledger import insert_links
+from django_jobbatch.ledger.rows import COUNTERS
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.payload import Seal
 from django_jobbatch.specs import JobSpec
@@ -36,12 +37,6 @@ from django_jobbatch.states import (
 
 #: What the links of the factories call.
 CALL = JobSpec("tests.jobs.add", (1, 2))
-
-_COUNTED = {
-    LinkStatus.FAILED: "failed_jobs",
-    LinkStatus.CANCELLED: "cancelled_jobs",
-    LinkStatus.SKIPPED: "skipped_jobs",
-}
 
 
 def signed(batch_id: uuid.UUID, spec: JobSpec = CALL, *, role: str = Role.JOB) -> str:
@@ -160,5 +155,5 @@ def _count(batch: JobBatch, statuses: Collection[LinkStatus]) -> None:
     for status in statuses:
         if status in NOT_BEGUN or status == LinkStatus.RUNNING:
             batch.pending_jobs += 1
-        elif column := _COUNTED.get(status):
+        elif column := COUNTERS.get(status):
             setattr(batch, column, getattr(batch, column) + 1)

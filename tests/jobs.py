@@ -45,6 +45,10 @@ def add(a: int, b: int) -> int:
     return a + b
 
 
+#: A job of which a test wants no more than that it is one.
+ADD = bus.job(add, 1, 2)
+
+
 def fail(message: str = "failed on purpose") -> None:
     raise JobFailed(message)
 

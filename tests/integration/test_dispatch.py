@@ -21,14 +21,13 @@ from django_jobbatch.runner import work
 from django_jobbatch.runner.ticket import Trip
 from django_jobbatch.transport import Waiting
 from tests import jobs
+from tests.jobs import ADD
 from tests.servers import RedisServer
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("redis_server"),
 ]
-
-ADD = bus.job(jobs.add, 1, 2)
 
 
 def waiting(batch: JobBatch) -> Waiting:

@@ -30,6 +30,7 @@ from django_jobbatch.runner import work
 from django_jobbatch.states import Role
 from tests import jobs
 from tests.diary import Diary
+from tests.jobs import ADD
 from tests.ledger.acts import claimant
 from tests.servers import RedisServer
 
@@ -37,8 +38,6 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("redis_server"),
 ]
-
-ADD = bus.job(jobs.add, 1, 2)
 
 
 def queued(name: str = "default") -> int:

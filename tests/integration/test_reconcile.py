@@ -21,8 +21,10 @@ from django_jobbatch.states import Role
 from django_jobbatch.transport import Waiting
 from tests import jobs
 from tests.factories import FailedJobFactory, JobBatchFactory
+from tests.jobs import ADD
 from tests.ledger.acts import (
     ALIAS,
+    age,
     begun,
     cancel,
     claim,
@@ -46,18 +48,11 @@ pytestmark = [
     pytest.mark.usefixtures("redis_server"),
 ]
 
-ADD = bus.job(jobs.add, 1, 2)
 INNER = bus.batch([ADD, ADD])
-AGO = timedelta(seconds=1)
 
 
 def found(batch_id: uuid.UUID | None = None, *, dry_run: bool = False) -> list[Finding]:
     return list(reconcile(ALIAS, batch_id=batch_id, dry_run=dry_run))
-
-
-def age(batch: JobBatch) -> None:
-    """Have all leases of the batch be over."""
-    batch.jobs.running().exclude(lease_until=None).update(lease_until=timezone.now() - AGO)
 
 
 def waiting(batch: JobBatch, queue: str = "default") -> Waiting:

@@ -33,6 +33,7 @@ from django_jobbatch.states import LinkStatus
 from tests import jobs
 from tests.databases import claim_of, in_transaction
 from tests.diary import Diary
+from tests.jobs import ADD
 from tests.servers import wait_until
 
 transactional = pytest.mark.django_db(transaction=True)
@@ -115,9 +116,9 @@ def dispatched(*items: bus.JobBuilder, **options: Any) -> JobBatch:
 @pytest.mark.usefixtures("redis_server")
 def test_the_nearest_names_the_terms(settings: Any) -> None:
     settings.JOBBATCH = {"TIMEOUT": 30, "RETRY": 1, "RETRY_INTERVAL": [7, 8]}
-    near = bus.job(jobs.add, 1, 2).options(timeout=10, retry=3, retry_interval=5)
-    batch = dispatched(near, bus.job(jobs.add, 1, 2), timeout=20)
-    bare = dispatched(bus.job(jobs.add, 1, 2))
+    near = ADD.options(timeout=10, retry=3, retry_interval=5)
+    batch = dispatched(near, ADD, timeout=20)
+    bare = dispatched(ADD)
     links = [*batch.jobs.order_by("pk"), bare.jobs.get()]
 
     terms = [Terms.of(link, link.batch) for link in links]
@@ -135,7 +136,7 @@ def test_the_nearest_names_the_terms(settings: Any) -> None:
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_intervals_follow_each_other_and_the_last_is_repeated() -> None:
-    link = dispatched(bus.job(jobs.add, 1, 2)).jobs.get()
+    link = dispatched(ADD).jobs.get()
     terms = Terms(
         timeout=1, retry=4, retry_interval=(0, 60), transactional=False, store_result=False
     )
@@ -157,7 +158,7 @@ def test_intervals_follow_each_other_and_the_last_is_repeated() -> None:
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_a_claim_takes_one_and_then_as_many_as_run_in_a_quarter_second() -> None:
-    batch = dispatched(*(bus.job(jobs.add, 1, 2) for _ in range(300)))
+    batch = dispatched(*[ADD] * 300)
     runner = Trip("default", "default", "ticket").take(batch)
 
     with mock.patch.object(ledger, "claim", wraps=ledger.claim) as claims:
@@ -217,7 +218,7 @@ def desk_of(batch: JobBatch, lease: timedelta = timedelta(minutes=1)) -> tuple[D
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_outcomes_behind_a_long_job_are_settled_by_the_watch() -> None:
-    batch = dispatched(*(bus.job(jobs.add, 1, 2) for _ in range(3)))
+    batch = dispatched(*[ADD] * 3)
     desk, links = desk_of(batch)
     changes: list[ledger.Change] = []
     settled = threading.Event()
@@ -240,7 +241,7 @@ def test_outcomes_behind_a_long_job_are_settled_by_the_watch() -> None:
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_a_change_that_could_not_be_acted_on_is_acted_on_again() -> None:
-    batch = dispatched(*(bus.job(jobs.add, 1, 2) for _ in range(2)))
+    batch = dispatched(*[ADD] * 2)
     desk, _ = desk_of(batch)
     on_change = mock.Mock(side_effect=[OSError("gone"), None])
 
@@ -257,7 +258,7 @@ def test_a_change_that_could_not_be_acted_on_is_acted_on_again() -> None:
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_a_job_under_way_goes_back_if_its_ticket_breaks_off() -> None:
-    batch = dispatched(*(bus.job(jobs.add, 1, 2) for _ in range(2)))
+    batch = dispatched(*[ADD] * 2)
     runner = Trip("default", "default", "ticket").take(batch)
 
     with (
@@ -307,7 +308,7 @@ def test_progress_has_the_time_of_a_callback(
     settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.JOBBATCH = {"TIMEOUT": 1}
-    batch = bus.batch([bus.job(jobs.add, 1, 2)]).progress(jobs.linger).dispatch()
+    batch = bus.batch([ADD]).progress(jobs.linger).dispatch()
 
     Trip("default", "default", "ticket").go(batch)
 
@@ -318,9 +319,7 @@ def test_progress_has_the_time_of_a_callback(
 @pytest.mark.usefixtures("redis_server")
 def test_a_long_job_keeps_neither_outcomes_nor_other_workers_waiting() -> None:
     waits = [bus.job(jobs.hold_until_settled, 4), bus.job(jobs.hold_until_helped)]
-    batch = dispatched(
-        *(bus.job(jobs.add, 1, 2) for _ in range(4)), *waits, bus.job(jobs.add, 1, 2)
-    )
+    batch = dispatched(*[ADD] * 4, *waits, ADD)
     transport.discard(batch.pk, ["default"])
     # The last job is not claimed together with the long ones: another ticket could take it.
     with mock.patch.object(Runner, "_next_pace", return_value=5):
@@ -333,7 +332,7 @@ def test_a_long_job_keeps_neither_outcomes_nor_other_workers_waiting() -> None:
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_the_watch_renews_the_lease_of_what_the_ticket_holds() -> None:
-    batch = dispatched(*(bus.job(jobs.add, 1, 2) for _ in range(2)))
+    batch = dispatched(*[ADD] * 2)
     desk, _ = desk_of(batch, lease=timedelta(seconds=0.3))
     before = list(batch.jobs.order_by("pk").values_list("lease_until", flat=True))
     renewed = threading.Event()
@@ -355,7 +354,7 @@ def test_the_watch_renews_the_lease_of_what_the_ticket_holds() -> None:
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_outcomes_that_could_not_be_written_stay_on_the_desk() -> None:
-    batch = dispatched(bus.job(jobs.add, 1, 2))
+    batch = dispatched(ADD)
     desk, links = desk_of(batch)
     desk.start()
     desk.note(Settlement(link=links[0], status=LinkStatus.SUCCEEDED))
@@ -401,7 +400,7 @@ def test_a_failure_is_kept_as_text_that_every_database_takes() -> None:
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_a_call_that_cannot_be_read_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
-    batch = bus.batch([bus.job(jobs.add, 1, 2)]).dispatch()
+    batch = bus.batch([ADD]).dispatch()
     BatchedJob.objects.update(payload="no call")
     link = batch.jobs.get()
 
@@ -523,7 +522,7 @@ NOTHING_DUE = ["SELECT"]
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_statements_of_a_ticket_for_a_single_job() -> None:
-    batch = dispatched(bus.job(jobs.add, 1, 2))
+    batch = dispatched(ADD)
 
     assert statements(batch) == [*CLAIM, *BEGUN, *LAST, *NOTHING_DUE]
 
@@ -532,7 +531,7 @@ def test_statements_of_a_ticket_for_a_single_job() -> None:
 @pytest.mark.usefixtures("redis_server")
 @pytest.mark.parametrize("groups", [1, 3])
 def test_statements_of_a_ticket_grow_with_groups_of_jobs(groups: int) -> None:
-    batch = dispatched(*(bus.job(jobs.add, 1, 2) for _ in range(1 + 100 * groups)))
+    batch = dispatched(*[ADD] * (1 + 100 * groups))
 
     assert statements(batch) == [
         *CLAIM,
@@ -548,7 +547,7 @@ def test_statements_of_a_ticket_grow_with_groups_of_jobs(groups: int) -> None:
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_a_ticket_for_one_job_makes_up_for_others_once_half_are_gone() -> None:
-    batch = bus.batch([bus.job(jobs.add, 1, 2)] * 40).isolated().dispatch()
+    batch = bus.batch([ADD] * 40).isolated().dispatch()
     queue = django_rq.get_queue("default")
 
     seen = []
@@ -567,7 +566,7 @@ def test_a_ticket_for_one_job_makes_up_for_others_once_half_are_gone() -> None:
 def test_statements_of_the_last_job_of_a_batch_and_of_its_callbacks(diary: Diary) -> None:
     calls = diary.path("calls")
     batch = (
-        bus.batch([bus.job(jobs.add, 1, 2)])
+        bus.batch([ADD])
         .then(jobs.told, calls, "then")
         .finally_(jobs.told, calls, "finally")
         .dispatch()
@@ -599,7 +598,7 @@ def test_statements_of_the_last_job_of_a_batch_and_of_its_callbacks(diary: Diary
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_progress_is_told_of_what_the_watch_has_settled(diary: Diary) -> None:
-    builder = bus.batch([bus.job(jobs.add, 1, 2), bus.job(jobs.add, 3, 4)])
+    builder = bus.batch([ADD, bus.job(jobs.add, 3, 4)])
     batch = builder.progress(jobs.told_progress, diary.path("progress")).dispatch()
     runner = Trip("default", "default", "ticket").take(batch)
     runner.desk.lay(ledger.claim(runner.claimant, after=0, limit=2))

@@ -11,6 +11,7 @@ from django_jobbatch.models import JobBatch
 from django_jobbatch.runner.ticket import Trip
 from tests import jobs
 from tests.diary import Diary
+from tests.jobs import ADD
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
 
@@ -35,7 +36,7 @@ def test_lanes_are_counted_step_by_step(diary: Diary) -> None:
     diary.open("a", "b")
     lanes = (
         [
-            bus.job(jobs.add, 1, 2),
+            ADD,
             bus.job(jobs.require, path, diary.path(name)),
             bus.job(jobs.add, 3, 4),
         ]
@@ -61,9 +62,9 @@ def test_lanes_are_counted_step_by_step(diary: Diary) -> None:
 def test_a_plain_job_is_a_lane_of_one_step_and_a_child_batch_is_one_link(diary: Diary) -> None:
     batch = bus.batch(
         [
-            bus.job(jobs.add, 1, 2),
+            ADD,
             [
-                bus.job(jobs.add, 1, 2),
+                ADD,
                 bus.batch([bus.job(jobs.fail), bus.job(jobs.fail)]).named("inside"),
             ],
             [bus.batch([]), bus.batch([])],

@@ -17,6 +17,7 @@ from django_jobbatch.models import JobBatch
 from django_jobbatch.states import LinkStatus
 from tests import jobs
 from tests.diary import Diary
+from tests.jobs import ADD
 
 Captured = Callable[..., Any]
 
@@ -43,9 +44,7 @@ def end(batch: JobBatch) -> tuple[str, int, int, int]:
 
 @pytest.mark.django_db(transaction=True)
 def test_callbacks_come_in_the_same_order(diary: Diary) -> None:
-    partial = diary.told_to(
-        sync(bus.job(jobs.fail, "first"), bus.job(jobs.add, 1, 2), bus.job(jobs.fail, "last"))
-    )
+    partial = diary.told_to(sync(bus.job(jobs.fail, "first"), ADD, bus.job(jobs.fail, "last")))
 
     batch = partial.allow_failures().dispatch()
 
@@ -57,7 +56,7 @@ def test_callbacks_come_in_the_same_order(diary: Diary) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_no_exception_of_a_job_reaches_the_caller(diary: Diary) -> None:
-    batch = diary.told_to(sync(bus.job(jobs.fail, "boom"), bus.job(jobs.add, 1, 2))).dispatch()
+    batch = diary.told_to(sync(bus.job(jobs.fail, "boom"), ADD)).dispatch()
 
     assert end(batch) == ("failed", 0, 1, 1)
     assert diary.calls == ["catch boom", "finally failed"]
@@ -75,7 +74,7 @@ def test_batches_that_dispatch_batches_do_not_recurse(diary: Diary) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_nothing_is_waited_for(diary: Diary) -> None:
     batch = sync(
-        bus.job(jobs.add, 1, 2).options(delay=3600),
+        ADD.options(delay=3600),
         bus.job(jobs.flaky, diary.path("jobs"), 1).options(retry=1, retry_interval=3600),
     ).dispatch()
 
@@ -105,7 +104,7 @@ def test_it_works_inside_a_test_case(
     diary: Diary, django_capture_on_commit_callbacks: Captured
 ) -> None:
     with django_capture_on_commit_callbacks(execute=True):
-        batch = diary.told_to(sync(bus.job(jobs.add, 1, 2))).dispatch()
+        batch = diary.told_to(sync(ADD)).dispatch()
     batch.refresh_from_db()
 
     assert end(batch) == ("succeeded", 1, 0, 0)
@@ -139,9 +138,7 @@ def test_a_transactional_job_is_rolled_back_if_it_raises(
 
 @pytest.mark.django_db(transaction=True)
 def test_ctrl_c_puts_the_job_back_and_reaches_the_caller(diary: Diary) -> None:
-    builder = diary.told_to(
-        sync(bus.job(jobs.interrupt, diary.path("jobs")), bus.job(jobs.add, 1, 2))
-    )
+    builder = diary.told_to(sync(bus.job(jobs.interrupt, diary.path("jobs")), ADD))
 
     with pytest.raises(KeyboardInterrupt):
         builder.dispatch()
@@ -182,7 +179,7 @@ def test_a_timeout_reaches_a_job_in_another_thread() -> None:
 def test_each_failure_that_gives_up_is_told_once(diary: Diary) -> None:
 
     batch = (
-        sync(bus.job(jobs.fail, "boom"), bus.job(jobs.add, 1, 2))
+        sync(bus.job(jobs.fail, "boom"), ADD)
         .allow_failures()
         .each_failure(jobs.give_up_on, diary.path("each"))
         .catch(jobs.told_failure, diary.path("calls"), "catch")

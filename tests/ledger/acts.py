@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from unittest import mock
 
 from django.db import connections
+from django.utils import timezone
 
 from django_jobbatch import dispatch, ledger
 from django_jobbatch.bus import Builder
@@ -18,6 +19,7 @@ from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus
 
 ALIAS = "default"
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 BROKE = Failure(exception_class="ValueError", message="broke", traceback="ValueError: broke\n")
 
 WAITING, PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED, SKIPPED = LinkStatus
@@ -35,6 +37,19 @@ def claimant(batch: JobBatch, ticket: str = "one", **named: Any) -> Claimant:
 def claim(batch: JobBatch, limit: int = 100, ticket: str = "one", **named: Any) -> list[BatchedJob]:
     """What a ticket takes that begins at the lowest id."""
     return ledger.claim(claimant(batch, ticket, **named), after=0, limit=limit)
+
+
+def claim_callback(batch: JobBatch, ticket: str = "one") -> BatchedJob:
+    """The callback whose turn it is, taken by a ticket."""
+    link = ledger.claim_callback(claimant(batch, ticket))
+    assert link is not None
+    return link
+
+
+def age(batch: JobBatch) -> None:
+    """Have all leases of the batch be over."""
+    over = timezone.now() - timedelta(seconds=1)
+    batch.jobs.running().exclude(lease_until=None).update(lease_until=over)
 
 
 def success(link: BatchedJob, result: str | None = None) -> Settlement:
@@ -80,10 +95,15 @@ def grown(builder: Builder) -> JobBatch:
         return builder.dispatch()
 
 
+def begin(link: BatchedJob) -> list[Change]:
+    """Have the turn come of the child batch that this link stands for."""
+    return list(ledger.begin_child(ALIAS, link))
+
+
 def begun(root: JobBatch) -> JobBatch:
     """The child batch that is the next link of this one, after its turn has come."""
     (link,) = claim(root, 1)
-    list(ledger.begin_child(ALIAS, link))
+    begin(link)
     return root.children.get(parent=link)
 
 

@@ -4,6 +4,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from django_jobbatch.ledger import closing, reopening
+
+
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep and a retry take two links at a time."""
+    for module in (closing, reopening):
+        monkeypatch.setattr(module, "PAGE", 2)
+
 
 @pytest.fixture
 def nothing_is_tried_again(caplog: pytest.LogCaptureFixture) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from unittest import mock
 
@@ -19,6 +19,7 @@ from tests.ledger.acts import (
     ALIAS,
     CANCELLED,
     FAILED,
+    NOON,
     PENDING,
     RUNNING,
     SKIPPED,
@@ -37,8 +38,6 @@ from tests.ledger.acts import (
 )
 
 pytestmark = pytest.mark.django_db
-
-NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 def ids(links: list[BatchedJob]) -> list[int]:

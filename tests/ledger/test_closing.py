@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 from unittest import mock
 
@@ -10,7 +9,6 @@ import pytest
 from django.utils import timezone
 
 from django_jobbatch import ledger
-from django_jobbatch.ledger import closing
 from django_jobbatch.models import BatchedJob
 from django_jobbatch.states import BatchStatus, Role
 from tests.factories import BatchedJobFactory, JobBatchFactory
@@ -18,6 +16,7 @@ from tests.ledger.acts import (
     ALIAS,
     CANCELLED,
     FAILED,
+    NOON,
     PENDING,
     RUNNING,
     SUCCEEDED,
@@ -37,13 +36,6 @@ from tests.ledger.acts import (
 )
 
 pytestmark = pytest.mark.django_db
-
-NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(closing, "PAGE", 2)
 
 
 @pytest.mark.parametrize("status", [BatchStatus.WAITING, BatchStatus.PENDING, BatchStatus.RUNNING])

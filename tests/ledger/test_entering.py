@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,11 +12,12 @@ from django.db.models.functions import Length
 from django_jobbatch import ledger
 from django_jobbatch.exceptions import BatchCancelled, BatchFinished
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.states import Role
+from django_jobbatch.states import CALLBACKS, Role
 from tests.databases import BELOW_ZERO
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.ledger.acts import (
     ALIAS,
+    NOON,
     PENDING,
     RUNNING,
     SUCCEEDED,
@@ -30,8 +31,6 @@ from tests.ledger.acts import (
 )
 
 pytestmark = pytest.mark.django_db
-
-NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 def complete(batch: JobBatch, count: int = 0, **named: Any) -> ledger.Change:
@@ -120,9 +119,7 @@ def test_a_batch_wakes_at_the_earlier_time() -> None:
 
 
 def test_an_empty_batch_finishes_at_once() -> None:
-    batch = JobBatchFactory.create(
-        roles=[Role.CATCH, Role.THEN, Role.FINALLY, Role.EACH_FAILURE], unique_key="key"
-    )
+    batch = JobBatchFactory.create(roles=CALLBACKS, unique_key="key")
 
     change = complete(batch)
 

@@ -9,12 +9,14 @@ from django_jobbatch.exceptions import BatchBusy, BatchCancelled
 from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
 from tests import jobs
+from tests.jobs import ADD
 from tests.ledger.acts import (
     ALIAS,
+    begin,
     begun,
     cancel,
     claim,
-    claimant,
+    claim_callback,
     counters,
     drawn,
     ended,
@@ -35,13 +37,8 @@ from tests.ledger.acts import (
 
 pytestmark = pytest.mark.django_db
 
-ADD = bus.job(jobs.add, 1, 2)
 INNER = bus.batch([ADD, ADD])
 ALLOWING = INNER.allow_failures()
-
-
-def begin(link: BatchedJob) -> list[Change]:
-    return list(ledger.begin_child(ALIAS, link))
 
 
 def stop(*children: JobBatch) -> list[Change]:
@@ -209,8 +206,7 @@ def test_the_end_of_a_batch_is_not_told_before_its_callbacks_have_run() -> None:
     child = begun(root)
     change = succeed(child, claim(child))
     early = report_end(child)
-    link = ledger.claim_callback(claimant(child))
-    assert link is not None
+    link = claim_callback(child)
 
     last = ledger.settle_callback(ALIAS, success(link))
 

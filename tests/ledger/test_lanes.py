@@ -13,7 +13,7 @@ from django.utils import timezone
 from django_jobbatch import bus, ledger
 from django_jobbatch.exceptions import BatchFinished
 from django_jobbatch.models import BatchedJob, JobBatch
-from tests import jobs
+from tests.jobs import ADD
 from tests.ledger.acts import (
     ALIAS,
     begun,
@@ -35,8 +35,6 @@ from tests.ledger.acts import (
 )
 
 pytestmark = pytest.mark.django_db
-
-ADD = bus.job(jobs.add, 1, 2)
 
 
 def places(batch: JobBatch) -> list[int]:

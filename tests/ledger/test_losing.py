@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.utils import timezone
 
 from django_jobbatch import bus, ledger
 from django_jobbatch.ledger import MAX_LOSSES, Change
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import Role
-from tests import jobs
 from tests.factories import JobBatchFactory
+from tests.jobs import ADD
 from tests.ledger.acts import (
     ALIAS,
     FAILED,
+    age,
     cancel,
     claim,
     claimant,
@@ -35,17 +34,9 @@ from tests.ledger.acts import (
 
 pytestmark = pytest.mark.django_db
 
-ADD = bus.job(jobs.add, 1, 2)
-AGO = timedelta(seconds=1)
-
 
 def lose(batch: JobBatch, ticket: str = "one", *, is_dead: bool = False) -> list[Change]:
     return ledger.lose(ALIAS, batch.pk, ticket, is_dead=is_dead)
-
-
-def age(batch: JobBatch) -> None:
-    """Have all leases of the batch be over."""
-    batch.jobs.running().update(lease_until=timezone.now() - AGO)
 
 
 def lost(batch: JobBatch) -> list[tuple[str, int, int, Any]]:

@@ -22,7 +22,7 @@ from django_jobbatch import ledger
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled, BatchFinished
 from django_jobbatch.ledger import MAX_LOSSES, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.states import CALLBACK_LANE, OPEN, Role
+from django_jobbatch.states import CALLBACK_LANE, CALLBACKS, OPEN, Role
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.ledger.acts import (
     ALIAS,
@@ -42,7 +42,6 @@ from tests.ledger.acts import (
 
 ENDS = st.sampled_from(["success", "failure", "retry", "back"])
 TICKETS = st.sampled_from(["one", "two", "three"])
-ROLES = [Role.CATCH, Role.THEN, Role.FINALLY, Role.EACH_FAILURE]
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -52,7 +51,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @initialize(jobs=st.integers(1, 5), allow_failures=st.booleans())
     def dispatch(self, *, jobs: int, allow_failures: bool) -> None:
-        self.batch = JobBatchFactory.create(jobs=jobs, allow_failures=allow_failures, roles=ROLES)
+        self.batch = JobBatchFactory.create(
+            jobs=jobs, allow_failures=allow_failures, roles=CALLBACKS
+        )
         self.allow_failures = allow_failures
         self.jobs: dict[int, str] = dict.fromkeys(self._pks(), PENDING)
         self.run = 1

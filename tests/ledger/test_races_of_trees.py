@@ -14,8 +14,10 @@ from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import BatchStatus
 from tests import jobs
 from tests.factories import BatchedJobFactory
+from tests.jobs import ADD
 from tests.ledger.acts import (
     ALIAS,
+    begin,
     begun,
     cancel,
     claim,
@@ -38,12 +40,7 @@ pytestmark = [
     pytest.mark.parametrize("attempt", range(10)),
 ]
 
-ADD = bus.job(jobs.add, 1, 2)
 INNER = bus.batch([ADD])
-
-
-def begin(link: BatchedJob) -> list[Change]:
-    return list(ledger.begin_child(ALIAS, link))
 
 
 def test_the_end_of_a_link_told_by_two_threads_makes_one_link_due(attempt: int) -> None:

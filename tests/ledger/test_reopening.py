@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from django_jobbatch import ledger
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
-from django_jobbatch.ledger import Settlement, reopening
+from django_jobbatch.ledger import Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
 from tests.databases import BELOW_ZERO
@@ -18,12 +17,14 @@ from tests.ledger.acts import (
     ALIAS,
     CANCELLED,
     FAILED,
+    NOON,
     PENDING,
     RUNNING,
     SKIPPED,
     SUCCEEDED,
     WAITING,
     claim,
+    claim_callback,
     claimant,
     counters,
     drawn,
@@ -43,13 +44,7 @@ from tests.ledger.acts import (
 
 pytestmark = pytest.mark.django_db
 
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MIXED = [SUCCEEDED, FAILED, CANCELLED, SKIPPED, FAILED]
-
-
-@pytest.fixture
-def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reopening, "PAGE", 2)
 
 
 def failed(statuses: list[LinkStatus], **named: Any) -> JobBatch:
@@ -457,8 +452,7 @@ def test_callbacks_of_an_earlier_run_that_run_again_come_first() -> None:
 def test_a_failed_callback_runs_again_alone() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN, Role.FINALLY])
     succeed(batch, claim(batch))
-    then = ledger.claim_callback(claimant(batch))
-    assert then is not None
+    then = claim_callback(batch)
     ledger.settle_callback(ALIAS, failure(then))
     run_callbacks(batch)
 
@@ -505,11 +499,9 @@ def test_callbacks_that_run_again_do_so_one_after_another() -> None:
 def test_a_callback_that_runs_again_waits_for_the_one_that_runs() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.CATCH, Role.FINALLY])
     fail(batch, claim(batch))
-    catch = ledger.claim_callback(claimant(batch))
-    assert catch is not None
+    catch = claim_callback(batch)
     ledger.settle_callback(ALIAS, failure(catch))
-    running = ledger.claim_callback(claimant(batch))
-    assert running is not None
+    running = claim_callback(batch)
 
     assert ledger.reopen_callbacks(ALIAS, batch.pk, [catch.pk]).due == {}
     assert drawn(batch) == [(1, "catch", WAITING), (1, "finally", RUNNING)]
@@ -521,8 +513,7 @@ def test_a_callback_that_runs_again_waits_for_the_one_that_runs() -> None:
 def test_each_failure_runs_again_at_once() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.EACH_FAILURE])
     fail(batch, claim(batch))
-    link = ledger.claim_callback(claimant(batch))
-    assert link is not None
+    link = claim_callback(batch)
     told = ledger.unreported(ALIAS, batch.pk)
     assert told is not None
     ledger.report(ALIAS, told, raised_in=link)
@@ -531,8 +522,7 @@ def test_each_failure_runs_again_at_once() -> None:
     change = ledger.reopen_callbacks(ALIAS, batch.pk, [link.pk])
 
     assert change.due == {"default": 1}
-    again = ledger.claim_callback(claimant(batch))
-    assert again is not None
+    again = claim_callback(batch)
     assert (again.pk, again.failure) == (link.pk, told)
 
 
@@ -560,8 +550,7 @@ def test_no_two_links_tell_each_failure_at_once() -> None:
     batch = JobBatchFactory.create(jobs=2, allow_failures=True, roles=[Role.EACH_FAILURE])
     links = claim(batch)
     fail(batch, links[:1])
-    first = ledger.claim_callback(claimant(batch))
-    assert first is not None
+    first = claim_callback(batch)
     ledger.report(ALIAS, batch.failures[0], raised_in=first)
     ledger.settle_callback(ALIAS, failure(first))
     fail(batch, links[1:])

@@ -9,11 +9,13 @@ from django_jobbatch.models import FailedJob, JobBatch
 from django_jobbatch.states import Role
 from tests import jobs
 from tests.factories import FailedJobFactory, JobBatchFactory
+from tests.jobs import ADD
 from tests.ledger.acts import (
     ALIAS,
     begun,
     cancel,
     claim,
+    claim_callback,
     claimant,
     drawn,
     fail,
@@ -29,8 +31,6 @@ from tests.ledger.acts import (
 )
 
 pytestmark = pytest.mark.django_db
-
-ADD = bus.job(jobs.add, 1, 2)
 
 
 def is_at_rest(batch: JobBatch) -> bool:
@@ -125,8 +125,7 @@ def test_a_retry_disturbs_a_batch() -> None:
 def test_a_callback_that_is_called_again_disturbs_a_batch() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.FINALLY])
     succeed(batch, claim(batch))
-    link = ledger.claim_callback(claimant(batch))
-    assert link is not None
+    link = claim_callback(batch)
     ledger.settle_callback(ALIAS, failure(link))
 
     finished = is_at_rest(batch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from unittest import mock
 
 import pytest
@@ -14,18 +14,20 @@ from django.utils import timezone
 from django_jobbatch import ledger
 from django_jobbatch.ledger import Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.states import LinkStatus, Role
+from django_jobbatch.states import CALLBACKS, LinkStatus, Role
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.ledger.acts import (
     ALIAS,
     BROKE,
     CANCELLED,
     FAILED,
+    NOON,
     PENDING,
     RUNNING,
     SUCCEEDED,
     WAITING,
     claim,
+    claim_callback,
     claimant,
     counters,
     drawn,
@@ -46,15 +48,7 @@ from tests.ledger.acts import (
 
 pytestmark = pytest.mark.django_db
 
-NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 LONG = "x" * 2**20
-ALL = [Role.CATCH, Role.THEN, Role.FINALLY, Role.EACH_FAILURE]
-
-
-def take_callback(batch: JobBatch, ticket: str = "one") -> BatchedJob:
-    link = ledger.claim_callback(claimant(batch, ticket))
-    assert link is not None
-    return link
 
 
 # One link
@@ -214,7 +208,7 @@ def test_a_group_of_different_fences_settles_as_one() -> None:
 
 
 def test_an_outcome_that_was_settled_before_changes_nothing() -> None:
-    batch = JobBatchFactory.create(jobs=2, roles=ALL)
+    batch = JobBatchFactory.create(jobs=2, roles=CALLBACKS)
     (link,) = claim(batch, 1)
     succeed(batch, [link])
     before = counters(batch), statuses(batch), drawn(batch)
@@ -229,7 +223,7 @@ def test_an_outcome_that_was_settled_before_changes_nothing() -> None:
 
 
 def test_an_outcome_of_an_earlier_claim_changes_nothing() -> None:
-    batch = JobBatchFactory.create(jobs=1, roles=ALL)
+    batch = JobBatchFactory.create(jobs=1, roles=CALLBACKS)
     (lost,) = claim(batch, ticket="lost")
     settle(batch, Settlement.put_back(lost))
     (taken,) = claim(batch, ticket="other")
@@ -322,7 +316,7 @@ def test_what_comes_back_after_a_sweep_has_taken_it_comes_too_late() -> None:
 
 
 def test_running_jobs_of_a_closed_batch_finish_and_are_counted() -> None:
-    batch = JobBatchFactory.create(jobs=3, roles=ALL)
+    batch = JobBatchFactory.create(jobs=3, roles=CALLBACKS)
     one, two, three = claim(batch)
     ledger.close(ALIAS, batch.pk)
 
@@ -397,7 +391,7 @@ def test_only_the_transaction_that_settles_the_last_link_finishes() -> None:
 
 
 def test_the_first_failure_closes_a_strict_batch() -> None:
-    batch = JobBatchFactory.create(jobs=4, roles=ALL, running=True)
+    batch = JobBatchFactory.create(jobs=4, roles=CALLBACKS, running=True)
     one, two = claim(batch, 2)
 
     first, second = fail(batch, [one]), fail(batch, [two])
@@ -411,7 +405,7 @@ def test_the_first_failure_closes_a_strict_batch() -> None:
 
 
 def test_a_failure_closes_no_batch_that_allows_it() -> None:
-    batch = JobBatchFactory.create(jobs=2, roles=ALL, running=True, allow_failures=True)
+    batch = JobBatchFactory.create(jobs=2, roles=CALLBACKS, running=True, allow_failures=True)
 
     change = fail(batch, claim(batch, 1))
 
@@ -468,13 +462,13 @@ def test_only_finally_fires_for_a_batch_that_somebody_cancelled() -> None:
 def test_no_two_callbacks_of_a_batch_are_due_at_once() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN, Role.FINALLY])
     finished = succeed(batch, claim(batch))
-    then = take_callback(batch)
+    then = claim_callback(batch)
     assert ledger.claim_callback(claimant(batch, "two")) is None
 
     released = ledger.settle_callback(ALIAS, success(then))
 
     assert (finished.due, released.due) == ({"default": 1}, {"default": 1})
-    assert take_callback(batch).role == "finally"
+    assert claim_callback(batch).role == "finally"
 
 
 def test_callbacks_are_due_on_their_own_queue() -> None:
@@ -489,7 +483,7 @@ def test_callbacks_are_due_on_their_own_queue() -> None:
 def test_a_callback_that_fails_is_kept_and_moves_nothing_else() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN, Role.FINALLY])
     succeed(batch, claim(batch))
-    then = take_callback(batch)
+    then = claim_callback(batch)
 
     change = ledger.settle_callback(ALIAS, failure(then))
 
@@ -504,7 +498,7 @@ def test_a_callback_that_is_tried_again_stays_before_the_next_one() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN, Role.FINALLY])
     succeed(batch, claim(batch))
 
-    change = ledger.settle_callback(ALIAS, Settlement(link=take_callback(batch), status=PENDING))
+    change = ledger.settle_callback(ALIAS, Settlement(link=claim_callback(batch), status=PENDING))
 
     assert (change.settled, change.due) == ((), {"default": 1})
     assert drawn(batch) == [(1, "then", PENDING), (1, "finally", WAITING)]
@@ -514,7 +508,7 @@ def test_a_callback_that_is_tried_again_stays_before_the_next_one() -> None:
 def test_a_callback_that_was_settled_before_releases_nothing() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN, Role.THEN, Role.FINALLY])
     succeed(batch, claim(batch))
-    first = take_callback(batch)
+    first = claim_callback(batch)
     ledger.settle_callback(ALIAS, success(first))
 
     again = ledger.settle_callback(ALIAS, failure(first))
@@ -527,7 +521,7 @@ def test_a_callback_that_was_settled_before_releases_nothing() -> None:
 def test_a_callback_of_a_batch_that_is_gone_changes_nothing() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN])
     succeed(batch, claim(batch))
-    then = take_callback(batch)
+    then = claim_callback(batch)
     ledger.remove(ALIAS, batch.pk)
 
     change = ledger.settle_callback(ALIAS, success(then))
@@ -550,7 +544,7 @@ def test_a_failure_that_came_while_the_link_ended_is_told_by_another() -> None:
     batch = JobBatchFactory.create(jobs=2, roles=[Role.EACH_FAILURE], allow_failures=True)
     one, two = claim(batch)
     fail(batch, [one])
-    link = take_callback(batch)
+    link = claim_callback(batch)
     tell(batch)
     fail(batch, [two])
 
@@ -559,7 +553,7 @@ def test_a_failure_that_came_while_the_link_ended_is_told_by_another() -> None:
     assert change.due == {"default": 1}
     assert drawn(batch) == [(1, "each_failure", SUCCEEDED), (1, "each_failure", PENDING)]
     tell(batch)
-    assert ledger.settle_callback(ALIAS, success(take_callback(batch))).due == {}
+    assert ledger.settle_callback(ALIAS, success(claim_callback(batch))).due == {}
 
 
 def test_a_failure_after_the_link_has_ended_draws_another() -> None:
@@ -575,15 +569,15 @@ def test_a_failure_after_the_link_has_ended_draws_another() -> None:
 def test_finally_does_not_wait_for_each_failure() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.EACH_FAILURE, Role.FINALLY])
     fail(batch, claim(batch))
-    assert take_callback(batch).role == "each_failure"
+    assert claim_callback(batch).role == "each_failure"
 
-    assert take_callback(batch, "other").role == "finally"
+    assert claim_callback(batch, "other").role == "finally"
 
 
 def test_a_link_of_an_earlier_run_that_still_tells_is_the_only_one() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.EACH_FAILURE])
     fail(batch, claim(batch))
-    telling = take_callback(batch)
+    telling = claim_callback(batch)
     tell(batch)
     list(ledger.reopen(ALIAS, batch.pk))
 
@@ -597,7 +591,7 @@ def test_a_link_of_an_earlier_run_that_still_tells_is_the_only_one() -> None:
 def test_a_link_that_raises_for_good_remembers_the_failure_it_told() -> None:
     batch = JobBatchFactory.create(jobs=2, roles=[Role.EACH_FAILURE], allow_failures=True)
     fail(batch, claim(batch))
-    link = take_callback(batch)
+    link = claim_callback(batch)
     told = ledger.unreported(ALIAS, batch.pk)
     assert told is not None
     ledger.report(ALIAS, told, raised_in=link)
@@ -615,7 +609,7 @@ def test_a_link_that_raises_for_good_remembers_the_failure_it_told() -> None:
 def test_a_link_that_lost_its_claim_remembers_nothing() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.EACH_FAILURE])
     fail(batch, claim(batch))
-    link = take_callback(batch)
+    link = claim_callback(batch)
     ledger.settle_callback(ALIAS, Settlement.put_back(link))
     told = FailedJob.objects.get()
 
@@ -628,7 +622,7 @@ def test_failures_of_callbacks_are_not_told() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN, Role.EACH_FAILURE])
     succeed(batch, claim(batch))
 
-    ledger.settle_callback(ALIAS, failure(take_callback(batch)))
+    ledger.settle_callback(ALIAS, failure(claim_callback(batch)))
 
     assert drawn(batch) == [(1, "then", FAILED)]
     assert ledger.unreported(ALIAS, batch.pk) is None
@@ -643,7 +637,7 @@ def test_the_jobs_of_the_next_run_become_due_with_the_last_callback_of_this_one(
     JobBatch.objects.update(pending_jobs=2, failed_jobs=0)
     then = BatchedJobFactory.create(batch=batch, role=Role.THEN, run=1, status=PENDING)
 
-    change = ledger.settle_callback(ALIAS, success(take_callback(batch)))
+    change = ledger.settle_callback(ALIAS, success(claim_callback(batch)))
 
     assert then.pk in change.settled
     assert change.due == {"default": 2}

@@ -16,16 +16,19 @@ from django_jobbatch import bus, ledger
 from django_jobbatch.ledger import Settlement, removing
 from django_jobbatch.ledger.reopening import Reopening
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.states import Role
+from django_jobbatch.states import CALLBACKS, Role
 from tests import jobs
 from tests.databases import claim_of, in_transaction
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
+from tests.jobs import ADD
 from tests.ledger.acts import (
     ALIAS,
     CANCELLED,
     PENDING,
+    begin,
     begun,
     claim,
+    claim_callback,
     claimant,
     ended,
     fail,
@@ -42,10 +45,8 @@ from tests.ledger.acts import (
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ADD = bus.job(jobs.add, 1, 2)
 LINK = "django_jobbatch_batchedjob"
 BATCH = "django_jobbatch_jobbatch"
-ROLES = [Role.CATCH, Role.THEN, Role.FINALLY, Role.EACH_FAILURE]
 
 
 class Statements:
@@ -89,7 +90,7 @@ def capture(call: Callable[[], object]) -> Statements:
 
 
 def running(size: int = 3, **named: Any) -> tuple[JobBatch, list[Any]]:
-    batch = JobBatchFactory.create(jobs=size, running=True, roles=ROLES, **named)
+    batch = JobBatchFactory.create(jobs=size, running=True, roles=CALLBACKS, **named)
     return batch, claim(batch)
 
 
@@ -134,7 +135,7 @@ def act_settle_last() -> Callable[[], object]:
 
 
 def act_settle_strict_failure() -> Callable[[], object]:
-    batch = JobBatchFactory.create(jobs=3, running=True, roles=ROLES)
+    batch = JobBatchFactory.create(jobs=3, running=True, roles=CALLBACKS)
     links = claim(batch, 1)
     return lambda: fail(batch, links)
 
@@ -154,22 +155,20 @@ def act_settle_in_closed_batch() -> Callable[[], object]:
 def act_settle_callback() -> Callable[[], object]:
     batch, links = running()
     succeed(batch, links)
-    link = ledger.claim_callback(claimant(batch))
-    assert link is not None
+    link = claim_callback(batch)
     return lambda: ledger.settle_callback(ALIAS, failure(link))
 
 
 def act_lose() -> Callable[[], object]:
     batch, links = running()
     fail(batch, links[:1])
-    link = ledger.claim_callback(claimant(batch))
-    assert link is not None
+    claim_callback(batch)
     BatchedJob.objects.filter(batch=batch).update(losses=2)
     return lambda: ledger.lose(ALIAS, batch.pk, "one", is_dead=True)
 
 
 def act_put_right() -> Callable[[], object]:
-    batch = JobBatchFactory.create(running=True, roles=ROLES)
+    batch = JobBatchFactory.create(running=True, roles=CALLBACKS)
     FailedJobFactory.create(job__batch=batch)
     return lambda: ledger.put_right(ALIAS, batch.pk)
 
@@ -180,7 +179,7 @@ def act_close() -> Callable[[], object]:
 
 
 def act_sweep() -> Callable[[], object]:
-    batch = JobBatchFactory.create(jobs=3, roles=ROLES)
+    batch = JobBatchFactory.create(jobs=3, roles=CALLBACKS)
     ledger.close(ALIAS, batch.pk)
     return lambda: sweep(batch)
 
@@ -208,8 +207,7 @@ def act_reopen_some() -> Callable[[], object]:
 def act_reopen_callbacks() -> Callable[[], object]:
     batch, links = running()
     succeed(batch, links)
-    link = ledger.claim_callback(claimant(batch))
-    assert link is not None
+    link = claim_callback(batch)
     ledger.settle_callback(ALIAS, failure(link))
     return lambda: ledger.reopen_callbacks(ALIAS, batch.pk, [link.pk])
 
@@ -247,14 +245,14 @@ def act_settle_in_lanes() -> Callable[[], object]:
 
 def act_begin_child() -> Callable[[], object]:
     (link,) = claim(grown(bus.chain(bus.batch([ADD.options(delay=60), ADD]), ADD)))
-    return lambda: list(ledger.begin_child(ALIAS, link))
+    return lambda: begin(link)
 
 
 def act_begin_child_again() -> Callable[[], object]:
     root = ended(grown(bus.chain(bus.batch([ADD]), ADD)), failure)
     reopen(root)
     (link,) = claim(root)
-    return lambda: list(ledger.begin_child(ALIAS, link))
+    return lambda: begin(link)
 
 
 def act_report_end() -> Callable[[], object]:
@@ -381,7 +379,7 @@ def test_statements_of_a_claim(size: int) -> None:
 def test_a_claim_asks_for_no_role() -> None:
     # The index of places begins with batch and role: a PostgreSQL that has no statistics of the
     # table yet would walk along that and sort all jobs of the batch, for each claim.
-    batch = JobBatchFactory.create(jobs=1, roles=ROLES)
+    batch = JobBatchFactory.create(jobs=1, roles=CALLBACKS)
 
     statements = capture(lambda: claim(batch))
 
@@ -402,7 +400,7 @@ def test_what_follows_in_a_lane_is_found_by_ids_alone() -> None:
 
 @pytest.mark.parametrize("size", [1, 99])
 def test_statements_of_a_group_of_successes(size: int) -> None:
-    batch = JobBatchFactory.create(jobs=100, running=True, roles=ROLES)
+    batch = JobBatchFactory.create(jobs=100, running=True, roles=CALLBACKS)
     links = claim(batch, size)
 
     statements = capture(lambda: succeed(batch, links))
@@ -461,7 +459,7 @@ def test_statements_of_a_hop_in_a_chain() -> None:
 def test_statements_of_the_turn_of_a_batch_inside() -> None:
     (link,) = claim(grown(bus.chain(bus.batch([ADD] * 100), ADD)))
 
-    statements = capture(lambda: list(ledger.begin_child(ALIAS, link)))
+    statements = capture(lambda: begin(link))
 
     assert statements.shapes == in_transaction(
         "UPDATE jobbatch",  # the parent

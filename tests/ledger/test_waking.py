@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from unittest import mock
 
 import pytest
@@ -15,11 +15,10 @@ from django_jobbatch.ledger import rows
 from django_jobbatch.ledger.waking import PATIENCE
 from django_jobbatch.models import JobBatch
 from tests.factories import BatchedJobFactory, JobBatchFactory
-from tests.ledger.acts import ALIAS, CANCELLED, RUNNING, read
+from tests.ledger.acts import ALIAS, CANCELLED, NOON, RUNNING, read
 
 pytestmark = pytest.mark.django_db
 
-NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=1)
 SOONER = NOON + timedelta(seconds=30)
 

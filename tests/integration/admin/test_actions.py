@@ -13,9 +13,9 @@ from django.test import Client
 from django_jobbatch import bus
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
-from tests import jobs
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
 from tests.integration.admin.pages import Answer, address, messages, text
+from tests.jobs import ADD
 from tests.servers import RedisServer
 
 pytestmark = [
@@ -71,7 +71,7 @@ def test_the_page_says_what_a_cancel_would_do(admin_client: Client) -> None:
 
 
 def test_a_cancel_is_carried_out_told_and_kept_in_the_history(admin_client: Client) -> None:
-    batch = bus.batch([bus.job(jobs.add, 1, 2)] * 3).named("Import").dispatch()
+    batch = bus.batch([ADD] * 3).named("Import").dispatch()
 
     told = answered(admin_client, address(batch, "cancel"), reason="wrong file")
     batch.refresh_from_db()

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django_jobbatch import snapshot
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.specs import JobSpec
-from django_jobbatch.states import LinkStatus, Role
+from django_jobbatch.states import CALLBACKS, LinkStatus, Role
 from tests.factories import (
     BatchedJobFactory,
     FailedJobFactory,
@@ -157,9 +157,7 @@ def test_of_many_failures_the_newest_are_counted_and_some_exceptions_named(
 
 
 def test_each_callback_has_a_state_of_its_own(viewer: Client) -> None:
-    batch = JobBatchFactory.create(
-        failed=True, roles=[Role.CATCH, Role.THEN, Role.FINALLY, Role.EACH_FAILURE], run=2
-    )
+    batch = JobBatchFactory.create(failed=True, roles=CALLBACKS, run=2)
     links = {
         role: BatchedJobFactory.create(
             batch=batch, role=role, run=2, lane=0, position=place, status=status

@@ -11,10 +11,11 @@ from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.models.tree import jobs_of_trees
 from tests import jobs
 from tests.integration.admin.pages import address, messages, names, statements, text
+from tests.jobs import ADD
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-ADD, FAIL = bus.job(jobs.add, 1, 2), bus.job(jobs.fail)
+FAIL = bus.job(jobs.fail)
 
 
 def tree(name: str = "the whole") -> JobBatch:

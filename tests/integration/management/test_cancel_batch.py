@@ -12,6 +12,7 @@ from django_jobbatch.states import BatchStatus, LinkStatus, Outcome, Role
 from tests import jobs
 from tests.factories import JobBatchFactory
 from tests.integration.management.calling import manage
+from tests.jobs import ADD
 from tests.ledger.acts import claim
 from tests.servers import RedisServer
 
@@ -100,7 +101,7 @@ def test_without_redis_a_batch_is_cancelled_and_the_rest_is_done_by_the_next_cal
 ) -> None:
     if not redis_server.is_ours:
         pytest.skip("the Redis in REDIS_URL is not ours to stop")
-    batch = bus.batch([bus.job(jobs.add, 1, 2)]).finally_(jobs.told, "path", "finally").dispatch()
+    batch = bus.batch([ADD]).finally_(jobs.told, "path", "finally").dispatch()
     redis_server.stop()
 
     without = manage("cancel_batch", batch.pk)

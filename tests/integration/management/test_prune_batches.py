@@ -16,10 +16,15 @@ from django_jobbatch import InvalidOption, bus, ledger
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.operations import pruning
 from django_jobbatch.states import BatchStatus, LinkStatus, Role
-from tests import jobs
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
 from tests.integration.management.calling import Answer, manage
-from tests.ledger.acts import ALIAS, claim, succeed
+from tests.jobs import ADD
+from tests.ledger.acts import (
+    ALIAS,
+    begin,
+    claim,
+    succeed,
+)
 from tests.pointing.models import Cascading, Enforced, Nulling, Protecting, Restricting
 
 pytestmark = [
@@ -27,7 +32,6 @@ pytestmark = [
     pytest.mark.usefixtures("redis_server"),
 ]
 
-ADD = bus.job(jobs.add, 1, 2)
 NOTHING = "Removed 0 batches, 0 jobs and callbacks, 0 failures.\n"
 
 
@@ -281,7 +285,7 @@ def grown() -> tuple[JobBatch, JobBatch]:
         ADD,
     ).dispatch()
     (link,) = claim(root, 1)
-    list(ledger.begin_child(ALIAS, link))
+    begin(link)
     return root, JobBatch.objects.get(root=root, status=BatchStatus.PENDING)
 
 

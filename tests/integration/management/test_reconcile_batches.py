@@ -11,9 +11,9 @@ from django_jobbatch import bus, transport
 from django_jobbatch.management.commands.reconcile_batches import FOUND
 from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import Kind
-from tests import jobs
 from tests.factories import JobBatchFactory
 from tests.integration.management.calling import manage
+from tests.jobs import ADD
 from tests.ledger.acts import claim, grown
 from tests.servers import RedisServer
 
@@ -21,8 +21,6 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("redis_server"),
 ]
-
-ADD = bus.job(jobs.add, 1, 2)
 
 
 def test_every_finding_is_a_line() -> None:

@@ -20,9 +20,9 @@ from django_jobbatch.models import FailedJob, JobBatch
 from django_jobbatch.runner.stored import open_call
 from django_jobbatch.specs import JobSpec
 from django_jobbatch.states import Role
-from tests import jobs
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory, signed
 from tests.integration.management.calling import manage
+from tests.jobs import ADD
 from tests.ledger.acts import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
@@ -169,8 +169,7 @@ def test_the_newest_of_many_failures_can_be_retried_as_is_written_there() -> Non
 
 
 def test_a_chain_shows_its_steps_and_what_is_inside() -> None:
-    add = bus.job(jobs.add, 1, 2)
-    batch = bus.chain(add, bus.batch([add] * 3).named("Rows"), add).named("Import").dispatch()
+    batch = bus.chain(ADD, bus.batch([ADD] * 3).named("Rows"), ADD).named("Import").dispatch()
     (rows,) = batch.children
 
     answer = manage("show_batch", batch.pk)
@@ -190,10 +189,9 @@ def test_a_chain_shows_its_steps_and_what_is_inside() -> None:
 
 def test_batches_inside_stand_in_the_order_of_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     """The inner ones are made first, and their ids are in no order."""
-    add = bus.job(jobs.add, 1, 2)
-    deep = bus.batch([add]).named("deep")
-    one = bus.chain(add, deep).named("one")
-    two = bus.batch([deep, add, add]).named("two")
+    deep = bus.batch([ADD]).named("deep")
+    one = bus.chain(ADD, deep).named("one")
+    two = bus.batch([deep, ADD, ADD]).named("two")
     tree = bus.batch([one, two, deep]).dispatch()
     failed = JobBatch.objects.get(name="two")
     JobBatch.objects.filter(pk=failed.pk).update(failed_jobs=1, pending_jobs=2)
