@@ -306,6 +306,24 @@ def told_and_die_first(batch: JobBatch, path: str, role: str) -> None:
     die_first(path, role)
 
 
+def told_failure_and_die_first(
+    batch: JobBatch, failure: FailedJob, path: str, role: str, deadly: str
+) -> None:
+    """Be told of failures, and the first time die of the deadly one."""
+    record(path, f"{role} {failure.message}")
+    if failure.message == deadly and _is_first(path, f"{role} {deadly}"):
+        die()
+
+
+def told_failure_and_die(
+    batch: JobBatch, failure: FailedJob, path: str, role: str, deadly: str
+) -> None:
+    """Be told of failures, and die of the deadly one, always."""
+    record(path, f"{role} {failure.message}")
+    if failure.message == deadly:
+        die()
+
+
 def hold_first(path: str, text: str, gate: str) -> None:
     """Say that it began, the first time wait at the gate, and say that it is done."""
     record(path, f"{text} began")

@@ -16,6 +16,7 @@ from rq.job import Job
 from airports.models import CallbackCall
 from django_jobbatch import bus, transport
 from django_jobbatch.ledger import MAX_LOSSES
+from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import reconcile
 from sandbox.servers import Server
 from tests import jobs
@@ -340,6 +341,53 @@ def test_a_callback_whose_horse_is_killed_is_called_again(scene: Scene) -> None:
     assert End.of(scene.batch) == End(outcome="succeeded", total=1, succeeded=1)
     assert scene.diary.calls == ["deadly", "deadly", "then succeeded", "finally succeeded"]
     assert not scene.batch.failures.exists()
+
+
+def test_a_failure_whose_telling_killed_the_horse_is_told_again_and_no_other(scene: Scene) -> None:
+    path = scene.diary.path("deadly")
+    scene.dispatch(
+        bus.batch([bus.job(jobs.fail, text) for text in "1234"])
+        .allow_failures()
+        .each_failure(jobs.told_failure_and_die_first, path, "deadly", "2")
+    )
+
+    scene.recover_from(1)
+
+    assert End.of(scene.batch) == End(outcome="partial", total=4, failed=4)
+    wait_until(lambda: at_rest(scene.batch))
+    # The other callback comes after it: when the horse died, that had not been told of the second.
+    assert scene.diary.ran("deadly") == [f"deadly {number}" for number in "12234"]
+    assert scene.diary.ran("each") == [f"each {number}" for number in "1234"]
+    assert scene.diary.calls == ["catch 1", "then partial", "finally partial"]
+    assert sorted(failure.message for failure in scene.batch.failures) == [*"1234"]
+    assert not scene.batch.failures.unreported().exists()
+
+
+def test_a_failure_that_always_kills_who_is_told_is_left_and_the_others_are_told(
+    scene: Scene,
+) -> None:
+    path = scene.diary.path("deadly")
+    scene.dispatch(
+        bus.batch([bus.job(jobs.fail, text) for text in "1234"])
+        .allow_failures()
+        .each_failure(jobs.told_failure_and_die, path, "deadly", "2")
+    )
+
+    scene.recover_from(MAX_LOSSES)
+
+    assert End.of(scene.batch) == End(outcome="partial", total=4, failed=4)
+    wait_until(lambda: at_rest(scene.batch))
+    assert scene.diary.ran("deadly") == [f"deadly {number}" for number in "122234"]
+    assert scene.diary.ran("each") == [f"each {number}" for number in "134"]
+    assert scene.diary.calls == ["catch 1", "then partial", "finally partial"]
+    (failure,) = scene.batch.failures.filter(of_callback=True)
+    assert failure.exception_class == "django_jobbatch.exceptions.WorkerLost"
+    assert not scene.batch.failures.unreported().exists()
+
+
+def at_rest(batch: JobBatch) -> bool:
+    batch.refresh_from_db()
+    return batch.at_rest
 
 
 # Redis
