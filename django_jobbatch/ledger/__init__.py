@@ -22,7 +22,6 @@ from django_jobbatch.ledger.claims import (
 from django_jobbatch.ledger.closing import close, sweep
 from django_jobbatch.ledger.drawing import held_back, put_right
 from django_jobbatch.ledger.entering import (
-    POSITION_STEP,
     add,
     complete,
     enter,
@@ -32,6 +31,7 @@ from django_jobbatch.ledger.entering import (
 )
 from django_jobbatch.ledger.family import begin_child, report_end, running_children, stop_children
 from django_jobbatch.ledger.losing import MAX_LOSSES, lose
+from django_jobbatch.ledger.places import POSITION_STEP
 from django_jobbatch.ledger.removing import (
     check_failures_removable,
     check_removable,

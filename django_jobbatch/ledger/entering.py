@@ -9,18 +9,14 @@ from datetime import datetime
 from typing import Final
 
 from django.db import IntegrityError, connections, transaction
-from django.db.models import F
 
 from django_jobbatch.exceptions import BatchCancelled, BatchFinished
-from django_jobbatch.ledger import drawing, rows
+from django_jobbatch.ledger import drawing, places, rows
 from django_jobbatch.ledger.changes import Change
 from django_jobbatch.ledger.portions import portions
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch
 from django_jobbatch.starts import earliest
 from django_jobbatch.states import BREAKING, OPEN
-
-#: Room that is left between two links of a lane, for those that are put in later.
-POSITION_STEP: Final = 1024
 
 #: How often a key is asked for that is taken, but by no batch that can be seen.
 TRIES: Final = 3
@@ -145,23 +141,20 @@ def extend(using: str, link: BatchedJob, count: int, *, at_end: bool) -> tuple[J
     current = lane.filter(pk=link.pk).unsettled().select_for_update()
     place = current.values_list("position", flat=True).first()
     behind = lane.filter(position__gt=place or 0).select_for_update().order_by("position")
-    if place is None or behind.filter(status__in=BREAKING).values_list("pk").first():
+    if place is None or _is_broken(batch, behind):
         raise BatchFinished("It is settled, or its lane has ended: nothing can follow there.")
-    places = behind.values_list("position", flat=True)
-    following, last = places.first(), places.last() or place
+    taken = behind.values_list("position", flat=True)
+    following, last = taken.first(), taken.last() or place
     if at_end or following is None:
-        return batch, [last + POSITION_STEP * number for number in range(1, count + 1)]
-    step = (following - place) // (count + 1)
-    if not step:
-        step = POSITION_STEP
-        _shift(lane, place, last, by=POSITION_STEP * (count + 1))
-    return batch, [place + step * number for number in range(1, count + 1)]
+        return batch, places.at_end(last, count)
+    return batch, places.between(lane, place, following, count)
 
 
-def _shift(lane: BatchedJobQuerySet, after: int, last: int, *, by: int) -> None:
-    """Move what stands behind `after` further back, past the last: no two share a place meanwhile."""
-    by = max(by, last - after)
-    lane.filter(position__gt=after).update(position=F("position") + by)
+def _is_broken(batch: JobBatch, behind: BatchedJobQuerySet) -> bool:
+    """Whether one of these links of a lane did not succeed; its counters spare most batches a look."""
+    if not (batch.failed_jobs or batch.cancelled_jobs):
+        return False
+    return behind.filter(status__in=BREAKING).values_list("pk").first() is not None
 
 
 def _lock_open(using: str, batch_id: uuid.UUID) -> JobBatch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -12,7 +13,9 @@ from django.utils import timezone
 
 from django_jobbatch import bus, ledger
 from django_jobbatch.exceptions import BatchFinished
-from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.ledger import places as lane_places
+from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch
+from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.jobs import ADD
 from tests.ledger.acts import (
     ALIAS,
@@ -40,6 +43,11 @@ pytestmark = pytest.mark.django_db
 def places(batch: JobBatch) -> list[int]:
     """The positions in the only lane of a chain."""
     return list(batch.jobs.work().order_by("position").values_list("position", flat=True))
+
+
+def in_order(batch: JobBatch) -> list[BatchedJob]:
+    """The links in the only lane of a chain."""
+    return list(batch.jobs.work().order_by("position"))
 
 
 def extend(link: BatchedJob, count: int = 1, *, at_end: bool = False) -> list[int]:
@@ -185,14 +193,29 @@ def test_links_put_behind_one_come_before_what_follows_it() -> None:
     assert places(batch) == [0, 1024]
 
 
-def test_a_lane_without_room_is_renumbered_behind_the_link() -> None:
+def test_without_room_the_links_move_that_are_nearest() -> None:
+    batch = grown(bus.chain(ADD, ADD, ADD, ADD))
+    first, second, third, fourth = batch.jobs.order_by("position")
+    BatchedJob.objects.filter(pk=second.pk).update(position=1)
+
+    free = extend(first)
+
+    assert free == [1024 // 3]
+    assert places(batch) == [0, 2 * (1024 // 3), 2048, 3072]
+    assert in_order(batch) == [first, second, third, fourth]
+    assert set(batch.jobs.values_list("run", flat=True)) == {0}
+
+
+def test_without_room_for_many_as_many_links_move_as_need_be() -> None:
     batch = grown(bus.chain(ADD, ADD, ADD))
-    (link,) = claim(batch)
+    first, second, third = batch.jobs.order_by("position")
 
-    free = extend(link, 2000)
+    free = extend(first, 2000)
 
-    assert free == [1024 * number for number in range(1, 2001)]
-    assert places(batch) == [0, 1024 + 1024 * 2001, 2048 + 1024 * 2001]
+    step = 2**19 // 2003  # 1.5 ** 19 is the first power that 2,002 links are not too many for
+    assert free == [step * number for number in range(1, 2001)]
+    assert places(batch) == [0, step * 2001, step * 2002]
+    assert in_order(batch) == [first, second, third]
 
 
 def test_links_are_put_behind_one_that_was_moved_meanwhile() -> None:
@@ -200,8 +223,50 @@ def test_links_are_put_behind_one_that_was_moved_meanwhile() -> None:
     first, second, _ = batch.jobs.order_by("position")
     extend(first, 2000)
 
-    assert places(batch) == [0, 1024 + 1024 * 2001, 2048 + 1024 * 2001]
-    assert extend(second) == [1024 + 1024 * 2001 + 512]
+    _, second_place, third_place = places(batch)
+
+    assert extend(second) == [(second_place + third_place) // 2]
+
+
+def test_the_last_positions_of_the_column_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_places, "LAST", 4002)
+    batch = grown(bus.chain(ADD, ADD, ADD))
+    first, second, third = batch.jobs.order_by("position")
+
+    free = extend(first, 1998)
+
+    assert free == list(range(2, 3998, 2))
+    assert places(batch) == [0, 3998, 4000]
+    assert in_order(batch) == [first, second, third]
+
+
+@pytest.mark.parametrize("place", ["the same", "behind the last"])
+def test_links_that_are_put_in_one_by_one_move_few_others(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane_places, "POSITION_STEP", 4)
+    moved: list[int] = []
+    move = lane_places._move
+
+    def counted(lane: BatchedJobQuerySet, pks: Sequence[int], first: int, step: int) -> None:
+        moved.append(len(pks))
+        move(lane, pks, first, step)
+
+    monkeypatch.setattr(lane_places, "_move", counted)
+    batch = JobBatchFactory.create(jobs=1, has_lanes=True, roles=[])
+    first = behind = batch.jobs.get()
+    for number in range(1, 200):
+        BatchedJobFactory.create(batch=batch, lane=0, position=4 * number, status="waiting")
+    expected = in_order(batch)
+
+    for _ in range(200):
+        (position,) = extend(behind)
+        new = BatchedJobFactory.create(batch=batch, lane=0, position=position, status="waiting")
+        expected.insert(expected.index(behind) + 1, new)
+        behind = first if place == "the same" else new
+
+    assert in_order(batch) == expected
+    assert sum(moved) < 10 * 200
 
 
 def test_nothing_follows_a_link_that_is_settled() -> None:

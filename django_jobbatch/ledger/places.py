@@ -1,0 +1,69 @@
+"""Positions in a lane: free ones behind a link, and room for them where there is none.
+
+They are numbers with room between them. When it is used up somewhere, the links nearest to it
+move, and more of them the more crowded it is there: of a stretch of 2**n positions, at most
+GROWTH**n may be taken. So a longer stretch is the emptier one, and after it was spread out evenly
+it takes many new links until it has to be again. Whatever the order in which links are put in,
+each makes others move but for a number that grows with the logarithm of their lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from django.db.models import Case, Value, When
+
+from django_jobbatch.ledger.portions import pages
+from django_jobbatch.models import BatchedJob, BatchedJobQuerySet
+
+#: Room that is left between two links of a lane, for those that are put in later.
+POSITION_STEP: Final = 1024
+#: The last position: PostgreSQL's integers end here, and those of other databases behind it.
+LAST: Final = 2**31 - 1
+GROWTH: Final = 1.5
+#: Where links stand while they move, so that no two share a place; those that stand still are in 0.
+MOVING: Final = 1
+
+
+def at_end(last: int, count: int) -> list[int]:
+    """Positions for so many links behind the last one."""
+    return [last + POSITION_STEP * number for number in range(1, count + 1)]
+
+
+def between(lane: BatchedJobQuerySet, place: int, following: int, count: int) -> list[int]:
+    """Positions for so many links right behind `place`; `following` is the next that is taken.
+
+    The batch row is locked. If there is no room, what follows in the lane moves.
+    """
+    step = (following - place) // (count + 1)
+    if not step:
+        end, crowd = _stretch(lane, place, count)
+        step = (end - place) // (len(crowd) + count + 1)
+        _move(lane, crowd, place + step * (count + 1), step)
+    return [place + step * number for number in range(1, count + 1)]
+
+
+def _stretch(lane: BatchedJobQuerySet, place: int, count: int) -> tuple[int, list[int]]:
+    """The shortest stretch behind `place` that has room for so many: its end, and who stands there."""
+    behind = lane.filter(position__gt=place).select_for_update().order_by("position")
+    for exponent in range(POSITION_STEP.bit_length() - 1, LAST.bit_length()):
+        end = place + 2**exponent
+        most = int(GROWTH**exponent) - count
+        if most < 0 or end > LAST:
+            continue
+        crowd = list(behind.filter(position__lt=end).values_list("pk", flat=True)[: most + 1])
+        if len(crowd) <= most:
+            return end, crowd
+    return LAST, list(behind.values_list("pk", flat=True))
+
+
+def _move(lane: BatchedJobQuerySet, pks: Sequence[int], first: int, step: int) -> None:
+    """Give these links the positions from `first` on, in this order."""
+    links = BatchedJob.objects.using(lane.db)
+    positions = dict(zip(pks, range(first, LAST + 1, step), strict=False))
+    for page in pages(pks):
+        new = [When(pk=pk, then=Value(positions[pk])) for pk in page]
+        links.filter(pk__in=page).update(run=MOVING, position=Case(*new))
+    for page in pages(pks):
+        links.filter(pk__in=page).update(run=0)
