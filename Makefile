@@ -12,7 +12,7 @@ REDIS_TESTS := tests/integration/test_transport.py tests/integration/test_dispat
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-postgres test-mariadb test-redis demo sandbox bench chaos chaos-sqlite chaos-postgres lint format types layers migrations docs package clean
+.PHONY: help install check test test-postgres test-mariadb test-redis hunt demo sandbox bench chaos chaos-sqlite chaos-postgres lint format types layers migrations docs package clean
 
 help: ## Show these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test-mariadb: $(VENV)/.mariadb ## The same on MariaDB, and what locks rows also 
 
 test-redis: $(VENV)/.redis ## What talks to Redis, on Debian's in the place of Valkey
 	REDIS_SERVER=$(CURDIR)/$(BIN)/redis-server $(BIN)/python -m pytest $(PYTEST_ARGS) $(REDIS_TESTS)
+
+hunt: $(STAMP) ## Look for trees that the ledger and its model take differently: 2,000 new ones, for an hour (PYTEST_ARGS="-k die")
+	$(BIN)/python -m pytest --hypothesis-profile long $(PYTEST_ARGS) tests/ledger/test_trees_machine.py tests/ledger/test_machine.py
 
 demo: $(STAMP) ## Import 28,298 airports, country by country, with two workers, and show it
 	@$(BIN)/python sandbox/demo.py

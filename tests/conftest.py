@@ -5,12 +5,17 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+from tests.ledger.machines import LONG, MANY
 from tests.servers import RedisServer, Workers
 from tests.settings import REDIS_URL, RUN_DIR
 from tests.wheels import build_wheel
 
 LOGS: pytest.StashKey[Workers] = pytest.StashKey()
+
+
+settings.register_profile(LONG, max_examples=MANY)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from django.db import transaction
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -15,7 +14,6 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from django_jobbatch import ledger
@@ -39,6 +37,7 @@ from tests.ledger.acts import (
     success,
     tell,
 )
+from tests.ledger.machines import run
 
 ENDS = st.sampled_from(["success", "failure", "retry", "back"])
 TICKETS = st.sampled_from(["one", "two", "three"])
@@ -345,14 +344,4 @@ def _settlement(link: BatchedJob, end: str) -> Settlement:
 @pytest.mark.django_db
 @pytest.mark.parametrize("page", [1, 2, 5000], ids=["1", "2", "5000"])
 def test_the_ledger_is_as_its_model(page: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_jobbatch.ledger.closing.PAGE", page)
-    monkeypatch.setattr("django_jobbatch.ledger.reopening.PAGE", page)
-    run_state_machine_as_test(
-        LedgerMachine,
-        settings=settings(
-            max_examples=60,
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run(LedgerMachine, page, monkeypatch, examples=60, steps=30)

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import pytest
 from django.db import transaction
 from django.utils import timezone
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -19,7 +18,6 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from django_jobbatch import dispatch, ledger
@@ -31,6 +29,7 @@ from django_jobbatch.states import Role
 from django_jobbatch.transport import Ticket, Waiting
 from tests.ledger import tree_model as model
 from tests.ledger.acts import ALIAS, claim, claimant, failure, success
+from tests.ledger.machines import run
 from tests.ledger.tree_model import FAILED, PENDING, RUNNING, SUCCEEDED, Batch, Link
 
 #: A number for one of however many there are, and the bits of one for some of them.
@@ -619,27 +618,11 @@ def _in_order(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
 @pytest.mark.django_db
 @pytest.mark.parametrize("page", [1, 5000], ids=["1", "5000"])
 def test_trees_are_as_their_model(page: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(TreesMachine, page, monkeypatch)
+    run(TreesMachine, page, monkeypatch, examples=35, steps=25)
 
 
 @pytest.mark.django_db
 def test_trees_whose_workers_tickets_and_messages_all_die_come_to_their_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run(MortalTreesMachine, 2, monkeypatch)
-
-
-def run(machine: type[RuleBasedStateMachine], page: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_jobbatch.ledger.closing.PAGE", page)
-    monkeypatch.setattr("django_jobbatch.ledger.reopening.PAGE", page)
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=35,
-            # The same examples each time: a run that looks for new ones is one by hand, for long.
-            derandomize=True,
-            stateful_step_count=25,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run(MortalTreesMachine, 2, monkeypatch, examples=35, steps=25)
