@@ -326,8 +326,10 @@ def told_failure_and_die(
 
 def hold_first(path: str, text: str, gate: str) -> None:
     """Say that it began, the first time wait at the gate, and say that it is done."""
+    # Before the test hears of it, which may kill this process at once.
+    is_first = _is_first(path, text)
     record(path, f"{text} began")
-    if _is_first(path, text):
+    if is_first:
         await_that(Path(gate).exists)
     record(path, f"{text} done")
 
