@@ -5,10 +5,11 @@
 Each round has a seed, which decides the tree, the workers and the faults; when a fault comes, what
 is at work then is the machine's. `--seed N --rounds 1` plays round N again.
 
-A round ends when everything is settled, and then all of it is checked: counters against rows,
-callbacks, failures told of, writes of transactional jobs, and that nothing is left in Redis.
-What does not hold is a violation: it is printed with the plan of its round, what was hit, the rows
-and the logs, and the exit code is 1.
+A round has two acts: in the second something that has failed or was cancelled is retried. Each ends
+when everything is settled, and then all of it is checked: counters against rows, callbacks of every
+run, failures told of, writes of transactional jobs, and that no ticket is left in Redis. What does
+not hold is a violation: it is printed with the plan of its round, what was hit, the rows and the
+logs, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def main() -> None:
             plan = Plan.of(seed, kinds)
             report = play(plan, up)
             summary.add(report)
-            _say(f"round {seed}: recovered in {report.recovery_s} s, {', '.join(report.hits)}")
+            times = " and ".join(map(str, report.recovery_s))
+            _say(f"round {seed}: recovered in {times} s, {', '.join(report.hits)}")
             for line in broken(plan, report):
                 _say(line)
         found = summary.figures()

@@ -12,28 +12,28 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from django.db import connection, connections, transaction
 
 from benchmarks.chaos import diary, tickets, trees
+from benchmarks.chaos.choosing import in_order, one, retryable, soon
 from benchmarks.chaos.crew import Crew
+from benchmarks.chaos.dying import End, killed_after_commit
 from benchmarks.chaos.faults import Fault
 from benchmarks.chaos.recovery import reconcile_by
 from benchmarks.stage import Stage
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.states import LIVE, Outcome
+from django_jobbatch.states import LIVE
 from sandbox.servers import Server
-
-T = TypeVar("T")
 
 #: Seconds for which a horse stops: longer than its lease.
 FROZEN: Final = 0.9
 #: Seconds for which another has the database for itself, or Redis is away.
 AWAY: Final = 0.3
-#: Seconds to wait for somebody who can be hit.
-PATIENCE: Final = 0.5
+#: A canceller dies after one of so many commits, if it makes as many.
+COMMITS: Final = 3
 OTHERS: Final = {
     "postgresql": (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -99,7 +99,7 @@ class Adversary:
     def _horse(self, choice: int) -> int | None:
         """The process id of a work-horse, mostly of one in a call."""
         horses = self._crew.horses
-        return _soon(lambda: _in_a_call(horses()) if choice % 4 else horses(), choice)
+        return soon(lambda: _in_a_call(horses()) if choice % 4 else horses(), choice)
 
     def _worker(self, choice: int) -> Server:
         return self._crew.servers[choice % len(self._crew.servers)]
@@ -107,7 +107,7 @@ class Adversary:
     # Redis
 
     def ticket_lost(self, choice: int) -> str | None:
-        ticket = _one(tickets.queued(), choice)
+        ticket = one(tickets.queued(), choice)
         return ticket[1] if ticket and tickets.lose(ticket[0]) else None
 
     def tickets_doubled(self, choice: int) -> str | None:
@@ -157,45 +157,33 @@ class Adversary:
 
     def dispatcher_killed(self, choice: int) -> str | None:
         tree = trees.draw(Random(choice), 2)
-        return _killed_after_commit(lambda: trees.build(tree).dispatch())
+        return _killed(trees.build(tree).dispatch)
 
     def canceller_killed(self, choice: int) -> str | None:
-        batch = _one(_open(), choice)
+        batch = one(_open(), choice)
         if batch is None:
             return None
-        return _killed_after_commit(lambda: batch.cancel("by one who died"), batch)
+        return _killed(lambda: batch.cancel("by one who died"), 1 + choice % COMMITS, of=batch)
 
     def retrier_killed(self, choice: int) -> str | None:
-        batch = _soon(_retryable, choice)
+        batch = soon(retryable, choice)
         if batch is None:
             return None
-        return _killed_after_commit(lambda: _retry(batch, choice), batch)
+        return _killed(lambda: _retry(batch, choice), of=batch)
 
     def cancelled(self, choice: int) -> str | None:
-        batch = _one(_open(), choice)
+        batch = one(_open(), choice)
         if batch is None or not batch.cancel("by the adversary", stop_running=choice % 3 == 0):
             return None
         return str(batch.pk)
 
     def retried(self, choice: int) -> str | None:
-        batch = _soon(_retryable, choice)
+        batch = soon(retryable, choice)
         return f"{batch.pk}: {count} links" if batch and (count := _retry(batch, choice)) else None
 
     def reconciled_by_three(self, choice: int) -> str:
         reconcile_by(3)
         return "the ledger"
-
-
-def _one(found: Sequence[T], choice: int) -> T | None:
-    return found[choice % len(found)] if found else None
-
-
-def _soon(find: Callable[[], Sequence[T]], choice: int) -> T | None:
-    """One of those that are there now, or that come within PATIENCE."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := find()) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return _one(found, choice)
 
 
 def _in_a_call(horses: Sequence[int]) -> list[int]:
@@ -219,13 +207,7 @@ def _kill_connections(cursor: Any, ids: Sequence[tuple[int]]) -> None:
 
 
 def _open() -> list[JobBatch]:
-    return list(JobBatch.objects.filter(status__in=LIVE).order_by("created_at", "pk"))
-
-
-def _retryable() -> list[JobBatch]:
-    """What has ended otherwise than well."""
-    ended = JobBatch.objects.finished().exclude(outcome=Outcome.SUCCEEDED)
-    return list(ended.order_by("created_at", "pk"))
+    return in_order(JobBatch.objects.filter(status__in=LIVE))
 
 
 def _retry(batch: JobBatch, choice: int) -> int:
@@ -235,18 +217,11 @@ def _retry(batch: JobBatch, choice: int) -> int:
         return 0
 
 
-def _killed_after_commit(action: Callable[[], object], batch: JobBatch | None = None) -> str | None:
-    """Let a process do this that dies when it has committed, before anything is sent."""
-    connections.close_all()  # none is shared with it
-    pid = os.fork()
-    if not pid:
-        try:
-            with transaction.atomic():
-                transaction.on_commit(lambda: os.kill(os.getpid(), signal.SIGKILL))
-                action()
-        finally:
-            os._exit(1)
-    _, status = os.waitpid(pid, 0)
-    if not os.WIFSIGNALED(status):
+def _killed(
+    action: Callable[[], object], number: int = 1, *, of: JobBatch | None = None
+) -> str | None:
+    """What a process has left behind that did this and was killed after so many commits."""
+    end = killed_after_commit(action, number)
+    if end is End.REFUSED or (end is End.DONE and number == 1):
         return None
-    return str(batch.pk) if batch else "a new batch"
+    return f"{of.pk if of else 'a new batch'}: {end.value}"

@@ -30,12 +30,14 @@ FAULTS: Final = {
 #: What a database server can do, and what SQLite does in its place.
 OF_SERVERS: Final = ("connections_dropped", "database_restarted")
 OF_SQLITE: Final = ("database_locked",)
-#: Seconds after the first call within which they come.
+#: Seconds after the first call of an act within which they come.
 SPAN: Final = 1.2
+#: The same for an act in which less is to be run.
+SHORT_SPAN: Final = 0.8
 
 
 class Fault(NamedTuple):
-    """One fault: seconds after the first call, what, and a number that chooses whom."""
+    """One fault: seconds after the first call of its act, what, and a number that chooses whom."""
 
     at: float
     kind: str
@@ -48,10 +50,11 @@ def possible(database: str) -> list[str]:
     return [kind for kind in FAULTS if kind not in impossible]
 
 
-def draw(random: Random, kinds: Sequence[str]) -> list[Fault]:
-    """Two to five faults of these kinds, in order."""
-    chosen = random.choices(kinds, [FAULTS[kind] for kind in kinds], k=random.randint(2, 5))
-    times = sorted(random.uniform(0, SPAN) for _ in chosen)
+def draw(random: Random, kinds: Sequence[str], least: int, most: int, span: float) -> list[Fault]:
+    """Some faults of these kinds, in order."""
+    number = random.randint(least, most)
+    chosen = random.choices(kinds, [FAULTS[kind] for kind in kinds], k=number)
+    times = sorted(random.uniform(0, span) for _ in chosen)
     return [
         Fault(round(at, 2), kind, random.randrange(1000))
         for at, kind in zip(times, chosen, strict=True)

@@ -39,6 +39,13 @@ def fail_first(times: int) -> None:
         raise Unlucky(f"attempt {call.attempts + 1} of {times} that fail")
 
 
+def fail_runs(count: int) -> None:
+    """Fail in this many runs of its batch."""
+    run = _begin().run
+    if run <= count:
+        raise Unlucky(f"run {run} of {count} that fail")
+
+
 def kill_horse(times: int) -> None:
     """Take the process along, this many times."""
     link = _begin().link

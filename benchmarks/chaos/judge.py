@@ -1,21 +1,22 @@
-"""What must hold when a round is over, each counted from the rows themselves."""
+"""What must hold when an act is over, each counted from the rows themselves."""
 
 from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from django.db.models import Count
 
 from airports.models import CallbackCall
-from benchmarks.chaos import diary, jobs, tickets
+from benchmarks.chaos import diary, due, jobs, record, tickets
+from benchmarks.chaos.record import Record
 from django_jobbatch.exceptions import WorkerLost
 from django_jobbatch.ledger.losing import MAX_LOSSES
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.states import CALLBACK_LANE, SETTLED, BatchStatus, LinkStatus, Outcome, Role
+from django_jobbatch.states import SETTLED, BatchStatus, LinkStatus, Outcome, Role
 
 COUNTERS: Final = ("pending", "failed", "cancelled", "skipped", "succeeded")
 #: What a parent's link says of a batch that ended so.
@@ -68,14 +69,15 @@ def is_quiet() -> bool:
     return not (tickets.queued() or tickets.scheduled() or tickets.started() or tickets.sets())
 
 
-def violations() -> list[Violation]:
-    """All that is wrong."""
+def violations(past: Record, brought_back: Container[int] = ()) -> list[Violation]:
+    """All that is wrong, seen from the end of the act before; callbacks may have been retried."""
     return [
         *_unsettled(),
-        *(found for batch in JobBatch.objects.all() for found in _of_batch(batch)),
+        *(found for batch in JobBatch.objects.all() for found in _of_batch(batch, past)),
+        *_moved(past, brought_back),
         *_unreported(),
         *_not_written_once(),
-        *_never_called(),
+        *_never_called(past),
         *_lost_too_soon(),
         *_in_redis(),
     ]
@@ -88,9 +90,11 @@ def _unsettled() -> Iterator[Violation]:
         yield Violation(f"link {link.pk} ({link.role}) is {link.status}", link.batch_id)
 
 
-def _of_batch(batch: JobBatch) -> Iterator[Violation]:
-    rules = (_counters, _outcome, _lanes, _stand_in, _callbacks)
+def _of_batch(batch: JobBatch, past: Record) -> Iterator[Violation]:
+    rules = (_counters, _outcome, _lanes, _stand_in)
     for wrong in (found for rule in rules for found in rule(batch)):
+        yield Violation(wrong, batch.pk)
+    for wrong in due.wrong(batch, past):
         yield Violation(wrong, batch.pk)
 
 
@@ -137,33 +141,19 @@ def _stand_in(batch: JobBatch) -> Iterator[str]:
     yield f"it has ended as {batch.outcome}, and its link {link.pk} as {link.status}"
 
 
-def _callbacks(batch: JobBatch) -> Iterator[str]:
-    """Each callback that is due is there once for its run, and no other is."""
-    registered = Counter(entry["role"] for entry in batch.callbacks)
-    drawn = Counter(batch.jobs.callback_lane().values_list("run", "role"))
-    for run in range(1, batch.run + 1):
-        for role in CALLBACK_LANE:
-            count = drawn.pop((run, role), 0)
-            if count not in _allowed(batch, run, role, registered[role]):
-                yield f"{count} of {registered[role]} {role} callbacks in run {run}"
-    if drawn:
-        yield f"callbacks of runs that never were: {dict(drawn)}"
-
-
-def _allowed(batch: JobBatch, run: int, role: Role, registered: int) -> set[int]:
-    """How many callbacks of a role a run may have: of an earlier one its outcome is not known."""
-    if role == Role.FINALLY:
-        return {registered}
-    if run < batch.run:
-        return {0, registered}
-    went_well = batch.outcome in (Outcome.SUCCEEDED, Outcome.PARTIAL)
-    if role == Role.THEN:
-        return {registered if went_well else 0}
-    failed = batch.jobs.work().failed().exists()
-    if batch.outcome == Outcome.SUCCEEDED:
-        # In a later run what has failed before may have been told of again; not in the first.
-        return {0}
-    return {registered} if failed and not batch.is_cancelled and run == 1 else {0, registered}
+def _moved(past: Record, brought_back: Container[int]) -> Iterator[Violation]:
+    """What was over for good stands as it stood: runs, jobs that had succeeded, and callbacks."""
+    batches = JobBatch.objects.in_bulk(list(past.ends))
+    for pk, end in past.ends.items():
+        now = past.end(batches[pk], end.run) if pk in batches else None
+        if pk not in batches or (now is not None and now != end):
+            yield Violation(f"it stood as {end}, and now as {now}", pk)
+    links = record.settled_links()
+    for link, was in past.settled.items():
+        if links.get(link) != was and link not in brought_back:
+            yield Violation(
+                f"link {link} stood as {was}, and now as {links.get(link)}", was.batch_id
+            )
 
 
 def _unreported() -> Iterator[Violation]:
@@ -184,10 +174,10 @@ def _not_written_once() -> Iterator[Violation]:
             yield Violation(f"link {link.pk} ({link.status}) wrote {times} times", link.batch_id)
 
 
-def _never_called() -> Iterator[Violation]:
-    """What has succeeded was called, however often."""
-    called = {call.link for call in diary.calls()}
-    for link in BatchedJob.objects.succeeded().filter(child=None):
+def _never_called(past: Record) -> Iterator[Violation]:
+    """What has succeeded in this act was called in it, however often."""
+    called = {call.link for call in diary.calls()[past.calls :]}
+    for link in BatchedJob.objects.succeeded().filter(child=None).exclude(pk__in=past.settled):
         # One for each failure has nothing to tell if another has done so.
         if link.pk not in called and link.role != Role.EACH_FAILURE:
             yield Violation(f"link {link.pk} has succeeded and was never called", link.batch_id)
@@ -203,6 +193,10 @@ def _lost_too_soon() -> Iterator[Violation]:
 
 
 def _in_redis() -> Iterator[Violation]:
-    for place in (tickets.queued, tickets.scheduled, tickets.started, tickets.sets):
+    """No ticket is anywhere. That one which was lost is remembered for good is no harm.
+
+    It is, if the process that ended its batch died before it could forget; it is counted.
+    """
+    for place in (tickets.queued, tickets.scheduled, tickets.started):
         if found := place():
             yield Violation(f"{place.__name__} in Redis: {found}")

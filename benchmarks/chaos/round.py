@@ -1,9 +1,10 @@
-"""One round: a tree, workers, faults, and what must hold at its end. All of it from one seed."""
+"""One round: workers, and two acts with faults, at whose ends it must all be right. All from one seed."""
 
 from __future__ import annotations
 
 import os
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +15,11 @@ from typing import Any, Final
 from django.db import connections
 
 from airports.models import CallbackCall
-from benchmarks.chaos import crew, diary, faults, judge, tickets, trees
+from benchmarks.chaos import acts, crew, diary, judge, tickets
+from benchmarks.chaos.acts import Act
 from benchmarks.chaos.adversary import Adversary
 from benchmarks.chaos.crew import Crew
-from benchmarks.chaos.faults import Fault
+from benchmarks.chaos.record import Record
 from benchmarks.chaos.recovery import reconcile_by
 from benchmarks.stage import Stage
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
@@ -35,17 +37,17 @@ class Plan:
     """All that a seed decides."""
 
     seed: int
-    tree: trees.Group
     crew: list[crew.Kind]
-    faults: list[Fault]
+    acts: tuple[Act, Act]
 
     @classmethod
     def of(cls, seed: int, kinds: Sequence[str]) -> Plan:
         random = Random(seed)
-        return cls(seed, trees.draw(random), crew.draw(random), faults.draw(random, kinds))
+        first = acts.first(random, kinds)
+        return cls(seed, crew.draw(random), (first, acts.second(random, kinds)))
 
     def lines(self) -> list[str]:
-        return [*map(str, self.crew), *map(str, self.faults), *trees.outline(self.tree)]
+        return [*map(str, self.crew), *(line for act in self.acts for line in act.lines())]
 
 
 @dataclass
@@ -55,10 +57,13 @@ class Report:
     seed: int
     hits: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
-    recovery_s: float = 0
+    #: Of each act that was played.
+    recovery_s: list[float] = field(default_factory=list)
     rerun: int = 0
     late: int = 0
     links: int = 0
+    #: Sets of tickets in Redis that were lost, of batches that are over.
+    remembered: int = 0
     violations: list[str] = field(default_factory=list)
     #: Of every batch with a violation.
     rows: dict[uuid.UUID, list[dict[str, Any]]] = field(default_factory=dict)
@@ -74,38 +79,78 @@ def play(plan: Plan, stage: Stage) -> Report:
     workers = Crew(plan.crew, folder)
     try:
         workers.start()
-        _play(plan, stage, workers, report)
-        _recover(workers, report)
+        _Stand(stage, workers, report).play(plan.acts)
     finally:
         workers.stop()
-    _judge(workers, report)
+    report.rerun = diary.rerun()
+    report.late = sum(JobBatch.objects.values_list("late_outcomes", flat=True))
+    report.links = BatchedJob.objects.count()
+    report.remembered = len(tickets.sets())
+    if report.violations:
+        report.log.append(workers.log())
     return report
 
 
-def _play(plan: Plan, stage: Stage, workers: Crew, report: Report) -> None:
-    trees.build(plan.tree).dispatch()
-    adversary = Adversary(stage, workers)
-    _wait(lambda: bool(diary.calls()), workers.revive, AFTERWARDS)
-    began = time.monotonic()
-    for fault in plan.faults:
-        time.sleep(max(0.0, began + fault.at - time.monotonic()))
-        hit = adversary.commit(fault)
-        report.log.append(f"{time.monotonic() - began:.2f} {fault.kind}: {hit or 'nobody'}")
-        report.hits += [fault.kind] if hit else []
+class _Stand:
+    """Plays the acts one after another, and goes no further than the first violation."""
 
+    def __init__(self, stage: Stage, workers: Crew, report: Report) -> None:
+        self._workers = workers
+        self._adversary = Adversary(stage, workers)
+        self._report = report
 
-def _recover(workers: Crew, report: Report) -> None:
-    """Go on as a healthy system does until all is settled."""
-    began = time.monotonic()
+    def play(self, acts: Sequence[Act]) -> None:
+        past = Record()
+        try:
+            for act in acts:
+                brought_back = self._play(act)
+                if brought_back is None:
+                    return
+                self._recover()
+                self._judge(past, brought_back)
+                if self._report.violations:
+                    return
+                past = Record.take()
+        except Exception:  # noqa: BLE001 - whatever a call of the app raises here is a violation
+            self._report.violations.append(traceback.format_exc())
 
-    def go_on() -> None:
-        workers.revive()
-        tickets.age()
-        reconcile_by(1)
+    def _play(self, act: Act) -> Sequence[int] | None:
+        before = len(diary.calls())
+        brought_back = act.opening.begin()
+        if brought_back is None:
+            return None
+        _wait(
+            lambda: len(diary.calls()) > before or judge.is_over(), self._workers.revive, AFTERWARDS
+        )
+        began = time.monotonic()
+        for fault in act.faults:
+            time.sleep(max(0.0, began + fault.at - time.monotonic()))
+            hit = self._adversary.commit(fault)
+            self._log(f"{time.monotonic() - began:.2f} {fault.kind}: {hit or 'nobody'}")
+            self._report.hits += [fault.kind] if hit else []
+        return brought_back
 
-    _wait(judge.is_over, go_on, PATIENCE)
-    report.recovery_s = round(time.monotonic() - began, 2)
-    _wait(judge.is_quiet, tickets.clean_up, AFTERWARDS)
+    def _recover(self) -> None:
+        """Go on as a healthy system does until all is settled."""
+        began = time.monotonic()
+
+        def go_on() -> None:
+            self._workers.revive()
+            tickets.age()
+            reconcile_by(1)
+
+        _wait(judge.is_over, go_on, PATIENCE)
+        self._report.recovery_s.append(round(time.monotonic() - began, 2))
+        _wait(judge.is_quiet, tickets.clean_up, AFTERWARDS)
+
+    def _judge(self, past: Record, brought_back: Sequence[int]) -> None:
+        for found in judge.violations(past, brought_back):
+            self._report.violations.append(f"{found.what} (batch {found.batch_id or '-'})")
+            if found.batch_id is not None:
+                self._report.rows[found.batch_id] = judge.rows(found.batch_id)
+
+    def _log(self, line: str) -> None:
+        self._report.log.append(line)
 
 
 def _wait(condition: Callable[[], bool], meanwhile: Callable[[], None], seconds: float) -> None:
@@ -115,20 +160,6 @@ def _wait(condition: Callable[[], bool], meanwhile: Callable[[], None], seconds:
         meanwhile()
         time.sleep(pause)
         pause = min(SCHEDULE, pause * 2)
-
-
-def _judge(workers: Crew, report: Report) -> None:
-    tickets.age()
-    tickets.clean_up()
-    report.rerun = diary.rerun()
-    report.late = sum(JobBatch.objects.values_list("late_outcomes", flat=True))
-    report.links = BatchedJob.objects.count()
-    for found in judge.violations():
-        report.violations.append(f"{found.what} (batch {found.batch_id or '-'})")
-        if found.batch_id is not None:
-            report.rows[found.batch_id] = judge.rows(found.batch_id)
-    if report.violations:
-        report.log.append(workers.log())
 
 
 def _clear() -> None:

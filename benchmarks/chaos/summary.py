@@ -15,7 +15,8 @@ class Summary:
     """Takes one report after another."""
 
     def __init__(self) -> None:
-        self._rounds = self._links = self._rerun = self._late = self._violations = 0
+        self._rounds = self._retried = self._links = self._violations = 0
+        self._rerun = self._late = self._remembered = 0
         self._faults: Counter[str] = Counter()
         self._recovery: list[float] = []
 
@@ -24,17 +25,21 @@ class Summary:
         self._links += report.links
         self._rerun += report.rerun
         self._late += report.late
+        self._remembered += report.remembered
         self._violations += len(report.violations)
         self._faults.update(report.hits)
-        self._recovery.append(report.recovery_s)
+        self._retried += len(report.recovery_s) > 1
+        self._recovery += report.recovery_s
 
     def figures(self) -> dict[str, Any]:
         return {
             "rounds": self._rounds,
+            "retried": self._retried,
             "links": self._links,
             "faults": dict(sorted(self._faults.items())),
             "rerun": self._rerun,
             "late": self._late,
+            "remembered": self._remembered,
             "recovery_s": {
                 "median": round(median(self._recovery), 2),
                 "worst": max(self._recovery),

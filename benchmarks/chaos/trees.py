@@ -16,6 +16,7 @@ JOBS: Final = {
     "work": 16,
     "fail_first": 4,
     "fail": 1,
+    "fail_runs": 2,
     "kill_horse": 1,
     "load": 2,
     "extend": 1,

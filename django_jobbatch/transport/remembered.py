@@ -1,7 +1,9 @@
 """The tickets that wait, as Redis remembers them: a set for each batch and queue.
 
 They are found by it when somebody looks or the batch ends. The set goes with its last member. A
-ticket that is lost is forgotten by the next look at it, and at the latest by the end of its batch.
+ticket that is lost is forgotten by the next look at it, and at the latest by the end of its batch;
+only if the process that ends it dies over that too does the set stay, as does RQ's own record of the
+ticket.
 """
 
 from __future__ import annotations
