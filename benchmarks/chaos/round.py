@@ -141,7 +141,7 @@ class _Stand:
 
         _wait(judge.is_over, go_on, PATIENCE)
         self._report.recovery_s.append(round(time.monotonic() - began, 2))
-        _wait(judge.is_quiet, tickets.clean_up, AFTERWARDS)
+        _wait(judge.is_quiet, _tidy_up, AFTERWARDS)
 
     def _judge(self, past: Record, brought_back: Sequence[int]) -> None:
         for found in judge.violations(past, brought_back):
@@ -160,6 +160,12 @@ def _wait(condition: Callable[[], bool], meanwhile: Callable[[], None], seconds:
         meanwhile()
         time.sleep(pause)
         pause = min(SCHEDULE, pause * 2)
+
+
+def _tidy_up() -> None:
+    """Have RQ see at once that who is dead works on nothing any more."""
+    tickets.age()
+    tickets.clean_up()
 
 
 def _clear() -> None:
