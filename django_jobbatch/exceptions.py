@@ -54,6 +54,10 @@ class DoNotRetry(JobBatchError):
     """Raised by a job to fail for good at once, whatever retries are left."""
 
 
+class RetryReturned(JobBatchError, TypeError):
+    """The job returned a Retry of RQ, on which RQ alone acts: raise an exception instead, and give the job options(retry=...)."""
+
+
 class JobTimeout(JobBatchError):
     """The job ran longer than its timeout."""
 

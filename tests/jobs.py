@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import django
 import django_rq
 from django.db import connection, transaction
-from rq import get_current_job
+from rq import Retry, get_current_job
 
 from airports.models import CallbackCall
 from django_jobbatch import (
@@ -186,6 +186,18 @@ def give_up(path: str) -> None:
     raise DoNotRetry("it will never work")
 
 
+def record_and_fail_first(path: str, text: str) -> None:
+    record(path, text)
+    if _is_first(path, text):
+        raise JobFailed("the first time")
+
+
+def record_and_return_retry_first(path: str, text: str) -> Retry | None:
+    """Ask RQ for another attempt, as a job that it runs by itself may."""
+    record(path, text)
+    return Retry(max=1) if _is_first(path, text) else None
+
+
 def interrupt(path: str) -> None:
     """Be interrupted by Ctrl-C, the first time."""
     record(path, "began")
@@ -294,6 +306,12 @@ def die_of(path: str, death: str) -> None:
     record(path, death)
     if _is_first(path, death):
         DEATHS[death]()
+
+
+def crash_first(path: str, text: str) -> None:
+    record(path, text)
+    if _is_first(path, text):
+        crash()
 
 
 def die_always(path: str, text: str) -> None:

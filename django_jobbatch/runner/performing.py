@@ -13,7 +13,7 @@ from typing import Any
 from django.db import Error, connections
 
 from django_jobbatch import calls, conf, context, ledger, payload, transport
-from django_jobbatch.exceptions import BatchCancelled, JobTimeout
+from django_jobbatch.exceptions import BatchCancelled, JobTimeout, RetryReturned
 from django_jobbatch.ledger import Failure, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner.stored import open_call
@@ -45,8 +45,7 @@ def perform(link: BatchedJob, batch: JobBatch, terms: Terms) -> Settlement:
     try:
         terms.check()
         with context.running(link):
-            value = call(link, batch, terms)
-            result = payload.dumps(value, "the result") if terms.store_result else None
+            result = _kept(call(link, batch, terms), terms)
     except Interrupted:
         raise
     except BaseException as error:
@@ -77,6 +76,13 @@ def report_progress(batch: JobBatch, entry: str) -> None:
             calls.invoke(target, (batch, *call.args), call.kwargs)
     except Exception:
         logger.exception("A progress callback of %s raised", batch, extra=_extra(batch))
+
+
+def _kept(value: object, terms: Terms) -> str | None:
+    """What is kept of what a call has returned."""
+    if transport.asks_for_retry(value):
+        raise RetryReturned
+    return payload.dumps(value, "the result") if terms.store_result else None
 
 
 def _call_job(link: BatchedJob, batch: JobBatch, terms: Terms) -> Any:

@@ -9,7 +9,13 @@ from __future__ import annotations
 
 from django_jobbatch.transport.looking import Waiting, executing, waiting, waiting_for
 from django_jobbatch.transport.queues import check_queue, default_timeout, is_sync
-from django_jobbatch.transport.receiving import begin, is_interruption, ticket_in, why_refused
+from django_jobbatch.transport.receiving import (
+    asks_for_retry,
+    begin,
+    is_interruption,
+    ticket_in,
+    why_refused,
+)
 from django_jobbatch.transport.sending import schedule, send
 from django_jobbatch.transport.taking_back import discard, stop
 from django_jobbatch.transport.tickets import Ticket, is_of
@@ -17,6 +23,7 @@ from django_jobbatch.transport.tickets import Ticket, is_of
 __all__ = [
     "Ticket",
     "Waiting",
+    "asks_for_retry",
     "begin",
     "check_queue",
     "default_timeout",

@@ -1,11 +1,11 @@
-"""Tickets where they arrive: what may be believed of one, that it begins, and that RQ breaks it off."""
+"""Tickets where they arrive: what may be believed of one, that it begins, and what is RQ's in its work."""
 
 from __future__ import annotations
 
 import uuid
 
 from django.db import connections
-from rq import get_current_job
+from rq import Retry, get_current_job
 from rq.exceptions import DeserializationError, ShutDownImminentException
 from rq.job import Job
 
@@ -62,6 +62,11 @@ def why_refused(batch_id: object, queue: object, using: object) -> str:
     if using not in known:
         return f"There is no database {using!r} in DATABASES; it has {', '.join(known)}."
     return ""
+
+
+def asks_for_retry(returned: object) -> bool:
+    """Whether this is what a job returns to RQ to be run again."""
+    return isinstance(returned, Retry)
 
 
 def is_interruption(error: BaseException) -> bool:

@@ -20,6 +20,7 @@ from django.utils import timezone
 from rq.exceptions import ShutDownImminentException
 
 from django_jobbatch import JobTimeout, bus, ledger, transport
+from django_jobbatch.exceptions import RetryReturned
 from django_jobbatch.ledger import Claimant, Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.runner.desk import Desk
@@ -497,6 +498,23 @@ def test_a_result_that_is_not_json_fails_the_job_with_that_reason() -> None:
     assert settlement.failure is not None
     assert settlement.failure.exception_class == "django_jobbatch.exceptions.UnencodableArgument"
     assert settlement.failure.message.startswith("the result: a model instance (BatchedJob)")
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_job_that_returns_a_retry_of_rq_has_failed_and_says_what_to_do_instead(
+    diary: Diary,
+) -> None:
+    batch = bus.batch(
+        [bus.job(jobs.record_and_return_retry_first, diary.path("jobs"), "a")]
+    ).dispatch()
+    _, links = desk_of(batch)
+
+    settlement = perform(links[0], batch, Terms.of(links[0], batch))
+
+    assert settlement.status == LinkStatus.FAILED
+    assert settlement.failure is not None
+    assert settlement.failure.message == str(RetryReturned())
 
 
 # Statements of a ticket
