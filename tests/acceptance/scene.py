@@ -17,7 +17,8 @@ from sandbox.servers import Server
 from tests.diary import Diary, is_over
 from tests.servers import RedisServer, Workers, wait_until
 
-BATCH_WORKER = ("--worker-class", "django_jobbatch.worker.BatchWorker")
+BATCH_WORKER = ("--worker-class", Workers.BATCH)
+SIMPLE_BATCH_WORKER = ("--worker-class", "tests.worker_classes.SimpleBatchWorker")
 
 
 class Scene:
@@ -41,6 +42,12 @@ class Scene:
         """Start a worker of this scene."""
         options = BATCH_WORKER if self.looked_after else ()
         (worker,) = self.workers(1, *(queues or ("default",)), *options)
+        return worker
+
+    def start_simple(self) -> Server:
+        """Start one that has no work-horses."""
+        options = SIMPLE_BATCH_WORKER if self.looked_after else ("--worker-class", Workers.SIMPLE)
+        (worker,) = self.workers(1, "default", *options)
         return worker
 
     def tickets(self) -> list[Job]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import pytest
+from django.db import connection, transaction
 from rq.job import Job
 
 from airports.models import CallbackCall
@@ -43,6 +44,20 @@ def a(diary: Diary) -> bus.JobBuilder:
 
 def a_dies_first(exit_code: int | None = None) -> Build:
     return lambda diary: bus.job(jobs.die_first, diary.path("jobs"), "a", exit_code)
+
+
+def a_crashes_first(diary: Diary) -> bus.JobBuilder:
+    return bus.job(jobs.crash_first, diary.path("jobs"), "a")
+
+
+def a_is_tried_again_later(diary: Diary) -> bus.JobBuilder:
+    job = bus.job(jobs.record_and_fail_first, diary.path("jobs"), "a")
+    return job.options(retry=1, retry_interval=1)
+
+
+def a_returns_retry_first(diary: Diary) -> bus.JobBuilder:
+    job = bus.job(jobs.record_and_return_retry_first, diary.path("jobs"), "a")
+    return job.options(retry=1)
 
 
 def a_is_held_first(diary: Diary) -> bus.JobBuilder:
@@ -84,6 +99,12 @@ def a_dead_ticket_is_requeued(scene: Scene) -> None:
 
 def worker_and_horse_die(scene: Scene) -> None:
     worker = scene.start()
+    scene.wait_for("a began")
+    worker.kill()
+
+
+def a_worker_without_a_horse_dies(scene: Scene) -> None:
+    worker = scene.start_simple()
     scene.wait_for("a began")
     worker.kill()
 
@@ -142,6 +163,12 @@ def expired(scene: Scene) -> None:
     wait_until(lambda: not scene.queue.job_ids)
 
 
+def evicted(scene: Scene) -> None:
+    """As a full Redis may do it with any key: here with the queue, and with what is remembered of it."""
+    for key in [scene.queue.key, *scene.redis.client.keys("jobbatch:*")]:
+        scene.redis.client.delete(key)
+
+
 def flushed(scene: Scene) -> None:
     scene.redis.client.flushall()
 
@@ -162,6 +189,15 @@ def restarted_at_work(scene: Scene) -> None:
     scene.wait_until_over()
 
 
+def connections_dropped_at_work(scene: Scene) -> None:
+    scene.start()
+    scene.wait_for("a began")
+    jobs.drop_connections()
+    connection.close()  # ours is one of them
+    scene.diary.open("gate")
+    scene.wait_until_over()
+
+
 def away_when_it_ends(scene: Scene) -> None:
     scene.start()
     scene.wait_for("a began")
@@ -169,6 +205,34 @@ def away_when_it_ends(scene: Scene) -> None:
     scene.diary.open("gate")
     scene.wait_until_over()
     scene.redis.start()
+
+
+def cancelled_at_work(scene: Scene) -> None:
+    scene.start()
+    scene.wait_for("a began")
+    Job.fetch(scene.ticket_at_work(), scene.redis.client).cancel()
+    scene.diary.open("gate")
+    scene.wait_until_over()
+
+
+def deleted_at_work(scene: Scene) -> None:
+    scene.start()
+    scene.wait_for("a began")
+    Job.fetch(scene.ticket_at_work(), scene.redis.client).delete()
+    scene.diary.open("gate")
+    scene.wait_until_over()
+
+
+def no_scheduler_runs(scene: Scene) -> None:
+    worker = scene.start()
+    scene.wait_for("a", "b")
+    scene.wait_until_idle(worker)
+    wait_until(lambda: scene.batch.jobs.due().exists())
+
+
+def it_ends_by_itself(scene: Scene) -> None:
+    scene.start()
+    scene.wait_until_over()
 
 
 def delivered_twice(scene: Scene) -> None:
@@ -203,6 +267,7 @@ class Case:
     late: int = 0
     afterwards: Callable[[Scene], None] | None = None
     ours_alone: bool = False
+    of_server: bool = False
     total: int = 2
 
 
@@ -218,6 +283,7 @@ CASES = {
     "horse exits with 0": Case(
         first=a_dies_first(0), happens=the_horse_dies, ran=TWICE, at_once=True
     ),
+    "horse crashes": Case(first=a_crashes_first, happens=the_horse_dies, ran=TWICE, at_once=True),
     "ticket stopped": Case(
         first=a_is_held_first, happens=the_ticket_is_stopped, ran=BEGAN_TWICE, at_once=True
     ),
@@ -226,6 +292,9 @@ CASES = {
     ),
     "worker and horse killed": Case(
         first=a_is_held_first, happens=worker_and_horse_die, ran=BEGAN_TWICE
+    ),
+    "worker without a horse killed": Case(
+        first=a_is_held_first, happens=a_worker_without_a_horse_dies, ran=BEGAN_TWICE
     ),
     "abandoned and cleaned up": Case(first=a_is_held_first, happens=rq_cleans_up, ran=BEGAN_TWICE),
     "cleaned up twice at once": Case(
@@ -248,6 +317,7 @@ CASES = {
     "tickets deleted": Case(first=a, happens=deleted, ran=ONCE),
     "queue emptied": Case(first=a, happens=emptied, ran=ONCE),
     "tickets expired": Case(first=a, happens=expired, ran=ONCE),
+    "tickets evicted": Case(first=a, happens=evicted, ran=ONCE),
     "flushed": Case(first=a, happens=flushed, ran=ONCE, ours_alone=True),
     "flushed at work": Case(
         first=a_is_held_first, happens=flushed_at_work, ran=HELD_ONCE, ours_alone=True
@@ -257,6 +327,19 @@ CASES = {
     ),
     "away when a job ends": Case(
         first=a_is_held_first, happens=away_when_it_ends, ran=HELD_ONCE, ours_alone=True
+    ),
+    "connections dropped at work": Case(
+        first=a_is_held_first, happens=connections_dropped_at_work, ran=HELD_ONCE, of_server=True
+    ),
+    "ticket cancelled at work": Case(
+        first=a_is_held_first, happens=cancelled_at_work, ran=HELD_ONCE
+    ),
+    "ticket deleted at work": Case(first=a_is_held_first, happens=deleted_at_work, ran=HELD_ONCE),
+    "tried again, and no scheduler": Case(
+        first=a_is_tried_again_later, happens=no_scheduler_runs, ran=TWICE
+    ),
+    "returned to be tried again": Case(
+        first=a_returns_retry_first, happens=it_ends_by_itself, ran=TWICE
     ),
     "delivered twice": Case(first=a, happens=delivered_twice, ran=ONCE),
     "delivered again at work": Case(
@@ -290,6 +373,8 @@ def scene(
 def test_nothing_is_lost_or_counted_twice(case: Case, scene: Scene) -> None:
     if case.ours_alone and not scene.redis.is_ours:
         pytest.skip("the Redis in REDIS_URL is not ours to stop or flush")
+    if case.of_server and connection.vendor == "sqlite":
+        pytest.skip("SQLite has no server that could end a connection")
     scene.dispatch(bus.batch([case.first(scene.diary), record(scene.diary, "b")]))
 
     case.happens(scene)
@@ -307,6 +392,26 @@ def test_nothing_is_lost_or_counted_twice(case: Case, scene: Scene) -> None:
     assert scene.diary.lines("each") == []
     written = ["a", "added by a"] if case.total == 3 else []
     assert sorted(CallbackCall.objects.values_list("role", flat=True)) == written
+
+
+def test_a_batch_whose_dispatch_broke_off_after_its_commit_is_sent(scene: Scene) -> None:
+    """A hook of somebody else that raises after the commit keeps the hooks behind it from running."""
+
+    @transaction.atomic
+    def dispatch() -> None:
+        transaction.on_commit(jobs.fail)
+        scene.dispatch(bus.batch([record(scene.diary, text) for text in "ab"]))
+
+    with pytest.raises(jobs.JobFailed):
+        dispatch()
+    sent = scene.tickets()
+
+    scene.recover()
+
+    assert sent == []
+    assert End.of(scene.batch) == End(outcome="succeeded", total=2, succeeded=2)
+    assert scene.diary.ran() == ["a", "b"]
+    assert scene.diary.calls == ["then succeeded", "finally succeeded"]
 
 
 def late(scene: Scene) -> int:
