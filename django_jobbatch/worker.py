@@ -53,6 +53,8 @@ class BatchWorkerMixin(Base):
 
     #: Whole seconds between two looks at everything.
     tick = 15
+    # How redis-py names itself to Redis; None for one that is too old to be told.
+    _driver: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -66,6 +68,7 @@ class BatchWorkerMixin(Base):
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Warm up, and start as RQ does."""
         with _survived("warm up"):
+            self._driver = transport.driver_info()
             _warm_up()
         super().bootstrap(*args, **kwargs)
 
@@ -111,6 +114,15 @@ class BatchWorkerMixin(Base):
         """Begin a work-horse as RQ does, with no database connection in common."""
         _close_connections()  # a handler of the project may have opened one
         super().fork_work_horse(*args, **kwargs)
+
+    def main_work_horse(self, *args: Any, **kwargs: Any) -> Any:
+        """Be the work-horse, as RQ does."""
+        if self._driver is not None:
+            # Else redis-py reads its own version from the disk for each connection that it opens.
+            self.connection.connection_pool.connection_kwargs.setdefault(
+                "driver_info", self._driver
+            )
+        return super().main_work_horse(*args, **kwargs)
 
     def wait_for_horse(self) -> Any:
         """Wait for the work-horse as RQ does."""
@@ -224,21 +236,27 @@ def _default_alias() -> str:
 
 def _warm_up() -> None:
     """Do once what each work-horse would do for the first time, and keep what that has loaded."""
-    from django_jobbatch import ledger  # noqa: PLC0415 - see above
-
-    nobody = ledger.Claimant(
-        using=_default_alias(),
-        batch_id=uuid.uuid4(),
-        queue="",
-        ticket="",
-        lease=timedelta(seconds=1),
-    )
     try:
-        ledger.claim(nobody, after=0, limit=1)
+        _ask_for_nobody(_default_alias(), uuid.uuid4())
     finally:
         _close_connections()
         gc.collect()
         gc.freeze()  # else collecting garbage copies the memory that a work-horse shares with us
+
+
+def _ask_for_nobody(using: str, batch_id: uuid.UUID) -> None:
+    """Take the steps of a ticket over a batch that is not there, where they change nothing."""
+    from django_jobbatch import ledger  # noqa: PLC0415 - see above
+    from django_jobbatch.models import BatchedJob, JobBatch  # noqa: PLC0415 - see above
+    from django_jobbatch.states import LinkStatus  # noqa: PLC0415 - see above
+
+    nobody = ledger.Claimant(
+        using=using, batch_id=batch_id, queue="", ticket="", lease=timedelta(seconds=1)
+    )
+    link = BatchedJob(pk=0, batch_id=batch_id)
+    JobBatch.objects.using(using).filter(pk=batch_id).first()
+    ledger.claim(nobody, after=0, limit=1)
+    ledger.settle(using, batch_id, [ledger.Settlement(link=link, status=LinkStatus.SUCCEEDED)])
 
 
 def _close_connections() -> None:

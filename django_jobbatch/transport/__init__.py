@@ -7,6 +7,7 @@ harm.
 
 from __future__ import annotations
 
+from django_jobbatch.transport.connecting import driver_info
 from django_jobbatch.transport.looking import Waiting, executing, waiting, waiting_for
 from django_jobbatch.transport.queues import check_queue, default_timeout, is_sync
 from django_jobbatch.transport.receiving import (
@@ -28,6 +29,7 @@ __all__ = [
     "check_queue",
     "default_timeout",
     "discard",
+    "driver_info",
     "executing",
     "is_interruption",
     "is_of",

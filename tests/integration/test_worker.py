@@ -5,6 +5,7 @@ What it asks to be repaired is noted here and not done; `tests/acceptance/test_w
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -144,6 +145,23 @@ def test_no_pool_of_connections_is_shared_with_a_work_horse(
     burst()
 
     assert (before, list(pools)) == (["default"], [])
+
+
+def test_a_work_horse_does_not_read_the_version_of_redis_py_from_the_disk(
+    asked: Asked, diary: Diary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read() -> str:
+        jobs.record(diary.path("read"), str(os.getpid()))
+        return "8.0.0"
+
+    monkeypatch.setattr("redis.utils.get_lib_version", read)
+    queue = Queue(connection=get_connection("default"))
+    queue.enqueue(jobs.record_pid, diary.path("jobs"))
+
+    burst()
+
+    (horse,) = diary.lines("jobs")
+    assert horse not in diary.lines("read")
 
 
 def test_one_worker_looks_at_everything_until_it_is_gone(

@@ -376,6 +376,14 @@ def test_statements_of_a_claim(size: int) -> None:
     assert statements.shapes == claim_of("SELECT batchedjob", "UPDATE batchedjob")
 
 
+def test_to_ask_for_what_is_overdue_is_one_read_while_nothing_is() -> None:
+    JobBatchFactory.create(jobs=1, wake_at=timezone.now() + timedelta(minutes=1))
+
+    statements = capture(lambda: ledger.overdue(ALIAS))
+
+    assert statements.shapes == ["SELECT jobbatch"]
+
+
 def test_a_claim_asks_for_no_role() -> None:
     # The index of places begins with batch and role: a PostgreSQL that has no statistics of the
     # table yet would walk along that and sort all jobs of the batch, for each claim.
