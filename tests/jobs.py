@@ -465,6 +465,11 @@ def told_and_require(batch: JobBatch, path: str, role: str, gate: str) -> None:
         raise JobFailed(f"{role} failed")
 
 
+def held_when_told(*told: object, path: str, text: str, gate: str) -> None:
+    """A callback of any kind that waits at the gate."""
+    hold(path, text, gate)
+
+
 def told_progress(batch: JobBatch, path: str) -> None:
     record(path, f"{batch.processed_jobs} of {batch.total_jobs}")
 

@@ -43,6 +43,11 @@ class Case:
     results: list[object] | None = None
 
 
+def settled(batch: JobBatch) -> bool:
+    batch.refresh_from_db()
+    return batch.is_settled
+
+
 def record(diary: Diary, text: str) -> bus.JobBuilder:
     return bus.job(jobs.record, diary.path("jobs"), text)
 
@@ -346,6 +351,58 @@ def test_a_callback_that_raises_moves_nothing_and_is_retried_alone(
     assert reopened == 1
     assert diary.calls == [*calls, "broken then"]
     assert [link.role for link in broken] == [Role.EACH_FAILURE]
+
+
+def test_finally_does_not_wait_for_each_failure(start: Start, diary: Diary) -> None:
+    start(2)
+    gate = diary.path("gate")
+    batch = (
+        bus.batch([bus.job(jobs.fail, "x"), bus.job(jobs.fail, "y")])
+        .allow_failures()
+        .each_failure(jobs.held_when_told, path=diary.path("each"), text="each", gate=gate)
+        .finally_(jobs.told, diary.path("calls"), "finally")
+        .dispatch()
+    )
+    diary.wait_for("each began", name="each")
+    diary.wait_for("finally partial", name="calls")
+    wait_until(lambda: settled(batch))
+    told = diary.lines("each")
+
+    diary.open("gate")
+
+    assert told == ["each began"]
+    assert End.of(batch) == End(outcome="partial", total=2, failed=2)
+    wait_until(lambda: not batch.failures.unreported().exists())
+    assert diary.lines("each") == ["each began", "each done"] * 2
+
+
+def test_a_retry_while_callbacks_run_waits_for_them(start: Start, diary: Diary) -> None:
+    start(2)
+    path = diary.path("jobs")
+    batch = (
+        bus.batch(bus.job(jobs.require, path, diary.path("job")))
+        .allow_failures()
+        .then(jobs.held_when_told, path=path, text="then", gate=diary.path("gate"))
+        .finally_(jobs.told, path, "finally")
+        .dispatch()
+    )
+    diary.wait_for("then began")
+    finished = counters(batch)["status"], settled(batch)
+
+    diary.open("job")
+    count = batch.retry()
+    diary.open("gate")
+
+    assert finished == ("finished", False)
+    assert count == 1
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1, run=2)
+    assert settled(batch)
+    # What is still called of the first run sees a batch that is open again.
+    assert diary.lines("jobs") == [
+        "job",
+        *["then began", "then done", "finally"],
+        *["job", "then began", "then done", "finally succeeded"],
+    ]
 
 
 # Cancel

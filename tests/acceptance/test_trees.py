@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TypeVar
 
 import pytest
+from django.utils import timezone
 
 from django_jobbatch import bus, transport
 from django_jobbatch.bus import Builder, JobBuilder
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.operations import prune
 from tests import jobs
 from tests.acceptance.conftest import Start
 from tests.diary import Diary, End
@@ -256,6 +259,24 @@ CASES = {
             "root finally succeeded",
         ],
     ),
+    "a link waits for the callbacks of the batch before it": Case(
+        build=lambda f: f.named(
+            "root",
+            bus.chain(
+                f.named("inner", bus.batch([f.job("a")])),
+                bus.job(jobs.record, f.diary.path("calls"), "next"),
+            ),
+        ),
+        ends={"root": good(2), "inner": good(1)},
+        ran=["a"],
+        calls=[
+            "inner then succeeded",
+            "inner finally succeeded",
+            "next",
+            "root then succeeded",
+            "root finally succeeded",
+        ],
+    ),
     "a loader inside a batch inside a chain": Case(
         build=lambda f: f.named(
             "root",
@@ -426,6 +447,62 @@ def test_a_batch_cancelled_inside_ends_its_lane(
         "inner finally cancelled",
         *(["root then partial", "root finally partial"] if allow else ["root finally cancelled"]),
     ]
+
+
+def test_the_progress_and_the_failures_of_a_tree_are_those_of_all_its_jobs(
+    start: Start, diary: Diary
+) -> None:
+    f = Forest(diary)
+    start(1)
+    held = bus.job(jobs.hold, diary.path("jobs"), "held", diary.path("end"))
+    inner = bus.batch([f.gated("b"), f.job("c"), held]).allow_failures()
+    root = bus.chain(f.job("a"), inner, f.job("d")).dispatch()
+    diary.wait_for("held began")
+    wait_until(lambda: JobBatch.objects.get(pk=root.pk).tree_jobs.processed == 3)
+    root.refresh_from_db()
+
+    half = (root.progress, root.tree_jobs._asdict(), root.total_jobs, root.processed_jobs)
+    diary.open("end")
+    end = End.of(root)
+
+    # Five jobs, of which the chain has two itself; what stands in it for the batch is a third link.
+    counts = {"total": 5, "pending": 2, "succeeded": 2, "failed": 1, "cancelled": 0, "skipped": 0}
+    assert half == (60, counts, 3, 1)
+    assert end == good(3)
+    assert root.tree_jobs._asdict() == {**counts, "pending": 0, "succeeded": 4}
+    assert [failure.message for failure in root.failures] == ["b is closed"]
+
+
+def test_a_tree_that_runs_is_deleted_and_what_runs_ends_unheard(start: Start, diary: Diary) -> None:
+    f = Forest(diary)
+    (worker,) = start(1)
+    held = bus.job(jobs.hold, diary.path("jobs"), "held", diary.path("end"))
+    root = bus.chain(bus.batch([bus.batch([held, f.job("never")])]), f.job("never")).dispatch()
+    diary.wait_for("held began")
+
+    root.delete()
+    diary.open("end")
+    worker.wait_for_log("came too late and changed nothing")
+
+    assert JobBatch.objects.count() == 0
+    assert BatchedJob.objects.count() == 0
+    assert diary.lines("jobs") == ["held began", "held done"]
+
+
+def test_a_tree_is_pruned_by_the_age_of_its_root(start: Start, diary: Diary) -> None:
+    f = Forest(diary)
+    start(1)
+    root = bus.chain(bus.batch([f.job("a")]), f.job("b")).dispatch()
+    End.of(root)
+    long_ago = timezone.now() - timedelta(days=2)
+
+    JobBatch.objects.filter(root=root).update(finished_at=long_ago)
+    young = prune()
+    JobBatch.objects.filter(pk=root.pk).update(finished_at=long_ago)
+    old = prune()
+
+    assert (young.batches, old.batches) == (0, 2)
+    assert JobBatch.objects.count() == 0
 
 
 def test_a_tree_is_deleted_with_its_root(start: Start, diary: Diary) -> None:
