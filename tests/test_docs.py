@@ -213,6 +213,44 @@ def test_every_option_of_a_command_is_described(name: str) -> None:
     assert described == set(parser._option_string_actions) - common
 
 
+# What is tested
+
+
+def test_every_promise_has_a_test() -> None:
+    promises = [first for first, _ in rows(page("explanation/guarantees").partition("## ")[0])]
+
+    tested = section("explanation/tested", "## What is guaranteed")
+
+    assert [first for first, _ in rows(tested)] == promises
+
+
+def test_every_test_on_the_page_is_there() -> None:
+    """A test, or a case of a table of them."""
+    named_there = re.findall(r"`(test_\w+)::([^`]+)`", page("explanation/tested"))
+    sources = {path.stem: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+
+    missing = [
+        f"{module}::{name}"
+        for module, name in named_there
+        if f"def {name}(" not in sources[module] and f'    "{name}": Case(' not in sources[module]
+    ]
+
+    assert named_there
+    assert missing == []
+
+
+def test_every_fault_is_on_the_page() -> None:
+    cases = re.findall(
+        r'^    "([^"]+)": Case\(',
+        (ROOT / "tests/acceptance/test_faults.py").read_text(),
+        re.MULTILINE,
+    )
+
+    assert [
+        case for case in cases if f"`test_faults::{case}`" not in page("explanation/tested")
+    ] == []
+
+
 # Figures
 
 
