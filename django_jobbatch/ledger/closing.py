@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from django.db.models import F
 from django.utils import timezone
@@ -20,6 +21,17 @@ from django_jobbatch.states import NOT_BEGUN, OPEN, BatchStatus, LinkStatus
 PAGE = 5000
 
 
+def closed(*, reason: str, by: str = "") -> dict[str, Any]:
+    """What is written to an open batch that somebody cancels now."""
+    return {
+        "status": BatchStatus.STOPPING,
+        "cancelled_at": timezone.now(),
+        "cancel_reason": reason,
+        "cancelled_by": by,
+        "reopening": None,
+    }
+
+
 def close(using: str, batch_id: uuid.UUID, *, reason: str = "", by: str = "") -> Change | None:
     """Cancel an open batch, by one statement; None if it was not open.
 
@@ -27,19 +39,12 @@ def close(using: str, batch_id: uuid.UUID, *, reason: str = "", by: str = "") ->
     """
 
     def operation() -> Change | None:
-        closed = (
+        is_closed = (
             rows.batches(using)
             .filter(pk=batch_id, status__in=OPEN)
-            .update(
-                status=BatchStatus.STOPPING,
-                cancelled_at=timezone.now(),
-                cancel_reason=reason,
-                cancelled_by=by,
-                reopening=None,
-                version=F("version") + 1,
-            )
+            .update(version=F("version") + 1, **closed(reason=reason, by=by))
         )
-        if not closed:
+        if not is_closed:
             return None
         batch = rows.batches(using).get(pk=batch_id)
         return replace(Change.of(batch, using), closed=True)

@@ -27,6 +27,7 @@ ENDS: Final = {
     Outcome.PARTIAL: LinkStatus.SUCCEEDED,
     Outcome.FAILED: LinkStatus.FAILED,
     Outcome.CANCELLED: LinkStatus.CANCELLED,
+    Outcome.NONE: LinkStatus.CANCELLED,  # it is deleted before its end
 }
 #: Seconds until a stand-in is looked at again whose child is still stopping.
 PAUSE: Final = 1
@@ -83,19 +84,26 @@ def stop_children(using: str, children: Sequence[uuid.UUID]) -> list[Change]:
         # By their keys alone, which takes their rows and nothing else: MariaDB would walk along the
         # index of states, and deadlock with a child that is just finishing.
         locked = rows.batches(using).filter(pk__in=pks).order_by("pk").select_for_update()
-        closed = [pk for pk, status in locked.values_list("pk", "status") if status in OPEN]
-        rows.batches(using).filter(pk__in=closed, status__in=OPEN).update(
-            status=BatchStatus.STOPPING,
-            cancelled_at=timezone.now(),
-            cancel_reason=parent.cancel_reason or f"{parent} went no further",
-            cancelled_by=parent.cancelled_by,
-            reopening=None,
-            version=F("version") + 1,
+        pks = [pk for pk, status in locked.values_list("pk", "status") if status in OPEN]
+        reason = parent.cancel_reason or f"{parent} went no further"
+        rows.batches(using).filter(pk__in=pks, status__in=OPEN).update(
+            version=F("version") + 1, **closing.closed(reason=reason, by=parent.cancelled_by)
         )
-        batches = rows.batches(using).filter(pk__in=closed)
+        batches = rows.batches(using).filter(pk__in=pks)
         return [replace(Change.of(batch, using), closed=True) for batch in batches]
 
     return atomically(using, operation)
+
+
+def abandon(using: str, parent: JobBatch | None, child: JobBatch) -> None:
+    """Settle what still stands for a child batch that is being deleted; both are locked.
+
+    Nothing is sent for what that makes due: mostly the parent is deleted next. If it stays after
+    all, reconcile sends it.
+    """
+    link = lineage.stand_in(using, child) if parent is not None else None
+    if parent is not None and link is not None and not link.is_settled:
+        _settle(using, Change.of(parent, using), link, child)
 
 
 def running_children(using: str, batch: JobBatch) -> list[uuid.UUID]:

@@ -5,14 +5,33 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Final, NamedTuple
 
+from django.db.models import Count, Q
 from django.db.models.deletion import Collector
 
-from django_jobbatch.ledger import cascade, rows
-from django_jobbatch.ledger.closing import PAGE
+from django_jobbatch.ledger import cascade, family, lineage, rows
+from django_jobbatch.ledger.closing import PAGE, closed
 from django_jobbatch.ledger.transactions import atomically
-from django_jobbatch.models import BatchedJobQuerySet, FailedJob, FailedJobQuerySet, JobBatch
+from django_jobbatch.models import (
+    BatchedJob,
+    BatchedJobQuerySet,
+    FailedJob,
+    FailedJobQuerySet,
+    JobBatch,
+)
+from django_jobbatch.states import OPEN, UNSETTLED
+
+#: Which links each counter counts, but the total.
+COUNTED: Final = {
+    "pending_jobs": UNSETTLED,
+    **{column: [status] for status, column in rows.COUNTERS.items()},
+}
+
+
+class _IsAwaited(Exception):  # not an error: the sign to lock the batch around it first
+    """The batch may be waited for by the one around it."""
 
 
 class Place(NamedTuple):
@@ -39,9 +58,10 @@ def check_removable(using: str, batch: JobBatch) -> None:
 def remove(using: str, batch_id: uuid.UUID) -> Counter[str]:
     """Delete the links of a batch, page by page, then its row; how many rows, by model.
 
-    What still runs finds its batch gone, and its outcome changes nothing. Rows of other apps
-    that point at what goes are treated as their `on_delete` says. A batch of one page goes in
-    one transaction.
+    What still runs finds its link or its batch gone, and its outcome changes nothing. Rows of other
+    apps that point at what goes are treated as their `on_delete` says. A batch of one page goes in
+    one transaction. Each page leaves a batch that can come to its end, and can be deleted again: it
+    is closed, and counts what it has. The batch around it goes on, if it waited for this one.
     """
     removed, after = _remove_page(using, batch_id, None)
     while after is not None:
@@ -74,21 +94,58 @@ def _remove_page(
 ) -> tuple[Counter[str], Place | None]:
     """Delete one page of jobs; with the last, whose place is None, the callbacks and the batch."""
 
-    def operation() -> tuple[Counter[str], Place | None]:
+    def operation(around: uuid.UUID | None = None) -> tuple[Counter[str], Place | None]:
+        parent = rows.lock(using, around) if around else None
         batch = rows.lock(using, batch_id)
         if batch is None:
             return Counter(), None
+        if around is None and batch.parent_id is not None and not batch.at_rest:
+            raise _IsAwaited
         removed: Counter[str] = Counter()
         if after is None:
             removed += cascade.follow(using, batch)
         page, last = _next_page(_jobs(using, batch_id), after)
-        removed += Counter(page.delete()[1])
         if last is None:
+            removed += Counter(page.delete()[1])
             removed += Counter(_callbacks(using, batch_id).delete()[1])
+            family.abandon(using, parent, batch)
             removed += cascade.delete(using, batch)
+        else:
+            removed += _take_out(using, batch, page)
         return removed, last
 
-    return atomically(using, operation)
+    try:
+        return atomically(using, operation)
+    except _IsAwaited:
+        around = lineage.parent_of(using, batch_id)
+        return atomically(using, partial(operation, around))
+
+
+def _take_out(using: str, batch: JobBatch, page: BatchedJobQuerySet) -> Counter[str]:
+    """Delete these jobs of a locked batch that keeps others, and count them no more."""
+    values = _counters_without(batch, page)
+    removed = Counter(page.delete()[1])
+    # Rows that were put there or changed by hand are in no counter, and do not keep a batch.
+    total = batch.total_jobs - removed[BatchedJob._meta.label]
+    values["total_jobs"] = max(total, sum(values.values()))
+    ends = closed(reason="deleted") if batch.status in OPEN else {}
+    rows.write(using, batch, **values, **ends)
+    return removed
+
+
+def _counters_without(batch: JobBatch, page: BatchedJobQuerySet) -> dict[str, int]:
+    """The counters of the batch, but the total, without these jobs; no query if all succeeded."""
+    before: dict[str, int] = {column: getattr(batch, column) for column in COUNTED}
+    if not any(before.values()):
+        return before
+    # Without locks: a claim moves no counter, and all else waits for the batch row.
+    gone = page.aggregate(
+        **{
+            column: Count("pk", filter=Q(status__in=statuses))
+            for column, statuses in COUNTED.items()
+        }
+    )
+    return {column: max(0, count - gone[column]) for column, count in before.items()}
 
 
 def _pages(using: str, batch_id: uuid.UUID) -> Iterator[BatchedJobQuerySet]:

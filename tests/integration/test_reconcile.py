@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-import django_rq
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -16,11 +15,11 @@ from django.utils import timezone
 from django_jobbatch import bus, dispatch, ledger, transport
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.reconcile import Finding, Kind, pages, reconcile, reconcile_after
-from django_jobbatch.runner import work
 from django_jobbatch.states import Role
 from django_jobbatch.transport import Waiting
 from tests import jobs
 from tests.factories import FailedJobFactory, JobBatchFactory
+from tests.integration.tickets import work_on_all
 from tests.jobs import ADD
 from tests.ledger.acts import (
     ALIAS,
@@ -66,12 +65,7 @@ def execute(server: RedisServer, ticket: str, *, seconds: float = 60) -> None:
 
 def work_to_the_end(batch: JobBatch) -> JobBatch:
     """Work on all tickets that wait for the batch and what is in it."""
-    queue = django_rq.get_queue("default")
-    while ids := queue.job_ids:
-        job = queue.fetch_job(ids[0])
-        queue.remove(ids[0])
-        assert job is not None
-        work(*job.args)
+    work_on_all()
     return read(batch)
 
 

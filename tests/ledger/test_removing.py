@@ -9,12 +9,33 @@ from typing import Any
 
 import pytest
 
-from django_jobbatch import ledger
+from django_jobbatch import bus, ledger
 from django_jobbatch.ledger import removing
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.states import Role
+from django_jobbatch.states import LinkStatus, Role
+from tests import jobs
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
-from tests.ledger.acts import ALIAS, pks
+from tests.jobs import ADD
+from tests.ledger.acts import (
+    ALIAS,
+    CANCELLED,
+    FAILED,
+    PENDING,
+    RUNNING,
+    SKIPPED,
+    SUCCEEDED,
+    WAITING,
+    begun,
+    claim,
+    counters,
+    fail,
+    grown,
+    pks,
+    read,
+    state,
+    statuses,
+    succeed,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -93,3 +114,110 @@ def test_what_comes_while_links_are_removed_goes_too(monkeypatch: pytest.MonkeyP
 
     assert ledger.remove(ALIAS, batch.pk) == removed(links=4)
     assert (JobBatch.objects.count(), BatchedJob.objects.count()) == (0, 0)
+
+
+# What a removal leaves that breaks off
+
+
+def remove_a_page(batch: JobBatch) -> None:
+    removing._remove_page(ALIAS, batch.pk, None)
+
+
+@pytest.mark.parametrize(
+    ("page", "counted"),
+    [
+        (2, {"total": 5, "pending": 2, "failed": 1, "cancelled": 1, "skipped": 1}),
+        (5, {"total": 2, "cancelled": 1, "skipped": 1}),
+    ],
+)
+def test_a_batch_that_keeps_links_counts_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, page: int, counted: dict[str, int]
+) -> None:
+    monkeypatch.setattr(removing, "PAGE", page)
+    batch = JobBatchFactory.create(
+        jobs=[SUCCEEDED, PENDING, RUNNING, WAITING, FAILED, CANCELLED, SKIPPED], running=True
+    )
+
+    remove_a_page(batch)
+
+    assert counters(batch) == counted
+    assert (state(batch), read(batch).cancel_reason) == (("stopping", "", 1), "deleted")
+
+
+@pytest.mark.parametrize("status", [SUCCEEDED, FAILED])
+def test_a_finished_batch_that_keeps_links_stays_as_it_ended(
+    monkeypatch: pytest.MonkeyPatch, status: LinkStatus
+) -> None:
+    monkeypatch.setattr(removing, "PAGE", 2)
+    batch = JobBatchFactory.create(jobs=[status] * 3, finished=True)
+
+    remove_a_page(batch)
+
+    assert counters(batch) == {"total": 1, str(status): 1}
+    assert (state(batch), read(batch).cancel_reason) == (("finished", "succeeded", 1), "")
+
+
+def test_counters_that_are_wrong_do_not_keep_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removing, "PAGE", 1)
+    batch = JobBatchFactory.create(jobs=[FAILED, CANCELLED, PENDING], running=True)
+    JobBatch.objects.update(total_jobs=2, pending_jobs=0, failed_jobs=1, cancelled_jobs=1)
+
+    assert ledger.remove(ALIAS, batch.pk) == removed(links=3)
+
+
+# The batch around it
+
+
+@pytest.mark.parametrize(("allow_failures", "status"), [(False, "stopping"), (True, "running")])
+def test_a_batch_goes_on_without_the_one_that_it_waited_for(
+    status: str, *, allow_failures: bool
+) -> None:
+    root = grown(bus.batch([[bus.batch([ADD]), ADD], ADD]))
+    JobBatch.objects.update(allow_failures=allow_failures, status="running")
+    child = begun(root)
+
+    ledger.remove(ALIAS, child.pk)
+
+    assert statuses(root) == [CANCELLED, SKIPPED, PENDING]
+    assert counters(root) == {"total": 3, "pending": 1, "cancelled": 1, "skipped": 1}
+    assert state(root) == (status, "", 1)
+
+
+def test_a_stopping_batch_ends_without_the_one_that_it_waited_for() -> None:
+    root = grown(bus.batch([bus.batch([ADD])]).finally_(jobs.told_badly))
+    child = begun(root)
+    ledger.close(ALIAS, root.pk)
+
+    ledger.remove(ALIAS, child.pk)
+
+    assert counters(root) == {"total": 1, "cancelled": 1}
+    assert state(root) == ("finished", "cancelled", 1)
+    assert root.jobs.callbacks().pending().count() == 1
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "outcome"), [(succeed, SUCCEEDED, "succeeded"), (fail, FAILED, "failed")]
+)
+def test_the_end_of_a_batch_that_is_removed_before_it_was_told_counts(
+    end: Any, status: LinkStatus, outcome: str
+) -> None:
+    root = grown(bus.batch([bus.batch([ADD])]))
+    child = begun(root)
+    end(child, claim(child))
+
+    ledger.remove(ALIAS, child.pk)
+
+    assert (statuses(root), state(root)) == ([status], ("finished", outcome, 1))
+
+
+def test_a_batch_whose_turn_comes_after_it_was_removed_is_cancelled() -> None:
+    root = grown(bus.batch([[ADD, bus.batch([ADD]), ADD]]))
+    child = root.children.get()
+    succeed(root, claim(root))
+    (link,) = claim(root)
+
+    ledger.remove(ALIAS, child.pk)
+
+    assert list(ledger.begin_child(ALIAS, link)) == []
+    assert statuses(root) == [SUCCEEDED, CANCELLED, SKIPPED]
+    assert state(root) == ("finished", "cancelled", 1)

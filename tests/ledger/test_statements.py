@@ -13,10 +13,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_jobbatch import bus, ledger
-from django_jobbatch.ledger import Settlement, removing
+from django_jobbatch.ledger import Settlement, closing, removing
 from django_jobbatch.ledger.reopening import Reopening
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.states import CALLBACKS, Role
+from django_jobbatch.states import CALLBACKS, LinkStatus, Role
 from tests import jobs
 from tests.databases import claim_of, in_transaction
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
@@ -24,7 +24,9 @@ from tests.jobs import ADD
 from tests.ledger.acts import (
     ALIAS,
     CANCELLED,
+    FAILED,
     PENDING,
+    SUCCEEDED,
     begin,
     begun,
     claim,
@@ -276,6 +278,16 @@ def act_reopen_child() -> Callable[[], object]:
 
 def act_remove() -> Callable[[], object]:
     batch, _ = running()
+    return lambda: ledger.remove(ALIAS, batch.pk)
+
+
+def act_remove_child() -> Callable[[], object]:
+    child = begun(grown(bus.chain(bus.batch([ADD]), ADD)))
+    return lambda: ledger.remove(ALIAS, child.pk)
+
+
+def act_remove_in_pages() -> Callable[[], object]:
+    batch = JobBatchFactory.create(jobs=closing.PAGE + 1)
     return lambda: ledger.remove(ALIAS, batch.pk)
 
 
@@ -540,11 +552,16 @@ def test_a_sweep_walks_along_the_index_of_claims() -> None:
 
 
 @pytest.mark.parametrize(("size", "further_pages"), [(0, 0), (1, 0), (2, 1), (5, 2)])
+@pytest.mark.parametrize(("status", "counted"), [(SUCCEEDED, []), (FAILED, ["SELECT batchedjob"])])
 def test_statements_of_a_removal(
-    monkeypatch: pytest.MonkeyPatch, size: int, further_pages: int
+    monkeypatch: pytest.MonkeyPatch,
+    status: LinkStatus,
+    counted: list[str],
+    size: int,
+    further_pages: int,
 ) -> None:
     monkeypatch.setattr(removing, "PAGE", 2)
-    batch = JobBatchFactory.create(jobs=size)
+    batch = JobBatchFactory.create(jobs=[status] * size, finished=True)
 
     def check_and_remove() -> None:
         ledger.check_removable(ALIAS, batch)  # nobody points at it: nothing is read
@@ -552,7 +569,13 @@ def test_statements_of_a_removal(
 
     lock_and_look = ("UPDATE jobbatch", "SELECT jobbatch", "SELECT batchedjob")
     assert capture(check_and_remove).shapes == [
-        *in_transaction(*lock_and_look, "DELETE batchedjob") * further_pages,
+        *in_transaction(
+            *lock_and_look,
+            *counted,  # which of them failed, were cancelled or skipped
+            "DELETE batchedjob",
+            "UPDATE jobbatch",  # its counters
+        )
+        * further_pages,
         *in_transaction(
             *lock_and_look,
             "DELETE batchedjob",  # the last jobs
@@ -560,6 +583,49 @@ def test_statements_of_a_removal(
             "DELETE jobbatch",
         ),
     ]
+
+
+def test_statements_of_the_removal_of_a_batch_that_is_waited_for() -> None:
+    statements = capture(act_remove_child())
+
+    # First without the parent, which most need not: what has ended is not waited for.
+    assert statements.shapes[:4] == ["BEGIN", "UPDATE jobbatch", "SELECT jobbatch", "ROLLBACK"]
+    assert statements.shapes[4:] == [
+        "SELECT jobbatch",  # who is the parent
+        *in_transaction(
+            "UPDATE jobbatch",  # the parent
+            "SELECT jobbatch",
+            "UPDATE jobbatch",  # the child
+            "SELECT jobbatch",
+            "SELECT batchedjob",
+            "DELETE batchedjob",  # the last jobs
+            "DELETE batchedjob",  # callbacks
+            "SELECT batchedjob",  # what stands for it
+            "UPDATE batchedjob",
+            "UPDATE jobbatch",  # the counters of the parent
+            "SELECT batchedjob",  # the batches in the rest of the lane
+            "UPDATE batchedjob",  # which is skipped
+            "UPDATE jobbatch",
+            "UPDATE jobbatch",  # the parent is closed
+            "UPDATE jobbatch",  # and finished
+            "DELETE jobbatch",
+        ),
+    ]
+
+
+def test_statements_of_the_removal_of_a_batch_that_is_waited_for_no_more() -> None:
+    child = ended(grown(bus.chain(bus.batch([ADD]), ADD)), success).children.get()
+
+    statements = capture(lambda: ledger.remove(ALIAS, child.pk))
+
+    assert statements.shapes == in_transaction(
+        "UPDATE jobbatch",
+        "SELECT jobbatch",
+        "SELECT batchedjob",
+        "DELETE batchedjob",
+        "DELETE batchedjob",
+        "DELETE jobbatch",
+    )
 
 
 @pytest.mark.usefixtures("redis_server")

@@ -502,7 +502,7 @@ def test_the_statements_grow_with_the_pages_and_not_with_the_jobs(
         look,
         look + one + page_of_ids,
         look + one + page_of_ids,
-        look + one + page_of_ids + 2 * 6,
+        look + one + page_of_ids + 2 * 7,
         look + 3 * one + page_of_ids,
         look + 5 * one + 2 * page_of_ids,
     ]

@@ -1,0 +1,173 @@
+"""A delete that dies between two of its commits: what is left comes to its end, and can be deleted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from itertools import count
+
+import pytest
+from django.utils import timezone
+
+from django_jobbatch import bus
+from django_jobbatch.bus import BatchBuilder
+from django_jobbatch.ledger import removing, transactions
+from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.operations import pruning
+from django_jobbatch.reconcile import reconcile
+from django_jobbatch.states import UNSETTLED
+from tests import jobs
+from tests.diary import Diary
+from tests.integration.tickets import work_on_all
+from tests.jobs import ADD
+from tests.ledger.acts import ALIAS, begun, claim, counters, grown
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("redis_server"),
+]
+
+
+class Killed(BaseException):
+    """The process that deletes is dead."""
+
+
+def killed_after(commits: int, action: Callable[[], object]) -> bool:
+    """Kill who does this once the ledger has committed so many transactions; whether it came to that."""
+    committed = count(1)
+    opened = transactions._read_committed
+
+    @contextmanager
+    def killing(using: str) -> Iterator[None]:
+        with opened(using):
+            yield
+        if next(committed) == commits:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transactions, "_read_committed", killing)
+        try:
+            action()
+        except Killed:
+            return True
+    return False
+
+
+def tree(diary: Diary) -> BatchBuilder:
+    """A batch of a job and of two lanes that begin with batches; in one of these is another."""
+
+    def saying(builder: BatchBuilder, name: str) -> BatchBuilder:
+        return builder.finally_(jobs.told, diary.path("calls"), name).named(name)
+
+    inside = saying(bus.batch([ADD, [ADD, ADD]]), "inside")
+    deep = saying(bus.batch([[ADD, saying(bus.batch([ADD, ADD]), "deepest")], ADD]), "deep")
+    return saying(bus.batch([ADD, [inside, ADD], [deep, ADD]]), "root")
+
+
+def not_begun(root: JobBatch) -> None:
+    """Nothing of it has run."""
+
+
+def under_way(root: JobBatch) -> None:
+    """Jobs of it and of the batches inside are running."""
+    claim(root, 1, "dies with its job")
+    inside, deep = begun(root), begun(root)
+    claim(inside, 2, "dies too")
+    claim(deep, 1, "dies too")
+
+
+def over(root: JobBatch) -> None:
+    """All has ended, and no callback was called."""
+    under_way(root)
+    root.cancel("enough", stop_running=True)
+
+
+def at_rest(root: JobBatch) -> None:
+    """All has ended, callbacks too."""
+    over(root)
+    bring_to_an_end()
+
+
+def deleted(root: JobBatch) -> None:
+    root.delete()
+
+
+def pruned(root: JobBatch) -> None:
+    pruning.prune(finished=timedelta(0), unfinished=timedelta(0))
+    pruning.prune(finished=timedelta(0), unfinished=timedelta(0))
+
+
+@pytest.mark.parametrize(
+    ("state", "allow_failures", "remove", "page"),
+    [
+        (not_begun, False, deleted, 2),
+        (under_way, False, deleted, 2),
+        (under_way, True, deleted, 1),
+        (under_way, True, pruned, 3),
+        (over, False, deleted, 2),
+        (at_rest, True, pruned, 1),
+    ],
+)
+def test_what_a_delete_has_left_ends_and_can_be_deleted(
+    state: Callable[[JobBatch], None],
+    remove: Callable[[JobBatch], None],
+    page: int,
+    diary: Diary,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    allow_failures: bool,
+) -> None:
+    """Die after each single commit, in another tree each time, until there is none to die after."""
+    monkeypatch.setattr(removing, "PAGE", page)
+    commits, was_killed = 0, True
+    while was_killed:
+        commits += 1
+        calls = diary.page(str(commits))
+        root = grown(tree(calls))
+        JobBatch.objects.update(allow_failures=allow_failures)
+        state(root)
+        called = said(calls)
+
+        was_killed = killed_after(commits, partial(remove, root))
+        assert wrong() == []
+        left = Counter(JobBatch.objects.values_list("name", flat=True))
+        bring_to_an_end()
+
+        assert wrong() == []
+        assert said(calls) == called | left
+        assert all(JobBatch.objects.values_list("at_rest", flat=True))
+        remove(root)
+        assert (JobBatch.objects.count(), BatchedJob.objects.count()) == (0, 0)
+
+
+def said(diary: Diary) -> Counter[str]:
+    """How often `finally_` was called, by the names of the batches."""
+    return Counter(line.split()[0] for line in diary.calls)
+
+
+def wrong() -> list[tuple[str, dict[str, int], dict[str, int]]]:
+    """The batches whose counters are not those of their rows: their names, the counters, the rows."""
+    found = [(each.name, counters(each), in_rows(each)) for each in JobBatch.objects.all()]
+    return [each for each in found if each[1] != each[2]]
+
+
+def in_rows(batch: JobBatch) -> dict[str, int]:
+    """What the counters of a batch should be."""
+    statuses = batch.jobs.work().values_list("status", flat=True)
+    return dict(
+        Counter("pending" if status in UNSETTLED else status for status in statuses)
+        + Counter(total=len(statuses))
+    )
+
+
+def bring_to_an_end() -> None:
+    """Have all leases be over, and repair and work until there is nothing to repair."""
+    held = BatchedJob.objects.exclude(lease_until=None)
+    held.update(lease_until=timezone.now() - timedelta(seconds=1))
+    list(reconcile(ALIAS))
+    work_on_all()
+    while list(reconcile(ALIAS)):
+        work_on_all()
