@@ -124,6 +124,15 @@ class BatchWorkerMixin(Base):
             )
         return super().main_work_horse(*args, **kwargs)
 
+    def kill_horse(self, *args: Any, **kwargs: Any) -> None:
+        """Kill the work-horse as RQ does, if there is one.
+
+        Without one, RQ would kill the worker and all of its group: its number is 0 then, which is
+        one's own. So it is with a worker that has none, and with one whose work-horse has just died.
+        """
+        if self.horse_pid:
+            super().kill_horse(*args, **kwargs)
+
     def wait_for_horse(self) -> Any:
         """Wait for the work-horse as RQ does."""
         waited = super().wait_for_horse()

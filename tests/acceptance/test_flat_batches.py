@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from importlib.metadata import version
 from uuid import UUID
 
 import django_rq
@@ -454,6 +455,8 @@ def test_running_jobs_of_a_cancelled_batch_can_be_stopped(
     ).dispatch()
     wait_until(lambda: diary.lines("jobs") == ["job began", "job began"])
     horses = [*first.children(), *second.children()]
+    if not horses and version("rq").startswith("2."):
+        pytest.skip("RQ 2 kills a worker without work-horses, and all of its process group")
 
     batch.cancel(stop_running=True)
     at_once = counters(batch)

@@ -134,6 +134,23 @@ def test_what_a_cold_shutdown_cut_off_is_sent_before_the_worker_ends(
     assert (running, waiting) == (0, 1)
 
 
+def test_a_worker_without_work_horses_goes_on_when_it_is_to_stop_a_job(
+    workers: Workers, diary: Diary
+) -> None:
+    (worker,) = workers(1, "default", "--worker-class", HASTY_SIMPLE)
+    batch = bus.chain(*held(diary)).dispatch()
+    diary.wait_for("held began")
+
+    batch.cancel(stop_running=True)
+    diary.open("gate")
+    another = bus.batch([record(diary, "another")]).dispatch()
+
+    assert End.of(batch) == End(outcome="cancelled", total=2, succeeded=1, cancelled=1)
+    assert End.of(another) == End(outcome="succeeded", total=1, succeeded=1)
+    assert worker.is_alive
+    assert diary.lines("jobs") == ["held began", "held done", "another"]
+
+
 def test_a_pool_has_workers_of_the_class_in_the_settings(workers: Workers, diary: Diary) -> None:
     workers.pool(2, "default")
     batch = bus.chain(*held(diary)).dispatch()
