@@ -13,7 +13,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import django
 import django_rq
 from django.db import connection, transaction
 from rq import Retry, get_current_job
@@ -27,6 +26,7 @@ from django_jobbatch import (
     current_job,
     transport,
 )
+from tests.settings import TASKS_MODULE
 
 if TYPE_CHECKING:
     from django_jobbatch.models import FailedJob, JobBatch
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 #: Seconds a job waits for what a test does, before it gives the test up.
 PATIENCE = 30
 
-_TASKS = import_module("django.tasks" if django.VERSION >= (6, 0) else "django_tasks")
+_TASKS = import_module(TASKS_MODULE)
 
 
 class JobFailed(Exception):

@@ -18,61 +18,31 @@ import environ
 env = environ.Env()
 
 ROOT = Path(__file__).resolve().parent.parent
-# The sandbox's own app and servers are used by the tests too.
+# The sandbox's own app and servers are used by the tests too, and what does not matter to them is set as there.
 if str(ROOT / "sandbox") not in sys.path:
     sys.path.append(str(ROOT / "sandbox"))
+
+from sandbox.settings import (  # noqa: E402, F401 - it is found only now, and Django reads the rest
+    DEFAULT_AUTO_FIELD,
+    INSTALLED_APPS,
+    MIDDLEWARE,
+    ROOT_URLCONF,
+    RQ,
+    SQLITE_OPTIONS,
+    STATIC_URL,
+    TEMPLATES,
+    USE_TZ,
+)
 
 #: Databases, sockets and logs of this test process; `conftest.py` makes and removes it.
 RUN_DIR = Path(tempfile.gettempdir()) / f"jobbatch-tests-{os.getpid()}"
 
 SECRET_KEY = "only for the tests"
-USE_TZ = True
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-ROOT_URLCONF = "sandbox.urls"
-STATIC_URL = "static/"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-INSTALLED_APPS = [
-    "django.contrib.admin",
-    "django.contrib.auth",
-    "django.contrib.contenttypes",
-    "django.contrib.messages",
-    "django.contrib.sessions",
-    "django.contrib.staticfiles",
-    "django_rq",
-    "django_jobbatch",
-    "airports",
-]
-
-MIDDLEWARE = [
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-]
-
-TEMPLATES = [
-    {
-        "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "APP_DIRS": True,
-        "OPTIONS": {
-            "context_processors": [
-                "django.template.context_processors.request",
-                "django.contrib.auth.context_processors.auth",
-                "django.contrib.messages.context_processors.messages",
-            ],
-        },
-    },
-]
 
 DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{RUN_DIR / 'db.sqlite3'}")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    DATABASES["default"]["OPTIONS"] = {
-        "timeout": 30,
-        "transaction_mode": "IMMEDIATE",
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-    }
+    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
     DATABASES["default"]["TEST"] = {"NAME": str(RUN_DIR / "test.sqlite3")}
 
 REDIS_URL = env.str("REDIS_URL", default=f"unix://{RUN_DIR / 'valkey.sock'}")
@@ -90,8 +60,7 @@ RQ_QUEUES = {
     "json": {"URL": REDIS_URL, "SERIALIZER": "rq.serializers.JSONSerializer"},
     "sync": {"URL": REDIS_URL, "ASYNC": False},
 }
-RQ = {"WORKER_CLASS": "django_jobbatch.worker.BatchWorker"}
 
 # Declares Django tasks on our queues; `[]` allows a task any of them. The batch runs them itself.
-_TASKS = "django.tasks" if django.VERSION >= (6, 0) else "django_tasks"
-TASKS = {"default": {"BACKEND": f"{_TASKS}.backends.dummy.DummyBackend", "QUEUES": []}}
+TASKS_MODULE = "django.tasks" if django.VERSION >= (6, 0) else "django_tasks"
+TASKS = {"default": {"BACKEND": f"{TASKS_MODULE}.backends.dummy.DummyBackend", "QUEUES": []}}

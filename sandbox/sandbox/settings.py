@@ -54,15 +54,16 @@ STATIC_URL = "static/"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+#: Several processes write: readers must not block writers (WAL), and a transaction must take
+#: its lock when it begins, since SQLite cannot wait for a lock that it upgrades half-way.
+SQLITE_OPTIONS = {
+    "timeout": 30,
+    "transaction_mode": "IMMEDIATE",
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+}
 DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{SANDBOX_DIR / 'db.sqlite3'}")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # Several processes write: readers must not block writers (WAL), and a transaction must take
-    # its lock when it begins, since SQLite cannot wait for a lock that it upgrades half-way.
-    DATABASES["default"]["OPTIONS"] = {
-        "timeout": 30,
-        "transaction_mode": "IMMEDIATE",
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-    }
+    DATABASES["default"]["OPTIONS"] = SQLITE_OPTIONS
 
 RQ_QUEUES = {
     name: {"URL": env.str("REDIS_URL", default="redis://localhost:6379/0")}

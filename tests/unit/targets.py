@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from importlib import import_module
 from typing import Any
 
-import django
 import django_rq
 import rq.decorators
 from rq import Retry
 
+from tests.settings import TASKS_MODULE
+
 Decorator = Callable[[Callable[..., Any]], Any]
 
-TASKS = import_module("django.tasks" if django.VERSION >= (6, 0) else "django_tasks")
+TASKS = import_module(TASKS_MODULE)
 task: Callable[..., Decorator] = TASKS.task
 rq_job: Callable[..., Decorator] = rq.decorators.job
 
