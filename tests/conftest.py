@@ -5,8 +5,10 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from django.db import connection, connections
 from hypothesis import settings
 
+from tests.diary import Diary
 from tests.ledger.machines import LONG, MANY
 from tests.servers import RedisServer, Workers
 from tests.settings import REDIS_URL, RUN_DIR
@@ -60,6 +62,28 @@ def redis_server(redis_session: RedisServer) -> Iterator[RedisServer]:
     redis_session.clear()
     yield redis_session
     redis_session.ensure_running()
+
+
+@pytest.fixture
+def our_redis(redis_server: RedisServer) -> RedisServer:
+    """One that the test may stop and flush."""
+    if not redis_server.is_ours:
+        pytest.skip("the Redis in REDIS_URL is not ours to stop or flush")
+    return redis_server
+
+
+@pytest.fixture
+def diary(tmp_path: Path) -> Diary:
+    return Diary(tmp_path / "diary")
+
+
+@pytest.fixture
+def other() -> Iterator[str]:
+    """The alias of a second connection to the test database."""
+    connections["other"] = connection.copy("other")
+    yield "other"
+    connections["other"].close()
+    del connections["other"]
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from django_jobbatch.bus import BatchBuilder
+from django_jobbatch import bus
+from django_jobbatch.bus import BatchBuilder, JobBuilder
 from django_jobbatch.models import JobBatch
-from tests.jobs import told, told_failure
+from tests.jobs import hold, record, told, told_failure
 from tests.servers import wait_until
 
 
@@ -43,6 +44,14 @@ class Diary:
         """Let those pass who wait at these gates."""
         for gate in gates:
             (self._folder / gate).touch()
+
+    def job(self, text: str = "run") -> JobBuilder:
+        """A job that leaves this line."""
+        return bus.job(record, self.path("jobs"), text)
+
+    def held(self, text: str, gate: str = "gate", **named: float) -> JobBuilder:
+        """A job that says that it began, waits at the gate, and says that it is done."""
+        return bus.job(hold, self.path("jobs"), text, self.path(gate), **named)
 
     def page(self, name: str) -> Diary:
         """A diary of its own for one of several batches."""

@@ -1,20 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from sandbox.servers import Server
-from tests.diary import Diary
 from tests.servers import RedisServer, Workers
 
 Start = Callable[..., list[Server]]
-
-
-@pytest.fixture
-def diary(tmp_path: Path) -> Diary:
-    return Diary(tmp_path / "diary")
 
 
 @pytest.fixture(params=["forking", "simple"])

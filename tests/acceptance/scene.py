@@ -17,8 +17,7 @@ from sandbox.servers import Server
 from tests.diary import Diary, is_over
 from tests.servers import RedisServer, Workers, wait_until
 
-BATCH_WORKER = ("--worker-class", Workers.BATCH)
-SIMPLE_BATCH_WORKER = ("--worker-class", "tests.worker_classes.SimpleBatchWorker")
+SIMPLE_BATCH = "tests.worker_classes.SimpleBatchWorker"
 
 
 class Scene:
@@ -40,14 +39,14 @@ class Scene:
 
     def start(self, *queues: str) -> Server:
         """Start a worker of this scene."""
-        options = BATCH_WORKER if self.looked_after else ()
-        (worker,) = self.workers(1, *(queues or ("default",)), *options)
+        start = self.workers.batch if self.looked_after else self.workers
+        (worker,) = start(1, *queues)
         return worker
 
     def start_simple(self) -> Server:
         """Start one that has no work-horses."""
-        options = SIMPLE_BATCH_WORKER if self.looked_after else ("--worker-class", Workers.SIMPLE)
-        (worker,) = self.workers(1, "default", *options)
+        worker_class = SIMPLE_BATCH if self.looked_after else Workers.SIMPLE
+        (worker,) = self.workers(1, "default", "--worker-class", worker_class)
         return worker
 
     def tickets(self) -> list[Job]:

@@ -31,16 +31,8 @@ from tests.servers import RedisServer, Workers, wait_until
 Build = Callable[[Diary], bus.JobBuilder]
 
 
-def record(diary: Diary, text: str) -> bus.JobBuilder:
-    return bus.job(jobs.record, diary.path("jobs"), text)
-
-
-def hold(diary: Diary, text: str) -> bus.JobBuilder:
-    return bus.job(jobs.hold, diary.path("jobs"), text, diary.path("gate"))
-
-
 def a(diary: Diary) -> bus.JobBuilder:
-    return record(diary, "a")
+    return diary.job("a")
 
 
 def a_dies_first(exit_code: int | None = None) -> Build:
@@ -371,12 +363,14 @@ def scene(
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_nothing_is_lost_or_counted_twice(case: Case, scene: Scene) -> None:
-    if case.ours_alone and not scene.redis.is_ours:
-        pytest.skip("the Redis in REDIS_URL is not ours to stop or flush")
+def test_nothing_is_lost_or_counted_twice(
+    case: Case, scene: Scene, request: pytest.FixtureRequest
+) -> None:
+    if case.ours_alone:
+        request.getfixturevalue("our_redis")
     if case.of_server and connection.vendor == "sqlite":
         pytest.skip("SQLite has no server that could end a connection")
-    scene.dispatch(bus.batch([case.first(scene.diary), record(scene.diary, "b")]))
+    scene.dispatch(bus.batch([case.first(scene.diary), scene.diary.job("b")]))
 
     case.happens(scene)
     if not (case.at_once and scene.looked_after):
@@ -401,7 +395,7 @@ def test_a_batch_whose_dispatch_broke_off_after_its_commit_is_sent(scene: Scene)
     @transaction.atomic
     def dispatch() -> None:
         transaction.on_commit(jobs.fail)
-        scene.dispatch(bus.batch([record(scene.diary, text) for text in "ab"]))
+        scene.dispatch(bus.batch([scene.diary.job(text) for text in "ab"]))
 
     with pytest.raises(jobs.JobFailed):
         dispatch()
@@ -423,9 +417,7 @@ def late(scene: Scene) -> int:
 def test_a_job_that_always_kills_its_horse_fails_alone(scene: Scene) -> None:
     path = scene.diary.path("jobs")
     deadly = bus.job(jobs.die_always, path, "a")
-    scene.dispatch(
-        bus.batch([deadly, *(record(scene.diary, text) for text in "bcd")]).allow_failures()
-    )
+    scene.dispatch(bus.batch([deadly, *(scene.diary.job(text) for text in "bcd")]).allow_failures())
 
     scene.recover_from(MAX_LOSSES)
 
@@ -439,7 +431,7 @@ def test_a_job_that_always_kills_its_horse_fails_alone(scene: Scene) -> None:
 
 
 def test_a_callback_whose_horse_is_killed_is_called_again(scene: Scene) -> None:
-    builder = bus.batch([record(scene.diary, "a")])
+    builder = bus.batch([scene.diary.job("a")])
     scene.dispatch(builder.then(jobs.told_and_die_first, scene.diary.path("calls"), "deadly"))
 
     scene.recover_from(1)
@@ -500,16 +492,14 @@ def at_rest(batch: JobBatch) -> bool:
 
 
 def test_a_redis_that_is_restarted_with_what_it_had_costs_nothing(
-    start: Start, redis_server: RedisServer, diary: Diary
+    start: Start, our_redis: RedisServer, diary: Diary
 ) -> None:
-    if not redis_server.is_ours:
-        pytest.skip("the Redis in REDIS_URL is not ours to stop")
     start(1)
-    builder = bus.batch([hold(diary, "a"), record(diary, "b")])
+    builder = bus.batch([diary.held("a"), diary.job("b")])
     batch = diary.told_to(builder).dispatch()
     diary.wait_for("a began")
 
-    redis_server.restart(keep=True)
+    our_redis.restart(keep=True)
     diary.open("gate")
 
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
@@ -518,13 +508,11 @@ def test_a_redis_that_is_restarted_with_what_it_had_costs_nothing(
 
 
 def test_a_batch_that_redis_refused_is_sent_by_the_next_look(
-    workers: Workers, redis_server: RedisServer, diary: Diary
+    workers: Workers, our_redis: RedisServer, diary: Diary
 ) -> None:
-    if not redis_server.is_ours:
-        pytest.skip("the Redis in REDIS_URL is not ours to stop")
-    redis_server.stop()
-    batch = diary.told_to(bus.batch([record(diary, "a")])).dispatch()
-    redis_server.start()
+    our_redis.stop()
+    batch = diary.told_to(bus.batch([diary.job("a")])).dispatch()
+    our_redis.start()
 
     list(reconcile("default"))
     workers(1)

@@ -49,13 +49,9 @@ def settled(batch: JobBatch) -> bool:
     return batch.is_settled
 
 
-def record(diary: Diary, text: str) -> bus.JobBuilder:
-    return bus.job(jobs.record, diary.path("jobs"), text)
-
-
 CASES = {
     "all jobs succeed": Case(
-        build=lambda diary: diary.told_to(bus.batch(record(diary, text) for text in "abc")),
+        build=lambda diary: diary.told_to(bus.batch(diary.job(text) for text in "abc")),
         end=End(outcome="succeeded", total=3, succeeded=3),
         ran=["a", "b", "c"],
         calls=["then succeeded", "finally succeeded"],
@@ -69,10 +65,10 @@ CASES = {
         build=lambda diary: diary.told_to(
             bus.batch(
                 [
-                    record(diary, "a"),
+                    diary.job("a"),
                     bus.job(jobs.fail, "boom"),
-                    record(diary, "never"),
-                    record(diary, "never"),
+                    diary.job("never"),
+                    diary.job("never"),
                 ]
             )
         ),
@@ -86,9 +82,9 @@ CASES = {
             diary.told_to(
                 bus.batch(
                     [
-                        record(diary, "a"),
+                        diary.job("a"),
                         bus.job(jobs.fail, "x"),
-                        record(diary, "b"),
+                        diary.job("b"),
                         bus.job(jobs.fail, "y"),
                     ]
                 )
@@ -132,7 +128,7 @@ CASES = {
     ),
     "a callback dispatches a batch, which is not waited for": Case(
         build=lambda diary: (
-            bus.batch(record(diary, "a"))
+            bus.batch(diary.job("a"))
             .then(jobs.dispatch_another, diary.path("calls"), "then")
             .finally_(jobs.told, diary.path("calls"), "finally")
         ),
@@ -141,7 +137,7 @@ CASES = {
         calls=["then", "finally succeeded", "dispatched by then"],
     ),
     "a callback adds a job": Case(
-        build=lambda diary: bus.batch(record(diary, "a")).then(
+        build=lambda diary: bus.batch(diary.job("a")).then(
             jobs.add_to_finished, diary.path("calls")
         ),
         end=End(outcome="succeeded", total=1, succeeded=1),
@@ -150,7 +146,7 @@ CASES = {
     ),
     "a progress callback raises": Case(
         build=lambda diary: (
-            diary.told_to(bus.batch([record(diary, "a")]))
+            diary.told_to(bus.batch([diary.job("a")]))
             .progress(jobs.told_badly)
             .progress(jobs.told_progress, diary.path("jobs"))
         ),
@@ -224,7 +220,7 @@ CASES = {
                         bus.job(jobs.add_slowly, 1, 5),
                         bus.job(jobs.add_in_task, 1, 6),
                         bus.job(jobs.fail, "no result"),
-                        bus.job(jobs.record, diary.path("jobs"), "returns nothing"),
+                        diary.job("returns nothing"),
                         bus.job(
                             jobs.shown,
                             date(2026, 11, 1),
@@ -290,9 +286,9 @@ def test_a_failure_stops_a_batch_at_once_and_what_runs_is_counted(
     batch = diary.told_to(
         bus.batch(
             [
-                bus.job(jobs.hold, diary.path("jobs"), "long", diary.path("end")),
+                diary.held("long", "end"),
                 bus.job(jobs.hold_and_require, diary.path("jobs"), diary.path("fail"), "boom"),
-                *[record(diary, "never")] * 5,
+                *[diary.job("never")] * 5,
             ]
         )
     ).dispatch()
@@ -448,8 +444,8 @@ def test_running_jobs_of_a_cancelled_batch_can_be_stopped(
     batch = diary.told_to(
         bus.batch(
             [
-                *[bus.job(jobs.hold, diary.path("jobs"), "job", diary.path("end"))] * 2,
-                *[record(diary, "never")] * 3,
+                *[diary.held("job", "end")] * 2,
+                *[diary.job("never")] * 3,
             ]
         )
     ).dispatch()
@@ -477,7 +473,7 @@ def test_running_jobs_of_a_cancelled_batch_can_be_stopped(
 def test_tickets_delivered_twice_run_nothing_twice(
     start: Start, diary: Diary, redis_server: RedisServer
 ) -> None:
-    batch = diary.told_to(bus.batch(record(diary, f"{n:03}") for n in range(200))).dispatch()
+    batch = diary.told_to(bus.batch(diary.job(f"{n:03}") for n in range(200))).dispatch()
     queue = django_rq.get_queue("default")
     extra = transport.Ticket(batch.pk, "default", "default", 120, "again")
     transport.send(extra, 10)
@@ -505,7 +501,7 @@ def test_a_finished_batch_is_retried_in_a_run_of_its_own(start: Start, diary: Di
         bus.batch(
             [
                 bus.job(jobs.require, diary.path("jobs"), diary.path("gate 1")),
-                record(diary, "a"),
+                diary.job("a"),
                 bus.job(jobs.require, diary.path("jobs"), diary.path("gate 2")),
             ]
         ).allow_failures()
@@ -564,7 +560,7 @@ def test_a_strict_batch_goes_on_when_its_last_failure_is_retried(
                     )
                     for name in "AB"
                 ],
-                *[record(diary, text) for text in "cde"],
+                *[diary.job(text) for text in "cde"],
             ]
         )
     ).dispatch()
@@ -607,7 +603,7 @@ def test_a_failure_is_retried_while_the_batch_runs(start: Start, diary: Diary) -
     batch = diary.told_to(
         bus.batch(
             [
-                bus.job(jobs.hold, diary.path("jobs"), "long", diary.path("end")),
+                diary.held("long", "end"),
                 bus.job(jobs.require, diary.path("jobs"), diary.path("gate")),
             ]
         ).allow_failures()
@@ -668,18 +664,18 @@ def test_jobs_are_added_by_a_loader_and_only_while_a_batch_is_open(
     diary.open("end")
     end = End.of(batch)
     with pytest.raises(BatchFinished):
-        batch.add(record(diary, "too late"))
+        batch.add(diary.job("too late"))
     other = page.told_to(
         bus.batch(bus.job(jobs.load_late, page.path("jobs"), page.path("end"))).unique("import 7")
     ).dispatch()
     page.wait_for("loader began")
     other.cancel()
     with pytest.raises(BatchCancelled):
-        other.add(record(page, "too late"))
+        other.add(page.job("too late"))
     page.open("end")
     other_end = End.of(other)
     with pytest.raises(BatchCancelled):
-        other.add(record(page, "too late"))
+        other.add(page.job("too late"))
 
     assert (same.pk, same.existed, batch.existed) == (batch.pk, True, False)
     assert (other.pk != batch.pk, other.existed) == (True, False)
@@ -699,7 +695,7 @@ def test_a_batch_is_sent_after_the_commit_and_leaves_nothing_after_a_rollback(
     start: Start, diary: Diary, tickets: Tickets
 ) -> None:
     start(1)
-    build = diary.told_to(bus.batch([record(diary, "a")]))
+    build = diary.told_to(bus.batch([diary.job("a")]))
 
     with transaction.atomic():
         batch = build.dispatch()
@@ -719,19 +715,17 @@ def test_a_batch_is_sent_after_the_commit_and_leaves_nothing_after_a_rollback(
 
 def test_a_batch_is_there_although_redis_is_down(
     workers: Workers,
-    redis_server: RedisServer,
+    our_redis: RedisServer,
     diary: Diary,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    if not redis_server.is_ours:
-        pytest.skip("the Redis in REDIS_URL is not ours to stop")
-    redis_server.stop()
+    our_redis.stop()
 
     with caplog.at_level(logging.ERROR), transaction.atomic():
-        batch = diary.told_to(bus.batch([record(diary, "a")])).dispatch()
+        batch = diary.told_to(bus.batch([diary.job("a")])).dispatch()
     errors = [(each.levelname, getattr(each, "batch_id", None)) for each in caplog.records]
     stored = counters(batch)
-    redis_server.start()
+    our_redis.start()
     dispatch.replenish(batch, "default", "default")
     workers(1)
 
@@ -848,9 +842,9 @@ def test_another_worker_ends_what_a_warm_shutdown_has_left(start: Start, diary: 
     batch = diary.told_to(
         bus.batch(
             [
-                *[record(diary, "early")] * 5,
-                bus.job(jobs.hold, diary.path("jobs"), "held", diary.path("end"), 0.5),
-                *[record(diary, "late")] * 20,
+                *[diary.job("early")] * 5,
+                diary.held("held", "end", linger=0.5),
+                *[diary.job("late")] * 20,
             ]
         )
     ).dispatch()
@@ -875,8 +869,8 @@ def test_a_job_that_a_cold_shutdown_cut_off_runs_again(workers: Workers, diary: 
     batch = diary.told_to(
         bus.batch(
             [
-                bus.job(jobs.hold, diary.path("jobs"), "held", diary.path("end")),
-                record(diary, "late"),
+                diary.held("held", "end"),
+                diary.job("late"),
             ]
         )
     ).dispatch()

@@ -454,7 +454,7 @@ def test_the_progress_and_the_failures_of_a_tree_are_those_of_all_its_jobs(
 ) -> None:
     f = Forest(diary)
     start(1)
-    held = bus.job(jobs.hold, diary.path("jobs"), "held", diary.path("end"))
+    held = diary.held("held", "end")
     inner = bus.batch([f.gated("b"), f.job("c"), held]).allow_failures()
     root = bus.chain(f.job("a"), inner, f.job("d")).dispatch()
     diary.wait_for("held began")
@@ -476,7 +476,7 @@ def test_the_progress_and_the_failures_of_a_tree_are_those_of_all_its_jobs(
 def test_a_tree_that_runs_is_deleted_and_what_runs_ends_unheard(start: Start, diary: Diary) -> None:
     f = Forest(diary)
     (worker,) = start(1)
-    held = bus.job(jobs.hold, diary.path("jobs"), "held", diary.path("end"))
+    held = diary.held("held", "end")
     root = bus.chain(bus.batch([bus.batch([held, f.job("never")])]), f.job("never")).dispatch()
     diary.wait_for("held began")
 

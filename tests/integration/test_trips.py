@@ -75,7 +75,7 @@ def test_a_ticket_runs_a_whole_tree_and_sends_no_other(diary: Diary) -> None:
 def test_a_batch_that_a_ticket_cannot_run_gets_tickets_of_its_own(
     diary: Diary, tree: Callable[[object], ChainBuilder], sent: dict[str, int]
 ) -> None:
-    root = tree(bus.job(jobs.record, diary.path("jobs"))).dispatch()
+    root = tree(diary.job()).dispatch()
 
     work_once(root)
 
@@ -98,7 +98,7 @@ def test_a_longer_job_that_is_added_waits_for_a_ticket_that_rq_gives_more_time(
 
 
 def test_what_a_ticket_begins_at_the_end_of_its_time_is_left_to_sixteen(diary: Diary) -> None:
-    record = bus.job(jobs.record, diary.path("jobs"))
+    record = diary.job()
     root = bus.chain(bus.batch([record] * 20), record).dispatch()
     begun = BatchedJob.objects.running().exclude(child=None)
 
@@ -110,7 +110,7 @@ def test_what_a_ticket_begins_at_the_end_of_its_time_is_left_to_sixteen(diary: D
 
 
 def test_a_batch_on_the_way_gets_help_once_when_it_takes_long(diary: Diary) -> None:
-    record = bus.job(jobs.record, diary.path("jobs"))
+    record = diary.job()
     batch = bus.batch([record] * 3).dispatch()
     trip = Trip("default", "default", "ticket")
     trip.take(batch, tickets=2)
@@ -138,7 +138,7 @@ def test_a_tree_may_be_deeper_than_python_calls(
     diary: Diary, few_calls: int, settings: Any
 ) -> None:
     settings.JOBBATCH = {"SLICE": 60, "LEASE": 600}
-    builder: Builder = bus.batch([bus.job(jobs.record, diary.path("jobs"))])
+    builder: Builder = bus.batch([diary.job()])
     for _ in range(few_calls):
         builder = bus.chain(builder).named("one in another")
 

@@ -68,7 +68,7 @@ def burst(worker_class: type[BatchWorkerMixin] = BatchWorker) -> None:
 def test_every_worker_of_rq_can_have_it_and_looks_at_everything_when_it_starts(
     worker_class: type[BatchWorkerMixin], asked: Asked, diary: Diary
 ) -> None:
-    batch = bus.batch(bus.job(jobs.record, diary.path("jobs"), "a")).dispatch()
+    batch = bus.batch(diary.job("a")).dispatch()
 
     burst(worker_class)
 
@@ -112,7 +112,7 @@ def test_what_cannot_be_repaired_is_logged_and_the_worker_goes_on(
     monkeypatch.setattr(reconcile, "reconcile_after", jobs.fail)
     monkeypatch.setattr(BatchWorker, "_leads", jobs.fail)
     bus.batch(bus.job(jobs.die_of, diary.path("jobs"), "SIGKILL")).dispatch()
-    batch = bus.batch(bus.job(jobs.record, diary.path("jobs"), "after it")).dispatch()
+    batch = bus.batch(diary.job("after it")).dispatch()
 
     burst()
 
@@ -124,7 +124,7 @@ def test_what_cannot_be_repaired_is_logged_and_the_worker_goes_on(
 def test_no_connection_to_the_database_is_open_when_a_work_horse_begins(
     asked: Asked, diary: Diary
 ) -> None:
-    bus.batch(bus.job(jobs.record, diary.path("jobs"), "a")).dispatch()
+    bus.batch(diary.job("a")).dispatch()
     connection.ensure_connection()
 
     burst()
@@ -182,7 +182,7 @@ def test_a_worker_inside_a_transaction_looks_at_nothing_and_closes_no_connection
 ) -> None:
     """As a test of a project runs one, without another process that could see its rows."""
     with transaction.atomic():
-        batch = bus.batch(bus.job(jobs.record, diary.path("jobs"), "a")).dispatch()
+        batch = bus.batch(diary.job("a")).dispatch()
         burst(SimpleBatchWorker)
         batch.refresh_from_db()
 

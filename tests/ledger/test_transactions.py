@@ -52,15 +52,6 @@ def _session_settings_end_with_the_test() -> Iterator[None]:
 
 
 @pytest.fixture
-def other() -> Iterator[str]:
-    """The alias of a second connection to the test database."""
-    connections["other"] = connection.copy("other")
-    yield "other"
-    connections["other"].close()
-    del connections["other"]
-
-
-@pytest.fixture
 def repeatable() -> Iterator[str]:
     """The alias of a second connection, which is at REPEATABLE READ."""
     level = {"postgresql": 3, "mysql": "repeatable read"}[connection.vendor]
