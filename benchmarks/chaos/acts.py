@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
 
 from benchmarks.chaos import choosing, faults, trees
+from benchmarks.chaos.dying import End, killed_after_commit
 from benchmarks.chaos.faults import Fault
 from django_jobbatch.exceptions import BatchCancelled
 from django_jobbatch.models import JobBatch
@@ -20,11 +22,19 @@ class NotRetried(Exception):
     """A retry has not done what it says."""
 
 
-class Begun(Protocol):
+@dataclass(frozen=True)
+class Begun:
+    """What has come back with the beginning of an act: callbacks, by name, or all of a batch."""
+
+    callbacks: tuple[int, ...] = ()
+    whole: uuid.UUID | None = None
+
+
+class Opening(Protocol):
     """What an act begins with."""
 
-    def begin(self) -> Sequence[int] | None:
-        """Do it: the callbacks that were brought back by name; None if there was nothing to do."""
+    def begin(self) -> Begun | None:
+        """Do it; None if there was nothing to do."""
 
     def lines(self) -> Iterator[str]:
         """The plan of it as lines of text."""
@@ -34,7 +44,7 @@ class Begun(Protocol):
 class Act:
     """What it begins with, and the faults that come while it goes."""
 
-    opening: Begun
+    opening: Opening
     faults: list[Fault]
 
     def lines(self) -> list[str]:
@@ -49,7 +59,8 @@ def first(random: Random, kinds: Sequence[str]) -> Act:
 def second(random: Random, kinds: Sequence[str]) -> Act:
     """A retry, and one to three faults."""
     [scope] = random.choices(list(SCOPES), list(SCOPES.values()))
-    retry = Retry(scope, random.random() < 0.5, random.randrange(1000))
+    dies_after = random.choice([0, 0, 1, 2])
+    retry = Retry(scope, random.random() < 0.5, dies_after, random.randrange(1000))
     return Act(retry, faults.draw(random, kinds, 1, 3, faults.SHORT_SPAN))
 
 
@@ -59,9 +70,9 @@ class Dispatch:
 
     tree: trees.Group
 
-    def begin(self) -> Sequence[int]:
+    def begin(self) -> Begun:
         trees.build(self.tree).dispatch()
-        return ()
+        return Begun()
 
     def lines(self) -> Iterator[str]:
         return trees.outline(self.tree)
@@ -72,23 +83,24 @@ class Retry:
     """A retry of something that has ended otherwise than well.
 
     `scope` is "root", "inner" (a batch inside another) or "jobs" (some that have failed, callbacks
-    among them, of any batch); where there is no such thing, whatever can be retried.
+    among them, of any batch); where there is no such thing, whatever can be retried. `dies_after`
+    is the number of commits after which the process is killed that does it; 0 if it lives.
     """
 
     scope: str
     include_cancelled: bool
+    dies_after: int
     choice: int
 
-    def begin(self) -> Sequence[int] | None:
+    def begin(self) -> Begun | None:
         batch = choosing.one(self._batches(), self.choice)
         if batch is None:
             return None
         jobs, callbacks = self._chosen(batch)
         expected = batch.run + (bool(jobs) or not callbacks)
-        count = self._retry(batch, [*jobs, *callbacks] or None)
-        if not count or batch.run != expected:
-            raise NotRetried(f"{batch.pk}: {count} links, run {batch.run} and not {expected}")
-        return callbacks
+        if not self._do(batch, [*jobs, *callbacks] or None) or batch.run != expected:
+            raise NotRetried(f"{batch.pk} is in run {batch.run}, and not in {expected}")
+        return Begun(tuple(callbacks), None if jobs or callbacks else batch.pk)
 
     def lines(self) -> Iterator[str]:
         yield str(self)
@@ -103,14 +115,26 @@ class Retry:
         return list(filter(wanted, found)) or found
 
     def _chosen(self, batch: JobBatch) -> tuple[list[int], list[int]]:
-        """Some failed jobs of the batch and some failed callbacks, if it is to be these."""
+        """Some failed jobs of the batch and some failed callbacks, if it is to be these.
+
+        One who dies takes one or the other, so that it is known what the first commit was.
+        """
         failed = list(batch.jobs.failed().order_by("pk"))
         if self.scope != "jobs" or not failed:
             return [], []
         random = Random(self.choice)
         chosen = random.sample(failed, random.randint(1, len(failed)))
         jobs = [link.pk for link in chosen if not link.is_callback]
-        return jobs, [link.pk for link in chosen if link.is_callback]
+        callbacks = [link.pk for link in chosen if link.is_callback]
+        return jobs, [] if jobs and self.dies_after else callbacks
+
+    def _do(self, batch: JobBatch, jobs: Sequence[int] | None) -> bool:
+        """Whether anything has come back."""
+        if not self.dies_after:
+            return self._retry(batch, jobs) > 0
+        end = killed_after_commit(lambda: self._retry(batch, jobs), self.dies_after)
+        batch.refresh_from_db()
+        return end is not End.BROKEN
 
     def _retry(self, batch: JobBatch, jobs: Sequence[int] | None) -> int:
         """At first without what a cancel has ended; if that is all there is, with it."""

@@ -19,6 +19,7 @@ from django.db import connection, connections, transaction
 from benchmarks.chaos import diary, tickets, trees
 from benchmarks.chaos.choosing import in_order, one, retryable, soon
 from benchmarks.chaos.crew import Crew
+from benchmarks.chaos.deletions import Deletion
 from benchmarks.chaos.dying import End, killed_after_commit
 from benchmarks.chaos.faults import Fault
 from benchmarks.chaos.recovery import reconcile_by
@@ -32,7 +33,7 @@ from sandbox.servers import Server
 FROZEN: Final = 0.9
 #: Seconds for which another has the database for itself, or Redis is away.
 AWAY: Final = 0.3
-#: A canceller dies after one of so many commits, if it makes as many.
+#: Who cancels or retries dies after one of so many commits, if it makes as many.
 COMMITS: Final = 3
 OTHERS: Final = {
     "postgresql": (
@@ -49,12 +50,20 @@ class Adversary:
     def __init__(self, stage: Stage, crew: Crew) -> None:
         self._stage = stage
         self._crew = crew
+        self.deletions: list[Deletion] = []
 
     def commit(self, fault: Fault) -> str:
         """Do this fault now; what it has hit, or "" if there was nothing."""
         hit: str | None = getattr(self, fault.kind)(fault.choice)
         self._crew.revive()
         return hit or ""
+
+    def repeat_deletions(self) -> bool:
+        """Do now what those who were killed have not done; whether there was anything."""
+        repeated = [each for each in self.deletions if each.is_repeated and not each.is_whole]
+        for deletion in repeated:
+            deletion.run()
+        return bool(repeated)
 
     # Processes
 
@@ -169,7 +178,23 @@ class Adversary:
         batch = soon(retryable, choice)
         if batch is None:
             return None
-        return _killed(lambda: _retry(batch, choice), of=batch)
+        return _killed(lambda: _retry(batch, choice), 1 + choice % COMMITS, of=batch)
+
+    def deleter_killed(self, choice: int) -> str | None:
+        """Half of these deletions are repeated by `repeat_deletions`, the others stay as they are."""
+        random = Random(choice)
+        batch = one(in_order(JobBatch.objects.roots()), choice)
+        if batch is None:
+            return None
+        deletion = Deletion.of(batch)
+        self.deletions.append(deletion)
+        deletion.is_repeated = random.random() < 0.5
+        number = random.randint(1, deletion.commits)
+        end = killed_after_commit(deletion.run, number)
+        if end is End.BROKEN:
+            raise RuntimeError(f"{batch.pk} cannot be deleted")
+        deletion.is_whole = end is End.DONE
+        return f"{batch.pk}: {end.value} after {number} commits"
 
     def cancelled(self, choice: int) -> str | None:
         batch = one(_open(), choice)
@@ -179,7 +204,31 @@ class Adversary:
 
     def retried(self, choice: int) -> str | None:
         batch = soon(retryable, choice)
-        return f"{batch.pk}: {count} links" if batch and (count := _retry(batch, choice)) else None
+        if batch is None:
+            return None
+        try:
+            count = _retry(batch, choice)
+        except (BatchBusy, BatchCancelled):
+            return None
+        return f"{batch.pk}: {count} links" if count else None
+
+    def deleted(self, choice: int) -> str | None:
+        """Delete a tree that is under way, if there is one; every other time a batch inside one.
+
+        Another one is dispatched, so that something is left to be hit.
+        """
+        batches = JobBatch.objects.roots() if choice % 2 else JobBatch.objects.exclude(root=None)
+        batch = one(in_order(batches.unfinished()) or in_order(batches), choice)
+        if batch is None:
+            return None
+        deletion = Deletion.of(batch)
+        try:
+            deletion.run()
+        except BatchBusy:
+            return None
+        self.deletions.append(deletion)
+        trees.build(trees.draw(Random(choice), 2)).dispatch()
+        return f"{batch.pk}: {len(deletion.batches)} batches"
 
     def reconciled_by_three(self, choice: int) -> str:
         reconcile_by(3)
@@ -211,10 +260,7 @@ def _open() -> list[JobBatch]:
 
 
 def _retry(batch: JobBatch, choice: int) -> int:
-    try:
-        return batch.retry(include_cancelled=choice % 2 == 0)
-    except (BatchBusy, BatchCancelled):
-        return 0
+    return batch.retry(include_cancelled=choice % 2 == 0)
 
 
 def _killed(
@@ -222,6 +268,6 @@ def _killed(
 ) -> str | None:
     """What a process has left behind that did this and was killed after so many commits."""
     end = killed_after_commit(action, number)
-    if end is End.REFUSED or (end is End.DONE and number == 1):
+    if end is End.BROKEN or (end is End.DONE and number == 1):
         return None
     return f"{of.pk if of else 'a new batch'}: {end.value}"

@@ -6,8 +6,14 @@ import enum
 import os
 import signal
 from collections.abc import Callable
+from typing import Final
 
 from django.db import connection, connections
+
+from django_jobbatch.ledger import closing, removing, reopening
+
+#: Links that such a process takes in one transaction, so that what it does to a small batch takes some.
+PAGE: Final = 2
 
 
 class End(enum.Enum):
@@ -16,7 +22,8 @@ class End(enum.Enum):
     KILLED = "killed"
     #: It was through before it had committed so often.
     DONE = "done"
-    REFUSED = "refused"
+    #: It raised.
+    BROKEN = "broken"
 
 
 def killed_after_commit(action: Callable[[], object], number: int = 1) -> End:
@@ -25,6 +32,8 @@ def killed_after_commit(action: Callable[[], object], number: int = 1) -> End:
     pid = os.fork()
     if not pid:
         try:
+            for module in (closing, removing, reopening):
+                module.PAGE = PAGE  # type: ignore[attr-defined]  # a name that two of them import
             _die_after(number)
             action()
             os._exit(0)
@@ -33,7 +42,7 @@ def killed_after_commit(action: Callable[[], object], number: int = 1) -> End:
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status):
         return End.KILLED
-    return End.DONE if os.waitstatus_to_exitcode(status) == 0 else End.REFUSED
+    return End.DONE if os.waitstatus_to_exitcode(status) == 0 else End.BROKEN
 
 
 def _die_after(number: int) -> None:

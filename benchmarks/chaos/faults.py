@@ -23,8 +23,10 @@ FAULTS: Final = {
     "dispatcher_killed": 2,
     "canceller_killed": 1,
     "retrier_killed": 2,
+    "deleter_killed": 2,
     "cancelled": 1,
     "retried": 4,
+    "deleted": 2,
     "reconciled_by_three": 3,
 }
 #: What a database server can do, and what SQLite does in its place.

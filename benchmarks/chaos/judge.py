@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,6 +12,8 @@ from django.db.models import Count
 
 from airports.models import CallbackCall
 from benchmarks.chaos import diary, due, jobs, record, tickets
+from benchmarks.chaos.acts import Begun
+from benchmarks.chaos.deletions import Deletion, batches_of
 from benchmarks.chaos.record import Record
 from django_jobbatch.exceptions import WorkerLost
 from django_jobbatch.ledger.losing import MAX_LOSSES
@@ -69,16 +71,19 @@ def is_quiet() -> bool:
     return not (tickets.queued() or tickets.scheduled() or tickets.started() or tickets.sets())
 
 
-def violations(past: Record, brought_back: Container[int] = ()) -> list[Violation]:
-    """All that is wrong, seen from the end of the act before; callbacks may have been retried."""
+def violations(past: Record, begun: Begun, deletions: Sequence[Deletion] = ()) -> list[Violation]:
+    """All that is wrong at the end of an act, seen from the end of the one before, and its beginning."""
+    torn = batches_of(deletions)
     return [
         *_unsettled(),
-        *(found for batch in JobBatch.objects.all() for found in _of_batch(batch, past)),
-        *_moved(past, brought_back),
+        *(found for batch in JobBatch.objects.all() for found in _of_batch(batch, past, torn)),
+        *_moved(past, begun.callbacks, torn),
+        *_left_out(past, begun, torn),
         *_unreported(),
         *_not_written_once(),
         *_never_called(past),
         *_lost_too_soon(),
+        *_not_deleted(deletions),
         *_in_redis(),
     ]
 
@@ -90,8 +95,9 @@ def _unsettled() -> Iterator[Violation]:
         yield Violation(f"link {link.pk} ({link.role}) is {link.status}", link.batch_id)
 
 
-def _of_batch(batch: JobBatch, past: Record) -> Iterator[Violation]:
-    rules = (_counters, _outcome, _lanes, _stand_in)
+def _of_batch(batch: JobBatch, past: Record, torn: Container[uuid.UUID]) -> Iterator[Violation]:
+    # One without some of its links keeps the outcome that it had with them.
+    rules = (_counters, _stand_in) if batch.pk in torn else (_counters, _outcome, _lanes, _stand_in)
     for wrong in (found for rule in rules for found in rule(batch)):
         yield Violation(wrong, batch.pk)
     for wrong in due.wrong(batch, past):
@@ -132,35 +138,50 @@ def _lanes(batch: JobBatch) -> Iterator[str]:
 
 
 def _stand_in(batch: JobBatch) -> Iterator[str]:
-    """The parent was told how it has ended; one that never had its turn may be skipped."""
-    link = batch.parent
+    """The parent was told how it has ended; if its turn, or that of its next run, came at all."""
+    link = BatchedJob.objects.filter(child=batch).first()
     if link is None or not batch.is_finished or link.status == STAND_INS[Outcome(batch.outcome)]:
         return
-    if link.status in (LinkStatus.CANCELLED, LinkStatus.SKIPPED) and batch.is_cancelled:
-        return
-    yield f"it has ended as {batch.outcome}, and its link {link.pk} as {link.status}"
+    never_came = batch.is_cancelled or link.child_run == batch.run + 1
+    if not never_came or link.status not in (LinkStatus.CANCELLED, LinkStatus.SKIPPED):
+        yield f"it has ended as {batch.outcome}, and its link {link.pk} as {link.status}"
 
 
-def _moved(past: Record, brought_back: Container[int]) -> Iterator[Violation]:
+def _moved(
+    past: Record, brought_back: Container[int], torn: Container[uuid.UUID]
+) -> Iterator[Violation]:
     """What was over for good stands as it stood: runs, jobs that had succeeded, and callbacks."""
     batches = JobBatch.objects.in_bulk(list(past.ends))
     for pk, end in past.ends.items():
         now = past.end(batches[pk], end.run) if pk in batches else None
-        if pk not in batches or (now is not None and now != end):
+        if pk not in torn and (pk not in batches or (now is not None and now != end)):
             yield Violation(f"it stood as {end}, and now as {now}", pk)
     links = record.settled_links()
     for link, was in past.settled.items():
-        if links.get(link) != was and link not in brought_back:
+        is_kept = was.batch_id not in torn and link not in brought_back
+        if is_kept and links.get(link) != was:
             yield Violation(
                 f"link {link} stood as {was}, and now as {links.get(link)}", was.batch_id
             )
 
 
+def _left_out(past: Record, begun: Begun, torn: Container[uuid.UUID]) -> Iterator[Violation]:
+    """A retry of all of a batch has brought back all that had failed, if nobody has closed it since."""
+    if begun.whole is None:
+        return
+    batch = JobBatch.objects.filter(pk=begun.whole).first()
+    if batch is None or batch.pk in torn or not batch.allow_failures or batch.is_cancelled:
+        return
+    failures = FailedJob.objects.of_work().filter(batch_id=batch.pk, pk__in=past.failures)
+    if batch.run == past.runs(batch) + 1 and failures.filter(retried_at=None).exists():
+        yield Violation("not all that had failed was retried", batch.pk)
+
+
 def _unreported() -> Iterator[Violation]:
     """Every failure was told of, where somebody wants to hear of each."""
     for failure in FailedJob.objects.unreported():
-        batch = JobBatch.objects.get(pk=failure.batch_id)
-        if any(entry["role"] == Role.EACH_FAILURE for entry in batch.callbacks):
+        batch = JobBatch.objects.filter(pk=failure.batch_id).first()
+        if batch and any(entry["role"] == Role.EACH_FAILURE for entry in batch.callbacks):
             yield Violation(f"nobody was told of the failure of link {failure.job_id}", batch.pk)
 
 
@@ -188,8 +209,15 @@ def _lost_too_soon() -> Iterator[Violation]:
     lost = f"{WorkerLost.__module__}.{WorkerLost.__qualname__}"
     losses = dict(BatchedJob.objects.values_list("pk", "losses"))
     for failure in FailedJob.objects.filter(exception_class=lost, retried_at=None):
-        if losses.get(failure.job_id, 0) < MAX_LOSSES:
+        if losses.get(failure.job_id, MAX_LOSSES) < MAX_LOSSES:
             yield Violation(f"link {failure.job_id} was given up too soon", failure.batch_id)
+
+
+def _not_deleted(deletions: Iterable[Deletion]) -> Iterator[Violation]:
+    """A deletion that is through has left nothing."""
+    for deletion in deletions:
+        if deletion.is_whole and (count := deletion.left()):
+            yield Violation(f"{count} rows are left of what was deleted", deletion.root)
 
 
 def _in_redis() -> Iterator[Violation]:

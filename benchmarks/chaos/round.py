@@ -16,7 +16,7 @@ from django.db import connections
 
 from airports.models import CallbackCall
 from benchmarks.chaos import acts, crew, diary, judge, tickets
-from benchmarks.chaos.acts import Act
+from benchmarks.chaos.acts import Act, Begun
 from benchmarks.chaos.adversary import Adversary
 from benchmarks.chaos.crew import Crew
 from benchmarks.chaos.record import Record
@@ -57,7 +57,7 @@ class Report:
     seed: int
     hits: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
-    #: Of each act that was played.
+    #: Of each act that was played: of one only, if there was nothing to be retried.
     recovery_s: list[float] = field(default_factory=list)
     rerun: int = 0
     late: int = 0
@@ -103,21 +103,24 @@ class _Stand:
         past = Record()
         try:
             for act in acts:
-                brought_back = self._play(act)
-                if brought_back is None:
-                    return
-                self._recover()
-                self._judge(past, brought_back)
+                begun = self._play(act)
+                if begun is None:
+                    break
+                self._report.recovery_s.append(self._recover())
+                self._judge(past, begun)
                 if self._report.violations:
                     return
                 past = Record.take()
+            if self._adversary.repeat_deletions():
+                self._recover()
+                self._judge(past, Begun())
         except Exception:  # noqa: BLE001 - whatever a call of the app raises here is a violation
             self._report.violations.append(traceback.format_exc())
 
-    def _play(self, act: Act) -> Sequence[int] | None:
+    def _play(self, act: Act) -> Begun | None:
         before = len(diary.calls())
-        brought_back = act.opening.begin()
-        if brought_back is None:
+        begun = act.opening.begin()
+        if begun is None:
             return None
         _wait(
             lambda: len(diary.calls()) > before or judge.is_over(), self._workers.revive, AFTERWARDS
@@ -128,10 +131,10 @@ class _Stand:
             hit = self._adversary.commit(fault)
             self._log(f"{time.monotonic() - began:.2f} {fault.kind}: {hit or 'nobody'}")
             self._report.hits += [fault.kind] if hit else []
-        return brought_back
+        return begun
 
-    def _recover(self) -> None:
-        """Go on as a healthy system does until all is settled."""
+    def _recover(self) -> float:
+        """Go on as a healthy system does until all is settled; seconds until it was."""
         began = time.monotonic()
 
         def go_on() -> None:
@@ -140,11 +143,12 @@ class _Stand:
             reconcile_by(1)
 
         _wait(judge.is_over, go_on, PATIENCE)
-        self._report.recovery_s.append(round(time.monotonic() - began, 2))
+        seconds = round(time.monotonic() - began, 2)
         _wait(judge.is_quiet, _tidy_up, AFTERWARDS)
+        return seconds
 
-    def _judge(self, past: Record, brought_back: Sequence[int]) -> None:
-        for found in judge.violations(past, brought_back):
+    def _judge(self, past: Record, begun: Begun) -> None:
+        for found in judge.violations(past, begun, self._adversary.deletions):
             self._report.violations.append(f"{found.what} (batch {found.batch_id or '-'})")
             if found.batch_id is not None:
                 self._report.rows[found.batch_id] = judge.rows(found.batch_id)

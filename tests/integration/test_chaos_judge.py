@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.chaos import diary, jobs, judge
-from benchmarks.chaos.acts import NotRetried, Retry
+from benchmarks.chaos.acts import Begun, NotRetried, Retry
+from benchmarks.chaos.deletions import Deletion
 from benchmarks.chaos.record import Record
 from django_jobbatch import bus
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
@@ -34,14 +35,18 @@ def root() -> JobBatch:
     return JobBatch.objects.roots().get()
 
 
-def found(past: Record) -> list[str]:
-    return [each.what for each in judge.violations(past)]
+def found(past: Record, begun: Begun | None = None) -> list[str]:
+    return [each.what for each in judge.violations(past, begun or Begun())]
+
+
+def retry(scope: str) -> Begun | None:
+    return Retry(scope, include_cancelled=False, dies_after=0, choice=0).begin()
 
 
 def second_act() -> Record:
     """Retry the whole of it, and return how it stood before."""
     past = Record.take()
-    assert Retry("root", include_cancelled=False, choice=0).begin() == []
+    assert retry("root") == Begun(whole=root().pk)
     return past
 
 
@@ -116,8 +121,27 @@ def test_what_succeeds_in_the_second_act_was_called_in_it() -> None:
 def test_a_retry_that_brings_nothing_back_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(JobBatch, "retry", lambda *_, **__: 0)
 
-    with pytest.raises(NotRetried, match=r": 0 links, run 1 and not 2"):
-        Retry("root", include_cancelled=True, choice=0).begin()
+    with pytest.raises(NotRetried, match="is in run 1, and not in 2"):
+        retry("root")
+
+
+@pytest.mark.parametrize(("next_run", "is_wrong"), [(1, True), (2, False)])
+def test_a_batch_whose_next_run_never_came_may_have_ended_otherwise_than_its_link(
+    next_run: int, *, is_wrong: bool
+) -> None:
+    link = root().jobs.exclude(child=None)
+    link.update(status=LinkStatus.CANCELLED, child_run=next_run)
+
+    wrong = f"it has ended as failed, and its link {link.get().pk} as cancelled"
+    assert (wrong in found(Record())) is is_wrong
+
+
+def test_a_retry_of_all_leaves_out_nothing_that_had_failed() -> None:
+    past = second_act()
+
+    FailedJob.objects.filter(batch_id=root().pk).update(retried_at=None)
+
+    assert found(past, Begun(whole=root().pk)) == ["not all that had failed was retried"]
 
 
 def test_failed_callbacks_that_were_chosen_come_back_without_a_new_run() -> None:
@@ -127,7 +151,35 @@ def test_failed_callbacks_that_were_chosen_come_back_without_a_new_run() -> None
     BatchedJob.objects.filter(pk=link.pk).update(status=LinkStatus.FAILED)
     FailedJob.objects.all().delete()
 
-    assert Retry("jobs", include_cancelled=False, choice=0).begin() == [link.pk]
+    assert retry("jobs") == Begun((link.pk,))
 
     link.refresh_from_db()
     assert (link.status, link.run, root().run) == (LinkStatus.SUCCEEDED, 1, 1)
+
+
+def test_a_deletion_that_is_through_leaves_no_row_and_one_that_broke_off_may() -> None:
+    past = Record.take()
+    deletion = Deletion.of(root())
+    (inner,) = root().children
+    left = JobBatch.objects.count() + BatchedJob.objects.count()
+
+    deletion.is_whole = True
+
+    assert deletion.batches == {root().pk, inner.pk}
+    assert [each.what for each in judge.violations(past, Begun(), [deletion])] == [
+        f"{left} rows are left of what was deleted"
+    ]
+    deletion.run()
+    assert judge.violations(past, Begun(), [deletion]) == []
+
+
+def test_what_nobody_has_deleted_is_there() -> None:
+    past = Record.take()
+    batches, jobs_and_callbacks = JobBatch.objects.count(), len(past.settled)
+
+    root().delete()
+
+    wrong = found(past)
+    assert sum(each.startswith("it stood as") for each in wrong) == batches
+    assert sum(each.startswith("link") for each in wrong) == jobs_and_callbacks
+    assert len(wrong) == batches + jobs_and_callbacks
