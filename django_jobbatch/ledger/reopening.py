@@ -21,7 +21,8 @@ from django_jobbatch.ledger.portions import pages
 from django_jobbatch.ledger.returning import Returning
 from django_jobbatch.ledger.transactions import atomically
 from django_jobbatch.models import BatchedJob, JobBatch, JobBatchQuerySet
-from django_jobbatch.states import RETRYABLE, BatchStatus, LinkStatus, Outcome
+from django_jobbatch.models.tree import to_retry_inside
+from django_jobbatch.states import RETRYABLE, BatchStatus, LinkStatus
 
 #: Where a retry stands that begins anew with the first lane.
 START: Final = -1
@@ -32,7 +33,7 @@ class Reopening:
     """A retry on its way through the lanes of a batch, as its row keeps it between two pages.
 
     `to` is the lane that it has come to; `at` is when that was. What somebody's cancel ended comes
-    back only with `include_cancelled`, child batches that are partial only with `partial_too`.
+    back only with `include_cancelled`, child batches that went well only with `partial_too`.
     """
 
     to: int = START
@@ -68,7 +69,7 @@ def reopen(
     """Bring settled links back, page by page, and a finished batch with them: its next run.
 
     Without `jobs`, all that failed, and what those failures cancelled or skipped; child batches
-    that are partial among them. With `jobs`, the failed ones among them, with the rest of their
+    that went well but are partial, or have such a batch inside, among them. With `jobs`, the failed ones among them, with the rest of their
     lanes; in a strict batch, what was cancelled or skipped elsewhere follows when no failed link
     is left. The batches around it are reopened too, and go on from there. A retry of all that
     breaks off between two pages is gone on with by the next one; until then the batch does not
@@ -118,12 +119,14 @@ def go_on_reopening(using: str, batch: JobBatch, *, after: float) -> Iterator[Ch
 def reopen_finished(using: str, batch: JobBatch) -> Change:
     """Reopen a finished child batch, whose row is locked, because its stand-in has its turn again.
 
-    With nothing to bring back it finishes again at once.
+    As the retry was meant that brought the stand-in back; one that was cancelled comes back as a
+    whole. With nothing to bring back it finishes again at once.
     """
+    whole = batch.reopens_cancelled or batch.is_cancelled
     try:
-        return _page(using, batch, Reopening())
+        return _page(using, batch, Reopening(include_cancelled=whole))
     except _Nothing:
-        return returning.bring_back(using, batch, [], reopening=None)
+        return returning.bring_back(using, batch, [], reopening=None, include_cancelled=whole)
 
 
 def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Change:
@@ -176,11 +179,12 @@ def _all(using: str, batch: JobBatch, *, include_cancelled: bool) -> Change:
 def _chosen(using: str, batch: JobBatch, *, jobs: Sequence[int], include_cancelled: bool) -> Change:
     """Reopen chosen jobs, in one transaction."""
     retryable = rows.lanes(using, batch.pk).retryable(include_cancelled=include_cancelled)
-    partial_children = _partial(using, batch)
+    children = _children(using, batch)
     found: list[Returning] = []
     for page in pages(jobs):
         found += returning.read(retryable.filter(pk__in=page))
-        found += _stand_ins(using, partial_children.filter(parent_id__in=page))
+        within = children.filter(parent_id__in=page)
+        found += _stand_ins(using, within, include_cancelled=include_cancelled)
     if not found:
         raise _Nothing
     return _reopen_lanes(using, batch, found, include_cancelled=include_cancelled)
@@ -197,7 +201,9 @@ def _reopen_lanes(
     if reopening is None and _is_rest_free(batch, found):
         following = Reopening(include_cancelled=include_cancelled, partial_too=False)
         reopening = following.come_to(START)
-    return returning.bring_back(using, batch, found, reopening=reopening)
+    return returning.bring_back(
+        using, batch, found, reopening=reopening, include_cancelled=include_cancelled
+    )
 
 
 def _rest_of_lanes(using: str, batch: JobBatch, found: list[Returning]) -> list[Returning]:
@@ -223,14 +229,18 @@ def _is_rest_free(batch: JobBatch, found: list[Returning]) -> bool:
 
 def _page(using: str, batch: JobBatch, retry: Reopening) -> Change:
     """Reopen what is in the next lanes."""
+    include_cancelled = retry.include_cancelled
     found, more = _read_page(using, batch, retry.to)
-    found = _wanted(batch, found, include_cancelled=retry.include_cancelled)
+    found = _wanted(batch, found, include_cancelled=include_cancelled)
     if retry.partial_too:
-        found += _partial_within(using, batch, retry.to, more)
+        children = _children_within(using, batch, retry.to, more)
+        found += _stand_ins(using, children, include_cancelled=include_cancelled)
     if not found and batch.reopening is None and not more:
         raise _Nothing
     reopening = None if more is None else retry.come_to(more)
-    return returning.bring_back(using, batch, found, reopening=reopening)
+    return returning.bring_back(
+        using, batch, found, reopening=reopening, include_cancelled=include_cancelled
+    )
 
 
 def _read_page(using: str, batch: JobBatch, after: int) -> tuple[list[Returning], int | None]:
@@ -249,20 +259,22 @@ def _read_page(using: str, batch: JobBatch, after: int) -> tuple[list[Returning]
     return found, more
 
 
-def _partial_within(using: str, batch: JobBatch, after: int, last: int | None) -> list[Returning]:
-    """The stand-ins of partial child batches in the lanes above `after`, up to `last`."""
-    children = _partial(using, batch).filter(parent__lane__gt=after)
-    return _stand_ins(using, children if last is None else children.filter(parent__lane__lte=last))
-
-
-def _partial(using: str, batch: JobBatch) -> JobBatchQuerySet:
-    """The child batches that ended as partial: they succeeded, but have something to retry."""
-    children = rows.batches(using).filter(parent__batch_id=batch.pk, outcome=Outcome.PARTIAL)
+def _children(using: str, batch: JobBatch) -> JobBatchQuerySet:
+    children = rows.batches(using).filter(parent__batch_id=batch.pk)
     return children if batch.child_batches else children.none()
 
 
-def _stand_ins(using: str, children: JobBatchQuerySet) -> list[Returning]:
-    pks = list(children.order_by().values_list("parent_id", flat=True))
+def _children_within(using: str, batch: JobBatch, after: int, last: int | None) -> JobBatchQuerySet:
+    """The child batches in the lanes above `after`, up to `last`."""
+    children = _children(using, batch).filter(parent__lane__gt=after)
+    return children if last is None else children.filter(parent__lane__lte=last)
+
+
+def _stand_ins(
+    using: str, children: JobBatchQuerySet, *, include_cancelled: bool
+) -> list[Returning]:
+    """The stand-ins that succeeded for batches in which there is something to retry all the same."""
+    pks = sorted(to_retry_inside(children, include_cancelled=include_cancelled))
     links = BatchedJob.objects.using(using).succeeded()
     return [each for page in pages(pks) for each in returning.read(links.filter(pk__in=page))]
 

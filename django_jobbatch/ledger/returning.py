@@ -39,11 +39,17 @@ def read(links: BatchedJobQuerySet, limit: int | None = None) -> list[Returning]
 
 
 def bring_back(
-    using: str, batch: JobBatch, found: list[Returning], *, reopening: dict[str, Any] | None
+    using: str,
+    batch: JobBatch,
+    found: list[Returning],
+    *,
+    reopening: dict[str, Any] | None,
+    include_cancelled: bool,
 ) -> Change:
     """Write the batch row, these links, and their failures; a finished batch begins its next run.
 
-    `reopening` is what a retry notes that has further pages, or None.
+    `reopening` is what a retry notes that has further pages, or None. With `include_cancelled`, what
+    was cancelled in child batches comes back too when they are reopened.
 
     Raises:
         BatchBusy: another unfinished batch has its unique key.
@@ -61,7 +67,7 @@ def bring_back(
         alike = [each.pk for each in found if each.status == status]
         reset(using, [pk for pk in alike if pk in due], status, LinkStatus.PENDING)
         reset(using, [pk for pk in alike if pk not in due], status)
-    _expect_runs(using, found)
+    _expect_runs(using, found, include_cancelled=include_cancelled)
     change = replace(Change.of(batch, using), settled=tuple(each.pk for each in found))
     for queue, count in Counter(each.queue for each in found if each.pk in due).items():
         change = change.with_due(queue, count)
@@ -103,16 +109,21 @@ def _due_ones(using: str, batch: JobBatch, found: list[Returning]) -> set[int]:
     }
 
 
-def _expect_runs(using: str, found: Iterable[Returning]) -> None:
-    """Have stand-ins wait for the run that is open of their child batches, or else the next one."""
+def _expect_runs(using: str, found: Iterable[Returning], *, include_cancelled: bool) -> None:
+    """Have stand-ins wait for the run that is open of their child batches, or else the next one.
+
+    That begins when the turn of the stand-in comes; the child keeps how it is meant.
+    """
     stand_ins = {each.child_id: each.pk for each in found if each.child_id is not None}
     for page in pages(sorted(stand_ins)):
-        children = rows.batches(using).filter(pk__in=page).order_by("pk").select_for_update()
+        batches = rows.batches(using).filter(pk__in=page)
         by_run: dict[int, list[int]] = defaultdict(list)
-        for pk, run, status in children.values_list("pk", "run", "status"):
+        locked = batches.order_by("pk").select_for_update()
+        for pk, run, status in locked.values_list("pk", "run", "status"):
             by_run[run if status in OPEN else run + 1].append(stand_ins[pk])
         for run, pks in by_run.items():
             BatchedJob.objects.using(using).filter(pk__in=pks).update(child_run=run)
+        batches.update(reopens_cancelled=include_cancelled)
 
 
 def _write_reopened(using: str, batch: JobBatch, values: dict[str, object]) -> None:

@@ -108,6 +108,8 @@ class JobBatch(models.Model):
     at_rest = models.BooleanField(_("at rest"), default=False, editable=False)
     # While a retry goes through its lanes page by page: how far it has come, and what it takes.
     reopening = models.JSONField(_("reopening"), null=True, blank=True, editable=False)
+    # For a finished child whose stand-in came back: whether what was cancelled in it does, too.
+    reopens_cancelled = models.BooleanField(_("reopens cancelled"), default=False, editable=False)
     # When the earliest delayed link is due, if a scheduled ticket waits for it.
     wake_at = models.DateTimeField(_("wake at"), null=True, blank=True, db_index=True)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django.db.models import Count, Q, QuerySet, Sum
 
-from django_jobbatch.states import SETTLED, LinkStatus
+from django_jobbatch.states import SETTLED, LinkStatus, Outcome
 
 if TYPE_CHECKING:
     from django_jobbatch.models.batch import JobBatch
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 #: Ids in one statement at a time.
 PAGE = 5000
 
+_INSIDE: Final = ("pk", "outcome", "failed_jobs", "child_batches")
 _SUMS: Final = {
     name: Sum(f"{name}_jobs") for name in ("total", "pending", "failed", "cancelled", "skipped")
 }
@@ -65,6 +66,44 @@ def tree_of(batch: JobBatch) -> QuerySet[JobBatch]:
     if not batch.child_batches:
         return _batches(batch).filter(pk=batch.pk)
     return _batches(batch).filter(Q(pk=batch.pk) | Q(pk__in=below(batch).values("pk")))
+
+
+def to_retry_inside(children: QuerySet[JobBatch], *, include_cancelled: bool) -> set[int]:
+    """The stand-ins of those child batches that went well, with something to retry all the same.
+
+    They are partial, or some batch inside them is. Without `include_cancelled` a job has failed
+    there; else it may be that somebody has cancelled something, and nothing went wrong. A query,
+    and one for each level below.
+    """
+    found: set[int] = set()
+    level = list(_went_well(children).values_list("parent", *_INSIDE))
+    while level:
+        found |= {
+            stand_in
+            for stand_in, _, outcome, failed, _ in level
+            if failed or (include_cancelled and outcome == Outcome.PARTIAL)
+        }
+        around = {
+            pk: stand_in
+            for stand_in, pk, _, _, batches in level
+            if batches and stand_in not in found
+        }
+        level = [(around[outer], *row) for outer, *row in _inside(children, list(around))]
+    return found
+
+
+def _inside(children: QuerySet[JobBatch], around: list[uuid.UUID]) -> Iterator[Any]:
+    """The child batches of these that went well, each after the batch that it is in."""
+    batches = children.model._default_manager.using(children.db)
+    for start in range(0, len(around), PAGE):
+        inside = batches.filter(parent__batch_id__in=around[start : start + PAGE])
+        yield from _went_well(inside).values_list("parent__batch_id", *_INSIDE)
+
+
+def _went_well(children: QuerySet[JobBatch]) -> QuerySet[JobBatch]:
+    """Those of these that may have something to retry, though their stand-ins succeeded."""
+    may_have = Q(outcome=Outcome.PARTIAL) | Q(outcome=Outcome.SUCCEEDED, child_batches__gt=0)
+    return children.filter(may_have, parent__status=LinkStatus.SUCCEEDED).order_by()
 
 
 def jobs_of_tree(batch: JobBatch) -> TreeCounts:

@@ -505,6 +505,71 @@ def test_a_tree_is_pruned_by_the_age_of_its_root(start: Start, diary: Diary) -> 
     assert JobBatch.objects.count() == 0
 
 
+def test_a_retry_goes_on_with_what_was_cancelled_three_levels_down(
+    start: Start, diary: Diary
+) -> None:
+    f = Forest(diary)
+    inner = f.named("inner", bus.batch([f.job("c"), f.job("d")]))
+    middle = f.named("middle", bus.chain(f.job("b"), inner, f.job("e")))
+    root = f.named("root", bus.chain(f.job("a"), middle, f.job("f"))).dispatch()
+    names = ["root", "middle", "inner"]
+    batches_of(root)["inner"].cancel("this one")
+    start(1)
+    first = ends_of(root, dict.fromkeys(names, good(0)))
+
+    retried = root.retry(include_cancelled=True)
+    second = ends_of(root, dict.fromkeys(names, good(0)))
+
+    assert first == {
+        "root": End(outcome="cancelled", total=3, succeeded=1, cancelled=1, skipped=1),
+        "middle": End(outcome="cancelled", total=3, succeeded=1, cancelled=1, skipped=1),
+        "inner": End(outcome="cancelled", total=2, cancelled=2),
+    }
+    assert retried == 2
+    assert second == {
+        "root": good(3, run=2),
+        "middle": good(3, run=2),
+        "inner": good(2, run=2),
+    }
+    assert diary.lines("jobs") == ["a", "b", "c", "d", "e", "f"]
+
+
+def test_a_retry_leaves_what_was_cancelled_deep_inside_unless_it_is_told_not_to(
+    start: Start, diary: Diary
+) -> None:
+    f = Forest(diary)
+    inner = f.named("inner", bus.batch([f.job("c")]))
+    deep = f.named("deep", bus.batch([inner, f.gated("b")]).allow_failures())
+    middle = f.named("middle", bus.batch([[deep, f.job("d")]]))
+    root = f.named("root", bus.chain(middle, f.gated("e"))).dispatch()
+    names = ["root", "middle", "deep", "inner"]
+    batches_of(root)["inner"].cancel("this one")
+    start(1)
+    ends_of(root, dict.fromkeys(names, good(0)))
+    diary.open("b", "e")
+
+    counts = [root.retry()]
+    first = ends_of(root, dict.fromkeys(names, good(0)))
+    counts.append(batches_of(root)["middle"].retry())
+    counts.append(batches_of(root)["middle"].retry(include_cancelled=True))
+    second = ends_of(root, dict.fromkeys(names, good(0)))
+
+    assert counts == [2, 0, 1]
+    assert first == {
+        "root": good(2, run=2),
+        "middle": good(2, run=2),
+        "deep": End(outcome="partial", total=2, succeeded=1, cancelled=1, run=2),
+        "inner": End(outcome="cancelled", total=1, cancelled=1),
+    }
+    assert second == {
+        "root": good(2, run=3),
+        "middle": good(2, run=3),
+        "deep": good(2, run=3),
+        "inner": good(1, run=2),
+    }
+    assert diary.lines("jobs") == ["b", "d", "e", "b", "e", "c"]
+
+
 def test_a_tree_is_deleted_with_its_root(start: Start, diary: Diary) -> None:
     f = Forest(diary)
     start(1)

@@ -114,6 +114,8 @@ class Link:
     pk: int = 0
     #: The run of the child in which its end is the end of this link.
     waits_for: int = 1
+    #: Whether the child comes back with what was cancelled in it.
+    with_cancelled: bool = False
     begun: bool = False
     fence: int = 0
 
@@ -309,8 +311,8 @@ class Laws:
         else:
             link.begun = True
             if child.status == "finished":
-                partial = [each for each in child.links if _is_partial(each)]
-                self._bring_back(child, child.broken + partial)
+                whole = link.with_cancelled or child.cancelled
+                self._bring_back(child, _retried(child, whole=whole), include_cancelled=whole)
             child.status, link.waits_for = "live", child.run
             self._finish(child)
 
@@ -367,17 +369,20 @@ class Laws:
         """How many links of the batch itself come back."""
         _refuse(batch, include_cancelled=include_cancelled)
         if chosen is None:
-            found = _wanted(batch.broken, include_cancelled=include_cancelled)
-            found += [link for link in batch.links if _is_partial(link)]
+            found = _retried(batch, whole=include_cancelled)
         else:
             wanted = RETRYABLE if include_cancelled else (FAILED,)
-            found = [link for link in chosen if link.status in wanted or _is_partial(link)]
+            found = [
+                link
+                for link in chosen
+                if link.status in wanted or _has_more(link, whole=include_cancelled)
+            ]
             found = _with_lanes(found, include_cancelled=include_cancelled)
         if not found:
             return 0
         for outer in batch.around:
             _refuse(outer, include_cancelled=include_cancelled)
-        count = self._bring_back(batch, found)
+        count = self._bring_back(batch, found, include_cancelled=include_cancelled)
         self._reopen_around(batch, include_cancelled=include_cancelled)
         return count
 
@@ -388,14 +393,14 @@ class Laws:
         if link.status not in UNSETTLED:
             child.status = "waiting"
             found = _with_lanes([link], include_cancelled=include_cancelled)
-            self._bring_back(link.batch, found)
+            self._bring_back(link.batch, found, include_cancelled=include_cancelled)
             self._reopen_around(link.batch, include_cancelled=include_cancelled)
             return
         link.waits_for = child.run
         if not (link.status == RUNNING and link.begun):
             child.status = "waiting"
 
-    def _bring_back(self, batch: Batch, found: list[Link]) -> int:
+    def _bring_back(self, batch: Batch, found: list[Link], *, include_cancelled: bool) -> int:
         left = [link for link in batch.links if link not in found]
         if not batch.allow_failures and FAILED not in [link.status for link in left]:
             found = [*found, *(link for link in left if link.status in RETRYABLE)]
@@ -408,6 +413,7 @@ class Laws:
                 link.status, link.begun = WAITING, False
                 if link.child is not None:
                     link.waits_for = link.child.run + (link.child.status not in OPEN)
+                    link.with_cancelled = include_cancelled
             if back and not any(before.status in UNSETTLED for before in back[0].ahead):
                 back[0].status = PENDING
         return len(found)
@@ -468,9 +474,20 @@ def running_children(batch: Batch) -> list[Batch]:
     return [link.child for link in batch.links if link.child and link.status == RUNNING]
 
 
-def _is_partial(link: Link) -> bool:
-    partial = link.child is not None and link.child.outcome == "partial"
-    return partial and link.status == SUCCEEDED
+def _has_more(link: Link, *, whole: bool) -> bool:
+    """Whether the batch that it stands for went well, and has something to retry all the same."""
+    child = link.child
+    if child is None or link.status != SUCCEEDED or child.outcome not in ("partial", "succeeded"):
+        return False
+    if whole and child.outcome == "partial":
+        return True
+    return any(each.status == FAILED or _has_more(each, whole=whole) for each in child.links)
+
+
+def _retried(batch: Batch, *, whole: bool) -> list[Link]:
+    """What comes back when all is retried that did not succeed."""
+    more = [link for link in batch.links if _has_more(link, whole=whole)]
+    return _wanted(batch.broken, include_cancelled=whole) + more
 
 
 def _with_lanes(found: list[Link], *, include_cancelled: bool) -> list[Link]:
