@@ -113,6 +113,16 @@ class ConfirmView(FormViewBase):
         """Those of them that it can be done to."""
         return [batch for batch in self.batches if self.is_possible(batch)]
 
+    @cached_property
+    def rows(self) -> list[tuple[JobBatch, int]]:
+        """They, and how many jobs of each it concerns."""
+        return [(batch, self.affected(batch)) for batch in self.possible]
+
+    @property
+    def total(self) -> int:
+        """How many jobs of all of them it concerns."""
+        return sum(affected for _, affected in self.rows)
+
     @property
     def version(self) -> str:
         """What must not have moved on between question and answer.
@@ -132,7 +142,7 @@ class ConfirmView(FormViewBase):
 
     def get_form_kwargs(self) -> dict[str, Any]:
         """How many jobs it is about decides what is asked."""
-        return {**super().get_form_kwargs(), "affected": sum(map(self.affected, self.possible))}
+        return {**super().get_form_kwargs(), "affected": self.total}
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """What the page shows."""
@@ -144,8 +154,8 @@ class ConfirmView(FormViewBase):
             "media": self.model_admin.media,
             "verb": self.verb,
             "batch": self.batches[0] if len(self.batches) == 1 else None,
-            "affected": sum(map(self.affected, self.possible)),
-            "rows": [(batch, self.affected(batch)) for batch in self.possible],
+            "affected": self.total,
+            "rows": self.rows,
             "left_alone": [batch for batch in self.batches if batch not in self.possible],
             "back": self.back,
         }

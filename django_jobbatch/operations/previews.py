@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from django_jobbatch import callbacks, payload
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.operations import coming_back
 from django_jobbatch.states import OPEN, BatchStatus, LinkStatus, Outcome
 
 
@@ -16,7 +17,9 @@ def can_cancel(batch: JobBatch) -> bool:
 
 def can_retry(batch: JobBatch) -> bool:
     """Whether `retry`, with `include_cancelled` if need be, would find jobs."""
-    return batch.status != BatchStatus.STOPPING and retried_jobs(batch) > 0
+    if batch.status == BatchStatus.STOPPING:
+        return False
+    return coming_back.has_any(batch, include_cancelled=batch.is_cancelled)
 
 
 def can_retry_job(batch: JobBatch, job: BatchedJob) -> bool:
@@ -35,25 +38,15 @@ def retried_jobs(batch: JobBatch, jobs: Collection[BatchedJob] | None = None) ->
     """How many jobs of its tree `retry` would bring back, with `include_cancelled` if need be.
 
     All that failed and what those failures stopped; or these failed links, and what they stopped:
-    the rest of their lanes, and in a strict batch everything once none of its links is failed.
+    the rest of their lanes, and in a strict batch everything once none of its links is failed. Those
+    of batches inside are counted too, though they come back only when their turn comes.
     """
+    whole = batch.is_cancelled
     if jobs is None:
-        return _retried(batch)
+        return coming_back.all_jobs(batch, include_cancelled=whole)
     work = [job for job in jobs if not job.is_callback]
-    callbacks_alone = len(jobs) - len(work)
-    if work and len(work) == batch.failed_jobs and not batch.allow_failures:
-        return callbacks_alone + _retried(batch)
-    if batch.has_lanes and work:
-        lanes = batch.jobs.work().filter(run=0, lane__in={job.lane for job in work})
-        return callbacks_alone + lanes.retryable(include_cancelled=True).count()
-    return len(jobs)
-
-
-def _retried(batch: JobBatch) -> int:
-    tree = batch.tree_jobs
-    # What a batch that goes on has cancelled jobs from is somebody's wish.
-    cancelled = 0 if batch.allow_failures and not batch.is_cancelled else tree.cancelled
-    return tree.failed + cancelled + tree.skipped
+    alone = len(jobs) - len(work)
+    return alone + coming_back.chosen_jobs(batch, work, include_cancelled=whole)
 
 
 def callbacks_of_cancel(batch: JobBatch) -> list[str]:

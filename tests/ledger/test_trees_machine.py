@@ -24,6 +24,7 @@ from django_jobbatch import dispatch, ledger
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled, BatchFinished
 from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.operations import previews
 from django_jobbatch.reconcile import reconcile
 from django_jobbatch.states import Role
 from django_jobbatch.transport import Ticket, Waiting
@@ -460,6 +461,41 @@ class TreesMachine(RuleBasedStateMachine):
         dispatch.wake(self._row(batch), ALIAS)
 
 
+class RetriedTreesMachine(TreesMachine):
+    """The same, and in the end it is retried, and all succeeds: so many jobs run as was said before."""
+
+    def _check_the_end(self) -> None:
+        super()._check_the_end()
+        for chosen in (self._chosen(), None):
+            self._check_a_retry(chosen)
+
+    def _chosen(self) -> list[Link]:
+        return [link for link in self.tree.links if link.status == FAILED][::2]
+
+    def _check_a_retry(self, chosen: list[Link] | None) -> None:
+        row = self._row(self.tree)
+        jobs = (
+            None if chosen is None else list(row.jobs.filter(pk__in=[each.pk for each in chosen]))
+        )
+        may_retry, said = previews.can_retry(row), previews.retried_jobs(row, jobs)
+        before = self._fences()
+        run = row.run
+        for link in (link for batch in self.ids.values() for link in batch.links):
+            link.fails = 0
+        self._retry(self.tree, chosen, include=row.is_cancelled, late=False)
+        self._bring_to_the_end()
+        ran = [pk for pk, fence in self._fences().items() if fence != before[pk]]
+        assert len(ran) == said
+        row.refresh_from_db()
+        if chosen is None:
+            assert may_retry == (row.run > run)
+
+    def _fences(self) -> dict[int, int]:
+        """How often each job was claimed."""
+        jobs = BatchedJob.objects.filter(batch_id__in=self.ids, role=Role.JOB, child=None)
+        return dict(jobs.values_list("pk", "fence"))
+
+
 class MortalTreesMachine(TreesMachine):
     """The same, but in the end all dies: tickets, messages and workers. Reconcile alone finds it."""
 
@@ -619,6 +655,13 @@ def _in_order(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
 @pytest.mark.parametrize("page", [1, 5000], ids=["1", "5000"])
 def test_trees_are_as_their_model(page: int, monkeypatch: pytest.MonkeyPatch) -> None:
     run(TreesMachine, page, monkeypatch, examples=35, steps=25)
+
+
+@pytest.mark.django_db
+def test_a_retry_of_a_tree_brings_back_as_many_jobs_as_its_preview_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(RetriedTreesMachine, 5000, monkeypatch, examples=35, steps=25)
 
 
 @pytest.mark.django_db
