@@ -41,7 +41,8 @@ def begin_child(using: str, link: BatchedJob) -> Iterator[Change]:
     """
     for change in atomically(using, lambda: _begin(using, link)):
         yield change
-        yield from reopening.go_on(using, change)
+        if change.batch_id == link.child_id:
+            yield from reopening.go_on(using, change)
 
 
 def report_end(using: str, child: JobBatch) -> Change | None:

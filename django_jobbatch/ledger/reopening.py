@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import groupby, takewhile
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 from django.utils import timezone
 
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
-from django_jobbatch.ledger import drawing, lineage, returning, rows
+from django_jobbatch.ledger import drawing, lineage, portions, returning, rows
 from django_jobbatch.ledger.changes import Change
 from django_jobbatch.ledger.closing import PAGE
 from django_jobbatch.ledger.portions import pages
@@ -22,7 +22,7 @@ from django_jobbatch.ledger.returning import Returning
 from django_jobbatch.ledger.transactions import atomically
 from django_jobbatch.models import BatchedJob, JobBatch, JobBatchQuerySet
 from django_jobbatch.models.tree import to_retry_inside
-from django_jobbatch.states import RETRYABLE, BatchStatus, LinkStatus
+from django_jobbatch.states import OPEN, RETRYABLE, BatchStatus, LinkStatus
 
 #: Where a retry stands that begins anew with the first lane.
 START: Final = -1
@@ -33,18 +33,20 @@ class Reopening:
     """A retry on its way through the lanes of a batch, as its row keeps it between two pages.
 
     `to` is the lane that it has come to; `at` is when that was. What somebody's cancel ended comes
-    back only with `include_cancelled`, child batches that went well only with `partial_too`.
+    back only with `include_cancelled`, child batches that went well only with `partial_too`. Without
+    `rest` its further pages are jobs that somebody has chosen, and nobody else knows which.
     """
 
     to: int = START
     include_cancelled: bool = True
     partial_too: bool = True
+    rest: bool = True
     at: str = ""
 
     @classmethod
-    def of(cls, batch: JobBatch) -> Self | None:
+    def of(cls, batch: JobBatch | None) -> Self | None:
         """The retry that goes through this batch, if there is one."""
-        return None if batch.reopening is None else cls(**batch.reopening)
+        return None if batch is None or batch.reopening is None else cls(**batch.reopening)
 
     def come_to(self, lane: int) -> dict[str, Any]:
         """What to keep of it now that it has come so far."""
@@ -53,6 +55,10 @@ class Reopening:
     def has_stood_still(self, seconds: float) -> bool:
         """Whether its last page is so long ago that who went through them must be dead."""
         return datetime.fromisoformat(self.at) < timezone.now() - timedelta(seconds=seconds)
+
+
+#: What reopens a page of a batch whose row is locked.
+Operation: TypeAlias = Callable[..., Change]
 
 
 class _Nothing(Exception):  # not an error: it rolls the transaction back
@@ -69,42 +75,44 @@ def reopen(
     """Bring settled links back, page by page, and a finished batch with them: its next run.
 
     Without `jobs`, all that failed, and what those failures cancelled or skipped; child batches
-    that went well but are partial, or have such a batch inside, among them. With `jobs`, the failed ones among them, with the rest of their
-    lanes; in a strict batch, what was cancelled or skipped elsewhere follows when no failed link
-    is left. The batches around it are reopened too, and go on from there. A retry of all that
-    breaks off between two pages is gone on with by the next one; until then the batch does not
-    finish.
+    that went well but are partial, or have such a batch inside, among them. With `jobs`, the failed
+    ones among them, with the rest of their lanes; in a strict batch, what was cancelled or skipped
+    elsewhere follows when no failed link is left. The batches around it are reopened too, and go on
+    from there. Between two pages the batch does not finish. A retry of all that breaks off there is
+    gone on with by the next one.
 
     Raises:
         BatchBusy: the batch, or one around it, is still stopping, or another holds its unique key.
         BatchCancelled: somebody cancelled one of these, and `include_cancelled` is not set.
     """
-    operation = _all if jobs is None else partial(_chosen, jobs=jobs)
     ancestors = lineage.of(using, batch_id)
+    begun = False
 
-    def first() -> list[Change]:
+    def reopen_page(operation: Operation) -> list[Change]:
         around = lineage.lock(using, ancestors)
-        batch = _lock(using, batch_id, include_cancelled=include_cancelled)
+        batch = _lock(using, batch_id, include_cancelled=include_cancelled, begun=begun)
         change = operation(using, batch, include_cancelled=include_cancelled)
         return [change, *_reopen_around(using, batch, around, include_cancelled=include_cancelled)]
 
-    for change in _guarded(using, batch_id, first):
-        yield change
-        yield from go_on(using, change)
+    for operation in [_all] if jobs is None else _pages_of(jobs):
+        for change in _guarded(using, batch_id, partial(reopen_page, operation)):
+            begun = begun or change.batch is not None
+            yield change
+            yield from go_on(using, change)
 
 
 def go_on(using: str, change: Change) -> Iterator[Change]:
-    """The other pages of a retry that has begun, as it was meant."""
+    """The other pages of a retry of all that has begun, as it was meant."""
     batch_id = change.batch_id
 
     def next_page() -> list[Change]:
         batch = rows.lock(using, batch_id)
-        under_way = Reopening.of(batch) if batch else None
-        if batch is None or under_way is None:
+        under_way = Reopening.of(batch)
+        if batch is None or under_way is None or not under_way.rest:
             raise _Nothing  # it was closed or finished in between: the rest stays as it is
         return [_page(using, batch, under_way)]
 
-    while change.batch is not None and change.batch.reopening is not None:
+    while (under_way := Reopening.of(change.batch)) is not None and under_way.rest:
         (change,) = _guarded(using, batch_id, next_page)
         yield change
 
@@ -112,8 +120,12 @@ def go_on(using: str, change: Change) -> Iterator[Change]:
 def go_on_reopening(using: str, batch: JobBatch, *, after: float) -> Iterator[Change]:
     """Go on with a retry of the batch that broke off between two pages, `after` seconds ago."""
     under_way = Reopening.of(batch)
-    if under_way is not None and under_way.has_stood_still(after):
+    if under_way is None or not under_way.has_stood_still(after):
+        return
+    if under_way.rest:
         yield from go_on(using, Change.of(batch, using))
+    else:
+        yield from _guarded(using, batch.pk, partial(_let_go, using, batch.pk))
 
 
 def reopen_finished(using: str, batch: JobBatch) -> Change:
@@ -134,26 +146,23 @@ def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Ch
 
     Those of the lane come one after another, as they did.
     """
+    chosen = set(jobs)
 
     def operation() -> list[Change]:
         batch = rows.lock(using, batch_id)
         if batch is None:
             raise _Nothing
         change = Change.of(batch, using)
-        failed = list(
-            rows.links(using, batch_id)
-            .filter(pk__in=jobs, run__gte=1)
-            .failed()
-            .select_for_update()
-            .order_by("pk")
-        )
-        if not failed:
+        # All of them, which are few, and not by the ids of however many jobs.
+        failed = rows.links(using, batch_id).callbacks().failed().select_for_update()
+        pks = [pk for pk in failed.order_by("pk").values_list("pk", flat=True) if pk in chosen]
+        if not pks:
             raise _Nothing
         if batch.at_rest:
             rows.write(using, batch, at_rest=False)
-        returning.reset(using, [link.pk for link in failed], LinkStatus.FAILED)
+        returning.reset(using, pks, LinkStatus.FAILED)
         change = drawing.release_report(using, drawing.release_callback(using, change))
-        return [replace(change, settled=tuple(link.pk for link in failed))]
+        return [replace(change, settled=tuple(pks))]
 
     (change,) = _guarded(using, batch_id, operation)
     return change
@@ -172,32 +181,62 @@ def _all(using: str, batch: JobBatch, *, include_cancelled: bool) -> Change:
     """Reopen the first page of all that did not succeed; or the next, if a retry broke off."""
     broken_off = Reopening.of(batch) or Reopening()
     return _page(
-        using, batch, replace(broken_off, include_cancelled=include_cancelled, partial_too=True)
+        using,
+        batch,
+        replace(broken_off, include_cancelled=include_cancelled, partial_too=True, rest=True),
     )
 
 
-def _chosen(using: str, batch: JobBatch, *, jobs: Sequence[int], include_cancelled: bool) -> Change:
-    """Reopen chosen jobs, in one transaction."""
-    retryable = rows.lanes(using, batch.pk).retryable(include_cancelled=include_cancelled)
-    children = _children(using, batch)
-    found: list[Returning] = []
-    for page in pages(jobs):
-        found += returning.read(retryable.filter(pk__in=page))
-        within = children.filter(parent_id__in=page)
-        found += _stand_ins(using, within, include_cancelled=include_cancelled)
-    if not found:
+def _pages_of(jobs: Sequence[int]) -> Iterator[Operation]:
+    """Chosen jobs in pages; until the last one is through, the batch does not finish."""
+    for start in range(0, max(1, len(jobs)), portions.KEYS):
+        page = jobs[start : start + portions.KEYS]
+        yield partial(_chosen, jobs=page, more=start + portions.KEYS < len(jobs))
+
+
+def _chosen(
+    using: str, batch: JobBatch, *, jobs: Sequence[int], more: bool, include_cancelled: bool
+) -> Change:
+    """Reopen chosen jobs; if `more` follow, note that."""
+    under_way = Reopening.of(batch)
+    found = returning.read(
+        rows.lanes(using, batch.pk)
+        .retryable(include_cancelled=include_cancelled)
+        .filter(pk__in=jobs)
+    )
+    children = _children(using, batch).filter(parent_id__in=jobs)
+    found += _stand_ins(using, children, include_cancelled=include_cancelled)
+    if not found and (more or under_way is None):
         raise _Nothing
-    return _reopen_lanes(using, batch, found, include_cancelled=include_cancelled)
+    if under_way is None or not under_way.rest:
+        under_way = Reopening(include_cancelled=include_cancelled, rest=False) if more else None
+    reopening = under_way.come_to(under_way.to) if under_way else None
+    return _reopen_lanes(
+        using, batch, found, reopening=reopening, include_cancelled=include_cancelled
+    )
+
+
+def _let_go(using: str, batch_id: uuid.UUID) -> list[Change]:
+    """Have the batch finish, though of the jobs that somebody has chosen some may not have come back."""
+    batch = rows.lock(using, batch_id)
+    under_way = Reopening.of(batch)
+    if batch is None or under_way is None or under_way.rest:
+        raise _Nothing
+    return [returning.bring_back(using, batch, [], reopening=None, include_cancelled=False)]
 
 
 def _reopen_lanes(
-    using: str, batch: JobBatch, found: list[Returning], *, include_cancelled: bool
+    using: str,
+    batch: JobBatch,
+    found: list[Returning],
+    *,
+    reopening: dict[str, Any] | None,
+    include_cancelled: bool,
 ) -> Change:
     """Reopen links with the rest of their lanes; if everything else is to follow, note that."""
     if batch.has_lanes:
         rest = _rest_of_lanes(using, batch, found)
         found = found + _wanted(batch, rest, include_cancelled=include_cancelled)
-    reopening = batch.reopening
     if reopening is None and _is_rest_free(batch, found):
         following = Reopening(include_cancelled=include_cancelled, partial_too=False)
         reopening = following.come_to(START)
@@ -292,10 +331,10 @@ def _wanted(batch: JobBatch, found: list[Returning], *, include_cancelled: bool)
     return kept
 
 
-def _lock(using: str, batch_id: uuid.UUID, *, include_cancelled: bool) -> JobBatch:
+def _lock(using: str, batch_id: uuid.UUID, *, include_cancelled: bool, begun: bool) -> JobBatch:
     batch = rows.lock(using, batch_id)
-    if batch is None:
-        raise _Nothing
+    if batch is None or (begun and batch.status not in OPEN):
+        raise _Nothing  # it was closed in between: the rest stays as it is
     _refuse(batch, include_cancelled=include_cancelled)
     return batch
 
@@ -330,7 +369,13 @@ def _reopen_around(
             return
         rows.write(using, child, status=BatchStatus.WAITING)
         found = returning.read(BatchedJob.objects.using(using).filter(pk=link.pk))
-        yield _reopen_lanes(using, parent, found, include_cancelled=include_cancelled)
+        yield _reopen_lanes(
+            using,
+            parent,
+            found,
+            reopening=parent.reopening,
+            include_cancelled=include_cancelled,
+        )
         child = parent
 
 

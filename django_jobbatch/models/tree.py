@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Ids in one statement at a time.
 PAGE = 5000
+#: Levels of a tree in one statement: each is two joins, of which MariaDB and SQLite take some sixty.
+LEVELS = 8
 
 _INSIDE: Final = ("pk", "outcome", "failed_jobs", "child_batches")
 _SUMS: Final = {
@@ -55,9 +57,21 @@ def levels_below(batch: JobBatch) -> Iterator[list[uuid.UUID]]:
 
 
 def below(batch: JobBatch) -> QuerySet[JobBatch]:
-    """All batches that lie below this one."""
+    """All batches that lie below this one: for a root no query, else one for each level.
+
+    They are found by what they are in, however many they are; only those of a batch that is not a
+    root, and has more than LEVELS levels below it, are named by their ids.
+    """
     if batch.root_id is None:
         return _batches(batch).filter(root_id=batch.pk)
+    tree = _batches(batch).filter(root_id=batch.root_id)
+    around, inside = "parent__batch", Q()
+    for _ in range(LEVELS):
+        level = Q(**{around: batch.pk})
+        inside |= level
+        if not tree.filter(level, child_batches__gt=0).exists():
+            return tree.filter(inside)
+        around += "__parent__batch"
     return _batches(batch).filter(pk__in=[pk for level in levels_below(batch) for pk in level])
 
 

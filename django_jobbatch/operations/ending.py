@@ -68,7 +68,8 @@ def retry(
         change = ledger.reopen_callbacks(using, batch.pk, chosen)
         reopened += len(change.settled)
         dispatch.after_commit(change)
-        chosen = [pk for pk in chosen if pk not in change.settled]
+        callbacks = set(change.settled)
+        chosen = [pk for pk in chosen if pk not in callbacks]
         if reopened and not chosen:
             batch.refresh_from_db(using=using)
             return reopened

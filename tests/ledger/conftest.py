@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from django_jobbatch.ledger import closing, reopening
+from django_jobbatch.ledger import closing, portions, reopening
 
 
 @pytest.fixture
@@ -12,6 +12,7 @@ def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep and a retry take two links at a time."""
     for module in (closing, reopening):
         monkeypatch.setattr(module, "PAGE", 2)
+    monkeypatch.setattr(portions, "KEYS", 2)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ def run(
     """
     patch.setattr("django_jobbatch.ledger.closing.PAGE", page)
     patch.setattr("django_jobbatch.ledger.reopening.PAGE", page)
+    patch.setattr("django_jobbatch.ledger.portions.KEYS", page)
     is_long = settings.get_current_profile_name() == LONG
     run_state_machine_as_test(
         machine,

@@ -374,6 +374,74 @@ def test_a_retry_that_was_broken_off_is_gone_on_with_by_a_retry_of_chosen_jobs()
 
 
 @pytest.mark.usefixtures("small_pages")
+def test_chosen_jobs_come_back_page_by_page_in_one_run() -> None:
+    batch = failed([FAILED] * 6, roles=[Role.FINALLY], allow_failures=True)
+    changes = ledger.reopen(ALIAS, batch.pk, pks(batch)[:5])
+    next(changes)
+
+    between = succeed(batch, claim(batch))
+    rest = list(changes)
+
+    assert (between.finished, settled(rest)) == (False, pks(batch)[2:5])
+    assert counters(batch) == {"total": 6, "pending": 3, "succeeded": 2, "failed": 1}
+    assert read(batch).reopening is None
+    assert succeed(batch, claim(batch)).finished
+    assert state(batch) == ("finished", "partial", 2)
+    assert drawn(batch) == [(2, "finally", PENDING)]
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_the_rest_of_a_strict_batch_follows_the_last_page_of_chosen_jobs() -> None:
+    batch = failed([FAILED, CANCELLED, FAILED, FAILED, SKIPPED])
+
+    changes = reopen(batch, batch.failed_job_ids)
+
+    assert [len(change.settled) for change in changes] == [2, 1, 2, 0]
+    assert (statuses(batch), state(batch)) == ([PENDING] * 5, ("running", "", 2))
+    assert read(batch).reopening is None
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("chosen", [[1, 4], [4], []], ids=["first", "last", "none"])
+def test_pages_of_chosen_jobs_without_one_that_has_failed_are_passed_over(
+    chosen: list[int],
+) -> None:
+    batch = failed([FAILED if number in chosen else SUCCEEDED for number in range(6)])
+
+    changes = reopen(batch, pks(batch))
+
+    assert settled(changes) == [pks(batch)[number] for number in chosen]
+    assert read(batch).reopening is None
+    assert state(batch) == (("running", "", 2) if chosen else ("finished", "failed", 1))
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_retry_of_chosen_jobs_that_was_broken_off_lets_the_batch_finish() -> None:
+    batch = failed([FAILED] * 5, roles=[Role.FINALLY], allow_failures=True)
+    next(ledger.reopen(ALIAS, batch.pk, pks(batch)[:4]))
+    assert not succeed(batch, claim(batch)).finished
+
+    (change,) = ledger.go_on_reopening(ALIAS, read(batch), after=0)
+
+    assert change.finished
+    assert state(batch) == ("finished", "partial", 2)
+    assert counters(batch) == {"total": 5, "succeeded": 2, "failed": 3}
+    assert read(batch).reopening is None
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_retry_of_chosen_jobs_stops_where_somebody_has_closed_the_batch() -> None:
+    batch = failed([FAILED] * 5)
+    changes = ledger.reopen(ALIAS, batch.pk, pks(batch)[:4])
+    next(changes)
+    ledger.close(ALIAS, batch.pk)
+
+    assert settled(list(changes)) == []
+    sweep(batch)
+    assert statuses(batch) == [CANCELLED, CANCELLED, FAILED, FAILED, FAILED]
+
+
+@pytest.mark.usefixtures("small_pages")
 def test_a_retry_stops_where_somebody_has_closed_the_batch() -> None:
     batch = failed([FAILED] * 5)
     changes = ledger.reopen(ALIAS, batch.pk)

@@ -1,0 +1,51 @@
+"""What lies below a batch in its tree."""
+
+from __future__ import annotations
+
+import pytest
+from pytest_django import DjangoAssertNumQueries
+
+from django_jobbatch import bus
+from django_jobbatch.models import JobBatch
+from django_jobbatch.models import tree as tree_module
+from django_jobbatch.models.tree import TreeCounts, below, tree_of
+from tests.jobs import ADD
+from tests.ledger.acts import grown
+
+pytestmark = pytest.mark.django_db
+
+
+def names(found: object) -> list[str]:
+    assert isinstance(found, JobBatch.objects.all().__class__)
+    return sorted(found.values_list("name", flat=True))
+
+
+@pytest.fixture
+def middle() -> JobBatch:
+    """A batch in the middle of a tree that goes on beside it and for three levels below it."""
+    leaf = bus.batch([ADD, ADD]).named("leaf")
+    inner = bus.batch([leaf, bus.chain(bus.batch([ADD]).named("deep")).named("inner chain")])
+    middle = bus.batch([inner.named("inner"), ADD]).named("middle")
+    grown(bus.chain(middle, bus.batch([bus.batch([ADD]).named("beside")]).named("other")))
+    return JobBatch.objects.get(name="middle")
+
+
+@pytest.mark.parametrize("levels", [8, 1], ids=["by what they are in", "by their ids"])
+def test_below_a_batch_inside_is_all_that_it_contains_and_nothing_beside_it(
+    middle: JobBatch, levels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree_module, "LEVELS", levels)
+
+    assert names(below(middle)) == ["deep", "inner", "inner chain", "leaf"]
+    assert names(tree_of(middle)) == ["deep", "inner", "inner chain", "leaf", "middle"]
+    assert names(below(JobBatch.objects.get(name="leaf"))) == []
+    assert middle.tree_jobs == TreeCounts(4, 4, 0, 0, 0, 0)
+
+
+def test_to_look_below_a_batch_inside_costs_a_query_for_each_level(
+    middle: JobBatch, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    with django_assert_num_queries(3):
+        found = below(middle)
+
+    assert "IN (" not in str(found.query)
