@@ -32,21 +32,26 @@ class Scene:
         self.redis = redis
         self.diary = diary
         self.looked_after = looked_after
-        self.queue = django_rq.get_queue("default")
+        self.move_to("default")
+
+    def move_to(self, queue: str, *options: str) -> None:
+        """Have it happen on this queue, with these options of its workers."""
+        self.queue = django_rq.get_queue(queue)
+        self._arguments = (queue, *options)
 
     def dispatch(self, builder: BatchBuilder) -> None:
-        self.batch = self.diary.told_to(builder).dispatch()
+        self.batch = self.diary.told_to(builder).on_queue(self.queue.name).dispatch()
 
-    def start(self, *queues: str) -> Server:
+    def start(self) -> Server:
         """Start a worker of this scene."""
         start = self.workers.batch if self.looked_after else self.workers
-        (worker,) = start(1, *queues)
+        (worker,) = start(1, *self._arguments)
         return worker
 
     def start_simple(self) -> Server:
         """Start one that has no work-horses."""
         worker_class = SIMPLE_BATCH if self.looked_after else Workers.SIMPLE
-        (worker,) = self.workers(1, "default", "--worker-class", worker_class)
+        (worker,) = self.workers(1, *self._arguments, "--worker-class", worker_class)
         return worker
 
     def tickets(self) -> list[Job]:

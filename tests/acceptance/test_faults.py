@@ -77,7 +77,7 @@ def the_horse_dies(scene: Scene) -> Server:
 def the_ticket_is_stopped(scene: Scene) -> None:
     worker = scene.start()
     scene.wait_for("a began")
-    transport.stop("default", [scene.ticket_at_work()])
+    transport.stop(scene.queue.name, [scene.ticket_at_work()])
     scene.wait_for("b")
     if not scene.looked_after:
         scene.wait_until_idle(worker)
@@ -355,6 +355,19 @@ CASES = {
 }
 
 
+#: Where a ticket is read by who did not take it from its queue: a worker, a look, a clean-up.
+ON_JSON = (
+    "horse killed",
+    "ticket stopped",
+    "dead ticket requeued",
+    "abandoned and cleaned up",
+    "worker killed, its horse ends later",
+    "killed between pop and start on one queue",
+    "flushed at work",
+    "delivered again at work",
+)
+
+
 @pytest.fixture(params=["plain", "looked after"])
 def scene(
     request: pytest.FixtureRequest, workers: Workers, redis_server: RedisServer, diary: Diary
@@ -370,6 +383,18 @@ def test_nothing_is_lost_or_counted_twice(
         request.getfixturevalue("our_redis")
     if case.of_server and connection.vendor == "sqlite":
         pytest.skip("SQLite has no server that could end a connection")
+    play(case, scene)
+
+
+@pytest.mark.usefixtures("our_redis")
+@pytest.mark.parametrize("name", ON_JSON)
+def test_nothing_is_lost_on_a_queue_with_the_json_serializer(name: str, scene: Scene) -> None:
+    scene.move_to("json", "--serializer", "rq.serializers.JSONSerializer")
+    play(CASES[name], scene)
+
+
+def play(case: Case, scene: Scene) -> None:
+    """Have it happen, and see that nothing was lost or counted twice."""
     scene.dispatch(bus.batch([case.first(scene.diary), scene.diary.job("b")]))
 
     case.happens(scene)
