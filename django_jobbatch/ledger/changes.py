@@ -26,7 +26,8 @@ class Settlement:
 
     `status` is where it goes: an end, or pending again (a retry, or a link that was put back
     before it began). `attempts` is what this costs it: 1, or 0 if it never began. `losses` is 1 if
-    its worker died over it.
+    its worker died over it. `tried` says that an earlier try to write it may have gone through: its
+    commit got no answer.
     """
 
     link: BatchedJob
@@ -36,6 +37,7 @@ class Settlement:
     result: str | None = None
     failure: Failure | None = None
     available_at: datetime | None = None
+    tried: bool = False
 
     @classmethod
     def put_back(cls, link: BatchedJob) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -123,13 +123,34 @@ def _take(claimant: Claimant, due: BatchedJobQuerySet, limit: int) -> list[Batch
     """Claim the first `limit` of `due`; what another ticket takes first is not among them."""
     if _can_skip_locked(claimant.using):
         due = due.select_for_update(skip_locked=True)
-        return atomically(claimant.using, lambda: _take_seen(claimant, _first(due, limit)))
+        return _take_in_transaction(claimant, lambda: _first(due, limit))
     for _ in range(TRIES):
         seen = _first(due, limit)
-        taken = atomically(claimant.using, partial(_take_seen, claimant, seen)) if seen else []
+        taken = _take_in_transaction(claimant, partial(list, seen)) if seen else []
         if taken or not seen:
             return taken
     return []
+
+
+def _take_in_transaction(
+    claimant: Claimant, see: Callable[[], list[BatchedJob]]
+) -> list[BatchedJob]:
+    """Claim what is seen; or, after a commit that got no answer, take what that has claimed."""
+    claims: list[datetime] = []
+
+    def operation() -> list[BatchedJob]:
+        taken = _taken_at(claimant, claims) if claims else []
+        if not taken:
+            claims.append(timezone.now())
+            taken = _take_seen(claimant, see(), now=claims[-1])
+        return taken
+
+    return atomically(claimant.using, operation)
+
+
+def _taken_at(claimant: Claimant, moments: Sequence[datetime]) -> list[BatchedJob]:
+    held = rows.links(claimant.using, claimant.batch_id).running().filter(queue=claimant.queue)
+    return list(held.filter(claim=claimant.ticket, started_at__in=moments).order_by("pk"))
 
 
 def _can_skip_locked(using: str) -> bool:
@@ -153,12 +174,11 @@ def _along_index(due: BatchedJobQuerySet) -> list[BatchedJob]:
     return list(BatchedJob.objects.using(due.db).raw(hinted, params))
 
 
-def _take_seen(claimant: Claimant, seen: list[BatchedJob]) -> list[BatchedJob]:
+def _take_seen(claimant: Claimant, seen: list[BatchedJob], *, now: datetime) -> list[BatchedJob]:
     run = _run(seen[0]) if seen else None
     if run is None or drawing.held_back(claimant.using, claimant.batch_id, run):
         return []
     seen = _apart(seen)
-    now = timezone.now()
     values: dict[str, Any] = {
         "status": LinkStatus.RUNNING,
         "claim": claimant.ticket,

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django_jobbatch.ledger import drawing, rows
 from django_jobbatch.ledger.changes import Change
 from django_jobbatch.ledger.lanes import with_orphans
-from django_jobbatch.ledger.transactions import atomically
+from django_jobbatch.ledger.transactions import atomically, once
 from django_jobbatch.models import BatchedJob
 from django_jobbatch.states import NOT_BEGUN, OPEN, BatchStatus, LinkStatus
 
@@ -49,7 +49,7 @@ def close(using: str, batch_id: uuid.UUID, *, reason: str = "", by: str = "") ->
         batch = rows.batches(using).get(pk=batch_id)
         return replace(Change.of(batch, using), closed=True)
 
-    return atomically(using, operation)
+    return atomically(using, once(operation))
 
 
 def stop_strict(using: str, change: Change, **cancelled: object) -> Change:
@@ -73,8 +73,23 @@ def sweep(using: str, batch_id: uuid.UUID, *, running: bool = False) -> Iterator
     statuses = [*NOT_BEGUN, LinkStatus.RUNNING] if running else list(NOT_BEGUN)
     more = True
     while more:
-        change, more = atomically(using, lambda: _sweep_page(using, batch_id, statuses))
-        yield change
+        changes, more = _sweep_next(using, batch_id, statuses)
+        yield from changes
+
+
+def _sweep_next(
+    using: str, batch_id: uuid.UUID, statuses: list[LinkStatus]
+) -> tuple[list[Change], bool]:
+    """Sweep a page; what that has changed, if need be in a commit before that got no answer."""
+    changes: list[Change] = []
+
+    def operation() -> bool:
+        change, more = _sweep_page(using, batch_id, statuses)
+        changes.append(change)
+        return more
+
+    more = atomically(using, operation)
+    return changes, more
 
 
 def _sweep_page(using: str, batch_id: uuid.UUID, statuses: list[LinkStatus]) -> tuple[Change, bool]:

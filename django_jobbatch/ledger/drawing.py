@@ -131,6 +131,25 @@ def _release(using: str, change: Change, lane: BatchedJobQuerySet) -> Change:
     return change.with_due(queue)
 
 
+def with_all_due(using: str, change: Change) -> Change:
+    """The same, with all that may be due of its locked batch, whoever has made it due.
+
+    So nothing is missed of a change that was committed, and that nobody could act on.
+    """
+    batch = change.batch
+    if batch is None:
+        return change
+    is_stopping = batch.status == BatchStatus.STOPPING and batch.pending_jobs > 0
+    return replace(
+        change,
+        due=dict.fromkeys(batch.queues, 1),
+        closed=change.closed or is_stopping,
+        finished=batch.is_finished,
+        ended=batch.parent_id is not None and has_ended(using, batch),
+        wake_at=batch.wake_at,
+    )
+
+
 def draw_catch(using: str, change: Change, failure: FailedJob) -> Change:
     """Have `catch` told of this failure, if it is the first of its run."""
     batch = change.batch

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django_jobbatch.ledger import closing, drawing, lanes, lineage, reopening, rows
 from django_jobbatch.ledger.changes import Change, Settlement
 from django_jobbatch.ledger.settling import settle
-from django_jobbatch.ledger.transactions import atomically
+from django_jobbatch.ledger.transactions import atomically, once
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.starts import begins_at
 from django_jobbatch.states import BREAKING, OPEN, BatchStatus, LinkStatus, Outcome
@@ -39,7 +39,7 @@ def begin_child(using: str, link: BatchedJob) -> Iterator[Change]:
     In a batch that has been closed the link is cancelled; if its child is still stopping, it goes
     back for a moment; if its child has ended by itself, that counts.
     """
-    for change in atomically(using, lambda: _begin(using, link)):
+    for change in atomically(using, once(lambda: _begin(using, link))):
         yield change
         if change.batch_id == link.child_id:
             yield from reopening.go_on(using, change)
@@ -64,7 +64,7 @@ def report_end(using: str, child: JobBatch) -> Change | None:
         drawing.rest(using, ended)
         return change
 
-    return atomically(using, operation)
+    return atomically(using, once(operation))
 
 
 def stop_children(using: str, children: Sequence[uuid.UUID]) -> list[Change]:
@@ -93,7 +93,7 @@ def stop_children(using: str, children: Sequence[uuid.UUID]) -> list[Change]:
         batches = rows.batches(using).filter(pk__in=pks)
         return [replace(Change.of(batch, using), closed=True) for batch in batches]
 
-    return atomically(using, operation)
+    return atomically(using, once(operation))
 
 
 def abandon(using: str, parent: JobBatch | None, child: JobBatch) -> None:

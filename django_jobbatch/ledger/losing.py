@@ -12,7 +12,7 @@ from django.utils import timezone
 from django_jobbatch.exceptions import WorkerLost
 from django_jobbatch.ledger import drawing, rows, settling
 from django_jobbatch.ledger.changes import Change, Failure, Settlement
-from django_jobbatch.ledger.transactions import atomically
+from django_jobbatch.ledger.transactions import atomically, once
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import OPEN, Role
 
@@ -28,7 +28,7 @@ def lose(using: str, batch_id: uuid.UUID, ticket: str, *, is_dead: bool = False)
     Attempts are not touched. The caller has made sure that nobody works on this ticket: what comes
     from it after all comes too late.
     """
-    return atomically(using, lambda: _lose(using, batch_id, ticket, is_dead=is_dead))
+    return atomically(using, once(lambda: _lose(using, batch_id, ticket, is_dead=is_dead)))
 
 
 def _lose(using: str, batch_id: uuid.UUID, ticket: str, *, is_dead: bool) -> list[Change]:

@@ -171,10 +171,17 @@ def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Ch
 def _guarded(
     using: str, batch_id: uuid.UUID, operation: Callable[[], list[Change]]
 ) -> list[Change]:
+    commits: list[list[Change]] = []
+
+    def attempt() -> list[Change]:
+        commits.append(operation())
+        return commits[-1]
+
     try:
-        return atomically(using, operation)
+        return atomically(using, attempt)
     except _Nothing:
-        return [Change(batch_id=batch_id, using=using)]
+        # Or the commit before got no answer, and has left nothing more to do.
+        return commits[-1] if commits else [Change(batch_id=batch_id, using=using)]
 
 
 def _all(using: str, batch: JobBatch, *, include_cancelled: bool) -> Change:

@@ -35,15 +35,30 @@ def settle(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -
     Three statements for a group of successes; two more, and the rows of its callbacks, for the
     last of a batch.
     """
+    commits: list[Change] = []
+
+    def operation() -> Change:
+        commits.append(settle_locked(using, batch_id, settlements))
+        return commits[-1]
+
     try:
-        return atomically(using, lambda: settle_locked(using, batch_id, settlements))
+        return atomically(using, operation)
     except _Stale:
+        if commits:
+            settlements = [replace(each, tried=True) for each in settlements]
         return atomically(using, lambda: _settle_live(using, batch_id, settlements))
 
 
 def settle_callback(using: str, settlement: Settlement) -> Change:
     """Write what became of a callback, and make the next one of its batch due."""
-    return atomically(using, lambda: settle_callback_locked(using, settlement))
+    commits: list[Change] = []
+
+    def operation() -> Change:
+        known = replace(settlement, tried=True) if commits else settlement
+        commits.append(settle_callback_locked(using, known))
+        return commits[-1]
+
+    return atomically(using, operation)
 
 
 def report(using: str, failure: FailedJob, *, raised_in: BatchedJob | None = None) -> None:
@@ -66,25 +81,65 @@ def _settle_live(using: str, batch_id: uuid.UUID, settlements: Sequence[Settleme
     """The same, for the settlements whose claims are still in force; read under the lock."""
     if rows.lock(using, batch_id) is None:
         return Change(batch_id=batch_id, using=using, stale=len(settlements))
-    fences = dict(
-        BatchedJob.objects.using(using)
-        .filter(pk__in=[each.link.pk for each in settlements], status=LinkStatus.RUNNING)
-        .select_for_update()
-        .values_list("pk", "fence")
-    )
+    found = _read(using, settlements)
     live: dict[int, Settlement] = {}
+    late: list[Settlement] = []
     for each in settlements:
-        if fences.get(each.link.pk) == each.link.fence:
-            live.setdefault(each.link.pk, each)
+        pk = each.link.pk
+        if pk not in live and _is_in_force(each, found):
+            live[pk] = each
+        else:
+            late.append(each)
     change = settle_locked(using, batch_id, list(live.values()))
-    return _with_stale(using, change, len(settlements) - len(live))
+    return _with_late(using, change, late, found)
 
 
-def _with_stale(using: str, change: Change, stale: int) -> Change:
-    """The same, and the batch counts these outcomes that came too late."""
+def _read(using: str, settlements: Sequence[Settlement]) -> dict[int, BatchedJob]:
+    """The links of these settlements as they are now, locked."""
+    links = BatchedJob.objects.using(using).filter(pk__in=[each.link.pk for each in settlements])
+    columns = ("status", "fence", "attempts", "losses")
+    return {row.pk: row for row in links.select_for_update().order_by("pk").only(*columns)}
+
+
+def _with_late(
+    using: str, change: Change, late: Sequence[Settlement], found: dict[int, BatchedJob]
+) -> Change:
+    """The same, and these settlements changed nothing: too late, or they had been written before."""
+    written = [each for each in late if _is_written(each, found)]
+    stale = len(late) - len(written)
     if stale and change.batch is not None:
-        rows.write(using, change.batch, late_outcomes=change.batch.late_outcomes + stale)
-    return replace(change, stale=stale)
+        late_outcomes = change.batch.late_outcomes + stale
+        rows.write(using, change.batch, late_outcomes=late_outcomes)
+    change = replace(change, stale=stale)
+    if not written:
+        return change
+    settled = [each.link.pk for each in written if found[each.link.pk].status in SETTLED]
+    change = replace(change, settled=(*change.settled, *settled))
+    return drawing.with_all_due(using, change)  # nobody has acted on it
+
+
+def _is_in_force(settlement: Settlement, found: dict[int, BatchedJob]) -> bool:
+    row = found.get(settlement.link.pk)
+    if row is None or row.status != LinkStatus.RUNNING:
+        return False
+    return row.fence == settlement.link.fence
+
+
+def _is_written(settlement: Settlement, found: dict[int, BatchedJob]) -> bool:
+    """Whether it was tried before, and is what the link has come to.
+
+    Nothing but its own claim lets a link succeed, so it also is if a whole transaction was
+    believed to be lost.
+    """
+    row = found.get(settlement.link.pk)
+    if not settlement.tried or row is None or row.fence != settlement.link.fence:
+        return False
+    if row.status == LinkStatus.SUCCEEDED:
+        return True
+    attempts = settlement.link.attempts + settlement.attempts
+    losses = settlement.link.losses + settlement.losses
+    ends = (settlement.status, _cancelled_if_back(settlement).status)
+    return row.status in ends and (row.attempts, row.losses) == (attempts, losses)
 
 
 def settle_locked(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -> Change:
@@ -255,7 +310,8 @@ def settle_callback_locked(using: str, settlement: Settlement) -> Change:
     try:
         _write_links(using, [settlement], now)
     except _Stale:
-        return _with_stale(using, Change.of(batch, using), 1)
+        found = _read(using, [settlement]) if settlement.tried else {}
+        return _with_late(using, Change.of(batch, using), [settlement], found)
     change = Change.of(batch, using)
     if settlement.status == LinkStatus.PENDING:
         return _note_returns(using, change, [settlement])

@@ -44,6 +44,22 @@ def atomically(using: str, operation: Callable[[], T]) -> T:
     return patiently(using, attempt)
 
 
+def once(operation: Callable[[], T]) -> Callable[[], T]:
+    """The same for `atomically`, which tries it again after a commit that got no answer.
+
+    If it finds nothing to do then, what it did before has been committed, and is returned again.
+    """
+    done: list[T] = []
+
+    def again() -> T:
+        value = operation()
+        if value:
+            done.append(value)
+        return done[-1] if done else value
+
+    return again
+
+
 def patiently(using: str, attempt: Callable[[], T], *, seconds: float | None = None) -> T:
     """Make `attempt`, again and again while it fails for a reason that passes.
 

@@ -80,7 +80,8 @@ class Desk:
             return self._write(outcomes)
         except BaseException:
             with self._guard:
-                self._outcomes[:0] = outcomes
+                # It may have been written after all, and only the answer is lost.
+                self._outcomes[:0] = [replace(each, tried=True) for each in outcomes]
             raise
 
     def _write(self, outcomes: list[Settlement]) -> Change:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -200,7 +201,8 @@ class Runner:
                     transaction.set_rollback(True, using=self.using)
         except Exception as error:
             if not committed:
-                return self._after_rollback(error, link, terms)
+                # If it is its commit that got no answer, that may have gone through.
+                return replace(self._after_rollback(error, link, terms), tried=True)
             logger.exception("A hook of %s raised after its commit", link.func)
         if change is None:
             return settlement

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from unittest import mock
@@ -14,7 +14,7 @@ from django.utils import timezone
 from django_jobbatch import ledger
 from django_jobbatch.ledger import Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.states import CALLBACKS, LinkStatus, Role
+from django_jobbatch.states import CALLBACKS, SETTLED, LinkStatus, Role
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.ledger.acts import (
     ALIAS,
@@ -273,6 +273,82 @@ def test_an_outcome_of_a_batch_that_is_gone_changes_nothing() -> None:
     change = settle(batch, success(link))
 
     assert (change.batch, change.stale) == (None, 1)
+
+
+# What was tried before, and perhaps written
+
+
+TRIED: dict[str, Callable[[BatchedJob], Settlement]] = {
+    "success": success,
+    "failure": failure,
+    "retry": lambda link: Settlement(link=link, status=PENDING),
+    "put back": Settlement.put_back,
+    "lost": Settlement.lost,
+}
+
+
+@pytest.mark.parametrize("settled_as", TRIED.values(), ids=TRIED)
+def test_an_outcome_that_was_tried_and_written_is_not_late(
+    settled_as: Callable[[BatchedJob], Settlement],
+) -> None:
+    batch = JobBatchFactory.create(jobs=2, allow_failures=True)
+    links = claim(batch)
+    outcome = settled_as(links[0])
+    settle(batch, outcome)
+    before = counters(batch), statuses(batch), failures(batch)
+
+    change = settle(batch, replace(outcome, tried=True))
+
+    is_over = outcome.status in SETTLED
+    assert (change.stale, change.due) == (0, {"default": 1})
+    assert change.settled == ((links[0].pk,) if is_over else ())
+    assert (counters(batch), statuses(batch), failures(batch)) == before
+
+
+def test_what_was_tried_and_written_is_acted_on_with_what_follows_from_it() -> None:
+    batch = JobBatchFactory.create(jobs=2, roles=[Role.FINALLY])
+    links = claim(batch)
+    fail(batch, links)
+
+    change = settle(batch, *(replace(failure(link), tried=True) for link in links))
+
+    assert (change.stale, change.finished, change.due) == (0, True, {"default": 1})
+    assert (state(batch), drawn(batch)) == (
+        ("finished", "failed", 1),
+        [(1, "finally", PENDING)],
+    )
+
+
+@pytest.mark.parametrize(
+    "tried",
+    [
+        success,
+        failure,
+        lambda link: Settlement(link=link, status=PENDING),
+    ],
+)
+def test_what_was_tried_and_lost_in_between_is_late(
+    tried: Callable[[BatchedJob], Settlement],
+) -> None:
+    batch = JobBatchFactory.create(jobs=1)
+    (link,) = claim(batch)
+    ledger.lose(ALIAS, batch.pk, "one", is_dead=True)
+
+    change = settle(batch, replace(tried(link), tried=True))
+
+    assert (change.stale, change.settled, change.due) == (1, (), {})
+    assert statuses(batch) == [PENDING]
+
+
+def test_a_transaction_that_was_believed_to_be_lost_and_was_not_is_not_late() -> None:
+    batch = JobBatchFactory.create(jobs=1)
+    (link,) = claim(batch)
+    succeed(batch, [link])
+
+    change = settle(batch, replace(Settlement.lost(link), tried=True))
+
+    assert (change.stale, change.settled, change.finished) == (0, (link.pk,), True)
+    assert counters(batch) == {"total": 1, "succeeded": 1}
 
 
 # In a batch that is being stopped

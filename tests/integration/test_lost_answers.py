@@ -1,0 +1,162 @@
+"""A connection that drops between a COMMIT of the server and its answer: what was done is done once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+
+import pytest
+from django.db import OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from airports.models import CallbackCall
+from django_jobbatch import bus
+from django_jobbatch.bus import BatchBuilder
+from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.reconcile import reconcile
+from tests import jobs
+from tests.diary import Diary
+from tests.integration.tickets import work_on_all
+from tests.ledger.acts import ALIAS
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("redis_server"),
+]
+
+
+class Dropped(Exception):
+    """As psycopg says it."""
+
+    sqlstate = "08006"
+
+
+@contextmanager
+def answer_lost(commit: int) -> Iterator[list[bool]]:
+    """Have the answer to this commit, of those in the block, be lost; it holds True once it is."""
+    commits = count(1)
+    lost: list[bool] = []
+    really = BaseDatabaseWrapper.commit
+
+    def losing(connection: BaseDatabaseWrapper) -> None:
+        really(connection)
+        if next(commits) == commit:
+            lost.append(True)
+            raise OperationalError("the answer is lost") from Dropped()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseDatabaseWrapper, "commit", losing)
+        yield lost
+
+
+def record(diary: Diary, text: str) -> bus.JobBuilder:
+    return bus.job(jobs.record, diary.path("jobs"), text)
+
+
+def a_tree(diary: Diary) -> BatchBuilder:
+    inside = bus.batch([record(diary, "b"), record(diary, "c")])
+    inside = inside.finally_(jobs.told, diary.path("calls"), "inside")
+    return bus.batch([[record(diary, "a"), inside, record(diary, "d")], record(diary, "e")])
+
+
+def partial_failures(diary: Diary) -> BatchBuilder:
+    fails = [bus.job(jobs.fail, "no"), record(diary, "never")]
+    once = bus.job(jobs.record_and_fail_first, diary.path("jobs"), "once").options(retry=1)
+    return bus.batch([fails, once, record(diary, "a")]).allow_failures()
+
+
+def a_strict_failure(diary: Diary) -> BatchBuilder:
+    inside = bus.batch([record(diary, "never")]).finally_(jobs.told, diary.path("calls"), "inside")
+    return bus.batch([bus.job(jobs.fail, "no"), record(diary, "never"), inside])
+
+
+def a_transaction(diary: Diary) -> BatchBuilder:
+    write = bus.job(jobs.write_row, "written").options(transactional=True)
+    return bus.batch([[write, record(diary, "a")]])
+
+
+@pytest.mark.parametrize(
+    ("build", "outcome", "ran", "calls"),
+    [
+        (a_tree, "succeeded", ["a", "b", "c", "d", "e"], ["inside succeeded", "then succeeded"]),
+        (partial_failures, "partial", ["a", "once", "once"], ["catch no", "then partial"]),
+        (a_strict_failure, "failed", [], ["catch no", "inside cancelled"]),
+        (a_transaction, "succeeded", ["a"], ["then succeeded"]),
+    ],
+)
+def test_an_answer_that_is_lost_costs_nothing(
+    build: Callable[[Diary], BatchBuilder],
+    outcome: str,
+    ran: list[str],
+    calls: list[str],
+    diary: Diary,
+) -> None:
+    """Lose each single answer, in another batch each time, until there is none to lose."""
+    commit, was_lost = 0, [True]
+    while was_lost:
+        commit += 1
+        page = diary.page(str(commit))
+        batch = page.told_to(build(page)).dispatch()
+
+        with answer_lost(commit) as was_lost:
+            work_on_all()
+
+        batch.refresh_from_db()
+        ends = [*calls, f"finally {outcome}"]
+        assert (batch.outcome, page.ran(), sorted(page.calls)) == (outcome, ran, sorted(ends))
+        assert list(reconcile(ALIAS)) == []
+    assert not JobBatch.objects.exclude(late_outcomes=0, at_rest=True).exists()
+    assert not BatchedJob.objects.exclude(losses=0).exists()
+    written = CallbackCall.objects.filter(role="written").count()
+    assert written == (commit if build is a_transaction else 0)
+
+
+# What is done to a batch
+
+
+def test_a_cancel_whose_answer_is_lost_has_closed_the_batch(diary: Diary) -> None:
+    commit, was_lost = 0, [True]
+    while was_lost:
+        commit += 1
+        page = diary.page(str(commit))
+        batch = page.told_to(a_tree(page)).dispatch()
+
+        with answer_lost(commit) as was_lost:
+            closed = batch.cancel("enough")
+        work_on_all()
+
+        batch.refresh_from_db()
+        assert (closed, batch.outcome, page.ran()) == (True, "cancelled", [])
+        assert sorted(page.calls) == ["finally cancelled", "inside cancelled"]
+        assert list(reconcile(ALIAS)) == []
+
+
+def test_a_retry_whose_answer_is_lost_has_reopened_the_batch(diary: Diary) -> None:
+    commit, was_lost = 0, [True]
+    while was_lost:
+        commit += 1
+        page = diary.page(str(commit))
+        fails = bus.job(jobs.record_and_fail_first, page.path("jobs"), "a")
+        root = page.told_to(bus.batch([[bus.batch([fails]), record(page, "b")]])).dispatch()
+        work_on_all()
+
+        with answer_lost(commit) as was_lost:
+            reopened = root.children.get().retry()
+        work_on_all()
+
+        root.refresh_from_db()
+        assert (reopened, root.outcome, page.ran()) == (1, "succeeded", ["a", "a", "b"])
+        assert list(reconcile(ALIAS)) == []
+
+
+def test_a_delete_whose_answer_is_lost_has_removed_the_batch(diary: Diary) -> None:
+    commit, was_lost = 0, [True]
+    while was_lost:
+        commit += 1
+        batch = a_tree(diary).dispatch()
+
+        with answer_lost(commit) as was_lost:
+            batch.delete()
+
+        assert (JobBatch.objects.count(), BatchedJob.objects.count()) == (0, 0)
