@@ -103,17 +103,8 @@ def reopen(
 
 def go_on(using: str, change: Change) -> Iterator[Change]:
     """The other pages of a retry of all that has begun, as it was meant."""
-    batch_id = change.batch_id
-
-    def next_page() -> list[Change]:
-        batch = rows.lock(using, batch_id)
-        under_way = Reopening.of(batch)
-        if batch is None or under_way is None or not under_way.rest:
-            raise _Nothing  # it was closed or finished in between: the rest stays as it is
-        return [_page(using, batch, under_way)]
-
     while (under_way := Reopening.of(change.batch)) is not None and under_way.rest:
-        (change,) = _guarded(using, batch_id, next_page)
+        change = _go_on(using, change.batch_id)
         yield change
 
 
@@ -122,10 +113,26 @@ def go_on_reopening(using: str, batch: JobBatch, *, after: float) -> Iterator[Ch
     under_way = Reopening.of(batch)
     if under_way is None or not under_way.has_stood_still(after):
         return
-    if under_way.rest:
-        yield from go_on(using, Change.of(batch, using))
-    else:
-        yield from _guarded(using, batch.pk, partial(_let_go, using, batch.pk))
+    change = _go_on(using, batch.pk, after=after)
+    if change.batch is not None:
+        yield change
+        yield from go_on(using, change)
+
+
+def _go_on(using: str, batch_id: uuid.UUID, *, after: float | None = None) -> Change:
+    """The next page of a retry of all; or of one that has stood still for `after` seconds, if told."""
+
+    def next_page() -> list[Change]:
+        batch = rows.lock(using, batch_id)
+        under_way = Reopening.of(batch)
+        if batch is None or under_way is None:
+            raise _Nothing  # it was closed or finished in between: the rest stays as it is
+        if not (under_way.rest if after is None else under_way.has_stood_still(after)):
+            raise _Nothing  # somebody else goes on with it
+        return [_page(using, batch, under_way) if under_way.rest else _let_go(using, batch)]
+
+    (change,) = _guarded(using, batch_id, next_page)
+    return change
 
 
 def reopen_finished(using: str, batch: JobBatch) -> Change:
@@ -223,13 +230,9 @@ def _chosen(
     )
 
 
-def _let_go(using: str, batch_id: uuid.UUID) -> list[Change]:
+def _let_go(using: str, batch: JobBatch) -> Change:
     """Have the batch finish, though of the jobs that somebody has chosen some may not have come back."""
-    batch = rows.lock(using, batch_id)
-    under_way = Reopening.of(batch)
-    if batch is None or under_way is None or under_way.rest:
-        raise _Nothing
-    return [returning.bring_back(using, batch, [], reopening=None, include_cancelled=False)]
+    return returning.bring_back(using, batch, [], reopening=None, include_cancelled=False)
 
 
 def _reopen_lanes(

@@ -36,7 +36,8 @@ def reconcile(
 
     It goes through all batches on the database `using` that are not at rest; with `batch_id`, through
     those of that batch's whole tree. What a batch costs does not grow with its links. With `dry_run`
-    it finds the same and changes nothing.
+    nothing is changed: each repair is made and rolled back, of a retry that broke off one page. The first
+    repair of a batch is all that is found of it then, since what others would find may follow from that.
 
     A batch that cannot be repaired is logged, and so is a Redis that does not answer; the others are
     repaired. It is not to be called inside a transaction.

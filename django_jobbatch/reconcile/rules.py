@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 
 from django_jobbatch import conf, dispatch, ledger
 from django_jobbatch.ledger import Change
@@ -33,11 +34,17 @@ def lost(case: Case) -> Iterator[Finding]:
 
 
 def broken_off(case: Case) -> Iterator[Finding]:
-    """A retry that has stood still between two pages for as long as a lease."""
+    """A retry that has stood still between two pages for as long as a lease.
+
+    A rehearsal takes the next page only, since all that it takes is one transaction.
+    """
     if case.batch.reopening is None:
         return
     patience = conf.current().LEASE
-    changes = case.do(lambda: ledger.go_on_reopening(case.using, case.batch, after=patience))
+    pages = 1 if case.dry_run else None
+    changes = case.do(
+        lambda: islice(ledger.go_on_reopening(case.using, case.batch, after=patience), pages)
+    )
     if changes:
         count = sum(len(change.settled) for change in changes)
         yield Finding(Kind.RETRY, case.pk, count=count)

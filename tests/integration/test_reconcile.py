@@ -48,6 +48,13 @@ pytestmark = [
 ]
 
 INNER = bus.batch([ADD, ADD])
+#: A retry of everything that broke off long ago, before its first page.
+BROKE_OFF = {
+    "to": -1,
+    "include_cancelled": True,
+    "partial_too": True,
+    "at": "2026-01-01T00:00:00+00:00",
+}
 
 
 def found(batch_id: uuid.UUID | None = None, *, dry_run: bool = False) -> list[Finding]:
@@ -368,6 +375,20 @@ def test_a_retry_that_broke_off_is_gone_on_with_as_it_was_meant(
     assert read(batch).reopening is None
 
 
+def test_a_rehearsal_takes_one_page_of_a_retry_that_broke_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from django_jobbatch.ledger import reopening  # noqa: PLC0415 - its constant is changed here
+
+    monkeypatch.setattr(reopening, "PAGE", 2)
+    batch = JobBatchFactory.create(jobs=["failed"] * 5, running=True, reopening=BROKE_OFF)
+
+    rehearsed, repaired = found(dry_run=True), found()
+
+    assert rehearsed == [Finding(Kind.RETRY, batch.pk, count=2)]
+    assert repaired == [Finding(Kind.RETRY, batch.pk, count=5)]
+
+
 # Trees
 
 
@@ -440,12 +461,7 @@ def trouble() -> dict[Kind, JobBatch]:
     retried = JobBatchFactory.create(
         jobs=["failed"],
         running=True,
-        reopening={
-            "to": -1,
-            "include_cancelled": True,
-            "partial_too": True,
-            "at": "2026-01-01T00:00:00+00:00",
-        },
+        reopening=BROKE_OFF,
     )
     delayed = JobBatchFactory.create(jobs=1, jobs__available_at=timezone.now() + timedelta(hours=1))
     JobBatch.objects.filter(pk=delayed.pk).update(wake_at=timezone.now() + timedelta(hours=1))

@@ -322,6 +322,19 @@ def test_a_retry_of_whole_pages_ends_with_an_empty_one() -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
+def test_a_retry_that_somebody_goes_on_with_does_not_stand_still() -> None:
+    batch = failed([FAILED] * 5)
+    retry = ledger.reopen(ALIAS, batch.pk)
+    next(retry)
+    before = read(batch)
+    before.reopening = {**(before.reopening or {}), "at": "2026-01-01T00:00:00+00:00"}
+
+    # Its row, as it is once it is locked, says otherwise than what was read.
+    assert list(ledger.go_on_reopening(ALIAS, before, after=60)) == []
+    assert [len(change.settled) for change in retry] == [2, 1]
+
+
+@pytest.mark.usefixtures("small_pages")
 def test_a_batch_does_not_finish_between_two_pages() -> None:
     batch = failed([FAILED] * 4, roles=[Role.FINALLY])
     changes = ledger.reopen(ALIAS, batch.pk)

@@ -50,7 +50,9 @@ class Command(BatchCommand):
             help=f"Only this batch, and the whole tree that it is part of. {ID_HELP}",
         )
         parser.add_argument(
-            "--dry-run", action="store_true", help="Say what is found, and change nothing."
+            "--dry-run",
+            action="store_true",
+            help="Say what is found first of each batch, and change nothing.",
         )
         parser.add_argument("--json", action="store_true", help="Print a JSON array of findings.")
 
