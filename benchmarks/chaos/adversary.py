@@ -26,7 +26,7 @@ from benchmarks.chaos.recovery import reconcile_by
 from benchmarks.stage import Stage
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.states import LIVE
+from django_jobbatch.states import LIVE, SETTLED
 from sandbox.servers import Server
 
 #: Seconds for which a horse stops: longer than its lease.
@@ -213,20 +213,17 @@ class Adversary:
         return f"{batch.pk}: {count} links" if count else None
 
     def deleted(self, choice: int) -> str | None:
-        """Delete a tree that is under way, if there is one; every other time a batch inside one.
+        """Delete a tree that is under way, if there is one; or a batch inside one that has ended.
 
         Another one is dispatched, so that something is left to be hit.
         """
-        batches = JobBatch.objects.roots() if choice % 2 else JobBatch.objects.exclude(root=None)
-        batch = one(in_order(batches.unfinished()) or in_order(batches), choice)
+        inside = _ended_inside() if choice % 2 else []
+        batch = one(inside or _roots(), choice)
         if batch is None:
             return None
         deletion = Deletion.of(batch)
-        try:
-            deletion.run()
-        except BatchBusy:
-            return None
         self.deletions.append(deletion)
+        deletion.run()
         trees.build(trees.draw(Random(choice), 2)).dispatch()
         return f"{batch.pk}: {len(deletion.batches)} batches"
 
@@ -257,6 +254,17 @@ def _kill_connections(cursor: Any, ids: Sequence[tuple[int]]) -> None:
 
 def _open() -> list[JobBatch]:
     return in_order(JobBatch.objects.filter(status__in=LIVE))
+
+
+def _roots() -> list[JobBatch]:
+    """Those that are under way; if there is none, all."""
+    roots = JobBatch.objects.roots()
+    return in_order(roots.unfinished()) or in_order(roots)
+
+
+def _ended_inside() -> list[JobBatch]:
+    """Batches inside others that nobody waits for any more."""
+    return in_order(JobBatch.objects.filter(parent__status__in=SETTLED))
 
 
 def _retry(batch: JobBatch, choice: int) -> int:
