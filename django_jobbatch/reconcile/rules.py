@@ -60,6 +60,17 @@ def stranded(case: Case) -> Iterator[Finding]:
         yield Finding(Kind.STOP, case.pk)
 
 
+def orphaned(case: Case) -> Iterator[Finding]:
+    """A batch inside one that is gone, whose turn never comes."""
+    batch = case.batch
+    is_orphan = batch.parent_id is not None and case.stand_in_status is None
+    if batch.status != BatchStatus.WAITING or not is_orphan:
+        return
+    reason = "the batch around it is gone"
+    if case.do(lambda: [ledger.close(case.using, case.pk, reason=reason)]):
+        yield Finding(Kind.STOP, case.pk)
+
+
 def unswept(case: Case) -> Iterator[Finding]:
     """A batch that is being stopped, with jobs that have not begun and are not cancelled."""
     batch = case.batch

@@ -432,6 +432,19 @@ def test_running_batches_of_a_parent_that_is_being_stopped_are_stopped() -> None
     )
 
 
+def test_a_batch_whose_turn_never_comes_since_its_parent_is_gone_is_cancelled() -> None:
+    root = grown(bus.chain(ADD, INNER.finally_(jobs.told_badly)))
+    (child,) = root.children
+    JobBatch.objects.filter(pk=root.pk).delete()  # as Django does it
+
+    findings = found()
+
+    assert findings == [Finding(Kind.STOP, child.pk)]
+    assert state(child) == ("finished", "cancelled", 1)
+    assert run_callbacks(child) == [("finally", 1)]
+    assert found() == [Finding(Kind.REST, child.pk)]
+
+
 def test_only_the_tree_of_a_batch_is_looked_at() -> None:
     root, other = grown(bus.chain(INNER, ADD)), grown(bus.batch([ADD]))
     (child,) = root.children
