@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import Final, Protocol
 
 from django.db import transaction
@@ -29,7 +30,11 @@ failures = logging.getLogger("django_jobbatch")
 #: Tickets sent when links become due; a busy one sends more when it sees that they are missed.
 TICKETS: Final = 16
 #: Child batches that are stopped by one transaction.
-CHILDREN: Final = 500
+CHILDREN: Final = 100
+#: How much of a large cancel is done in place, in a web request perhaps; tickets go on with the rest. A
+#: step is a small transaction, such as one for a child batch, or so many links of a large one.
+STEPS: Final = 500
+LINKS: Final = 200
 #: Seconds RQ gives a ticket beyond its own time: it is the last resort, not the timeout of a job.
 GRACE: Final = 60
 
@@ -57,17 +62,36 @@ class Here(Protocol):
 def act(change: Change, *, here: Here | None = None) -> None:
     """Take tickets back, sweep, and send tickets, as `change` asks, and all that follows from that.
 
-    What `here` keeps for itself needs no ticket.
+    What `here` keeps for itself needs no ticket. What is to be stopped is left to tickets after so many
+    STEPS.
     """
     # A stack and not a recursion, since a tree may be deeper than Python calls; and each change is
     # acted on as it comes, since a sweep may have many.
-    under_way = [_act(change, here)]
+    steps = _Steps()
+    under_way = [_act(change, here, steps)]
     while under_way:
         following = next(under_way[-1], None)
         if following is None:
             under_way.pop()
         else:
-            under_way.append(_act(following, here))
+            steps.take(following)
+            under_way.append(_act(following, here, steps))
+
+
+class _Steps:
+    """How much may still be done in place."""
+
+    def __init__(self) -> None:
+        self._left = STEPS
+
+    def take(self, change: Change) -> None:
+        """Count a change that is acted on."""
+        self._left -= 1 + len(change.settled) // LINKS
+
+    @property
+    def are_over(self) -> bool:
+        """Whether the rest is to be left to tickets."""
+        return self._left <= 0
 
 
 def go_on_stopping(using: str, batch: JobBatch) -> None:
@@ -184,7 +208,7 @@ def _replace_tickets(using: str, root_id: uuid.UUID) -> None:
             replenish(batch, using, queue, TICKETS)
 
 
-def _act(change: Change, here: Here | None) -> Iterator[Change]:
+def _act(change: Change, here: Here | None, steps: _Steps) -> Iterator[Change]:
     """Act on one change; what other batches, or other pages, were changed by that."""
     batch = change.batch
     _tell_of_stale(change)
@@ -193,12 +217,11 @@ def _act(change: Change, here: Here | None) -> Iterator[Change]:
         return
     kept = here.keep(batch, change.due) if here else None
     _send(change, batch, set(change.due) - {kept})
-    if change.closed:
-        yield from _stop_children(change.using, ledger.running_children(change.using, batch))
-        # While tickets wait: should this process die, they go on with it.
-        yield from ledger.sweep(change.using, batch.pk)
-    yield from _stop_children(change.using, change.orphans)
-    if change.closed or change.finished:
+    is_stopped = not change.closed or (yield from _stop_inside(change.using, batch, steps))
+    yield from chain.from_iterable(_stop_children(change.using, change.orphans))
+    if not is_stopped:
+        _hand_over(batch, change.using)
+    elif change.closed or change.finished:
         _take_back(batch)
         # Among them may have been the ticket of a callback, or of a retry that came in between.
         still_due = batch.queues if change.finished else ledger.due_callbacks(change.using, batch)
@@ -209,6 +232,20 @@ def _act(change: Change, here: Here | None) -> Iterator[Change]:
         told = ledger.report_end(change.using, batch)
         if told is not None:
             yield told
+
+
+def _stop_inside(using: str, batch: JobBatch, steps: _Steps) -> Generator[Change, None, bool]:
+    """Stop the child batches of one that was closed, and cancel what has not begun.
+
+    While tickets wait: should this process die, they go on with it. False if something is left to them.
+    """
+    running = _stop_children(using, ledger.running_children(using, batch))
+    pages = ([change] for change in ledger.sweep(using, batch.pk))
+    for group in chain(running, pages):
+        yield from group
+        if steps.are_over:
+            return not ledger.is_unswept(using, batch)
+    return True
 
 
 def _count_due(batch: JobBatch, using: str, queue: str, most: int) -> int:
@@ -246,9 +283,19 @@ def _tell_of_given_up(change: Change) -> None:
         )
 
 
-def _stop_children(using: str, children: Sequence[uuid.UUID]) -> Iterator[Change]:
+def _stop_children(using: str, children: Sequence[uuid.UUID]) -> Iterator[list[Change]]:
     for start in range(0, len(children), CHILDREN):
-        yield from ledger.stop_children(using, children[start : start + CHILDREN])
+        yield ledger.stop_children(using, children[start : start + CHILDREN])
+
+
+def _hand_over(batch: JobBatch, using: str) -> None:
+    """Have a ticket go on with stopping the batch."""
+
+    def send_one() -> None:
+        if not transport.waiting(batch.pk, batch.queue).queued:
+            transport.send(_ticket(batch, using, batch.queue), 1)
+
+    _reach(batch, send_one)
 
 
 def _send(change: Change, batch: JobBatch, queues: Iterable[str | None]) -> None:

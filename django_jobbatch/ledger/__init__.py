@@ -29,7 +29,13 @@ from django_jobbatch.ledger.entering import (
     extend,
     insert_links,
 )
-from django_jobbatch.ledger.family import begin_child, report_end, running_children, stop_children
+from django_jobbatch.ledger.family import (
+    begin_child,
+    is_unswept,
+    report_end,
+    running_children,
+    stop_children,
+)
 from django_jobbatch.ledger.losing import MAX_LOSSES, lose
 from django_jobbatch.ledger.places import POSITION_STEP
 from django_jobbatch.ledger.removing import (
@@ -68,6 +74,7 @@ __all__ = [
     "held_back",
     "insert_links",
     "is_transient",
+    "is_unswept",
     "lose",
     "overdue",
     "patiently",

@@ -19,6 +19,8 @@ from django_jobbatch.states import NOT_BEGUN, OPEN, BatchStatus, LinkStatus
 
 #: Links a sweep takes in one transaction: few enough that nobody waits long for the batch row.
 PAGE = 5000
+#: The same in a batch that has others inside, each of which is then to be stopped.
+PAGE_OF_BATCHES = 100
 
 
 def closed(*, reason: str, by: str = "") -> dict[str, Any]:
@@ -99,7 +101,8 @@ def _sweep_page(using: str, batch_id: uuid.UUID, statuses: list[LinkStatus]) -> 
     change = Change.of(batch, using)
     if batch.status != BatchStatus.STOPPING:
         return change, False
-    children = _unswept(using, batch_id, statuses)
+    most = min(PAGE, PAGE_OF_BATCHES) if batch.child_batches else PAGE
+    children = _unswept(using, batch_id, statuses, most)
     page = sorted(children)
     if page:
         now = timezone.now()
@@ -115,11 +118,11 @@ def _sweep_page(using: str, batch_id: uuid.UUID, statuses: list[LinkStatus]) -> 
             cancelled_jobs=batch.cancelled_jobs + count,
         )
     change = with_orphans(replace(change, settled=tuple(page)), children.values())
-    return drawing.finish_if_done(using, change), len(page) == PAGE
+    return drawing.finish_if_done(using, change), len(page) == most
 
 
 def _unswept(
-    using: str, batch_id: uuid.UUID, statuses: list[LinkStatus]
+    using: str, batch_id: uuid.UUID, statuses: list[LinkStatus], most: int
 ) -> dict[int, uuid.UUID | None]:
     """A page of jobs in these statuses, locked, and the batches they stand for.
 
@@ -133,7 +136,7 @@ def _unswept(
             # A child batch that runs is stopped itself, and its end settles what stands for it.
             links = links.filter(child=None)
         page = links.order_by("queue", "pk").select_for_update()
-        found |= dict(page.values_list("pk", "child_id")[: PAGE - len(found)])
-        if len(found) == PAGE:
+        found |= dict(page.values_list("pk", "child_id")[: most - len(found)])
+        if len(found) == most:
             break
     return found

@@ -108,11 +108,19 @@ def abandon(using: str, parent: JobBatch | None, child: JobBatch) -> None:
 
 
 def running_children(using: str, batch: JobBatch) -> list[uuid.UUID]:
-    """The child batches that have begun and whose stand-ins wait for them."""
+    """The child batches that have begun, whose stand-ins wait for them, and that are not being stopped."""
     if not batch.child_batches:
         return []
-    running = rows.links(using, batch.pk).running().exclude(child=None)
+    running = rows.links(using, batch.pk).running().filter(child__status__in=OPEN)
     return list(running.values_list("child", flat=True))
+
+
+def is_unswept(using: str, batch: JobBatch) -> bool:
+    """Whether something is left to stop in a batch that is being stopped."""
+    links = rows.links(using, batch.pk).work()
+    if links.not_begun().exists():
+        return rows.batches(using).filter(pk=batch.pk, status=BatchStatus.STOPPING).exists()
+    return bool(running_children(using, batch))
 
 
 def _begin(using: str, link: BatchedJob) -> list[Change]:

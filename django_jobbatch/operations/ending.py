@@ -22,6 +22,8 @@ def cancel(
     With `stop_running` their links are cancelled here and now and the work-horses that run them
     are killed; what they still return comes too late. `finally_` fires when all is settled.
 
+    After some 100,000 links, or some hundred batches inside, tickets go on with what has not begun.
+
     A batch that is stopping already can still be told to `stop_running`; and what an earlier
     cancel has not come to, because its process died or Redis was down, is done now.
 

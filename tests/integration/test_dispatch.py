@@ -21,7 +21,9 @@ from django_jobbatch.runner import work
 from django_jobbatch.runner.ticket import Trip
 from django_jobbatch.transport import Waiting
 from tests import jobs
+from tests.diary import Diary
 from tests.jobs import ADD
+from tests.ledger.acts import claim
 from tests.servers import RedisServer
 
 pytestmark = [
@@ -100,6 +102,80 @@ def test_tickets_wait_until_a_closed_batch_is_swept() -> None:
 
     assert (queued, left) == ([2], 2)
     assert (batch.outcome, batch.cancelled_jobs, waiting(batch).queued) == ("cancelled", 2, 0)
+
+
+def work_until_idle() -> int:
+    """Do what a worker does with each ticket that waits; how many that were."""
+    queue = django_rq.get_queue("default")
+    worked = 0
+    while ids := queue.job_ids:
+        queue.remove(ids[0])
+        batch_id = uuid.UUID(ids[0].split("-")[1])
+        work(str(batch_id), "default", "default")
+        worked += 1
+    return worked
+
+
+def test_a_large_cancel_is_gone_on_with_by_tickets(
+    diary: Diary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django_jobbatch.ledger.closing.PAGE", 2)
+    monkeypatch.setattr(dispatch, "STEPS", 2)
+    builder = bus.batch([[ADD, ADD] for _ in range(6)])
+    batch = builder.finally_(jobs.told, diary.path("calls"), "finally").dispatch()
+    transport.discard(batch.pk, batch.queues)  # those that it was dispatched with would do, too
+
+    batch.cancel()
+    in_place = (batch.status, batch.cancelled_jobs, waiting(batch).queued)
+    work_until_idle()
+    batch.refresh_from_db()
+
+    assert in_place == ("stopping", 4, 1)
+    assert (batch.outcome, batch.cancelled_jobs, waiting(batch).queued) == ("cancelled", 12, 0)
+    assert diary.calls == ["finally cancelled"]
+
+
+def test_a_cancel_that_is_through_with_its_last_step_leaves_no_ticket(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dispatch, "STEPS", 1)
+    batch = bus.batch([ADD] * 4).dispatch()
+
+    batch.cancel()
+
+    assert (batch.outcome, batch.cancelled_jobs, waiting(batch).queued) == ("cancelled", 4, 0)
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["waiting", "running"])
+def test_a_cancel_of_many_batches_inside_is_gone_on_with_by_tickets(
+    begun: bool,  # noqa: FBT001 - a parameter of the test
+    diary: Diary,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("django_jobbatch.ledger.closing.PAGE_OF_BATCHES", 2)
+    monkeypatch.setattr(dispatch, "CHILDREN", 2)
+    monkeypatch.setattr(dispatch, "STEPS", 3)
+    root = bus.batch(
+        bus.chain(ADD, bus.batch([ADD])).finally_(jobs.told, diary.path("calls"), "finally")
+        for _ in range(7)
+    ).dispatch()
+    if begun:
+        for link in claim(root):
+            list(ledger.begin_child("default", link))
+    transport.discard(root.pk, root.queues)
+
+    root.cancel("enough")
+    in_place = root.status
+    worked = work_until_idle()
+    root.refresh_from_db()
+
+    inside = JobBatch.objects.filter(root=root)
+    assert in_place == "stopping"
+    assert worked > 1
+    assert (root.outcome, root.cancelled_jobs) == ("cancelled", 7)
+    assert set(inside.values_list("outcome", "cancel_reason")) == {("cancelled", "enough")}
+    assert list(JobBatch.objects.restless()) == []
+    assert diary.calls == ["finally cancelled"] * 7
 
 
 def test_tickets_are_replenished_up_to_what_is_due() -> None:
