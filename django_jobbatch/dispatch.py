@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -13,7 +14,7 @@ from itertools import chain
 from typing import Final, Protocol
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Count, Q
 from django.utils import timezone
 
 from django_jobbatch import conf, ledger, transport
@@ -127,16 +128,39 @@ def send(batch: JobBatch, using: str, queue: str, tickets: int) -> None:
     _reach(batch, lambda: transport.send(_ticket(batch, using, queue), tickets))
 
 
-def missing(batch: JobBatch, using: str, queue: str, tickets: int = 1, *, at_work: int = 0) -> int:
+def missing(
+    batch: JobBatch,
+    using: str,
+    queue: str,
+    tickets: int = 1,
+    *,
+    due: int | None = None,
+    at_work: int = 0,
+) -> int:
     """How many of up to `tickets` tickets neither wait in the queue nor are `at_work`.
 
-    No more are wanted than links are due.
+    No more are wanted than links are due; these are counted here unless that is told.
 
     Raises:
         TransportError: Redis did not answer.
     """
-    wanted = ledger.patiently(using, lambda: _count_due(batch, using, queue, tickets)) - at_work
+    if due is None:
+        due = ledger.patiently(using, lambda: _count_due(batch, using, queue, tickets))
+    wanted = min(due, tickets) - at_work
     return max(0, wanted - transport.waiting(batch.pk, queue).queued) if wanted > 0 else 0
+
+
+def count_due(batches: Iterable[JobBatch], using: str, queue: str) -> dict[uuid.UUID, int]:
+    """How many links of each of these batches, which are small, are due on this queue."""
+    alike: dict[tuple[tuple[str, int], ...], list[uuid.UUID]] = defaultdict(list)
+    for batch in batches:
+        alike[tuple(_with_work(batch, using).items())].append(batch.pk)
+    found = {pk: 0 for pks in alike.values() for pk in pks}
+    for runs, pks in alike.items():
+        links = BatchedJob.objects.using(using).filter(batch_id__in=pks, queue=queue, **dict(runs))
+        counts = links.due().order_by().values("batch_id").annotate(links=Count("pk"))
+        found.update(counts.values_list("batch_id", "links"))
+    return found
 
 
 def many_wait(batch: JobBatch, queue: str) -> bool:
@@ -252,14 +276,22 @@ def _count_due(batch: JobBatch, using: str, queue: str, most: int) -> int:
     """How many links of the batch are due on this queue, counted up to `most`."""
     if batch.status == BatchStatus.WAITING:
         return 0
-    due = BatchedJob.objects.using(using).filter(batch_id=batch.pk, queue=queue).due()
-    # What no ticket claims is not due, or each would send the next one: a row may have been put
-    # there by hand.
+    links = BatchedJob.objects.using(using).filter(batch_id=batch.pk, queue=queue)
+    return len(links.filter(**_with_work(batch, using)).due().values_list("pk")[:most])
+
+
+def _with_work(batch: JobBatch, using: str) -> dict[str, int]:
+    """In which runs a ticket of the batch finds work, as a condition on its links.
+
+    What no ticket claims is not due, or each would send the next one: a row may have been put
+    there by hand.
+    """
+    runs = {}
     if batch.is_finished or ledger.held_back(using, batch.pk, batch.run):
-        due = due.filter(run__gte=1)  # callbacks alone; the last of them releases the jobs
+        runs["run__gte"] = 1  # callbacks alone; the last of them releases the jobs
     if not batch.callbacks:
-        due = due.filter(run=0)
-    return len(due.values_list("pk")[:most])
+        runs["run"] = 0
+    return runs
 
 
 def _tell_of_stale(change: Change) -> None:

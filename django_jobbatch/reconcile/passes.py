@@ -63,7 +63,7 @@ def _pass(
     for page in batches:
         # After the page, RQ is asked: what it does not execute then has ended since it was read.
         held = pages.held(using, page)
-        queues = Queues(page, dead)
+        queues = Queues(using, page, dead)
         for batch in page:
             case = Case(
                 using=using,

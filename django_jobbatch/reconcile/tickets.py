@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from django.utils import timezone
 
 from django_jobbatch import dispatch, ledger
-from django_jobbatch.reconcile.case import Case
+from django_jobbatch.reconcile.case import Case, may_be_due
 from django_jobbatch.reconcile.findings import Finding, Kind
 from django_jobbatch.states import LIVE, BatchStatus
 
@@ -18,7 +18,12 @@ def missing(case: Case) -> Iterator[Finding]:
         if case.queues.executing(queue) is None or _are_enough(case, queue):
             continue
         count = dispatch.missing(
-            case.batch, case.using, queue, dispatch.TICKETS, at_work=case.at_work(queue)
+            case.batch,
+            case.using,
+            queue,
+            dispatch.TICKETS,
+            due=case.due(queue),
+            at_work=case.at_work(queue),
         )
         if count:
             if not case.dry_run:
@@ -55,9 +60,8 @@ def _are_enough(case: Case, queue: str) -> bool:
     if case.is_repaired:
         return False
     batch = case.batch
-    may_be_due = batch.pending_jobs + len(batch.callbacks)
     tickets = case.queues.waiting(queue, batch).queued + case.at_work(queue)
-    return tickets >= min(may_be_due, dispatch.TICKETS)
+    return tickets >= min(may_be_due(batch), dispatch.TICKETS)
 
 
 def _is_scheduled(case: Case) -> bool:

@@ -19,11 +19,13 @@ from django_jobbatch import bus, dispatch, ledger, transport
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import work
 from django_jobbatch.runner.ticket import Trip
+from django_jobbatch.states import Role
 from django_jobbatch.transport import Waiting
 from tests import jobs
 from tests.diary import Diary
+from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.jobs import ADD
-from tests.ledger.acts import claim
+from tests.ledger.acts import claim, fail, read, reopen, succeed
 from tests.servers import RedisServer
 
 pytestmark = [
@@ -287,3 +289,23 @@ def test_a_callback_that_waits_for_its_next_attempt_keeps_its_ticket_when_the_ba
     due = batch.jobs.get(role="catch").available_at
     assert batch.is_finished
     assert (batch.wake_at, transport.waiting(batch.pk, "default").scheduled_at) == (due, due)
+
+
+def test_links_are_due_alike_to_who_counts_one_batch_and_who_counts_many() -> None:
+    delayed = with_nothing_sent(ADD, ADD, ADD.options(delay=3600), ADD.on_queue("slow"))
+    told = JobBatchFactory.create(jobs=1, roles=[Role.THEN])
+    succeed(told, claim(told))
+    held_back = JobBatchFactory.create(jobs=3, roles=[Role.FINALLY], allow_failures=True)
+    fail(held_back, claim(held_back))
+    reopen(held_back)
+    by_hand = JobBatchFactory.create(jobs=["succeeded"], finished=True)
+    BatchedJobFactory.create(batch=by_hand, role=Role.THEN, run=1)
+    due = {delayed: 2, told: 1, held_back: 1, by_hand: 0}
+    batches = [read(batch) for batch in due]
+
+    counted = dispatch.count_due(batches, "default", "default")
+
+    assert counted == {batch.pk: count for batch, count in due.items()}
+    for batch in batches:
+        transport.discard(batch.pk, batch.queues)
+        assert dispatch.missing(batch, "default", "default", 16) == counted[batch.pk]

@@ -573,6 +573,21 @@ def test_queries_for_a_batch_with_fewer_tickets(size: int) -> None:
     ]
 
 
+@pytest.mark.parametrize("size", [2, 20])
+def test_queries_for_small_batches_without_tickets(size: int) -> None:
+    batches = [bus.batch([ADD] * 3).dispatch() for _ in range(size)]
+    claim(batches[0], 1)
+    for batch in batches:
+        transport.discard(batch.pk, ["default"])
+
+    assert queries(found) == [
+        *LOOK,
+        "SELECT",  # how many links of each are due
+        "SELECT",  # another page
+    ]
+    assert [waiting(batch).queued for batch in batches] == [1] + [3] * (size - 1)
+
+
 @pytest.mark.parametrize("size", [10, 1000])
 def test_queries_for_a_batch_whose_turn_has_not_come(size: int) -> None:
     grown(bus.chain(ADD, *[bus.batch([ADD] * size)] * 5))
