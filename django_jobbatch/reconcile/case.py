@@ -17,7 +17,8 @@ from django_jobbatch import conf, dispatch, ledger, transport
 from django_jobbatch.exceptions import TransportError, UnknownQueue
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import JobBatch
-from django_jobbatch.reconcile.pages import Held, with_parents
+from django_jobbatch.reconcile import pages
+from django_jobbatch.reconcile.pages import Held, Left, with_parents
 from django_jobbatch.states import UNSETTLED, BatchStatus
 from django_jobbatch.transport import Waiting
 
@@ -108,11 +109,12 @@ def _is_small(batch: JobBatch) -> bool:
 
 @dataclass(slots=True, kw_only=True)
 class Case:
-    """A batch as it was read last, and who held links of it when its page was read."""
+    """A batch as it was read last, who held links of it, and which callbacks are left."""
 
     using: str
     batch: JobBatch
     held: Sequence[Held]
+    left: Sequence[Left]
     queues: Queues
     dry_run: bool
     is_repaired: bool = False
@@ -163,6 +165,7 @@ class Case:
         """Read the batch again after a repair; False if it is gone."""
         found = with_parents(self.using).filter(pk=self.pk).first()
         self.batch, self.is_repaired = found or self.batch, True
+        self.left = pages.left(self.using, [self.batch])[self.pk]
         return found is not None
 
     def due(self, queue: str) -> int | None:

@@ -1,10 +1,13 @@
-"""Which batches are looked at, and who holds links of them: two queries for a page of batches."""
+"""Which batches are looked at, who holds links of them, and which callbacks are left.
+
+Two queries for a page of batches; one more where some of them start no further jobs.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -14,6 +17,7 @@ from django.utils import timezone
 
 from django_jobbatch.ledger import lineage, portions
 from django_jobbatch.models import BatchedJob, JobBatch, JobBatchQuerySet
+from django_jobbatch.states import OPEN, LinkStatus
 
 #: Batches that are read together.
 PAGE: Final = 500
@@ -29,6 +33,23 @@ class Held:
     links: int
     over: int
     claimed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A callback that is not settled."""
+
+    batch_id: uuid.UUID
+    role: str
+    queue: str
+    status: str
+    available_at: datetime | None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a ticket may claim it."""
+        is_delayed = self.available_at is not None and self.available_at > timezone.now()
+        return self.status == LinkStatus.PENDING and not is_delayed
 
 
 def restless(using: str, within: uuid.UUID | None) -> Iterator[list[JobBatch]]:
@@ -81,6 +102,18 @@ def held(using: str, page: Sequence[JobBatch]) -> dict[uuid.UUID, list[Held]]:
     for row in rows:
         each = Held(*row)
         found[each.batch_id].append(each)
+    return found
+
+
+def left(using: str, page: Iterable[JobBatch]) -> dict[uuid.UUID, list[Left]]:
+    """Which callbacks are left of those of these batches that start no further jobs, by batch."""
+    pks = [batch.pk for batch in page if batch.callbacks and batch.status not in OPEN]
+    found: dict[uuid.UUID, list[Left]] = defaultdict(list)
+    if pks:
+        callbacks = BatchedJob.objects.using(using).callbacks().unsettled().filter(batch_id__in=pks)
+        for row in callbacks.values_list("batch_id", "role", "queue", "status", "available_at"):
+            each = Left(*row)
+            found[each.batch_id].append(each)
     return found
 
 

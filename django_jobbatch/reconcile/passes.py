@@ -63,12 +63,14 @@ def _pass(
     for page in batches:
         # After the page, RQ is asked: what it does not execute then has ended since it was read.
         held = pages.held(using, page)
+        left = pages.left(using, page)
         queues = Queues(using, page, dead)
         for batch in page:
             case = Case(
                 using=using,
                 batch=batch,
                 held=held.get(batch.pk, ()),
+                left=left.get(batch.pk, ()),
                 queues=queues,
                 dry_run=dry_run,
             )

@@ -96,7 +96,8 @@ def unrested(case: Case) -> Iterator[Finding]:
     """A finished batch whose next callback is not due, whose parent does not know, or that is at rest."""
     if not case.batch.is_finished or case.batch.at_rest:
         return
-    lane, reports = _unsettled_callbacks(case)
+    lane = [each.status for each in case.left if each.role in CALLBACK_LANE]
+    reports = [each.status for each in case.left if each.role not in CALLBACK_LANE]
     if _is_stuck(lane) or _is_stuck(reports):
         if any(change.due for change in _put_right(case)):
             yield Finding(Kind.CALLBACK, case.pk)
@@ -127,18 +128,6 @@ def _rest(case: Case) -> Iterator[Finding]:
 
 def _put_right(case: Case) -> list[Change]:
     return case.do(lambda: [ledger.put_right(case.using, case.pk)])
-
-
-def _unsettled_callbacks(case: Case) -> tuple[list[str], list[str]]:
-    """How the unsettled callbacks of the lane stand, and those that tell failures."""
-    if not case.batch.callbacks:
-        return [], []
-    unsettled = case.batch.jobs.callbacks().unsettled().values_list("role", "status")
-    lane: list[str] = []
-    reports: list[str] = []
-    for role, status in unsettled:
-        (lane if role in CALLBACK_LANE else reports).append(status)
-    return lane, reports
 
 
 def _is_stuck(statuses: list[str]) -> bool:

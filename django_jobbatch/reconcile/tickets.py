@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from django.utils import timezone
 
-from django_jobbatch import dispatch, ledger
+from django_jobbatch import dispatch
 from django_jobbatch.reconcile.case import Case, may_be_due
 from django_jobbatch.reconcile.findings import Finding, Kind
 from django_jobbatch.states import LIVE, BatchStatus
@@ -52,7 +52,7 @@ def _queues(case: Case) -> list[str]:
         return sorted(batch.queues)
     if batch.status == BatchStatus.WAITING:
         return []
-    return sorted(ledger.due_callbacks(case.using, batch))
+    return sorted({each.queue for each in case.left if each.is_due})
 
 
 def _are_enough(case: Case, queue: str) -> bool:
@@ -60,8 +60,10 @@ def _are_enough(case: Case, queue: str) -> bool:
     if case.is_repaired:
         return False
     batch = case.batch
+    live = batch.status in LIVE
+    most = may_be_due(batch) if live else sum(each.is_due for each in case.left)
     tickets = case.queues.waiting(queue, batch).queued + case.at_work(queue)
-    return tickets >= min(may_be_due(batch), dispatch.TICKETS)
+    return tickets >= min(most, dispatch.TICKETS)
 
 
 def _is_scheduled(case: Case) -> bool:

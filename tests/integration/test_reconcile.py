@@ -596,6 +596,18 @@ def test_queries_for_a_batch_whose_turn_has_not_come(size: int) -> None:
     assert queries(found) == ["SELECT"] * 4
 
 
+@pytest.mark.parametrize("size", [2, 20])
+def test_queries_for_batches_whose_callbacks_are_due(size: int) -> None:
+    for _ in range(size):
+        bus.batch([]).then(jobs.add, 1).finally_(jobs.add, 1).dispatch()
+
+    assert queries(found) == [
+        *LOOK,
+        "SELECT",  # which callbacks are left
+        "SELECT",  # another page
+    ]
+
+
 def test_a_batch_that_cannot_be_repaired_does_not_keep_others_from_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
