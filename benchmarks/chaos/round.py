@@ -167,9 +167,10 @@ def _wait(condition: Callable[[], bool], meanwhile: Callable[[], None], seconds:
 
 
 def _tidy_up() -> None:
-    """Have RQ see at once that who is dead works on nothing any more."""
+    """Have RQ see at once that who is dead works on nothing any more, and schedules nothing."""
     tickets.age()
     tickets.clean_up()
+    tickets.deliver_scheduled()
 
 
 def _clear() -> None:

@@ -72,5 +72,16 @@ def clean_up() -> None:
         django_rq.get_queue(name).started_job_registry.cleanup()
 
 
+def deliver_scheduled() -> None:
+    """Do what RQ's scheduler does: a new one has to wait a minute for the lock of one that died."""
+    for name in QUEUES:
+        queue = django_rq.get_queue(name)
+        registry = queue.scheduled_job_registry
+        for ticket in registry.get_jobs_to_schedule():
+            registry.remove(ticket)
+            if job := queue.fetch_job(ticket):
+                queue.enqueue_job(job)
+
+
 def _ours(ids: list[str]) -> Iterator[str]:
     return (each for each in ids if each.startswith(PREFIX))
