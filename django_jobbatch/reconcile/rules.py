@@ -15,7 +15,6 @@ from django_jobbatch.reconcile.pages import Held
 from django_jobbatch.states import (
     CALLBACK_LANE,
     OPEN,
-    UNSETTLED,
     BatchStatus,
     LinkStatus,
 )
@@ -51,9 +50,13 @@ def broken_off(case: Case) -> Iterator[Finding]:
 
 
 def stranded(case: Case) -> Iterator[Finding]:
-    """A batch inside one that goes no further, which was not told to stop."""
+    """A batch inside one that goes no further, which was not told to stop.
+
+    One that has not begun is stopped with what stands for it, when the batch around it is swept.
+    """
     ended = case.stand_in_status in (LinkStatus.CANCELLED, LinkStatus.SKIPPED)
-    stopping = case.parent_status == BatchStatus.STOPPING and case.stand_in_status in UNSETTLED
+    is_running = case.stand_in_status == LinkStatus.RUNNING
+    stopping = case.parent_status == BatchStatus.STOPPING and is_running
     if case.batch.status not in OPEN or not (ended or stopping):
         return
     if case.do(lambda: ledger.stop_children(case.using, [case.pk])):

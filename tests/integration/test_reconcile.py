@@ -432,6 +432,15 @@ def test_running_batches_of_a_parent_that_is_being_stopped_are_stopped() -> None
     )
 
 
+def test_batches_that_have_not_begun_are_left_to_the_sweep_of_the_one_around_them() -> None:
+    root = grown(bus.batch([[INNER], [INNER], [ADD]]))
+    ledger.close(ALIAS, root.pk)
+
+    assert found() == [Finding(Kind.SWEEP, root.pk)]
+    assert {state(batch) for batch in [root, *root.children]} == {("finished", "cancelled", 1)}
+    assert found() == []
+
+
 def test_a_batch_whose_turn_never_comes_since_its_parent_is_gone_is_cancelled() -> None:
     root = grown(bus.chain(ADD, INNER.finally_(jobs.told_badly)))
     (child,) = root.children
