@@ -321,11 +321,12 @@ def _stop_children(using: str, children: Sequence[uuid.UUID]) -> Iterator[list[C
 
 
 def _hand_over(batch: JobBatch, using: str) -> None:
-    """Have a ticket go on with stopping the batch."""
+    """Have a ticket go on with stopping the batch, on a queue that has its links: workers are there."""
+    queue = batch.queue if batch.queue in batch.queues else batch.queues[0]
 
     def send_one() -> None:
-        if not transport.waiting(batch.pk, batch.queue).queued:
-            transport.send(_ticket(batch, using, batch.queue), 1)
+        if not transport.waiting(batch.pk, queue).queued:
+            transport.send(_ticket(batch, using, queue), 1)
 
     _reach(batch, send_one)
 

@@ -137,6 +137,21 @@ def test_a_large_cancel_is_gone_on_with_by_tickets(
     assert diary.calls == ["finally cancelled"]
 
 
+def test_a_large_cancel_is_gone_on_with_where_the_links_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("django_jobbatch.ledger.closing.PAGE", 2)
+    monkeypatch.setattr(dispatch, "STEPS", 2)
+    batch = bus.batch([ADD.on_queue("slow")] * 12).on_queue("other").dispatch()
+    transport.discard(batch.pk, batch.queues)
+
+    batch.cancel()
+
+    queued = {name: transport.waiting(batch.pk, name).queued for name in ("other", "slow")}
+    assert (batch.status, batch.cancelled_jobs) == ("stopping", 4)
+    assert queued == {"other": 0, "slow": 1}
+
+
 def test_a_cancel_that_is_through_with_its_last_step_leaves_no_ticket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
