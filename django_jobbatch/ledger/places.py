@@ -55,7 +55,9 @@ def _stretch(lane: BatchedJobQuerySet, place: int, count: int) -> tuple[int, lis
         crowd = list(behind.filter(position__lt=end).values_list("pk", flat=True)[: most + 1])
         if len(crowd) <= most:
             return end, crowd
-    return LAST, list(behind.values_list("pk", flat=True))
+    crowd = list(behind.values_list("pk", flat=True))
+    # As far apart as in a new lane, so that links can follow at its end.
+    return min(LAST, place + POSITION_STEP * (len(crowd) + count + 1)), crowd
 
 
 def _move(lane: BatchedJobQuerySet, pks: Sequence[int], first: int, step: int) -> None:

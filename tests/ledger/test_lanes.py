@@ -240,6 +240,21 @@ def test_the_last_positions_of_the_column_are_shared_out(monkeypatch: pytest.Mon
     assert in_order(batch) == [first, second, third]
 
 
+def test_where_no_stretch_takes_so_many_they_stand_as_in_a_new_lane(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lane_places, "GROWTH", 1)
+    batch = grown(bus.chain(ADD, ADD, ADD))
+    first, second, third = batch.jobs.order_by("position")
+
+    free = extend(first, 2000)
+
+    assert free == [1024 * number for number in range(1, 2001)]
+    assert places(batch) == [0, 1024 * 2001, 1024 * 2002]
+    assert in_order(batch) == [first, second, third]
+    assert extend(first, at_end=True) == [1024 * 2003]
+
+
 @pytest.mark.parametrize("place", ["the same", "behind the last"])
 def test_links_that_are_put_in_one_by_one_move_few_others(
     place: str, monkeypatch: pytest.MonkeyPatch
