@@ -65,7 +65,7 @@ def all_jobs(batch: JobBatch, *, include_cancelled: bool) -> int:
 def chosen_jobs(batch: JobBatch, jobs: Collection[BatchedJob], *, include_cancelled: bool) -> int:
     """How many come back with a retry of these failed jobs, for those that they have stopped."""
     if jobs and not batch.allow_failures and len(jobs) == batch.failed_jobs:
-        return _jobs([Reopened(batch, whole=True)], went_well=False)
+        return _jobs([Reopened(batch, include_cancelled)], went_well=False)
     found = list(jobs)
     if batch.has_lanes:
         found += _rest_of_lanes(batch, jobs, include_cancelled=include_cancelled)

@@ -1,4 +1,4 @@
-"""What lies below a batch in its tree."""
+"""What lies below a batch in its tree, and what of that a retry brings back."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from django_jobbatch import bus
 from django_jobbatch.models import JobBatch
 from django_jobbatch.models import tree as tree_module
 from django_jobbatch.models.tree import TreeCounts, below, tree_of
+from django_jobbatch.operations import previews
 from tests.jobs import ADD
-from tests.ledger.acts import grown
+from tests.ledger.acts import begun, cancel, claim, fail, grown, read, report_end, succeed, sweep
 
 pytestmark = pytest.mark.django_db
 
@@ -49,3 +50,23 @@ def test_to_look_below_a_batch_inside_costs_a_query_for_each_level(
         found = below(middle)
 
     assert "IN (" not in str(found.query)
+
+
+def test_a_preview_of_the_last_failure_leaves_what_somebody_has_cancelled_deep_inside() -> None:
+    allowing = bus.batch([bus.batch([ADD]), ADD]).allow_failures()
+    root = grown(bus.batch([bus.chain(allowing, ADD).named("strict"), ADD]))
+    strict = begun(root)
+    partial = begun(strict)
+    unwanted = begun(partial)
+    cancel(unwanted)
+    report_end(unwanted)
+    succeed(partial, claim(partial))
+    report_end(partial)
+    fail(strict, claim(strict))
+    report_end(strict)
+    sweep(root)
+
+    said = previews.retried_jobs(read(root), list(root.jobs.failed()))
+
+    assert read(partial).outcome == "partial"
+    assert said == 2  # the one that has failed, and the one of the root that this has stopped
