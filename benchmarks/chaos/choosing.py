@@ -29,8 +29,12 @@ def soon(find: Callable[[], Sequence[T]], choice: int) -> T | None:
 
 
 def retryable() -> list[JobBatch]:
-    """What has ended otherwise than well."""
-    return in_order(JobBatch.objects.finished().exclude(outcome=Outcome.SUCCEEDED))
+    """What has ended otherwise than well, and has links that have not succeeded.
+
+    Of a batch that was cancelled or deleted all that is left may have.
+    """
+    ended = JobBatch.objects.finished().exclude(outcome=Outcome.SUCCEEDED)
+    return in_order(ended.exclude(failed_jobs=0, cancelled_jobs=0, skipped_jobs=0))
 
 
 def in_order(batches: JobBatchQuerySet) -> list[JobBatch]:

@@ -50,6 +50,13 @@ def second_act() -> Record:
     return past
 
 
+def test_a_batch_that_was_cancelled_and_has_only_succeeded_is_not_retried() -> None:
+    # As one whose other links were deleted.
+    JobBatch.objects.update(outcome=Outcome.CANCELLED, failed_jobs=0)
+
+    assert retry("root") is None
+
+
 def test_nothing_is_wrong_with_what_the_app_does() -> None:
     assert found(Record()) == []
 
