@@ -66,9 +66,12 @@ def act(change: Change, *, here: Here | None = None) -> None:
     What `here` keeps for itself needs no ticket. What is to be stopped is left to tickets after so many
     STEPS.
     """
+    _follow(change, here, _Steps(STEPS))
+
+
+def _follow(change: Change, here: Here | None, steps: _Steps) -> None:
     # A stack and not a recursion, since a tree may be deeper than Python calls; and each change is
     # acted on as it comes, since a sweep may have many.
-    steps = _Steps()
     under_way = [_act(change, here, steps)]
     while under_way:
         following = next(under_way[-1], None)
@@ -82,8 +85,8 @@ def act(change: Change, *, here: Here | None = None) -> None:
 class _Steps:
     """How much may still be done in place."""
 
-    def __init__(self) -> None:
-        self._left = STEPS
+    def __init__(self, most: float) -> None:
+        self._left = most
 
     def take(self, change: Change) -> None:
         """Count a change that is acted on."""
@@ -97,13 +100,15 @@ class _Steps:
 
 def go_on_stopping(using: str, batch: JobBatch) -> None:
     """Stop what a stopping batch has not stopped yet: whoever closed it may have died over that."""
-    act(replace(Change.of(batch, using), closed=True))
+    act(_closed(using, batch))
 
 
 def stop_running(using: str, batch: JobBatch) -> None:
     """Cancel what a stopping batch is running, and all below it, after the commit; kill its horses."""
 
     def stop() -> None:
+        # To the last batch inside: a ticket that goes on with a cancel ends no process.
+        _follow(_closed(using, batch), None, _Steps(math.inf))
         for each in tree_of(batch).filter(status=BatchStatus.STOPPING):
             _stop(using, each)
         if batch.root_id is not None:
@@ -214,6 +219,11 @@ def send_overdue(using: str) -> None:
         for queue in batch.queues:
             replenish(batch, using, queue)
         wake(batch, using)
+
+
+def _closed(using: str, batch: JobBatch) -> Change:
+    """What a stopping batch asks for that nobody has acted on."""
+    return replace(Change.of(batch, using), closed=True)
 
 
 def _stop(using: str, batch: JobBatch) -> None:

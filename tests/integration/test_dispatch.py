@@ -25,7 +25,7 @@ from tests import jobs
 from tests.diary import Diary
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.jobs import ADD
-from tests.ledger.acts import claim, fail, read, reopen, succeed
+from tests.ledger.acts import claim, fail, grown, read, reopen, succeed
 from tests.servers import RedisServer
 
 pytestmark = [
@@ -193,6 +193,24 @@ def test_a_cancel_of_many_batches_inside_is_gone_on_with_by_tickets(
     assert set(inside.values_list("outcome", "cancel_reason")) == {("cancelled", "enough")}
     assert list(JobBatch.objects.restless()) == []
     assert diary.calls == ["finally cancelled"] * 7
+
+
+def test_a_cancel_that_stops_what_runs_leaves_nothing_to_tickets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dispatch, "CHILDREN", 2)
+    monkeypatch.setattr(dispatch, "STEPS", 3)
+    root = grown(bus.batch([bus.batch([ADD, ADD])] * 7))
+    for link in claim(root):
+        list(ledger.begin_child("default", link))
+    for child in root.children:
+        claim(child, 1)
+
+    root.cancel("enough", stop_running=True)
+
+    ended = JobBatch.objects.filter(root=root).values_list("outcome", "cancelled_jobs")
+    assert list(ended) == [("cancelled", 2)] * 7
+    assert (root.outcome, waiting(root).queued) == ("cancelled", 0)
 
 
 def test_tickets_are_replenished_up_to_what_is_due() -> None:
