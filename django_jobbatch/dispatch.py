@@ -258,8 +258,7 @@ def _act(change: Change, here: Here | None, steps: _Steps) -> Iterator[Change]:
     elif change.closed or change.finished:
         _take_back(batch)
         # Among them may have been the ticket of a callback, or of a retry that came in between.
-        still_due = batch.queues if change.finished else ledger.due_callbacks(change.using, batch)
-        _send(change, batch, set(still_due) - {kept})
+        _send(change, batch, set(batch.queues) - {kept})
     if batch.wake_at is not None and (change.closed or change.finished or change.wake_at):
         wake(batch, change.using)
     if change.ended:

@@ -98,14 +98,6 @@ def renew(claimant: Claimant, links: Iterable[BatchedJob]) -> None:
     atomically(claimant.using, operation)
 
 
-def due_callbacks(using: str, batch: JobBatch) -> set[str]:
-    """The queues on which callbacks of the batch are due."""
-    if not batch.callbacks:
-        return set()
-    due = rows.links(using, batch.pk).filter(role__in=CALLBACKS, run__gte=1).due()
-    return set(due.values_list("queue", flat=True))
-
-
 def tickets_at_work(using: str, batch_id: uuid.UUID) -> dict[str, set[str]]:
     """The tickets that hold running jobs of the batch, by queue."""
     tickets: dict[str, set[str]] = {}

@@ -16,6 +16,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from django_jobbatch import bus, dispatch, ledger, transport
+from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import work
 from django_jobbatch.runner.ticket import Trip
@@ -193,6 +194,23 @@ def test_a_cancel_of_many_batches_inside_is_gone_on_with_by_tickets(
     assert set(inside.values_list("outcome", "cancel_reason")) == {("cancelled", "enough")}
     assert list(JobBatch.objects.restless()) == []
     assert diary.calls == ["finally cancelled"] * 7
+
+
+def test_a_retry_that_comes_before_a_cancel_is_through_keeps_its_tickets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch = bus.batch([ADD] * 4).dispatch()
+    sweep = ledger.sweep
+
+    def retried_behind(using: str, batch_id: uuid.UUID) -> Iterator[Change]:
+        yield from sweep(using, batch_id)
+        assert read(batch).retry(include_cancelled=True) == 4
+
+    monkeypatch.setattr(ledger, "sweep", retried_behind)
+
+    batch.cancel()
+
+    assert (read(batch).status, waiting(batch).queued) == ("running", 4)
 
 
 def test_a_cancel_that_stops_what_runs_leaves_nothing_to_tickets(

@@ -283,25 +283,6 @@ def test_callbacks_are_claimed_apart_from_jobs_one_at_a_time() -> None:
     ]
 
 
-def test_due_callbacks_are_the_queues_on_which_they_wait() -> None:
-    batch = JobBatchFactory.create(jobs=1, roles=[Role.CATCH, Role.EACH_FAILURE, Role.FINALLY])
-    place = {"batch": batch, "run": 1}
-    BatchedJobFactory.create(role=Role.CATCH, queue="slow", **place)
-    BatchedJobFactory.create(role=Role.EACH_FAILURE, queue="other", status=RUNNING, **place)
-    BatchedJobFactory.create(role=Role.FINALLY, queue="other", status=WAITING, **place)
-
-    assert ledger.due_callbacks(ALIAS, batch) == {"slow"}
-
-
-def test_a_batch_without_callbacks_is_not_asked_for_them(
-    django_assert_num_queries: Any,
-) -> None:
-    batch = JobBatchFactory.create(jobs=1)
-
-    with django_assert_num_queries(0):
-        assert ledger.due_callbacks(ALIAS, batch) == set()
-
-
 def test_failures_of_jobs_are_told_in_their_order() -> None:
     batch = JobBatchFactory.create()
     job = BatchedJobFactory.create(batch=batch, status=FAILED)

@@ -367,7 +367,7 @@ def test_a_batch_row_is_locked_by_its_key_alone(act: Callable[[], Callable[[], o
 
 
 def test_every_function_of_the_ledger_that_writes_is_looked_at() -> None:
-    reads = {"due_callbacks", "held_back", "is_unswept", "running_children", "tickets_at_work"}
+    reads = {"held_back", "is_unswept", "running_children", "tickets_at_work"}
     values = {"Change", "Claimant", "Failure", "Settlement", "MAX_LOSSES", "POSITION_STEP"}
     entering = {"add", "beginning_with", "complete", "enter", "enter_children", "insert_links"}
     checks = {"check_failures_removable", "check_removable", "unreported"}
