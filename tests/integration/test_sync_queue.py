@@ -211,3 +211,16 @@ def test_a_lease_that_nobody_renews_covers_the_longest_job(
     sync(bus.job(note_lease, diary.path("jobs")).options(timeout=timeout)).dispatch()
 
     assert diary.ran() == [seconds]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_large_batch_that_a_failure_stops_is_stopped_to_its_end(
+    diary: Diary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("django_jobbatch.ledger.closing.PAGE", 2)
+    monkeypatch.setattr("django_jobbatch.dispatch.STEPS", 2)
+
+    batch = diary.told_to(sync(bus.job(jobs.fail, "boom"), *[ADD] * 20)).dispatch()
+
+    assert end(batch) == ("failed", 0, 1, 20)
+    assert diary.calls == ["catch boom", "finally failed"]
