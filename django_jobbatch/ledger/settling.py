@@ -41,12 +41,15 @@ def settle(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -
         commits.append(settle_locked(using, batch_id, settlements))
         return commits[-1]
 
+    def closer_look() -> Change:
+        known = [replace(each, tried=True) for each in settlements] if commits else settlements
+        commits.append(_settle_live(using, batch_id, known))
+        return commits[-1]
+
     try:
         return atomically(using, operation)
     except _Stale:
-        if commits:
-            settlements = [replace(each, tried=True) for each in settlements]
-        return atomically(using, lambda: _settle_live(using, batch_id, settlements))
+        return atomically(using, closer_look)
 
 
 def settle_callback(using: str, settlement: Settlement) -> Change:

@@ -18,7 +18,8 @@ from django_jobbatch.reconcile import reconcile
 from tests import jobs
 from tests.diary import Diary
 from tests.integration.tickets import work_on_all
-from tests.ledger.acts import ALIAS
+from tests.jobs import ADD
+from tests.ledger.acts import ALIAS, claim, grown, statuses, succeed
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -110,6 +111,19 @@ def test_an_answer_that_is_lost_costs_nothing(
     assert not BatchedJob.objects.exclude(losses=0).exists()
     written = CallbackCall.objects.filter(role="written").count()
     assert written == (commit if build is a_transaction else 0)
+
+
+def test_an_answer_that_is_lost_beside_a_late_outcome_makes_no_other_late() -> None:
+    batch = grown(bus.batch([ADD] * 3))
+    lost, kept = claim(batch, 2)
+    BatchedJob.objects.filter(pk=lost.pk).update(fence=lost.fence + 1)
+
+    with answer_lost(1) as was_lost:
+        change = succeed(batch, [lost, kept])
+
+    assert was_lost
+    assert (change.settled, change.stale, change.due) == ((kept.pk,), 1, {"default": 1})
+    assert statuses(batch) == ["running", "succeeded", "pending"]
 
 
 # What is done to a batch
