@@ -40,7 +40,7 @@ LINKS: Final = 200
 GRACE: Final = 60
 
 
-def after_commit(change: Change) -> None:
+def after_commit(change: Change, *, in_full: bool = False) -> None:
     """Act on `change` once the transaction of the caller, if there is one, has committed.
 
     Outside a transaction that is now. Nothing that goes wrong there reaches the caller: the
@@ -48,7 +48,7 @@ def after_commit(change: Change) -> None:
     """
 
     def act_on_change() -> None:  # not a partial: Django logs the name of a hook that raises
-        act(change)
+        act(change, in_full=in_full)
 
     transaction.on_commit(act_on_change, using=change.using, robust=True)
 
@@ -60,16 +60,13 @@ class Here(Protocol):
         """The queue of the batch that needs no other ticket, if any; `due` are those with due links."""
 
 
-def act(change: Change, *, here: Here | None = None) -> None:
+def act(change: Change, *, here: Here | None = None, in_full: bool = False) -> None:
     """Take tickets back, sweep, and send tickets, as `change` asks, and all that follows from that.
 
     What `here` keeps for itself needs no ticket. What is to be stopped is left to tickets after so many
-    STEPS.
+    STEPS, unless it is to be done `in_full`.
     """
-    _follow(change, here, _Steps(STEPS))
-
-
-def _follow(change: Change, here: Here | None, steps: _Steps) -> None:
+    steps = _Steps(math.inf if in_full else STEPS)
     # A stack and not a recursion, since a tree may be deeper than Python calls; and each change is
     # acted on as it comes, since a sweep may have many.
     under_way = [_act(change, here, steps)]
@@ -108,7 +105,7 @@ def stop_running(using: str, batch: JobBatch) -> None:
 
     def stop() -> None:
         # To the last batch inside: a ticket that goes on with a cancel ends no process.
-        _follow(_closed(using, batch), None, _Steps(math.inf))
+        act(_closed(using, batch), in_full=True)
         for each in tree_of(batch).filter(status=BatchStatus.STOPPING):
             _stop(using, each)
         if batch.root_id is not None:

@@ -104,7 +104,8 @@ def delete(batch: JobBatch) -> tuple[int, dict[str, int]]:
     check_tree(using, batch)
     change = ledger.close(using, batch.pk, reason="deleted")
     if change is not None:
-        dispatch.after_commit(change)
+        # To the last batch inside, so that no job that runs adds to what is being deleted.
+        dispatch.after_commit(change, in_full=True)
     removed = remove_tree(using, batch)
     return removed.total(), dict(removed)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -229,6 +230,31 @@ def test_a_cancel_that_stops_what_runs_leaves_nothing_to_tickets(
     ended = JobBatch.objects.filter(root=root).values_list("outcome", "cancelled_jobs")
     assert list(ended) == [("cancelled", 2)] * 7
     assert (root.outcome, waiting(root).queued) == ("cancelled", 0)
+
+
+def test_a_delete_closes_every_batch_inside_before_it_removes_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dispatch, "CHILDREN", 2)
+    monkeypatch.setattr(dispatch, "STEPS", 3)
+    root = grown(bus.batch([bus.batch([ADD, ADD])] * 7))
+    for link in claim(root):
+        list(ledger.begin_child("default", link))
+    for child in root.children:
+        claim(child, 1)
+    remove = ledger.remove
+    seen: list[set[str]] = []
+
+    def looked_at(using: str, batch_id: uuid.UUID) -> Counter[str]:
+        seen.append(set(root.children.values_list("status", flat=True)))
+        return remove(using, batch_id)
+
+    monkeypatch.setattr(ledger, "remove", looked_at)
+
+    root.delete()
+
+    assert seen == [*[{"stopping"}] * 7, set()]
+    assert (JobBatch.objects.count(), BatchedJob.objects.count()) == (0, 0)
 
 
 def test_tickets_are_replenished_up_to_what_is_due() -> None:
