@@ -269,6 +269,8 @@ def _stop_inside(using: str, batch: JobBatch, steps: _Steps) -> Generator[Change
 
     While tickets wait: should this process die, they go on with it. False if something is left to them.
     """
+    if steps.are_over and batch.child_batches:
+        return not ledger.is_unswept(using, batch)  # its first group alone may be a large tree
     running = _stop_children(using, ledger.running_children(using, batch))
     pages = ([change] for change in ledger.sweep(using, batch.pk))
     for group in chain(running, pages):

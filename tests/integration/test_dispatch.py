@@ -139,6 +139,25 @@ def test_a_large_cancel_is_gone_on_with_by_tickets(
     assert diary.calls == ["finally cancelled"]
 
 
+def test_a_cancel_of_a_deep_tree_does_no_more_in_place_than_of_a_flat_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("django_jobbatch.ledger.closing.PAGE_OF_BATCHES", 2)
+    monkeypatch.setattr(dispatch, "STEPS", 3)
+    level = bus.batch([ADD])
+    for _ in range(3):
+        level = bus.batch([level] * 4)
+    root = grown(level)
+
+    root.cancel("enough")
+    closed_in_place = JobBatch.objects.filter(root=root).exclude(cancelled_at=None).count()
+    work_until_idle()
+
+    assert closed_in_place == 4  # a page of children, and one of theirs
+    assert set(JobBatch.objects.values_list("outcome", flat=True)) == {"cancelled"}
+    assert list(JobBatch.objects.restless()) == []
+
+
 def test_a_large_cancel_is_gone_on_with_where_the_links_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
