@@ -316,8 +316,10 @@ def _tell_of_given_up(change: Change) -> None:
     """Log these failures as the runner logs those of jobs that raise; here nothing did."""
     for link in change.given_up:
         failures.error(
-            "%s failed: %s",
+            "%s failed: job %d of batch %s. %s",
             link.func,
+            link.pk,
+            link.batch_id,
             WorkerLost(),
             extra={"batch_id": str(link.batch_id), "job_id": str(link.pk)},
         )
@@ -372,10 +374,12 @@ def _take_back(batch: JobBatch) -> None:
 def _reach(batch: JobBatch, request: Callable[[], None]) -> None:
     try:
         request()
-    except TransportError:
-        logger.exception(
-            "Batch %s is stored, but Redis cannot be reached and its tickets are not sent; it waits",
+    except TransportError as error:
+        logger.error(  # noqa: TRY400 - it says all, and nothing is wrong here
+            "Redis does not take what batch %s asks of it (%s). The batch is stored as it is; once Redis"
+            " answers, a BatchWorker or reconcile_batches does the rest.",
             batch.pk,
+            error,
             extra={"batch_id": str(batch.pk)},
         )
 

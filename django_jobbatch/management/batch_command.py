@@ -19,8 +19,6 @@ from django_jobbatch.models import JobBatch
 
 #: Where it is logged that Redis did not take what a change asks for, or that a repair failed.
 LOGGERS: Final = ("django_jobbatch.dispatch", "django_jobbatch.reconcile")
-
-
 #: Digits of an id that are enough, if no other begins with them.
 SHORT_ID: Final = 8
 DIGITS: Final = 32
@@ -141,18 +139,18 @@ def _told_of_errors(refuse: Callable[[str], None]) -> Iterator[None]:
 
 
 class _Told(logging.Handler):
-    """Says each message once: one batch may ask for several requests."""
+    """Says the same of a batch once, also if Redis has refused it in several ways."""
 
     def __init__(self, refuse: Callable[[str], None]) -> None:
         super().__init__(logging.ERROR)
         self._refuse = refuse
-        self._said: set[str] = set()
+        self._said: set[tuple[str, str]] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        if message not in self._said:
-            self._said.add(message)
-            self._refuse(f"{message}{_advice(record)}")
+        said = (str(record.msg), getattr(record, "batch_id", record.getMessage()))
+        if said not in self._said:
+            self._said.add(said)
+            self._refuse(f"{record.getMessage()}{_advice(record)}")
 
 
 def _advice(record: logging.LogRecord) -> str:

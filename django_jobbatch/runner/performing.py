@@ -64,7 +64,14 @@ def after_raising(error: BaseException, link: BatchedJob, terms: Terms) -> Settl
         logger.info("%s raised %r and will be tried again", link.func, error, extra=_extra(link))
         return Settlement(link=link, status=LinkStatus.PENDING, available_at=terms.retry_at(link))
     exc_info = (type(error), error, _own_traceback(error))
-    logger.error("%s failed", link.func, exc_info=exc_info, extra=_extra(link))
+    logger.error(
+        "%s failed: job %d of batch %s",
+        link.func,
+        link.pk,
+        link.batch_id,
+        exc_info=exc_info,
+        extra=_extra(link),
+    )
     return Settlement(link=link, status=LinkStatus.FAILED, failure=_as_text(error))
 
 

@@ -408,7 +408,7 @@ def test_a_call_that_cannot_be_read_is_a_failure(caplog: pytest.LogCaptureFixtur
     settlement = perform(link, batch, Terms.of(link, batch))
 
     assert settlement.status == "failed"
-    assert caplog.messages == ["(unreadable) failed"]
+    assert caplog.messages == [f"(unreadable) failed: job {link.pk} of batch {batch.pk}"]
 
 
 @transactional
