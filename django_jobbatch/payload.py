@@ -134,6 +134,15 @@ def peek_path(text: str) -> str:
         return UNREADABLE
 
 
+def peek_arguments(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of the call in `text`, for people and callbacks; none if it cannot be read."""
+    try:
+        call = peek(text)
+    except PayloadRefused:
+        return (), {}
+    return call.args, call.kwargs
+
+
 @lru_cache(maxsize=64)
 def _keyed(secret: str | bytes, batch_id: UUID, role: str) -> HMAC:
     # "signer" is what Signer adds to its salt; the key is derived from both as Signer does it.

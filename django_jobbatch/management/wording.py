@@ -51,7 +51,13 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def moment(at: datetime | None) -> str:
     """In the current time zone, to the second; a dash for none."""
-    if at is None:
-        return "-"
-    local = timezone.localtime(at) if timezone.is_aware(at) else at
-    return f"{local:%Y-%m-%d %H:%M:%S}"
+    return "-" if at is None else f"{_local(at):%Y-%m-%d %H:%M:%S}"
+
+
+def minute(at: datetime) -> str:
+    """In the current time zone, to the minute."""
+    return f"{_local(at):%Y-%m-%d %H:%M}"
+
+
+def _local(at: datetime) -> datetime:
+    return timezone.localtime(at) if timezone.is_aware(at) else at

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from django.db import models
 from django.utils import timezone
@@ -88,3 +88,13 @@ class FailedJob(models.Model):
     def func(self) -> str:
         """The dotted path of what was called, as stored; unverified, for display."""
         return payload.peek_path(self.payload)
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The arguments by position, as stored; unverified, and none if the call cannot be read."""
+        return payload.peek_arguments(self.payload)[0]
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The arguments by name, as stored; unverified, and none if the call cannot be read."""
+        return payload.peek_arguments(self.payload)[1]

@@ -171,6 +171,16 @@ class BatchedJob(models.Model):
         return payload.peek_path(self.payload)
 
     @property
+    def args(self) -> tuple[Any, ...]:
+        """The arguments by position, as stored; unverified. None if it stands for a batch."""
+        return payload.peek_arguments(self.payload)[0]
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The arguments by name, as stored; unverified."""
+        return payload.peek_arguments(self.payload)[1]
+
+    @property
     def is_callback(self) -> bool:
         """Whether it is a callback, which no counter knows."""
         return self.role != Role.JOB

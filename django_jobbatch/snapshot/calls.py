@@ -41,6 +41,15 @@ def shown_call(text: str) -> ShownCall:
     )
 
 
+def call_line(text: str) -> str:
+    """The call in a stored payload as it is written in Python."""
+    call = shown_call(text)
+    arguments = [value if name.isdecimal() else f"{name}={value}" for name, value in call.arguments]
+    if call.left_out:
+        arguments.append("…")
+    return f"{call.path}({', '.join(arguments)})"
+
+
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -9,20 +9,22 @@ from typing import Any, TypeAlias
 from django_jobbatch.models import FailedJob, JobBatch
 from django_jobbatch.snapshot.batches import iso, of
 from django_jobbatch.snapshot.callbacks import CallbackState, callback_states
+from django_jobbatch.snapshot.calls import call_line
 from django_jobbatch.snapshot.failures import FailureGroups, failure_groups
 from django_jobbatch.snapshot.segments import running_jobs
 
 Show: TypeAlias = Callable[[FailedJob], dict[str, Any]]
 
 
-def in_full(batch: JobBatch, *, with_messages: bool) -> dict[str, Any]:
+def in_full(batch: JobBatch, *, with_messages: bool, with_calls: bool = False) -> dict[str, Any]:
     """The snapshot of the batch, its running jobs, queues, callbacks and failures.
 
     `with_messages` is for those who may see failures: what an exception says may quote arguments.
+    `with_calls` is for those who may see payloads: what has failed, with its arguments.
 
     Two queries for a finished flat batch without callbacks; at most six for a flat one.
     """
-    show = partial(_failure, with_messages=with_messages)
+    show = partial(_failure, with_messages=with_messages, with_calls=with_calls)
     return {
         **of(batch),
         "running_jobs": running_jobs(batch),
@@ -64,7 +66,7 @@ def _failures(groups: FailureGroups, show: Show) -> dict[str, Any]:
     }
 
 
-def _failure(failure: FailedJob, *, with_messages: bool) -> dict[str, Any]:
+def _failure(failure: FailedJob, *, with_messages: bool, with_calls: bool) -> dict[str, Any]:
     shown = {
         "batch": str(failure.batch_id),
         "job": failure.job_id,
@@ -72,4 +74,8 @@ def _failure(failure: FailedJob, *, with_messages: bool) -> dict[str, Any]:
         "exception": failure.exception_class,
         "failed_at": iso(failure.failed_at),
     }
-    return {**shown, "message": failure.message} if with_messages else shown
+    if with_messages:
+        shown["message"] = failure.message
+    if with_calls:
+        shown["call"] = call_line(failure.payload)
+    return shown

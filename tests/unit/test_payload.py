@@ -490,6 +490,7 @@ def test_a_call_signed_with_a_forgotten_key_is_refused(settings: Settings) -> No
 
 def test_peek_shows_a_call_whoever_signed_it() -> None:
     assert payload.peek(f"nobody:{CONTENT}") == Call("shop.jobs.sync", (7,), {"$": (1,)})
+    assert payload.peek_arguments(f"nobody:{CONTENT}") == ((7,), {"$": (1,)})
 
 
 @pytest.mark.parametrize(
@@ -512,6 +513,7 @@ def test_peek_refuses_what_is_no_call(text: str) -> None:
 
     assert str(caught.value) == "The stored call cannot be read."
     assert payload.peek_path(text) == "(unreadable)"
+    assert payload.peek_arguments(text) == ((), {})
 
 
 @given(

@@ -11,18 +11,18 @@ from django.core.management.base import CommandParser
 from django.db import router
 
 from django_jobbatch import snapshot
-from django_jobbatch.management.batch_command import BatchCommand
-from django_jobbatch.management.wording import moment, one_line, table
+from django_jobbatch.management.batch_command import BatchCommand, short_id
+from django_jobbatch.management.wording import minute, one_line, table
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import BatchStatus, Outcome
 
 #: Batches that are listed if nothing else is said.
 LIMIT: Final = 20
 #: Characters of a name that are shown.
-LONGEST_NAME: Final = 40
+LONGEST_NAME: Final = 24
 #: The outcomes of batches that have one.
 ENDS: Final = [outcome.value for outcome in Outcome if outcome]
-COLUMNS: Final = ("ID", "NAME", "STATE", "PROGRESS", "JOBS", "FAILED", "QUEUE", "CREATED")
+COLUMNS: Final = ("ID", "NAME", "STATE", "PROGRESS", "JOBS", "FAILED", "CREATED")
 
 
 class Command(BatchCommand):
@@ -100,12 +100,11 @@ def _as_json(batches: Iterable[JobBatch]) -> str:
 def _cells(batch: JobBatch) -> tuple[str, ...]:
     jobs = batch.tree_jobs
     return (
-        str(batch.pk),
+        short_id(batch.pk),
         one_line(batch.name, LONGEST_NAME),
         snapshot.state(batch),
         f"{batch.progress} %",
         f"{jobs.total:,}",
         f"{jobs.failed:,}",
-        batch.queue,
-        moment(batch.created_at),
+        minute(batch.created_at),
     )

@@ -16,6 +16,8 @@ from django_jobbatch.models import JobBatch
 
 #: Characters of what an exception says that are shown: all of what ours advise at their ends.
 LONGEST_MESSAGE: Final = 1_000
+#: Characters of a call that are shown.
+LONGEST_CALL: Final = 200
 #: Characters of the name of a batch inside that are shown.
 LONGEST_NAME: Final = 30
 #: In the order in which they are named.
@@ -37,7 +39,7 @@ class Command(BatchCommand):
         """Print it."""
         for batch in self.batches([id], database):
             # Whoever runs commands has the database and the settings too.
-            shown = snapshot.in_full(batch, with_messages=True)
+            shown = snapshot.in_full(batch, with_messages=True, with_calls=True)
             if json:
                 self.stdout.write(_as_json(shown))
             else:
@@ -140,10 +142,11 @@ def _title_of_failures(failures: dict[str, Any]) -> str:
 
 def _group(group: dict[str, Any], batch_id: str) -> Iterator[str]:
     newest = group["newest"]
-    yield from wrapped(_raised(newest), " " * 4, first=f"  {group['count']:,} x ")
-    yield f"    newest: {newest['function']}, job {newest['job']}{_of(newest['batch'], batch_id)}"
-    if group["retried"]:
-        yield f"    {group['retried']:,} retried since"
+    retried = f", {group['retried']:,} retried since" if group["retried"] else ""
+    yield f"  {group['count']:,} x {group['exception']}{retried}"
+    where = f"newest: job {newest['job']}{_of(newest['batch'], batch_id)}"
+    yield from wrapped(f"{where}, {one_line(newest['call'], LONGEST_CALL)}", " " * 4)
+    yield from wrapped(one_line(newest["message"], LONGEST_MESSAGE), " " * 4)
     yield from _to_retry(group)
 
 

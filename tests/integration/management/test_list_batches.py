@@ -40,11 +40,9 @@ def test_the_table_has_the_newest_batch_first(settings: Settings) -> None:
     answer = manage("list_batches")
 
     assert answer == (
-        f"{'ID':36}  {'NAME':40}  STATE      PROGRESS  JOBS  FAILED  QUEUE    CREATED\n"
-        f"{new.pk}  Export {'x' * 32}…  succeeded  100 %     0     0       slow     "
-        "2020-02-02 13:00:00\n"
-        f"{old.pk}  {'Import':40}  running    66 %      3     1       default  "
-        "2020-02-01 13:00:00\n",
+        f"ID        {'NAME':24}  STATE      PROGRESS  JOBS  FAILED  CREATED\n"
+        f"{str(new.pk)[:8]}  Export {'x' * 16}…  succeeded  100 %     0     0       2020-02-02 13:00\n"
+        f"{str(old.pk)[:8]}  {'Import':24}  running    66 %      3     1       2020-02-01 13:00\n",
         "",
         0,
     )

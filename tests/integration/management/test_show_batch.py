@@ -94,12 +94,14 @@ def test_a_batch_is_shown_for_people(settings: Settings, failing: JobBatch) -> N
         f"    ValueError:{' because' * 8}",
         f"   {' because' * 4}",
         "Failures",
-        "  2 x tests.jobs.JobFailed: no city",
-        f"    newest: tests.jobs.add, job {second}",
+        "  2 x tests.jobs.JobFailed",
+        f"    newest: job {second}, tests.jobs.add(1, 2)",
+        "    no city",
         f"    retry_batch {short} --job {second} --job {first}",
-        f"  1 x ValueError:{' because' * 7}",
-        f"   {' because' * 5}",
-        f"    newest: tests.jobs.add, job {catch.pk}",
+        "  1 x ValueError",
+        f"    newest: job {catch.pk}, tests.jobs.add(1, 2)",
+        f"   {' because' * 9}",
+        f"   {' because' * 3}",
         f"    retry_batch {short} --job {catch.pk}",
     ]
 
@@ -113,9 +115,10 @@ def test_what_an_exception_of_ours_advises_is_shown_to_its_end(error: JobBatchEr
 
     lines = manage("show_batch", batch.pk).out.splitlines()
 
-    start = lines.index("Failures") + 1
-    end = lines.index(f"    newest: tests.jobs.add, job {job.pk}")
-    assert " ".join(line.strip() for line in lines[start:end]) == f"1 x {name}: {error}"
+    start = lines.index(f"    newest: job {job.pk}, tests.jobs.add(1, 2)")
+    end = lines.index(f"    retry_batch {str(batch.pk)[:8]} --job {job.pk}")
+    assert lines[start - 1] == f"  1 x {name}"
+    assert " ".join(line.strip() for line in lines[start + 1 : end]) == str(error)
     assert [line for line in lines if len(line) > 80] == []
 
 
@@ -157,14 +160,15 @@ def test_the_newest_of_many_failures_can_be_retried_as_is_written_there() -> Non
 
     lines = manage("show_batch", batch.pk).out.splitlines()
 
-    newest = lines.index(f"    newest: tests.jobs.add, job {gone[-1].pk}")
+    group = lines.index("  7 x shop.Gone, 1 retried since")
     options = " ".join(f"--job {job.pk}" for job in gone[-2:0:-1])
-    assert lines[newest + 1 : newest + 4] == [
-        "    1 retried since",
+    assert lines[group + 1 : group + 5] == [
+        f"    newest: job {gone[-1].pk}, tests.jobs.add(1, 2)",
+        "    failed on purpose",
         f"    retry_batch {str(batch.pk)[:8]} {options}",
         "    and 1 more",
     ]
-    command, *words = lines[newest + 2].split()
+    command, *words = lines[group + 3].split()
     assert manage(command, *words) == (f"{batch.pk}: 5 jobs retried, in run 2.\n", "", 0)
 
 
@@ -226,7 +230,8 @@ def test_jobs_to_retry_are_named_with_the_batches_they_are_of() -> None:
     lines = manage("show_batch", root.pk).out.splitlines()
 
     assert lines[lines.index("Failures") + 2 :] == [
-        f"    newest: tests.jobs.add, job {outer.job_id}",
+        f"    newest: job {outer.job_id}, tests.jobs.add(1, 2)",
+        "    failed on purpose",
         f"    retry_batch {str(root.pk)[:8]} --job {outer.job_id}",
         f"    retry_batch {str(child.pk)[:8]} --job {inner.job_id}",
     ]
