@@ -18,7 +18,7 @@ from django.db.models import Count, Q
 from django.utils import timezone
 
 from django_jobbatch import conf, ledger, transport
-from django_jobbatch.exceptions import TransportError, WorkerLost
+from django_jobbatch.exceptions import TransportError, UnknownQueue, WorkerLost
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.models.tree import tree_of
@@ -40,7 +40,7 @@ LINKS: Final = 200
 GRACE: Final = 60
 
 
-def after_commit(change: Change, *, in_full: bool = False) -> None:
+def after_commit(change: Change) -> None:
     """Act on `change` once the transaction of the caller, if there is one, has committed.
 
     Outside a transaction that is now. Nothing that goes wrong there reaches the caller: the
@@ -48,7 +48,7 @@ def after_commit(change: Change, *, in_full: bool = False) -> None:
     """
 
     def act_on_change() -> None:  # not a partial: Django logs the name of a hook that raises
-        act(change, in_full=in_full)
+        act(change)
 
     transaction.on_commit(act_on_change, using=change.using, robust=True)
 
@@ -98,6 +98,15 @@ class _Steps:
 def go_on_stopping(using: str, batch: JobBatch) -> None:
     """Stop what a stopping batch has not stopped yet: whoever closed it may have died over that."""
     act(_closed(using, batch))
+
+
+def stop_in_full(using: str, batch: JobBatch) -> None:
+    """Stop a stopping batch after the commit, to the last batch inside, however many they are."""
+
+    def stop() -> None:
+        act(_closed(using, batch), in_full=True)
+
+    transaction.on_commit(stop, using=using, robust=True)
 
 
 def stop_running(using: str, batch: JobBatch) -> None:
@@ -374,10 +383,10 @@ def _take_back(batch: JobBatch) -> None:
 def _reach(batch: JobBatch, request: Callable[[], None]) -> None:
     try:
         request()
-    except TransportError as error:
+    except (TransportError, UnknownQueue) as error:
         logger.error(  # noqa: TRY400 - it says all, and nothing is wrong here
-            "Redis does not take what batch %s asks of it (%s). The batch is stored as it is; once Redis"
-            " answers, a BatchWorker or reconcile_batches does the rest.",
+            "Batch %s is stored, but its queues are not told (%s). Once that is mended, a BatchWorker or"
+            " reconcile_batches tells them.",
             batch.pk,
             error,
             extra={"batch_id": str(batch.pk)},

@@ -192,26 +192,34 @@ def _guarded(
 
 
 def _all(using: str, batch: JobBatch, *, include_cancelled: bool) -> Change:
-    """Reopen the first page of all that did not succeed; or the next, if a retry broke off."""
-    broken_off = Reopening.of(batch) or Reopening()
-    return _page(
-        using,
-        batch,
-        replace(broken_off, include_cancelled=include_cancelled, partial_too=True, rest=True),
-    )
+    """Reopen the first page of all that did not succeed; or the next, if such a retry broke off."""
+    broken_off = Reopening.of(batch)
+    is_alike = broken_off is not None and broken_off.rest and broken_off.partial_too
+    to = broken_off.to if broken_off is not None and is_alike else START
+    return _page(using, batch, Reopening(to=to, include_cancelled=include_cancelled))
 
 
 def _pages_of(jobs: Sequence[int]) -> Iterator[Operation]:
     """Chosen jobs in pages; until the last one is through, the batch does not finish."""
     for start in range(0, max(1, len(jobs)), portions.KEYS):
         page = jobs[start : start + portions.KEYS]
-        yield partial(_chosen, jobs=page, more=start + portions.KEYS < len(jobs))
+        is_last = start + portions.KEYS >= len(jobs)
+        yield partial(_chosen, jobs=page, is_first=start == 0, is_last=is_last)
 
 
 def _chosen(
-    using: str, batch: JobBatch, *, jobs: Sequence[int], more: bool, include_cancelled: bool
+    using: str,
+    batch: JobBatch,
+    *,
+    jobs: Sequence[int],
+    is_first: bool,
+    is_last: bool,
+    include_cancelled: bool,
 ) -> Change:
-    """Reopen chosen jobs; if `more` follow, note that."""
+    """Reopen a page of chosen jobs; the first of several notes that others follow, the last that none do.
+
+    One that is both leaves what another retry has noted.
+    """
     under_way = Reopening.of(batch)
     found = returning.read(
         rows.lanes(using, batch.pk)
@@ -220,10 +228,13 @@ def _chosen(
     )
     children = _children(using, batch).filter(parent_id__in=jobs)
     found += _stand_ins(using, children, include_cancelled=include_cancelled)
-    if not found and (more or under_way is None):
+    if not found and (not is_last or under_way is None):
         raise _Nothing
     if under_way is None or not under_way.rest:
-        under_way = Reopening(include_cancelled=include_cancelled, rest=False) if more else None
+        if not is_last:
+            under_way = Reopening(include_cancelled=include_cancelled, rest=False)
+        elif not is_first:
+            under_way = None
     reopening = under_way.come_to(under_way.to) if under_way else None
     return _reopen_lanes(
         using, batch, found, reopening=reopening, include_cancelled=include_cancelled

@@ -102,10 +102,11 @@ def delete(batch: JobBatch) -> tuple[int, dict[str, int]]:
             f"{batch.parent.batch} waits for this batch; cancel it, and delete it later."
         )
     check_tree(using, batch)
-    change = ledger.close(using, batch.pk, reason="deleted")
-    if change is not None:
+    ledger.close(using, batch.pk, reason="deleted")
+    stopping = JobBatch.objects.using(using).filter(pk=batch.pk, status=BatchStatus.STOPPING)
+    if closed := stopping.first():
         # To the last batch inside, so that no job that runs adds to what is being deleted.
-        dispatch.after_commit(change, in_full=True)
+        dispatch.stop_in_full(using, closed)
     removed = remove_tree(using, batch)
     return removed.total(), dict(removed)
 

@@ -404,6 +404,22 @@ def test_chosen_jobs_come_back_page_by_page_in_one_run() -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
+def test_chosen_jobs_that_come_back_between_two_pages_of_others_end_nothing() -> None:
+    batch = failed([FAILED] * 6, allow_failures=True)
+    changes = ledger.reopen(ALIAS, batch.pk, pks(batch)[:4])
+    next(changes)
+
+    between = reopen(batch, pks(batch)[5:])
+    ran = succeed(batch, claim(batch))
+    rest = list(changes)
+
+    assert (settled(between), ran.finished) == (pks(batch)[5:], False)
+    assert settled(rest) == pks(batch)[2:4]
+    assert counters(batch) == {"total": 6, "pending": 2, "succeeded": 3, "failed": 1}
+    assert read(batch).reopening is None
+
+
+@pytest.mark.usefixtures("small_pages")
 def test_the_rest_of_a_strict_batch_follows_the_last_page_of_chosen_jobs() -> None:
     batch = failed([FAILED, CANCELLED, FAILED, FAILED, SKIPPED])
 
