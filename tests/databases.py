@@ -31,13 +31,13 @@ LOWERS_ISOLATION: Final = connection.settings_dict["OPTIONS"].get("isolation_lev
 BELOW_ZERO: Final[type[Exception]] = DataError if connection.vendor == "mysql" else IntegrityError
 
 
-def in_transaction(*statements: str) -> list[str]:
+def in_transaction(*statements: str, end: str = "COMMIT") -> list[str]:
     """These statements in a transaction that the ledger opens."""
     if LOWERS_ISOLATION and connection.vendor == "mysql":
-        return ["SET", "BEGIN", *statements, "COMMIT"]
+        return ["SET", "BEGIN", *statements, end]
     if LOWERS_ISOLATION:
-        return ["BEGIN", "SET", *statements, "COMMIT"]
-    return ["BEGIN", *statements, "COMMIT"]
+        return ["BEGIN", "SET", *statements, end]
+    return ["BEGIN", *statements, end]
 
 
 def claim_of(read: str, *writes: str) -> list[str]:

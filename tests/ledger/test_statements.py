@@ -588,9 +588,9 @@ def test_statements_of_a_removal(
 def test_statements_of_the_removal_of_a_batch_that_is_waited_for() -> None:
     statements = capture(act_remove_child())
 
-    # First without the parent, which most need not: what has ended is not waited for.
-    assert statements.shapes[:4] == ["BEGIN", "UPDATE jobbatch", "SELECT jobbatch", "ROLLBACK"]
-    assert statements.shapes[4:] == [
+    assert statements.shapes == [
+        # First without the parent, which most need not: what has ended is not waited for.
+        *in_transaction("UPDATE jobbatch", "SELECT jobbatch", end="ROLLBACK"),
         "SELECT jobbatch",  # who is the parent
         *in_transaction(
             "UPDATE jobbatch",  # the parent
