@@ -233,9 +233,8 @@ def test_a_retry_that_comes_before_a_cancel_is_through_keeps_its_tickets(
     assert (read(batch).status, waiting(batch).queued) == ("running", 4)
 
 
-def test_a_cancel_that_stops_what_runs_leaves_nothing_to_tickets(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def with_more_inside_than_steps(monkeypatch: pytest.MonkeyPatch) -> JobBatch:
+    """A batch with seven inside, a job of each running; three steps are done in place."""
     monkeypatch.setattr(dispatch, "CHILDREN", 2)
     monkeypatch.setattr(dispatch, "STEPS", 3)
     root = grown(bus.batch([bus.batch([ADD, ADD])] * 7))
@@ -243,6 +242,13 @@ def test_a_cancel_that_stops_what_runs_leaves_nothing_to_tickets(
         list(ledger.begin_child("default", link))
     for child in root.children:
         claim(child, 1)
+    return root
+
+
+def test_a_cancel_that_stops_what_runs_leaves_nothing_to_tickets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = with_more_inside_than_steps(monkeypatch)
 
     root.cancel("enough", stop_running=True)
 
@@ -254,13 +260,7 @@ def test_a_cancel_that_stops_what_runs_leaves_nothing_to_tickets(
 def test_a_delete_closes_every_batch_inside_before_it_removes_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dispatch, "CHILDREN", 2)
-    monkeypatch.setattr(dispatch, "STEPS", 3)
-    root = grown(bus.batch([bus.batch([ADD, ADD])] * 7))
-    for link in claim(root):
-        list(ledger.begin_child("default", link))
-    for child in root.children:
-        claim(child, 1)
+    root = with_more_inside_than_steps(monkeypatch)
     remove = ledger.remove
     seen: list[set[str]] = []
 
