@@ -172,12 +172,12 @@ class BatchedJob(models.Model):
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """The arguments by position, as stored; unverified. None if it stands for a batch."""
+        """The arguments by position, as stored; unverified, and none if it stands for a batch."""
         return payload.peek_arguments(self.payload)[0]
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """The arguments by name, as stored; unverified."""
+        """The arguments by name, as stored; unverified, and none if it stands for a batch."""
         return payload.peek_arguments(self.payload)[1]
 
     @property

@@ -21,7 +21,7 @@ IN_THE_LEDGER: Final[tuple[Rule, ...]] = (
     rules.lost,
     rules.broken_off,
     rules.stranded,
-    rules.orphaned,
+    rules.parentless,
     rules.unswept,
     rules.unfinished,
     rules.unrested,

@@ -63,11 +63,11 @@ def stranded(case: Case) -> Iterator[Finding]:
         yield Finding(Kind.STOP, case.pk)
 
 
-def orphaned(case: Case) -> Iterator[Finding]:
+def parentless(case: Case) -> Iterator[Finding]:
     """A batch inside one that is gone, whose turn never comes."""
     batch = case.batch
-    is_orphan = batch.parent_id is not None and case.stand_in_status is None
-    if batch.status != BatchStatus.WAITING or not is_orphan:
+    is_parentless = batch.parent_id is not None and case.stand_in_status is None
+    if batch.status != BatchStatus.WAITING or not is_parentless:
         return
     reason = "the batch around it is gone"
     if case.do(lambda: [ledger.close(case.using, case.pk, reason=reason)]):
