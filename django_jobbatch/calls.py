@@ -8,18 +8,15 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 from django.utils import timezone
 
-from django_jobbatch import carried
+from django_jobbatch import carried, tuning
 from django_jobbatch.exceptions import FunctionNotFound, InvalidJob
 from django_jobbatch.option_rules import is_dotted_path
 from django_jobbatch.specs import NO_OPTIONS, JobItem, Options
-
-#: So many functions, paths and Tasks are remembered.
-REMEMBERED: Final = 1024
 
 
 def describe(func: object) -> tuple[str, Options]:
@@ -83,7 +80,7 @@ def is_task(value: object) -> bool:
 # From a function to its path
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=tuning.FUNCTION_CACHE_SIZE)
 def _describe(func: Any) -> tuple[str, Options]:
     if isinstance(func, str):
         return _dotted(func), NO_OPTIONS
@@ -199,7 +196,7 @@ def _unfit(func: object) -> str:
 # From a path to what is there
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=tuning.FUNCTION_CACHE_SIZE)
 def _locate(path: str) -> tuple[ModuleType, tuple[str, ...]]:
     """The module of `path` and the names that lead on from it: what is patched is seen."""
     names = path.split(".")

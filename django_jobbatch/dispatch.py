@@ -11,13 +11,13 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from itertools import chain
-from typing import Final, Protocol
+from typing import Protocol
 
 from django.db import transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from django_jobbatch import conf, ledger, transport
+from django_jobbatch import conf, ledger, transport, tuning
 from django_jobbatch.exceptions import TransportError, UnknownQueue, WorkerLost
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
@@ -27,17 +27,6 @@ from django_jobbatch.states import LIVE, BatchStatus
 logger = logging.getLogger(__name__)
 #: Where jobs that fail for good are logged, whoever found that out.
 failures = logging.getLogger("django_jobbatch")
-
-#: Tickets sent when links become due; a busy one sends more when it sees that they are missed.
-TICKETS: Final = 16
-#: Child batches that are stopped by one transaction.
-CHILDREN: Final = 100
-#: How much of a large cancel is done in place, in a web request perhaps; tickets go on with the rest. A
-#: step is a small transaction, such as one for a child batch, or so many links of a large one.
-STEPS: Final = 500
-LINKS: Final = 200
-#: Seconds RQ gives a ticket beyond its own time: it is the last resort, not the timeout of a job.
-GRACE: Final = 60
 
 
 def after_commit(change: Change) -> None:
@@ -66,7 +55,7 @@ def act(change: Change, *, here: Here | None = None, in_full: bool = False) -> N
     What `here` keeps for itself needs no ticket. What is to be stopped is left to tickets after so many
     STEPS, unless it is to be done `in_full`.
     """
-    steps = _Steps(math.inf if in_full else STEPS)
+    steps = _Steps(math.inf if in_full else tuning.INLINE_STEPS)
     # A stack and not a recursion, since a tree may be deeper than Python calls; and each change is
     # acted on as it comes, since a sweep may have many.
     under_way = [_act(change, here, steps)]
@@ -87,7 +76,7 @@ class _Steps:
 
     def take(self, change: Change) -> None:
         """Count a change that is acted on."""
-        self._left -= 1 + len(change.settled) // LINKS
+        self._left -= 1 + len(change.settled) // tuning.LINKS_PER_STEP
 
     @property
     def are_over(self) -> bool:
@@ -180,7 +169,7 @@ def many_wait(batch: JobBatch, queue: str) -> bool:
     Each of these looks after them when it ends, so while this is so the next one may do it.
     """
     try:
-        return transport.waiting(batch.pk, queue).queued >= TICKETS // 2
+        return transport.waiting(batch.pk, queue).queued >= tuning.MAX_TICKETS // 2
     except TransportError:
         return False
 
@@ -205,7 +194,7 @@ def catch_up(using: str, batch: JobBatch) -> None:
             go_on_stopping(using, batch)
             return
         for queue in batch.queues:
-            replenish(batch, using, queue, TICKETS)
+            replenish(batch, using, queue, tuning.MAX_TICKETS)
         wake(batch, using)
 
     transaction.on_commit(do_again, using=using, robust=True)
@@ -245,7 +234,7 @@ def _replace_tickets(using: str, root_id: uuid.UUID) -> None:
     tree = JobBatch.objects.using(using).filter(Q(pk=root_id) | Q(root_id=root_id))
     for batch in tree.filter(status__in=LIVE):
         for queue in batch.queues:
-            replenish(batch, using, queue, TICKETS)
+            replenish(batch, using, queue, tuning.MAX_TICKETS)
 
 
 def _act(change: Change, here: Here | None, steps: _Steps) -> Iterator[Change]:
@@ -335,8 +324,8 @@ def _tell_of_given_up(change: Change) -> None:
 
 
 def _stop_children(using: str, children: Sequence[uuid.UUID]) -> Iterator[list[Change]]:
-    for start in range(0, len(children), CHILDREN):
-        yield ledger.stop_children(using, children[start : start + CHILDREN])
+    for start in range(0, len(children), tuning.CHILDREN_CHUNK):
+        yield ledger.stop_children(using, children[start : start + tuning.CHILDREN_CHUNK])
 
 
 def _hand_over(batch: JobBatch, using: str) -> None:
@@ -352,7 +341,7 @@ def _hand_over(batch: JobBatch, using: str) -> None:
 
 def _send(change: Change, batch: JobBatch, queues: Iterable[str | None]) -> None:
     for queue in sorted(filter(None, queues)):
-        replenish(batch, change.using, queue, TICKETS)
+        replenish(batch, change.using, queue, tuning.MAX_TICKETS)
 
 
 def _schedule(batch: JobBatch, using: str, queue: str, at: datetime) -> None:
@@ -373,7 +362,7 @@ def _rq_timeout(batch: JobBatch) -> int:
 
 
 def _overhead() -> int:
-    return math.ceil(conf.current().SLICE) + GRACE
+    return math.ceil(conf.current().SLICE) + tuning.TICKET_GRACE_SECONDS
 
 
 def _take_back(batch: JobBatch) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from django.db import connections, router
 from django.utils.crypto import salted_hmac
@@ -25,7 +25,7 @@ from rq.exceptions import InvalidJobOperation, StopRequested
 from rq.job import Job, JobStatus
 from rq.worker import Worker
 
-from django_jobbatch import transport
+from django_jobbatch import transport, tuning
 
 # What needs the app registry is imported where it is used: a spawned work-horse imports the class
 # of its worker before Django is set up.
@@ -36,10 +36,6 @@ else:
     Base = object
 
 logger = logging.getLogger(__name__)
-
-#: Seconds that a look at everything may take, and one at what a dead work-horse has left.
-LONGEST_LOOK: Final = 600
-LONGEST_REPAIR: Final = 60
 
 
 class BatchWorkerMixin(Base):
@@ -168,7 +164,7 @@ class BatchWorkerMixin(Base):
             extra={"batch_id": str(ticket.batch_id)},
         )
         repair = partial(_repair_after, ticket.using, ticket.batch_id, job.id)
-        _wait(self._apart(repair, LONGEST_REPAIR))
+        _wait(self._apart(repair, tuning.RESCUE_TIMEOUT))
 
     # The processes of its own
 
@@ -182,7 +178,7 @@ class BatchWorkerMixin(Base):
             self._looked_at = time.monotonic()
             goes_on = self._look is not None and not _has_ended(self._look)
             if self._leads() and not goes_on and not _in_transaction():
-                self._look = self._apart(partial(_repair, self._aliases), LONGEST_LOOK)
+                self._look = self._apart(partial(_repair, self._aliases), tuning.RECONCILE_TIMEOUT)
 
     def _end_look(self) -> bool:
         """Wait for the look at everything that goes on; whether there was one."""

@@ -16,14 +16,10 @@ from django.db.models import TextChoices
 from rq import Queue
 
 import django_jobbatch
-from django_jobbatch import bus, checks, dispatch, exceptions, models
+from django_jobbatch import bus, checks, exceptions, models, tuning
 from django_jobbatch.conf import Settings
-from django_jobbatch.ledger import closing
 from django_jobbatch.management import batch_command
 from django_jobbatch.management.commands import show_batch
-from django_jobbatch.operations import intake
-from django_jobbatch.runner import loop
-from django_jobbatch.snapshot import failures, nesting
 from django_jobbatch.specs import OptionNames
 from django_jobbatch.states import BatchStatus, LinkStatus, Outcome
 from tests.settings import ROOT
@@ -279,19 +275,19 @@ def figures() -> list[tuple[str, str]]:
             f" django-rq {versions['django-rq']} or newer",
         ),
         ("docs/how-to/install.md", f"({defaults.SLICE:.0f} seconds, and the job that runs then)"),
-        ("docs/how-to/callbacks.md", f"up to {loop.MOST} fast ones"),
+        ("docs/how-to/callbacks.md", f"up to {tuning.MAX_CLAIM} fast ones"),
         ("docs/reference/settings.md", f"and then to RQ ({Queue.DEFAULT_TIMEOUT})"),
         ("docs/reference/checks.md", f"less than {checks.SQLITE_PATIENCE} seconds"),
-        ("docs/explanation/architecture.md", f"in pages of {intake.PAGE:,}"),
-        ("docs/explanation/architecture.md", f"`min(due links, {dispatch.TICKETS})` tickets"),
-        ("docs/explanation/architecture.md", f"a second, at most {loop.MOST}."),
+        ("docs/explanation/architecture.md", f"in pages of {tuning.INSERT_CHUNK:,}"),
+        ("docs/explanation/architecture.md", f"`min(due links, {tuning.MAX_TICKETS})` tickets"),
+        ("docs/explanation/architecture.md", f"a second, at most {tuning.MAX_CLAIM}."),
         ("docs/explanation/architecture.md", f"a slice of {defaults.SLICE:.0f} seconds"),
         ("docs/reference/commands.md", f"beginning of it: {batch_command.SHORT_ID} digits"),
-        ("docs/reference/commands.md", f"are the first {nesting.NAMED},"),
+        ("docs/reference/commands.md", f"are the first {tuning.MAX_CHILDREN_SHOWN},"),
         ("docs/reference/commands.md", f"{show_batch.LONGEST_MESSAGE:,} characters are shown"),
-        ("docs/reference/commands.md", f"The newest {failures.LOOKED_AT:,} failures"),
-        ("docs/explanation/design-changes.md", f"older than {loop.STALE} seconds"),
-        ("docs/explanation/ledger.md", f"pages of {closing.PAGE:,} links"),
+        ("docs/reference/commands.md", f"The newest {tuning.MAX_FAILURES_READ:,} failures"),
+        ("docs/explanation/design-changes.md", f"older than {tuning.STATUS_MAX_AGE} seconds"),
+        ("docs/explanation/ledger.md", f"pages of {tuning.LINKS_CHUNK:,} links"),
     ]
 
 

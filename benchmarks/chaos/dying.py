@@ -10,7 +10,7 @@ from typing import Final
 
 from django.db import connection, connections
 
-from django_jobbatch.ledger import closing, removing, reopening
+from django_jobbatch import tuning
 
 #: Links that such a process takes in one transaction, so that what it does to a small batch takes some.
 PAGE: Final = 2
@@ -32,8 +32,7 @@ def killed_after_commit(action: Callable[[], object], number: int = 1) -> End:
     pid = os.fork()
     if not pid:
         try:
-            for module in (closing, removing, reopening):
-                module.PAGE = PAGE  # type: ignore[attr-defined]  # a name that two of them import
+            tuning.LINKS_CHUNK = PAGE
             _die_after(number)
             action()
             os._exit(0)

@@ -15,8 +15,8 @@ from benchmarks.chaos import diary, due, jobs, record, tickets
 from benchmarks.chaos.acts import Begun
 from benchmarks.chaos.deletions import Deletion, batches_of
 from benchmarks.chaos.record import Record
+from django_jobbatch import tuning
 from django_jobbatch.exceptions import WorkerLost
-from django_jobbatch.ledger.losing import MAX_LOSSES
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import SETTLED, BatchStatus, LinkStatus, Outcome, Role
 
@@ -209,7 +209,7 @@ def _lost_too_soon() -> Iterator[Violation]:
     lost = f"{WorkerLost.__module__}.{WorkerLost.__qualname__}"
     losses = dict(BatchedJob.objects.values_list("pk", "losses"))
     for failure in FailedJob.objects.filter(exception_class=lost, retried_at=None):
-        if losses.get(failure.job_id, MAX_LOSSES) < MAX_LOSSES:
+        if losses.get(failure.job_id, tuning.MAX_LOSSES) < tuning.MAX_LOSSES:
             yield Violation(f"link {failure.job_id} was given up too soon", failure.batch_id)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -13,7 +13,7 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from django_jobbatch import counts, snapshot
+from django_jobbatch import counts, snapshot, tuning
 from django_jobbatch.admin import cells, filters
 from django_jobbatch.admin.base import ReadOnlyAdmin
 from django_jobbatch.admin.cancelling import CancelView
@@ -28,12 +28,6 @@ from django_jobbatch.models.tree import TreeCounts, jobs_of_trees, own_jobs
 from django_jobbatch.operations import previews
 from django_jobbatch.states import BatchStatus
 from django_jobbatch.templatetags.jobbatch_admin import grouped
-
-#: Batches inside of one that its page shows, and steps of its lanes, the first.
-CHILDREN: Final = 50
-STEPS: Final = 50
-#: Above so many links, counting them by step would keep people waiting for the page.
-COUNTED: Final = 100_000
 
 
 class BatchChangeList(ChangeList):
@@ -139,7 +133,9 @@ class JobBatchAdmin(ReadOnlyAdmin):
             "took": snapshot.duration(batch),
             "parent_batch": _parent(batch),
             "steps": _steps(batch),
-            "children": list(batch.children[:CHILDREN]) if batch.child_batches else [],
+            "children": list(batch.children[: tuning.MAX_CHILDREN_LISTED])
+            if batch.child_batches
+            else [],
             "jobs": jobs,
             "percent": counts.percent(
                 total=jobs.total, pending=jobs.pending, finished=batch.is_finished
@@ -152,7 +148,7 @@ class JobBatchAdmin(ReadOnlyAdmin):
             "may_retry": may_retry,
             "may_view_jobs": may(request, "view_batchedjob"),
             "may_view_failures": may(request, "view_failedjob"),
-            "most_running": snapshot.MOST_RUNNING,
+            "most_running": tuning.MAX_RUNNING_COUNTED,
             "options": shown_options(batch),
             "meta": json.dumps(batch.meta, indent=2, ensure_ascii=False) if batch.meta else "",
         }
@@ -194,10 +190,10 @@ def _jobs(batch: Any) -> TreeCounts:
 
 def _steps(batch: JobBatch) -> dict[str, Any] | None:
     """The first steps of its lanes and how many there are; None if there are none to show."""
-    if not batch.has_lanes or batch.total_jobs > COUNTED:
+    if not batch.has_lanes or batch.total_jobs > tuning.MAX_LINKS_COUNTED:
         return None
     steps = batch.steps()
-    return {"first": steps[:STEPS], "all": len(steps)}
+    return {"first": steps[: tuning.MAX_STEPS_LISTED], "all": len(steps)}
 
 
 def _parent(batch: JobBatch) -> JobBatch | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sized
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from django.contrib import messages
 from django.db.models import QuerySet
@@ -11,20 +11,18 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from django_jobbatch import tuning
 from django_jobbatch.models import BatchedJob, JobBatch
 
 if TYPE_CHECKING:
     from django_jobbatch.admin.base import ReadOnlyAdmin
-
-#: Batches, or jobs of one batch, that one request acts on.
-MOST: Final = 100
 
 
 def to_confirmation(
     model_admin: ReadOnlyAdmin, request: HttpRequest, verb: str, batches: QuerySet[JobBatch]
 ) -> HttpResponse | None:
     """Go to the page that asks whether these batches shall be cancelled or retried."""
-    chosen = list(batches.order_by().values_list("pk", flat=True)[: MOST + 1])
+    chosen = list(batches.order_by().values_list("pk", flat=True)[: tuning.MAX_CHOSEN + 1])
     if _too_many(model_admin, request, chosen):
         return None
     address = model_admin.url(JobBatch, verb, ids=joined(chosen))
@@ -35,7 +33,7 @@ def to_retry_of_jobs(
     model_admin: ReadOnlyAdmin, request: HttpRequest, jobs: QuerySet[BatchedJob]
 ) -> HttpResponse | None:
     """Go to the page that asks whether these jobs, all of one batch, shall be retried."""
-    chosen = list(jobs.order_by().values_list("pk", "batch_id")[: MOST + 1])
+    chosen = list(jobs.order_by().values_list("pk", "batch_id")[: tuning.MAX_CHOSEN + 1])
     if _too_many(model_admin, request, chosen):
         return None
     batches = {batch_id for _pk, batch_id in chosen}
@@ -53,8 +51,10 @@ def joined(ids: Iterable[object]) -> str:
 
 
 def _too_many(model_admin: ReadOnlyAdmin, request: HttpRequest, chosen: Sized) -> bool:
-    if len(chosen) <= MOST:
+    if len(chosen) <= tuning.MAX_CHOSEN:
         return False
-    text = ngettext("Choose at most %(most)d row.", "Choose at most %(most)d rows.", MOST)
-    model_admin.message_user(request, text % {"most": MOST}, messages.WARNING)
+    text = ngettext(
+        "Choose at most %(most)d row.", "Choose at most %(most)d rows.", tuning.MAX_CHOSEN
+    )
+    model_admin.message_user(request, text % {"most": tuning.MAX_CHOSEN}, messages.WARNING)
     return True

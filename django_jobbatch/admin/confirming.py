@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django import forms
 from django.contrib import messages
@@ -15,7 +15,7 @@ from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 from django.views.generic import FormView
 
-from django_jobbatch.admin.choosing import MOST
+from django_jobbatch import tuning
 from django_jobbatch.exceptions import JobBatchError
 from django_jobbatch.models import JobBatch
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     FormViewBase = FormView["ConfirmForm"]
 else:
     FormViewBase = FormView
-
-#: Above so many jobs, a box has to be ticked.
-MANY: Final = 10_000
 
 
 class ConfirmForm(forms.Form):
@@ -44,7 +41,7 @@ class ConfirmForm(forms.Form):
     def __init__(self, *args: Any, affected: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.label_suffix = ""
-        if affected <= MANY:
+        if affected <= tuning.CONFIRM_ABOVE:
             del self.fields["understood"]
 
 
@@ -104,7 +101,7 @@ class ConfirmView(FormViewBase):
         pks = [self.kwargs["pk"]] if "pk" in self.kwargs else self._ids()
         found = self.model_admin.get_queryset(self.request).filter(pk__in=pks)
         batches = list(found.order_by("-created_at", "pk"))
-        if not batches or len(pks) > MOST:
+        if not batches or len(pks) > tuning.MAX_CHOSEN:
             raise Http404
         return batches
 

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
-from django_jobbatch import snapshot
+from django_jobbatch import snapshot, tuning
 from django_jobbatch.admin import cells, filters
 from django_jobbatch.admin.choosing import to_retry_of_jobs
 from django_jobbatch.admin.keyset import Order
@@ -19,9 +19,6 @@ from django_jobbatch.admin.permissions import may
 from django_jobbatch.admin.search import as_number, as_uuid
 from django_jobbatch.models import BatchedJob, FailedJob
 from django_jobbatch.operations import previews
-
-#: Failures of one job that its page shows, the newest.
-SHOWN = 20
 
 
 @admin.register(BatchedJob)
@@ -82,7 +79,9 @@ class BatchedJobAdmin(OfBatchAdmin):
             "batch": batch,
             "call": snapshot.shown_call(job.payload),
             "failures": list(
-                FailedJob.objects.filter(job_id=job.pk).order_by("-failed_at")[:SHOWN]
+                FailedJob.objects.filter(job_id=job.pk).order_by("-failed_at")[
+                    : tuning.MAX_IDS_SHOWN
+                ]
             ),
             "may_view_failures": may(request, "view_failedjob"),
             "may_see_payload": self.has_payload_permission(request),

@@ -16,6 +16,8 @@ from django.db.models.expressions import Combinable
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
+from django_jobbatch import tuning
+
 if TYPE_CHECKING:
     PaginatorBase = Paginator[Any]
 else:
@@ -143,23 +145,21 @@ class KeysetChangeList(ChangeList):
 
 
 class CappedPaginator(PaginatorBase):
-    """Numbered pages that end, and are counted, at 10,000 rows."""
-
-    LIMIT: Final = 10_000
+    """Numbered pages that count, and show, at most `MAX_ROWS_COUNTED` rows."""
 
     @cached_property
     def count(self) -> int:
-        """How many rows there are, at most `LIMIT`."""
-        return min(self._found, self.LIMIT)
+        """How many rows there are, at most `MAX_ROWS_COUNTED`."""
+        return min(self._found, tuning.MAX_ROWS_COUNTED)
 
     @property
     def is_capped(self) -> bool:
         """Whether there are more."""
-        return self._found > self.LIMIT
+        return self._found > tuning.MAX_ROWS_COUNTED
 
     @cached_property
     def _found(self) -> int:
         rows = self.object_list
         if not isinstance(rows, QuerySet):
             return len(rows)
-        return rows.order_by()[: self.LIMIT + 1].count()
+        return rows.order_by()[: tuning.MAX_ROWS_COUNTED + 1].count()

@@ -9,8 +9,7 @@ from django.http import Http404
 from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy, ngettext
 
-from django_jobbatch import operations
-from django_jobbatch.admin.choosing import MOST
+from django_jobbatch import operations, tuning
 from django_jobbatch.admin.confirming import ConfirmForm, ConfirmView
 from django_jobbatch.admin.search import as_number
 from django_jobbatch.models import BatchedJob, JobBatch
@@ -65,7 +64,7 @@ class RetryView(ConfirmView):
             return None
         named = [as_number(text) for text in self.request.GET["jobs"].split(",")]
         pks = [pk for pk in named if pk is not None]
-        if len(pks) < len(named) or len(pks) > MOST:
+        if len(pks) < len(named) or len(pks) > tuning.MAX_CHOSEN:
             raise Http404
         (batch,) = self.batches
         found = batch.jobs.failed().filter(pk__in=pks).order_by("pk")

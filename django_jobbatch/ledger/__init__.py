@@ -35,8 +35,7 @@ from django_jobbatch.ledger.family import (
     running_children,
     stop_children,
 )
-from django_jobbatch.ledger.losing import MAX_LOSSES, lose
-from django_jobbatch.ledger.places import POSITION_STEP
+from django_jobbatch.ledger.losing import lose
 from django_jobbatch.ledger.removing import (
     check_failures_removable,
     check_removable,
@@ -49,8 +48,6 @@ from django_jobbatch.ledger.transactions import beginning_with, is_transient, pa
 from django_jobbatch.ledger.waking import overdue, wake
 
 __all__ = [
-    "MAX_LOSSES",
-    "POSITION_STEP",
     "Change",
     "Claimant",
     "Failure",

@@ -14,14 +14,12 @@ from django.db import connections
 from django.db.models import F, Subquery, Value
 from django.utils import timezone
 
+from django_jobbatch import tuning
 from django_jobbatch.ledger import drawing, rows
 from django_jobbatch.ledger.transactions import atomically, patiently
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
 from django_jobbatch.models.job import CLAIM_INDEX
 from django_jobbatch.states import CALLBACKS, LIVE, BatchStatus, LinkStatus
-
-#: How often a claim looks again after another ticket took what it had seen.
-TRIES = 5
 
 
 def begin(using: str, batch: JobBatch) -> None:
@@ -116,7 +114,7 @@ def _take(claimant: Claimant, due: BatchedJobQuerySet, limit: int) -> list[Batch
     if _can_skip_locked(claimant.using):
         due = due.select_for_update(skip_locked=True)
         return _take_in_transaction(claimant, lambda: _first(due, limit))
-    for _ in range(TRIES):
+    for _ in range(tuning.CLAIM_ATTEMPTS):
         seen = _first(due, limit)
         taken = _take_in_transaction(claimant, partial(list, seen)) if seen else []
         if taken or not seen:

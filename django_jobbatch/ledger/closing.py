@@ -10,17 +10,13 @@ from typing import Any
 from django.db.models import F
 from django.utils import timezone
 
+from django_jobbatch import tuning
 from django_jobbatch.ledger import drawing, rows
 from django_jobbatch.ledger.changes import Change
 from django_jobbatch.ledger.lanes import with_orphans
 from django_jobbatch.ledger.transactions import atomically, once
 from django_jobbatch.models import BatchedJob
 from django_jobbatch.states import NOT_BEGUN, OPEN, BatchStatus, LinkStatus
-
-#: Links a sweep takes in one transaction: few enough that nobody waits long for the batch row.
-PAGE = 5000
-#: The same in a batch that has others inside, each of which is then to be stopped.
-PAGE_OF_BATCHES = 100
 
 
 def closed(*, reason: str, by: str = "") -> dict[str, Any]:
@@ -101,7 +97,11 @@ def _sweep_page(using: str, batch_id: uuid.UUID, statuses: list[LinkStatus]) -> 
     change = Change.of(batch, using)
     if batch.status != BatchStatus.STOPPING:
         return change, False
-    most = min(PAGE, PAGE_OF_BATCHES) if batch.child_batches else PAGE
+    most = (
+        min(tuning.LINKS_CHUNK, tuning.CHILDREN_CHUNK)
+        if batch.child_batches
+        else tuning.LINKS_CHUNK
+    )
     children = _unswept(using, batch_id, statuses, most)
     page = sorted(children)
     if page:

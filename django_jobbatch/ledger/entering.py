@@ -6,10 +6,10 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
 
 from django.db import IntegrityError, connections, transaction
 
+from django_jobbatch import tuning
 from django_jobbatch.exceptions import BatchCancelled, BatchFinished
 from django_jobbatch.ledger import drawing, places, rows
 from django_jobbatch.ledger.changes import Change
@@ -17,9 +17,6 @@ from django_jobbatch.ledger.portions import portions
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch
 from django_jobbatch.starts import earliest
 from django_jobbatch.states import BREAKING, OPEN
-
-#: How often a key is asked for that is taken, but by no batch that can be seen.
-TRIES: Final = 3
 
 
 def enter(using: str, batch: JobBatch) -> JobBatch:
@@ -45,7 +42,7 @@ def enter(using: str, batch: JobBatch) -> JobBatch:
             # on PostgreSQL not at all.
             holder = holders.first() or holders.select_for_update().first()
             refusals += 1
-            if holder is None and refusals == TRIES:
+            if holder is None and refusals == tuning.UNIQUE_ATTEMPTS:
                 raise
         else:
             return batch

@@ -13,6 +13,7 @@ from typing import Any, Final
 from django.db.models import F
 from django.utils import timezone
 
+from django_jobbatch import tuning
 from django_jobbatch.ledger import closing, drawing, lanes, lineage, reopening, rows
 from django_jobbatch.ledger.changes import Change, Settlement
 from django_jobbatch.ledger.settling import settle
@@ -29,8 +30,6 @@ ENDS: Final = {
     Outcome.CANCELLED: LinkStatus.CANCELLED,
     Outcome.NONE: LinkStatus.CANCELLED,  # it is deleted before its end
 }
-#: Seconds until a stand-in is looked at again whose child is still stopping.
-PAUSE: Final = 1
 
 
 def begin_child(using: str, link: BatchedJob) -> Iterator[Change]:
@@ -135,7 +134,7 @@ def _begin(using: str, link: BatchedJob) -> list[Change]:
     if child is None or parent.status not in OPEN:
         return [settle(using, parent.pk, [Settlement(link=link, status=LinkStatus.CANCELLED)])]
     if child.status == BatchStatus.STOPPING:
-        again = begins_at(PAUSE, None)
+        again = begins_at(tuning.STOPPING_RECHECK_SECONDS, None)
         back = replace(Settlement.put_back(link), available_at=again)
         return [settle(using, parent.pk, [back])]
     if child.is_finished and child.run == found.child_run:

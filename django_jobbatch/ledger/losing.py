@@ -5,19 +5,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 from django.utils import timezone
 
+from django_jobbatch import tuning
 from django_jobbatch.exceptions import WorkerLost
 from django_jobbatch.ledger import drawing, rows, settling
 from django_jobbatch.ledger.changes import Change, Failure, Settlement
 from django_jobbatch.ledger.transactions import atomically, once
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import OPEN, Role
-
-#: How often a worker may die over one link. It is alone with it from the second time on.
-MAX_LOSSES: Final = 3
 
 
 def lose(using: str, batch_id: uuid.UUID, ticket: str, *, is_dead: bool = False) -> list[Change]:
@@ -71,7 +68,7 @@ def _lose_callback(using: str, link: BatchedJob) -> Change:
 
 
 def _settlement(link: BatchedJob, *, may_fail: bool) -> Settlement:
-    fails = may_fail and link.losses + 1 >= MAX_LOSSES
+    fails = may_fail and link.losses + 1 >= tuning.MAX_LOSSES
     return Settlement.lost(link, _failure() if fails else None)
 
 

@@ -14,21 +14,17 @@ from typing import Final
 
 from django.db.models import Case, Value, When
 
+from django_jobbatch import tuning
 from django_jobbatch.ledger.portions import pages
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet
 
-#: Room that is left between two links of a lane, for those that are put in later.
-POSITION_STEP: Final = 1024
-#: The last position: PostgreSQL's integers end here, and those of other databases behind it.
-LAST: Final = 2**31 - 1
-GROWTH: Final = 1.5
 #: Where links stand while they move, so that no two share a place; those that stand still are in 0.
 MOVING: Final = 1
 
 
 def at_end(last: int, count: int) -> list[int]:
     """Positions for so many links behind the last one."""
-    return [last + POSITION_STEP * number for number in range(1, count + 1)]
+    return [last + tuning.POSITION_STEP * number for number in range(1, count + 1)]
 
 
 def between(lane: BatchedJobQuerySet, place: int, following: int, count: int) -> list[int]:
@@ -47,23 +43,23 @@ def between(lane: BatchedJobQuerySet, place: int, following: int, count: int) ->
 def _stretch(lane: BatchedJobQuerySet, place: int, count: int) -> tuple[int, list[int]]:
     """The shortest stretch behind `place` that has room for so many: its end, and who stands there."""
     behind = lane.filter(position__gt=place).select_for_update().order_by("position")
-    for exponent in range(POSITION_STEP.bit_length() - 1, LAST.bit_length()):
+    for exponent in range(tuning.POSITION_STEP.bit_length() - 1, tuning.MAX_POSITION.bit_length()):
         end = place + 2**exponent
-        most = int(GROWTH**exponent) - count
-        if most < 0 or end > LAST:
+        most = int(tuning.DENSITY_BASE**exponent) - count
+        if most < 0 or end > tuning.MAX_POSITION:
             continue
         crowd = list(behind.filter(position__lt=end).values_list("pk", flat=True)[: most + 1])
         if len(crowd) <= most:
             return end, crowd
     crowd = list(behind.values_list("pk", flat=True))
     # As far apart as in a new lane, so that links can follow at its end.
-    return min(LAST, place + POSITION_STEP * (len(crowd) + count + 1)), crowd
+    return min(tuning.MAX_POSITION, place + tuning.POSITION_STEP * (len(crowd) + count + 1)), crowd
 
 
 def _move(lane: BatchedJobQuerySet, pks: Sequence[int], first: int, step: int) -> None:
     """Give these links the positions from `first` on, in this order."""
     links = BatchedJob.objects.using(lane.db)
-    positions = dict(zip(pks, range(first, LAST + 1, step), strict=False))
+    positions = dict(zip(pks, range(first, tuning.MAX_POSITION + 1, step), strict=False))
     for page in pages(pks):
         new = [When(pk=pk, then=Value(positions[pk])) for pk in page]
         links.filter(pk__in=page).update(run=MOVING, position=Case(*new))

@@ -11,8 +11,9 @@ from typing import Final, NamedTuple
 from django.db.models import Count, Q
 from django.db.models.deletion import Collector
 
+from django_jobbatch import tuning
 from django_jobbatch.ledger import cascade, family, lineage, rows
-from django_jobbatch.ledger.closing import PAGE, closed
+from django_jobbatch.ledger.closing import closed
 from django_jobbatch.ledger.transactions import atomically
 from django_jobbatch.models import (
     BatchedJob,
@@ -172,7 +173,9 @@ def _next_page(
             lane=after.lane, position__lte=after.position
         )
     places = jobs.order_by("lane", "position").values_list("lane", "position")
-    last = next((Place(*place) for place in places[PAGE - 1 : PAGE]), None)
+    last = next(
+        (Place(*place) for place in places[tuning.LINKS_CHUNK - 1 : tuning.LINKS_CHUNK]), None
+    )
     if last is not None:
         jobs = jobs.filter(lane__lte=last.lane).exclude(lane=last.lane, position__gt=last.position)
     return jobs, last

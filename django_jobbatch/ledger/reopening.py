@@ -13,10 +13,10 @@ from typing import Any, Final, Self, TypeAlias
 
 from django.utils import timezone
 
+from django_jobbatch import tuning
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
-from django_jobbatch.ledger import drawing, lineage, portions, returning, rows
+from django_jobbatch.ledger import drawing, lineage, returning, rows
 from django_jobbatch.ledger.changes import Change
-from django_jobbatch.ledger.closing import PAGE
 from django_jobbatch.ledger.portions import pages
 from django_jobbatch.ledger.returning import Returning
 from django_jobbatch.ledger.transactions import atomically
@@ -201,9 +201,9 @@ def _all(using: str, batch: JobBatch, *, include_cancelled: bool) -> Change:
 
 def _pages_of(jobs: Sequence[int]) -> Iterator[Operation]:
     """Chosen jobs in pages; until the last one is through, the batch does not finish."""
-    for start in range(0, max(1, len(jobs)), portions.KEYS):
-        page = jobs[start : start + portions.KEYS]
-        is_last = start + portions.KEYS >= len(jobs)
+    for start in range(0, max(1, len(jobs)), tuning.KEYS_CHUNK):
+        page = jobs[start : start + tuning.KEYS_CHUNK]
+        is_last = start + tuning.KEYS_CHUNK >= len(jobs)
         yield partial(_chosen, jobs=page, is_first=start == 0, is_last=is_last)
 
 
@@ -310,8 +310,8 @@ def _read_page(using: str, batch: JobBatch, after: int) -> tuple[list[Returning]
     """
     lanes = rows.lanes(using, batch.pk)
     settled = lanes.filter(lane__gt=after, status__in=RETRYABLE)
-    found = returning.read(settled, PAGE)
-    more = found[-1].lane if len(found) == PAGE else None
+    found = returning.read(settled, tuning.LINKS_CHUNK)
+    more = found[-1].lane if len(found) == tuning.LINKS_CHUNK else None
     if more is not None and batch.has_lanes:
         whole = [each for each in found if each.lane != more]
         found = whole or returning.read(settled.filter(lane=more))

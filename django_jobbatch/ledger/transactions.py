@@ -13,14 +13,12 @@ from typing import Any, Final, TypeVar
 
 from django.db import Error, InterfaceError, OperationalError, connections, transaction
 
+from django_jobbatch import tuning
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Seconds before each further try, with up to as much again at random; the last one repeats.
-BACKOFF: Final = (0.01, 0.05, 0.2, 0.5, 1.0, 2.0)
-#: Seconds after which no further try begins, since each may itself have waited long for a lock.
-PATIENCE: Final = 10.0
 LOWER: Final = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
 #: PostgreSQL: serialization failure, deadlock, lock not available; the server going down or away.
@@ -69,8 +67,8 @@ def patiently(using: str, attempt: Callable[[], T], *, seconds: float | None = N
     connection = connections[using]
     if connection.in_atomic_block:
         return attempt()
-    ends = time.monotonic() + (PATIENCE if seconds is None else seconds)
-    pauses = chain(BACKOFF, repeat(BACKOFF[-1]))
+    ends = time.monotonic() + (tuning.RETRY_SECONDS if seconds is None else seconds)
+    pauses = chain(tuning.RETRY_BACKOFF, repeat(tuning.RETRY_BACKOFF[-1]))
     while True:
         try:
             return attempt()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db.models import F
 from django.utils import timezone
 
+from django_jobbatch import tuning
 from django_jobbatch.ledger import rows
 from django_jobbatch.ledger.transactions import atomically, patiently
 from django_jobbatch.models import BatchedJob, JobBatch
-
-#: How late a scheduled ticket may be before somebody else's sends another.
-PATIENCE = timedelta(seconds=2)
 
 
 def wake(using: str, batch: JobBatch) -> tuple[str, datetime] | None:
@@ -29,7 +27,7 @@ def wake(using: str, batch: JobBatch) -> tuple[str, datetime] | None:
 
 def overdue(using: str) -> list[JobBatch]:
     """Batches whose scheduled ticket should have come and has not, each for one caller only."""
-    late = rows.batches(using).filter(wake_at__lt=timezone.now() - PATIENCE)
+    late = rows.batches(using).filter(wake_at__lt=timezone.now() - tuning.OVERDUE_AFTER)
     # Ids first: each ticket asks, and hardly ever is there one. None costs no second statement.
     pks = list(late.order_by().values_list("pk", flat=True)[:100])
     return [batch for batch in late.filter(pk__in=pks) if _take(using, batch)]
@@ -59,5 +57,5 @@ def _moment(link: BatchedJob | None) -> datetime | None:
 def _take(using: str, batch: JobBatch) -> bool:
     # Put off, not forgotten: whoever took it may die before it acts.
     row = rows.batches(using).filter(pk=batch.pk, wake_at=batch.wake_at)
-    batch.wake_at = timezone.now() + PATIENCE
+    batch.wake_at = timezone.now() + tuning.OVERDUE_AFTER
     return bool(row.update(wake_at=batch.wake_at, version=F("version") + 1))

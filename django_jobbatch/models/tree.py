@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django.db.models import Count, Q, QuerySet, Sum
 
+from django_jobbatch import tuning
 from django_jobbatch.states import SETTLED, LinkStatus, Outcome
 
 if TYPE_CHECKING:
     from django_jobbatch.models.batch import JobBatch
 
-#: Ids in one statement at a time.
-PAGE = 5000
-#: Levels of a tree in one statement: each is two joins, of which MariaDB and SQLite take some sixty.
-LEVELS = 8
 
 _INSIDE: Final = ("pk", "outcome", "failed_jobs", "child_batches")
 _SUMS: Final = {
@@ -47,9 +44,9 @@ def levels_below(batch: JobBatch) -> Iterator[list[uuid.UUID]]:
     while around:
         level = [
             child
-            for start in range(0, len(around), PAGE)
+            for start in range(0, len(around), tuning.KEYS_CHUNK)
             for child in _batches(batch)
-            .filter(parent__batch_id__in=around[start : start + PAGE])
+            .filter(parent__batch_id__in=around[start : start + tuning.KEYS_CHUNK])
             .values_list("pk", "child_batches")
         ]
         yield [pk for pk, _ in level]
@@ -66,7 +63,7 @@ def below(batch: JobBatch) -> QuerySet[JobBatch]:
         return _batches(batch).filter(root_id=batch.pk)
     tree = _batches(batch).filter(root_id=batch.root_id)
     around, inside = "parent__batch", Q()
-    for _ in range(LEVELS):
+    for _ in range(tuning.TREE_LEVELS):
         level = Q(**{around: batch.pk})
         inside |= level
         if not tree.filter(level, child_batches__gt=0).exists():
@@ -109,8 +106,8 @@ def to_retry_inside(children: QuerySet[JobBatch], *, include_cancelled: bool) ->
 def _inside(children: QuerySet[JobBatch], around: list[uuid.UUID]) -> Iterator[Any]:
     """The child batches of these that went well, each after the batch that it is in."""
     batches = children.model._default_manager.using(children.db)
-    for start in range(0, len(around), PAGE):
-        inside = batches.filter(parent__batch_id__in=around[start : start + PAGE])
+    for start in range(0, len(around), tuning.KEYS_CHUNK):
+        inside = batches.filter(parent__batch_id__in=around[start : start + tuning.KEYS_CHUNK])
         yield from _went_well(inside).values_list("parent__batch_id", *_INSIDE)
 
 

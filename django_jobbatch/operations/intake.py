@@ -6,18 +6,15 @@ import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import chain, islice
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
-from django_jobbatch import ledger, payload, transport
+from django_jobbatch import ledger, payload, transport, tuning
 from django_jobbatch.items import read_lanes
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations.drafts import draft_child, stored
 from django_jobbatch.specs import BatchSpec, JobSpec, Lane, Link, Options
 from django_jobbatch.starts import begins_at, earliest, future, latest
 from django_jobbatch.states import BatchStatus, LinkStatus, Role
-
-#: Rows in memory, and in one INSERT, at a time.
-PAGE: Final = 1000
 
 Place: TypeAlias = tuple[int, int, Link]
 
@@ -112,7 +109,7 @@ class Intake:
 
     def _pages(self, places: Iterator[Place]) -> Iterator[list[tuple[Intake, BatchSpec]]]:
         """Insert a page at each step, and give the batches that stand in it, not filled yet."""
-        while page := list(islice(places, PAGE)):
+        while page := list(islice(places, tuning.INSERT_CHUNK)):
             links = [self._link(*place) for place in page]
             ledger.insert_links(self.using, links)
             nested = [
@@ -152,7 +149,7 @@ class Intake:
 
     def _where(self, lane: int, position: int) -> str:
         """How an error names a link."""
-        number = position // ledger.POSITION_STEP
+        number = position // tuning.POSITION_STEP
         return f"job {lane}, link {number}" if number else f"job {lane}"
 
     def _begin(self, row: BatchedJob, options: Options) -> None:
@@ -176,7 +173,7 @@ class Intake:
 def _places(lanes: Iterator[Lane], first: int) -> Iterator[Place]:
     """Lane, position and link of every link, in order."""
     return chain.from_iterable(
-        [(number, index * ledger.POSITION_STEP, link) for index, link in enumerate(lane)]
+        [(number, index * tuning.POSITION_STEP, link) for index, link in enumerate(lane)]
         for number, lane in enumerate(lanes, start=first)
     )
 

@@ -13,7 +13,7 @@ from django.db import IntegrityError, router
 from django.db.models import ProtectedError, RestrictedError
 from django.utils import timezone
 
-from django_jobbatch import callbacks, ledger
+from django_jobbatch import callbacks, ledger, tuning
 from django_jobbatch import option_rules as rules
 from django_jobbatch.models import (
     BatchedJob,
@@ -25,8 +25,6 @@ from django_jobbatch.models import (
 from django_jobbatch.operations.ending import cancel, check_tree, remove_tree, tree
 from django_jobbatch.states import OPEN, Role
 
-#: Batches, or failures, looked at together.
-PAGE: Final = 1000
 #: Who cancelled what `prune` has cancelled; the next call knows it by that.
 PRUNER: Final = "prune"
 
@@ -257,7 +255,7 @@ def _is_at_work(batch: JobBatch) -> bool:
 def _pages(rows: JobBatchQuerySet | FailedJobQuerySet) -> Iterator[list[uuid.UUID]]:
     """The ids of these rows, page by page; what a page becomes does not matter to the next."""
     ids = rows.order_by("pk").values_list("pk", flat=True)
-    page = list(ids[:PAGE])
+    page = list(ids[: tuning.PRUNE_CHUNK])
     while page:
         yield page
-        page = list(ids.filter(pk__gt=page[-1])[:PAGE])
+        page = list(ids.filter(pk__gt=page[-1])[: tuning.PRUNE_CHUNK])

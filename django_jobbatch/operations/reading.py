@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
-from django_jobbatch import payload
+from django_jobbatch import payload, tuning
 from django_jobbatch.exceptions import ResultsNotStored
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations.databases import alias
-
-#: Results in memory at a time.
-PAGE: Final = 1000
 
 
 def results(batch: JobBatch) -> Iterator[Any]:
@@ -30,7 +27,11 @@ def results(batch: JobBatch) -> Iterator[Any]:
         .order_by("lane", "position")
         .values_list("result", flat=True)
     )
-    return (payload.loads(text) for text in stored.iterator(chunk_size=PAGE) if text is not None)
+    return (
+        payload.loads(text)
+        for text in stored.iterator(chunk_size=tuning.RESULTS_CHUNK)
+        if text is not None
+    )
 
 
 def previous_result(link: BatchedJob) -> Any:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from django.db import transaction
 from django.utils import timezone
 
-from django_jobbatch import conf, dispatch, ledger, transport
+from django_jobbatch import conf, dispatch, ledger, transport, tuning
 from django_jobbatch.exceptions import TransportError, UnknownQueue
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import JobBatch
@@ -104,7 +104,7 @@ def may_be_due(batch: JobBatch) -> int:
 
 def _is_small(batch: JobBatch) -> bool:
     """Whether all that may be due of it may be counted, and not only up to a limit."""
-    return may_be_due(batch) <= dispatch.TICKETS
+    return may_be_due(batch) <= tuning.MAX_TICKETS
 
 
 @dataclass(slots=True, kw_only=True)

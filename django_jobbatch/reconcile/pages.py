@@ -10,17 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from django.db.models import Count, F, Max, Q
 from django.utils import timezone
 
+from django_jobbatch import tuning
 from django_jobbatch.ledger import lineage, portions
 from django_jobbatch.models import BatchedJob, JobBatch, JobBatchQuerySet
 from django_jobbatch.states import OPEN, LinkStatus
-
-#: Batches that are read together.
-PAGE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +54,10 @@ def restless(using: str, within: uuid.UUID | None) -> Iterator[list[JobBatch]]:
     batches = with_parents(using).restless()
     if within is not None:
         batches = batches.filter(_in_tree_of(using, within))
-    page = list(batches.order_by("pk")[:PAGE])
+    page = list(batches.order_by("pk")[: tuning.RECONCILE_CHUNK])
     while page:
         yield page
-        page = list(batches.order_by("pk").filter(pk__gt=page[-1].pk)[:PAGE])
+        page = list(batches.order_by("pk").filter(pk__gt=page[-1].pk)[: tuning.RECONCILE_CHUNK])
 
 
 def of_ticket(using: str, within: uuid.UUID, ticket: str) -> list[JobBatch]:

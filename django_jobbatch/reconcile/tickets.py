@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from django.utils import timezone
 
-from django_jobbatch import dispatch
+from django_jobbatch import dispatch, tuning
 from django_jobbatch.reconcile.case import Case, may_be_due
 from django_jobbatch.reconcile.findings import Finding, Kind
 from django_jobbatch.states import LIVE, BatchStatus
@@ -21,7 +21,7 @@ def missing(case: Case) -> Iterator[Finding]:
             case.batch,
             case.using,
             queue,
-            dispatch.TICKETS,
+            tuning.MAX_TICKETS,
             due=case.due(queue),
             at_work=case.at_work(queue),
         )
@@ -63,7 +63,7 @@ def _are_enough(case: Case, queue: str) -> bool:
     live = batch.status in LIVE
     most = may_be_due(batch) if live else sum(each.is_due for each in case.left)
     tickets = case.queues.waiting(queue, batch).queued + case.at_work(queue)
-    return tickets >= min(most, dispatch.TICKETS)
+    return tickets >= min(most, tuning.MAX_TICKETS)
 
 
 def _is_scheduled(case: Case) -> bool:

@@ -9,11 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from django.db import Error, transaction
 
-from django_jobbatch import conf, dispatch, ledger, transport
+from django_jobbatch import conf, dispatch, ledger, transport, tuning
 from django_jobbatch.ledger import Change, Claimant, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner.desk import Desk
@@ -31,17 +31,6 @@ if TYPE_CHECKING:
     from django_jobbatch.runner.ticket import Trip
 
 logger = logging.getLogger(__name__)
-
-#: A claim takes as many links as ran within this many seconds, so it grows with their speed.
-STRIDE: Final = 0.25
-#: Links a claim takes at most.
-MOST: Final = 250
-#: Seconds after which what is known of the batch is too old to begin a job on it.
-STALE: Final = 0.3
-#: Seconds for which a job without a timeout is believed to run where nobody watches over it.
-LONGEST: Final = 86_400
-#: Seconds after which a batch that still has due links gets further tickets.
-PATIENCE: Final = 1
 
 
 class Runner:
@@ -67,7 +56,7 @@ class Runner:
         self.desk = Desk(self.claimant)
         self._began = self._seen = time.monotonic()
         self._has_help = False
-        self._tickets = dispatch.TICKETS if self.isolated else tickets
+        self._tickets = tuning.MAX_TICKETS if self.isolated else tickets
         self._after = 0
         self._pace = 1
         self._behind: deque[Change] = deque()
@@ -97,7 +86,7 @@ class Runner:
 
     def send_for_help(self) -> None:
         """Send tickets for what is still due, once, if that has taken a second."""
-        if not self._has_help and time.monotonic() - self._began >= PATIENCE:
+        if not self._has_help and time.monotonic() - self._began >= tuning.HELP_AFTER_SECONDS:
             self._has_help = True
             dispatch.replenish(self.batch, self.using, self.queue, self._tickets)
 
@@ -215,7 +204,7 @@ class Runner:
         """What becomes of a job whose transaction the database has refused at its end."""
         if not isinstance(error, Error):
             raise error
-        if ledger.is_transient(error, self.using) and link.losses + 1 < ledger.MAX_LOSSES:
+        if ledger.is_transient(error, self.using) and link.losses + 1 < tuning.MAX_LOSSES:
             logger.info("%s runs again, since its transaction is lost: %s", link.func, error)
             return Settlement.lost(link)
         # By a deferred constraint, or again and again: an attempt that raised.
@@ -258,7 +247,7 @@ class Runner:
 
     def _is_open(self) -> bool:
         """Whether the batch takes new work, as known at most STALE seconds ago."""
-        if time.monotonic() - self._seen > STALE:
+        if time.monotonic() - self._seen > tuning.STATUS_MAX_AGE:
             batches = JobBatch.objects.using(self.using).filter(pk=self.batch.pk)
             status = ledger.patiently(self.using, batches.values_list("status", flat=True).first)
             self.batch.status = status or BatchStatus.FINISHED
@@ -281,7 +270,7 @@ class Runner:
         return trip.has_time and trip.is_at(self) and trip.has_room(self.batch)
 
     def _next_pace(self, ran: int, seconds: float) -> int:
-        return max(1, min(MOST, int(ran * STRIDE / max(seconds, 0.001))))
+        return max(1, min(tuning.MAX_CLAIM, int(ran * tuning.CLAIM_SECONDS / max(seconds, 0.001))))
 
     def _watched(self) -> AbstractContextManager[None]:
         # In the caller's own process there is no watch: it could not see, from a connection of
@@ -296,5 +285,5 @@ class Runner:
         if self.sync:
             # Nobody renews it there, so it covers the longest job.
             longest = self.batch.longest_timeout
-            seconds += LONGEST if longest < 0 else longest
+            seconds += tuning.UNLIMITED_JOB_LEASE if longest < 0 else longest
         return timedelta(seconds=seconds)

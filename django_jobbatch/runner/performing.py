@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import Error, connections
 
-from django_jobbatch import calls, conf, context, ledger, payload, transport
+from django_jobbatch import calls, conf, context, ledger, payload, transport, tuning
 from django_jobbatch.exceptions import BatchCancelled, JobTimeout, RetryReturned
 from django_jobbatch.ledger import Failure, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
@@ -22,9 +22,6 @@ from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.states import OPEN, LinkStatus, Role
 
 logger = logging.getLogger("django_jobbatch")
-
-MESSAGE_LIMIT = 10_000
-TRACEBACK_LIMIT = 100_000
 
 
 class Interrupted(Exception):  # not an error of the job
@@ -170,8 +167,8 @@ def _as_text(error: BaseException) -> Failure:
         message = "<its message cannot be read>"
     return Failure(
         exception_class=name,
-        message=_storable(message)[:MESSAGE_LIMIT],
-        traceback=_storable("".join(lines))[-TRACEBACK_LIMIT:],
+        message=_storable(message)[: tuning.MAX_MESSAGE_LENGTH],
+        traceback=_storable("".join(lines))[-tuning.MAX_TRACEBACK_LENGTH :],
     )
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from django.db import close_old_connections
 
-from django_jobbatch import conf, dispatch, ledger, transport
+from django_jobbatch import conf, dispatch, ledger, transport, tuning
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner.loop import Runner
 from django_jobbatch.states import BatchStatus
@@ -91,7 +91,7 @@ class Trip:
             return self.queue
         if self.queue not in due or not self._may_take(batch):
             return None
-        self.take(batch, tickets=dispatch.TICKETS)
+        self.take(batch, tickets=tuning.MAX_TICKETS)
         return self.queue
 
     @property

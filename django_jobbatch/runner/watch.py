@@ -11,14 +11,11 @@ from contextlib import contextmanager
 
 from django.db import connections
 
-from django_jobbatch import ledger
+from django_jobbatch import ledger, tuning
 from django_jobbatch.ledger import Change
 from django_jobbatch.runner.desk import Desk
 
 logger = logging.getLogger(__name__)
-
-#: Seconds between two looks. An outcome is settled after one or two of them, if need be here.
-TICK = 0.2
 
 
 class Watch:
@@ -37,7 +34,7 @@ class Watch:
     def run(self) -> None:
         """Look after the desk until the ticket is over. It has database connections of its own."""
         try:
-            while not self._over.wait(TICK):
+            while not self._over.wait(tuning.HEARTBEAT_SECONDS):
                 self._try(self._look)
             self._try(self._act)
         finally:
@@ -57,7 +54,7 @@ class Watch:
     def _look(self) -> None:
         now = time.monotonic()
         oldest = self._desk.oldest()
-        if oldest is not None and oldest >= TICK:
+        if oldest is not None and oldest >= tuning.HEARTBEAT_SECONDS:
             change = self._desk.settle()
             if change is not None:
                 self._changes.append(change)

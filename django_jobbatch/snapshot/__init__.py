@@ -16,11 +16,10 @@ from django_jobbatch.snapshot.calls import ShownCall, shown_call
 from django_jobbatch.snapshot.failures import FailureGroup, FailureGroups, failure_groups
 from django_jobbatch.snapshot.full import in_full
 from django_jobbatch.snapshot.nesting import Inside, inside
-from django_jobbatch.snapshot.segments import MOST_RUNNING, Segment, running_jobs, segments
+from django_jobbatch.snapshot.segments import Segment, running_jobs, segments
 from django_jobbatch.snapshot.steps import steps
 
 __all__ = [
-    "MOST_RUNNING",
     "CallbackState",
     "FailureGroup",
     "FailureGroups",

@@ -8,12 +8,9 @@ from typing import Any, Final
 
 from django.utils.translation import pgettext_lazy
 
-from django_jobbatch import payload
+from django_jobbatch import payload, tuning
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
-
-#: Links of callbacks that are looked at, the newest: a batch may have been retried often.
-LOOKED_AT: Final = 50
 
 NOT_REACHED: Final = "not_reached"
 NOT_CALLED: Final = "not_called"
@@ -69,7 +66,7 @@ def _links(batch: JobBatch) -> list[BatchedJob]:
     """Newest first."""
     lane = batch.jobs.callback_lane().order_by("-run", "-position")
     reports = batch.jobs.filter(role=Role.EACH_FAILURE).order_by("-run", "-lane", "-position")
-    return [*lane[:LOOKED_AT], *reports[:LOOKED_AT]]
+    return [*lane[: tuning.MAX_CALLBACKS_READ], *reports[: tuning.MAX_CALLBACKS_READ]]
 
 
 def _failures(batch: JobBatch, links: Iterable[BatchedJob]) -> dict[int, FailedJob]:

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
-from django_jobbatch import payload
+from django_jobbatch import payload, tuning
 from django_jobbatch.exceptions import PayloadRefused
-
-#: Characters of one argument that are shown.
-LONGEST: Final = 2_000
-#: Arguments that are shown.
-MOST: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +30,8 @@ def shown_call(text: str) -> ShownCall:
     named += call.kwargs.items()
     return ShownCall(
         path=call.path,
-        arguments=[(name, _shown(value)) for name, value in named[:MOST]],
-        left_out=max(0, len(named) - MOST),
+        arguments=[(name, _shown(value)) for name, value in named[: tuning.MAX_ARGUMENTS]],
+        left_out=max(0, len(named) - tuning.MAX_ARGUMENTS),
     )
 
 
@@ -52,4 +46,8 @@ def call_line(text: str) -> str:
 
 def _shown(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return (
+        text
+        if len(text) <= tuning.MAX_ARGUMENT_LENGTH
+        else f"{text[: tuning.MAX_ARGUMENT_LENGTH]}…"
+    )

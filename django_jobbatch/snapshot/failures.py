@@ -7,17 +7,11 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from django_jobbatch import tuning
 from django_jobbatch.models import FailedJob, FailedJobQuerySet, JobBatch
 from django_jobbatch.models.tree import tree_of
-
-#: Failures that are looked at, the newest ones; what is older says little that they do not.
-LOOKED_AT: Final = 5_000
-#: Exceptions that are named.
-NAMED: Final = 20
-#: Jobs that are named with each.
-JOBS: Final = 5
 
 
 class JobOfBatch(NamedTuple):
@@ -68,15 +62,15 @@ def failure_groups(batch: JobBatch) -> FailureGroups:
     newest: dict[str, uuid.UUID] = {}
     to_retry: defaultdict[str, list[JobOfBatch]] = defaultdict(list)
     found = _found(batch)
-    for failure in found[:LOOKED_AT]:
+    for failure in found[: tuning.MAX_FAILURES_READ]:
         name = failure.exception_class
         counts[name] += 1
         newest.setdefault(name, failure.pk)
         if failure.retried_at is not None:
             retried[name] += 1
-        elif len(to_retry[name]) < JOBS:
+        elif len(to_retry[name]) < tuning.MAX_JOBS_PER_FAILURE:
             to_retry[name].append(JobOfBatch(failure.batch_id, failure.job_id))
-    named = counts.most_common(NAMED)
+    named = counts.most_common(tuning.MAX_FAILURE_GROUPS)
     failures = _failures(batch).in_bulk([newest[name] for name, _ in named])
     return FailureGroups(
         groups=[
@@ -90,8 +84,8 @@ def failure_groups(batch: JobBatch) -> FailureGroups:
             for name, count in named
             if newest[name] in failures  # it may have been pruned a moment ago
         ],
-        looked_at=min(len(found), LOOKED_AT),
-        has_more=len(found) > LOOKED_AT,
+        looked_at=min(len(found), tuning.MAX_FAILURES_READ),
+        has_more=len(found) > tuning.MAX_FAILURES_READ,
         unnamed=len(counts) - len(named),
     )
 
@@ -119,7 +113,7 @@ def _found(batch: JobBatch) -> list[_Found]:
 
 def _read(failures: FailedJobQuerySet) -> list[_Found]:
     columns = _Found._fields  # noqa: SLF001 - which is what a named tuple calls them
-    return [_Found(*row) for row in failures.values_list(*columns)[: LOOKED_AT + 1]]
+    return [_Found(*row) for row in failures.values_list(*columns)[: tuning.MAX_FAILURES_READ + 1]]
 
 
 def _failures(batch: JobBatch) -> FailedJobQuerySet:

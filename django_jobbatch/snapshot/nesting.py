@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
 
+from django_jobbatch import tuning
 from django_jobbatch.models import JobBatch
 from django_jobbatch.models.tree import below
-
-#: Batches that are named, the first in the order of the lanes.
-NAMED: Final = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +27,14 @@ def inside(batch: JobBatch) -> Inside:
 
     Without child batches no query; two or more to count the others, if there are more.
     """
-    found = list(islice(_walk(batch, depth=0), NAMED))
-    unnamed = below(batch).count() - len(found) if len(found) == NAMED else 0
+    found = list(islice(_walk(batch, depth=0), tuning.MAX_CHILDREN_SHOWN))
+    unnamed = below(batch).count() - len(found) if len(found) == tuning.MAX_CHILDREN_SHOWN else 0
     return Inside(batches=found, unnamed=unnamed)
 
 
 def _walk(batch: JobBatch, *, depth: int) -> Iterator[tuple[int, JobBatch]]:
     if not batch.child_batches:
         return
-    for child in batch.children[:NAMED]:
+    for child in batch.children[: tuning.MAX_CHILDREN_SHOWN]:
         yield depth, child
         yield from _walk(child, depth=depth + 1)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
+from django_jobbatch import tuning
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.models.tree import TreeCounts, tree_of
 from django_jobbatch.states import LinkStatus
-
-#: Running jobs are counted up to here.
-MOST_RUNNING: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +28,7 @@ def running_jobs(batch: JobBatch) -> int:
     if batch.child_batches:
         tree = tree_of(batch).values("pk")
         links = BatchedJob.objects.using(batch._state.db).filter(batch_id__in=tree, child_id=None)
-    return len(links.running().work().values_list("pk", flat=True)[:MOST_RUNNING])
+    return len(links.running().work().values_list("pk", flat=True)[: tuning.MAX_RUNNING_COUNTED])
 
 
 def segments(jobs: TreeCounts, running: int = 0) -> list[Segment]:

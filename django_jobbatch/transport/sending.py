@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from rq import Queue
 from rq.job import Job, JobStatus
 
+from django_jobbatch import tuning
 from django_jobbatch.transport import here
 from django_jobbatch.transport.asking import redis_errors
 from django_jobbatch.transport.queues import is_sync, queue_named
 from django_jobbatch.transport.remembered import remember
 from django_jobbatch.transport.tickets import ENTRY, Ticket, new_id
-
-#: How long RQ keeps a ticket that died.
-FAILURE_TTL = timedelta(hours=1)
 
 
 def send(ticket: Ticket, count: int = 1) -> None:
@@ -67,7 +65,7 @@ def _job(queue: Queue, ticket: Ticket, status: JobStatus) -> Job:
         args=ticket.args,
         timeout=ticket.timeout,
         result_ttl=0,
-        failure_ttl=int(FAILURE_TTL.total_seconds()),
+        failure_ttl=int(tuning.TICKET_FAILURE_TTL.total_seconds()),
         description=ticket.description,
         job_id=new_id(ticket.batch_id),
         status=status,

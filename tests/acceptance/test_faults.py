@@ -16,8 +16,7 @@ from django.db import connection, transaction
 from rq.job import Job
 
 from airports.models import CallbackCall
-from django_jobbatch import bus, transport
-from django_jobbatch.ledger import MAX_LOSSES
+from django_jobbatch import bus, transport, tuning
 from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import reconcile
 from sandbox.servers import Server
@@ -444,7 +443,7 @@ def test_a_job_that_always_kills_its_horse_fails_alone(scene: Scene) -> None:
     deadly = bus.job(jobs.die_always, path, "a")
     scene.dispatch(bus.batch([deadly, *(scene.diary.job(text) for text in "bcd")]).allow_failures())
 
-    scene.recover_from(MAX_LOSSES)
+    scene.recover_from(tuning.MAX_LOSSES)
 
     end = End(outcome="partial", total=4, succeeded=3, failed=1)
     assert End.of(scene.batch) == end
@@ -496,7 +495,7 @@ def test_a_failure_that_always_kills_who_is_told_is_left_and_the_others_are_told
         .each_failure(jobs.told_failure_and_die, path, "deadly", "2")
     )
 
-    scene.recover_from(MAX_LOSSES)
+    scene.recover_from(tuning.MAX_LOSSES)
 
     assert End.of(scene.batch) == End(outcome="partial", total=4, failed=4)
     wait_until(lambda: at_rest(scene.batch))

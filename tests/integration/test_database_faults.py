@@ -16,9 +16,9 @@ from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 
 from airports.models import CallbackCall
-from django_jobbatch import bus
+from django_jobbatch import bus, tuning
 from django_jobbatch.bus import BatchBuilder
-from django_jobbatch.ledger import MAX_LOSSES, rows, transactions
+from django_jobbatch.ledger import rows, transactions
 from django_jobbatch.runner import work
 from django_jobbatch.runner.ticket import Trip
 from sandbox.databases import PostgreSQL
@@ -107,7 +107,7 @@ def test_a_transactional_job_that_always_loses_its_connection_fails(diary: Diary
     work(str(batch.pk), "default", "default")
 
     assert End.of(batch) == End(outcome="failed", total=1, failed=1)
-    assert len(diary.lines("jobs")) == MAX_LOSSES
+    assert len(diary.lines("jobs")) == tuning.MAX_LOSSES
     assert [each.exception_class for each in batch.failures] == ["django.db.utils.OperationalError"]
     assert not CallbackCall.objects.exists()
 
@@ -141,7 +141,7 @@ def test_an_outcome_is_kept_until_it_can_be_written(
     with connection.cursor() as cursor:
         cursor.execute(IMPATIENCE[connection.vendor])
     # No statement is tried again; what is, is the settlement as a whole, after the first pause.
-    monkeypatch.setattr(transactions, "PATIENCE", 0)
+    monkeypatch.setattr(tuning, "RETRY_SECONDS", 0)
     pausing = SimpleNamespace(sleep=lambda seconds: held.close(), monotonic=time.monotonic)
     monkeypatch.setattr(transactions, "time", pausing)
 

@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.utils import timezone
 
-from django_jobbatch import bus, dispatch, ledger, transport
+from django_jobbatch import bus, dispatch, ledger, transport, tuning
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import work
@@ -123,8 +123,8 @@ def work_until_idle() -> int:
 def test_a_large_cancel_is_gone_on_with_by_tickets(
     diary: Diary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("django_jobbatch.ledger.closing.PAGE", 2)
-    monkeypatch.setattr(dispatch, "STEPS", 2)
+    monkeypatch.setattr(tuning, "LINKS_CHUNK", 2)
+    monkeypatch.setattr(tuning, "INLINE_STEPS", 2)
     builder = bus.batch([[ADD, ADD] for _ in range(6)])
     batch = builder.finally_(jobs.told, diary.path("calls"), "finally").dispatch()
     transport.discard(batch.pk, batch.queues)  # those that it was dispatched with would do, too
@@ -142,8 +142,8 @@ def test_a_large_cancel_is_gone_on_with_by_tickets(
 def test_a_cancel_of_a_deep_tree_does_no_more_in_place_than_of_a_flat_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("django_jobbatch.ledger.closing.PAGE_OF_BATCHES", 2)
-    monkeypatch.setattr(dispatch, "STEPS", 3)
+    monkeypatch.setattr(tuning, "CHILDREN_CHUNK", 2)
+    monkeypatch.setattr(tuning, "INLINE_STEPS", 3)
     level = bus.batch([ADD])
     for _ in range(3):
         level = bus.batch([level] * 4)
@@ -161,8 +161,8 @@ def test_a_cancel_of_a_deep_tree_does_no_more_in_place_than_of_a_flat_one(
 def test_a_large_cancel_is_gone_on_with_where_the_links_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("django_jobbatch.ledger.closing.PAGE", 2)
-    monkeypatch.setattr(dispatch, "STEPS", 2)
+    monkeypatch.setattr(tuning, "LINKS_CHUNK", 2)
+    monkeypatch.setattr(tuning, "INLINE_STEPS", 2)
     batch = bus.batch([ADD.on_queue("slow")] * 12).on_queue("other").dispatch()
     transport.discard(batch.pk, batch.queues)
 
@@ -176,7 +176,7 @@ def test_a_large_cancel_is_gone_on_with_where_the_links_are(
 def test_a_cancel_that_is_through_with_its_last_step_leaves_no_ticket(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dispatch, "STEPS", 1)
+    monkeypatch.setattr(tuning, "INLINE_STEPS", 1)
     batch = bus.batch([ADD] * 4).dispatch()
 
     batch.cancel()
@@ -190,9 +190,9 @@ def test_a_cancel_of_many_batches_inside_is_gone_on_with_by_tickets(
     diary: Diary,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("django_jobbatch.ledger.closing.PAGE_OF_BATCHES", 2)
-    monkeypatch.setattr(dispatch, "CHILDREN", 2)
-    monkeypatch.setattr(dispatch, "STEPS", 3)
+    monkeypatch.setattr(tuning, "CHILDREN_CHUNK", 2)
+    monkeypatch.setattr(tuning, "CHILDREN_CHUNK", 2)
+    monkeypatch.setattr(tuning, "INLINE_STEPS", 3)
     root = bus.batch(
         bus.chain(ADD, bus.batch([ADD])).finally_(jobs.told, diary.path("calls"), "finally")
         for _ in range(7)
@@ -235,8 +235,8 @@ def test_a_retry_that_comes_before_a_cancel_is_through_keeps_its_tickets(
 
 def with_more_inside_than_steps(monkeypatch: pytest.MonkeyPatch) -> JobBatch:
     """A batch with seven inside, a job of each running; three steps are done in place."""
-    monkeypatch.setattr(dispatch, "CHILDREN", 2)
-    monkeypatch.setattr(dispatch, "STEPS", 3)
+    monkeypatch.setattr(tuning, "CHILDREN_CHUNK", 2)
+    monkeypatch.setattr(tuning, "INLINE_STEPS", 3)
     root = grown(bus.batch([bus.batch([ADD, ADD])] * 7))
     for link in claim(root):
         list(ledger.begin_child("default", link))

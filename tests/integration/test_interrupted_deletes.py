@@ -12,9 +12,9 @@ from itertools import count
 import pytest
 from django.utils import timezone
 
-from django_jobbatch import bus
+from django_jobbatch import bus, tuning
 from django_jobbatch.bus import BatchBuilder
-from django_jobbatch.ledger import removing, transactions
+from django_jobbatch.ledger import transactions
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations import pruning
 from django_jobbatch.reconcile import reconcile
@@ -121,7 +121,7 @@ def test_what_a_delete_has_left_ends_and_can_be_deleted(
     allow_failures: bool,
 ) -> None:
     """Die after each single commit, in another tree each time, until there is none to die after."""
-    monkeypatch.setattr(removing, "PAGE", page)
+    monkeypatch.setattr(tuning, "LINKS_CHUNK", page)
     commits, was_killed = 0, True
     while was_killed:
         commits += 1

@@ -12,9 +12,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_jobbatch import bus, dispatch, ledger, transport
+from django_jobbatch import bus, dispatch, ledger, transport, tuning
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.reconcile import Finding, Kind, pages, reconcile, reconcile_after
+from django_jobbatch.reconcile import Finding, Kind, reconcile, reconcile_after
 from django_jobbatch.states import Role
 from django_jobbatch.transport import Waiting
 from tests import jobs
@@ -355,9 +355,8 @@ def test_a_stopping_batch_that_nobody_swept_is_swept() -> None:
 def test_a_retry_that_broke_off_is_gone_on_with_as_it_was_meant(
     monkeypatch: pytest.MonkeyPatch, *, include_cancelled: bool
 ) -> None:
-    from django_jobbatch.ledger import reopening  # noqa: PLC0415 - its constant is changed here
 
-    monkeypatch.setattr(reopening, "PAGE", 2)
+    monkeypatch.setattr(tuning, "LINKS_CHUNK", 2)
     batch = JobBatchFactory.create(
         jobs=["failed", "failed", "failed", "cancelled"], finished=True, allow_failures=True
     )
@@ -379,9 +378,8 @@ def test_a_retry_that_broke_off_is_gone_on_with_as_it_was_meant(
 def test_a_rehearsal_takes_one_page_of_a_retry_that_broke_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from django_jobbatch.ledger import reopening  # noqa: PLC0415 - its constant is changed here
 
-    monkeypatch.setattr(reopening, "PAGE", 2)
+    monkeypatch.setattr(tuning, "LINKS_CHUNK", 2)
     batch = JobBatchFactory.create(jobs=["failed"] * 5, running=True, reopening=BROKE_OFF)
 
     rehearsed, repaired = found(dry_run=True), found()
@@ -542,7 +540,7 @@ def test_three_reconcilers_at_once_repair_everything_once() -> None:
 
 
 def test_pages_of_batches_leave_none_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pages, "PAGE", 2)
+    monkeypatch.setattr(tuning, "RECONCILE_CHUNK", 2)
     batches = [JobBatchFactory.create(jobs=1) for _ in range(5)]
 
     findings = found()

@@ -19,12 +19,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rq.exceptions import ShutDownImminentException
 
-from django_jobbatch import JobTimeout, bus, ledger, transport
+from django_jobbatch import JobTimeout, bus, ledger, transport, tuning
 from django_jobbatch.exceptions import RetryReturned
 from django_jobbatch.ledger import Claimant, Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.runner.desk import Desk
-from django_jobbatch.runner.loop import MOST, Runner
+from django_jobbatch.runner.loop import Runner
 from django_jobbatch.runner.performing import Interrupted, perform
 from django_jobbatch.runner.terms import Terms
 from django_jobbatch.runner.ticket import Trip
@@ -167,8 +167,8 @@ def test_a_claim_takes_one_and_then_as_many_as_run_in_a_quarter_second() -> None
     limits = [call.kwargs["limit"] for call in claims.call_args_list]
 
     assert limits[0] == 1
-    assert max(limits) <= MOST
-    assert [runner._next_pace(ran, 0.5) for ran in (0, 1, 10, 1000)] == [1, 1, 5, MOST]
+    assert max(limits) <= tuning.MAX_CLAIM
+    assert [runner._next_pace(ran, 0.5) for ran in (0, 1, 10, 1000)] == [1, 1, 5, tuning.MAX_CLAIM]
     batch.refresh_from_db()
     assert (batch.outcome, batch.succeeded_jobs) == ("succeeded", 300)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from pytest_django import DjangoAssertNumQueries
 
-from django_jobbatch import bus
+from django_jobbatch import bus, tuning
 from django_jobbatch.models import JobBatch
-from django_jobbatch.models import tree as tree_module
 from django_jobbatch.models.tree import TreeCounts, below, tree_of
 from django_jobbatch.operations import previews
 from tests.jobs import ADD
@@ -35,7 +34,7 @@ def middle() -> JobBatch:
 def test_below_a_batch_inside_is_all_that_it_contains_and_nothing_beside_it(
     middle: JobBatch, levels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tree_module, "LEVELS", levels)
+    monkeypatch.setattr(tuning, "TREE_LEVELS", levels)
 
     assert names(below(middle)) == ["deep", "inner", "inner chain", "leaf"]
     assert names(tree_of(middle)) == ["deep", "inner", "inner chain", "leaf", "middle"]

@@ -12,10 +12,10 @@ import django_rq
 import pytest
 from rq import SimpleWorker
 
-from django_jobbatch import bus
+from django_jobbatch import bus, tuning
 from django_jobbatch.bus import Builder, ChainBuilder, JobBuilder
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.runner import loop, work
+from django_jobbatch.runner import work
 from django_jobbatch.runner.ticket import Trip
 from tests import jobs
 from tests.diary import Diary
@@ -118,7 +118,7 @@ def test_a_batch_on_the_way_gets_help_once_when_it_takes_long(diary: Diary) -> N
 
     for patience in (9, 0, 0):
         django_rq.get_queue("default").empty()
-        with mock.patch.object(loop, "PATIENCE", patience):
+        with mock.patch.object(tuning, "HELP_AFTER_SECONDS", patience):
             trip.send_for_help()
         sent.append(waiting()["default"])
 

@@ -4,15 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from django_jobbatch.ledger import closing, portions, reopening
+from django_jobbatch import tuning
 
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sweep and a retry take two links at a time."""
-    for module in (closing, reopening):
-        monkeypatch.setattr(module, "PAGE", 2)
-    monkeypatch.setattr(portions, "KEYS", 2)
+    monkeypatch.setattr(tuning, "LINKS_CHUNK", 2)
+    monkeypatch.setattr(tuning, "KEYS_CHUNK", 2)
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
+from django_jobbatch import tuning
+
 #: The profile of Hypothesis that looks for new examples, for long; `tests/conftest.py` registers it.
 LONG: Final = "long"
 #: How many it looks at.
@@ -26,9 +28,8 @@ def run(
 
     The same examples each time, unless `--hypothesis-profile long` asks for new ones.
     """
-    patch.setattr("django_jobbatch.ledger.closing.PAGE", page)
-    patch.setattr("django_jobbatch.ledger.reopening.PAGE", page)
-    patch.setattr("django_jobbatch.ledger.portions.KEYS", page)
+    patch.setattr(tuning, "LINKS_CHUNK", page)
+    patch.setattr(tuning, "KEYS_CHUNK", page)
     is_long = settings.get_current_profile_name() == LONG
     run_state_machine_as_test(
         machine,

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_jobbatch import bus, ledger
+from django_jobbatch import bus, ledger, tuning
 from django_jobbatch.exceptions import BatchFinished
 from django_jobbatch.ledger import places as lane_places
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch
@@ -137,7 +137,7 @@ def test_a_retry_goes_on_from_the_failed_link() -> None:
 
 
 def test_pages_of_a_retry_take_lanes_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_jobbatch.ledger.reopening.PAGE", 2)
+    monkeypatch.setattr(tuning, "LINKS_CHUNK", 2)
     batch = grown(bus.batch([[ADD, ADD, ADD], [ADD], [ADD, ADD]]).allow_failures())
     fail(batch, claim(batch))
 
@@ -151,7 +151,7 @@ def test_pages_of_a_retry_take_lanes_whole(monkeypatch: pytest.MonkeyPatch) -> N
 def test_later_pages_of_a_retry_leave_out_what_a_cancel_has_ended_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("django_jobbatch.ledger.reopening.PAGE", 1)
+    monkeypatch.setattr(tuning, "LINKS_CHUNK", 1)
     batch = grown(bus.batch([ADD, ADD, bus.batch([ADD])]).allow_failures())
     fail(batch, claim(batch, 2))
     child = begun(batch)
@@ -165,7 +165,7 @@ def test_later_pages_of_a_retry_leave_out_what_a_cancel_has_ended_too(
 
 
 def test_no_statement_of_a_retry_names_more_links_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("django_jobbatch.ledger.portions.KEYS", 2)
+    monkeypatch.setattr(tuning, "KEYS_CHUNK", 2)
     inner = bus.batch([ADD])
     batch = grown(bus.batch([[inner, ADD]] * 5).allow_failures())
     for _ in range(5):
@@ -229,7 +229,7 @@ def test_links_are_put_behind_one_that_was_moved_meanwhile() -> None:
 
 
 def test_the_last_positions_of_the_column_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane_places, "LAST", 4002)
+    monkeypatch.setattr(tuning, "MAX_POSITION", 4002)
     batch = grown(bus.chain(ADD, ADD, ADD))
     first, second, third = batch.jobs.order_by("position")
 
@@ -243,7 +243,7 @@ def test_the_last_positions_of_the_column_are_shared_out(monkeypatch: pytest.Mon
 def test_where_no_stretch_takes_so_many_they_stand_as_in_a_new_lane(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lane_places, "GROWTH", 1)
+    monkeypatch.setattr(tuning, "DENSITY_BASE", 1)
     batch = grown(bus.chain(ADD, ADD, ADD))
     first, second, third = batch.jobs.order_by("position")
 
@@ -259,7 +259,7 @@ def test_where_no_stretch_takes_so_many_they_stand_as_in_a_new_lane(
 def test_links_that_are_put_in_one_by_one_move_few_others(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lane_places, "POSITION_STEP", 4)
+    monkeypatch.setattr(tuning, "POSITION_STEP", 4)
     moved: list[int] = []
     move = lane_places._move
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from django_jobbatch import bus, ledger
-from django_jobbatch.ledger import MAX_LOSSES, Change
+from django_jobbatch import bus, ledger, tuning
+from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import Role
 from tests.factories import JobBatchFactory
@@ -119,7 +119,12 @@ def test_the_third_loss_of_a_link_fails_it_and_its_neighbours_have_one_at_most()
             succeed(batch, links)
 
     losses = [(status, losses) for status, losses, *_ in lost(batch)]
-    assert losses == [("succeeded", 1), ("failed", MAX_LOSSES), ("succeeded", 1), ("succeeded", 1)]
+    assert losses == [
+        ("succeeded", 1),
+        ("failed", tuning.MAX_LOSSES),
+        ("succeeded", 1),
+        ("succeeded", 1),
+    ]
     assert state(batch) == ("finished", "partial", 1)
     assert failures(batch) == [(killer, 0)]
     kind, message = FailedJob.objects.values_list("exception_class", "message").get()
@@ -167,7 +172,7 @@ def test_a_callback_that_was_lost_comes_back_and_after_three_times_the_next_one_
     batch = JobBatchFactory.create(jobs=1, running=True, roles=[Role.THEN, Role.FINALLY])
     succeed(batch, claim(batch))
 
-    for _ in range(MAX_LOSSES):
+    for _ in range(tuning.MAX_LOSSES):
         ledger.claim_callback(claimant(batch))
         age(batch)
         lose(batch)
@@ -182,7 +187,7 @@ def test_a_failure_over_which_each_failure_loses_three_workers_is_not_told_again
     )
     fail(batch, claim(batch))
 
-    for _ in range(MAX_LOSSES):
+    for _ in range(tuning.MAX_LOSSES):
         ledger.claim_callback(claimant(batch))
         age(batch)
         lose(batch)

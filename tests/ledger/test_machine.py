@@ -16,9 +16,9 @@ from hypothesis.stateful import (
     rule,
 )
 
-from django_jobbatch import ledger
+from django_jobbatch import ledger, tuning
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled, BatchFinished
-from django_jobbatch.ledger import MAX_LOSSES, Settlement
+from django_jobbatch.ledger import Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import CALLBACK_LANE, CALLBACKS, OPEN, Role
 from tests.factories import BatchedJobFactory, JobBatchFactory
@@ -276,13 +276,13 @@ class LedgerMachine(RuleBasedStateMachine):
             self.stopped_by = "failure"
 
     def _lost(self, link: BatchedJob) -> Settlement:
-        fails = self.losses[link.pk] >= MAX_LOSSES and not self.stopped_by
+        fails = self.losses[link.pk] >= tuning.MAX_LOSSES and not self.stopped_by
         return Settlement.lost(link, BROKE if fails else None)
 
     def _lose_callback(self, link: BatchedJob) -> None:
         self.callback = None
         self.losses[link.pk] += 1
-        if self.losses[link.pk] >= MAX_LOSSES and link.role in CALLBACK_LANE:
+        if self.losses[link.pk] >= tuning.MAX_LOSSES and link.role in CALLBACK_LANE:
             self.ran.append((link.run, link.role))
 
     def _finish(self) -> bool:
@@ -317,7 +317,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _bring_back(self, back: list[int]) -> None:
         self.jobs.update(dict.fromkeys(back, PENDING))
-        self.losses -= Counter(dict.fromkeys(back, MAX_LOSSES))
+        self.losses -= Counter(dict.fromkeys(back, tuning.MAX_LOSSES))
         if back and self.finished:
             self.finished, self.stopped_by = False, ""
             self.run += 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from django_jobbatch import bus, ledger
+from django_jobbatch import bus, ledger, tuning
 from django_jobbatch.ledger import removing
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
@@ -46,7 +46,7 @@ def removed(*, links: int, batches: int = 1) -> Counter[str]:
 
 @pytest.mark.parametrize("page", [1, 2, 3, 100])
 def test_a_batch_goes_with_all_its_links(monkeypatch: pytest.MonkeyPatch, page: int) -> None:
-    monkeypatch.setattr(removing, "PAGE", page)
+    monkeypatch.setattr(tuning, "LINKS_CHUNK", page)
     batch, other = JobBatchFactory.create(jobs=3), JobBatchFactory.create(jobs=1)
     BatchedJobFactory.create(batch=batch, role=Role.FINALLY, run=1)
 
@@ -57,7 +57,7 @@ def test_a_batch_goes_with_all_its_links(monkeypatch: pytest.MonkeyPatch, page: 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 5, 6, 7])
 def test_a_lane_may_be_longer_than_a_page(monkeypatch: pytest.MonkeyPatch, page: int) -> None:
-    monkeypatch.setattr(removing, "PAGE", page)
+    monkeypatch.setattr(tuning, "LINKS_CHUNK", page)
     batch = JobBatchFactory.create()
     for lane, position in [(0, 0), (1, 30), (1, 10), (1, 20), (1, 15), (2, 0)]:
         BatchedJobFactory.create(batch=batch, lane=lane, position=position)
@@ -99,7 +99,7 @@ def test_a_batch_that_is_gone_is_removed_no_further() -> None:
 
 
 def test_what_comes_while_links_are_removed_goes_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(removing, "PAGE", 1)
+    monkeypatch.setattr(tuning, "LINKS_CHUNK", 1)
     batch = JobBatchFactory.create(jobs=2)
     remove_page = removing._remove_page
 
@@ -133,7 +133,7 @@ def remove_a_page(batch: JobBatch) -> None:
 def test_a_batch_that_keeps_links_counts_what_it_has(
     monkeypatch: pytest.MonkeyPatch, page: int, counted: dict[str, int]
 ) -> None:
-    monkeypatch.setattr(removing, "PAGE", page)
+    monkeypatch.setattr(tuning, "LINKS_CHUNK", page)
     batch = JobBatchFactory.create(
         jobs=[SUCCEEDED, PENDING, RUNNING, WAITING, FAILED, CANCELLED, SKIPPED], running=True
     )
@@ -148,7 +148,7 @@ def test_a_batch_that_keeps_links_counts_what_it_has(
 def test_a_finished_batch_that_keeps_links_stays_as_it_ended(
     monkeypatch: pytest.MonkeyPatch, status: LinkStatus
 ) -> None:
-    monkeypatch.setattr(removing, "PAGE", 2)
+    monkeypatch.setattr(tuning, "LINKS_CHUNK", 2)
     batch = JobBatchFactory.create(jobs=[status] * 3, finished=True)
 
     remove_a_page(batch)
@@ -158,7 +158,7 @@ def test_a_finished_batch_that_keeps_links_stays_as_it_ended(
 
 
 def test_counters_that_are_wrong_do_not_keep_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(removing, "PAGE", 1)
+    monkeypatch.setattr(tuning, "LINKS_CHUNK", 1)
     batch = JobBatchFactory.create(jobs=[FAILED, CANCELLED, PENDING], running=True)
     JobBatch.objects.update(total_jobs=2, pending_jobs=0, failed_jobs=1, cancelled_jobs=1)
 

@@ -12,8 +12,8 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_jobbatch import bus, ledger
-from django_jobbatch.ledger import Settlement, closing, removing
+from django_jobbatch import bus, ledger, tuning
+from django_jobbatch.ledger import Settlement
 from django_jobbatch.ledger.reopening import Reopening
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import CALLBACKS, LinkStatus, Role
@@ -287,7 +287,7 @@ def act_remove_child() -> Callable[[], object]:
 
 
 def act_remove_in_pages() -> Callable[[], object]:
-    batch = JobBatchFactory.create(jobs=closing.PAGE + 1)
+    batch = JobBatchFactory.create(jobs=tuning.LINKS_CHUNK + 1)
     return lambda: ledger.remove(ALIAS, batch.pk)
 
 
@@ -368,7 +368,7 @@ def test_a_batch_row_is_locked_by_its_key_alone(act: Callable[[], Callable[[], o
 
 def test_every_function_of_the_ledger_that_writes_is_looked_at() -> None:
     reads = {"held_back", "is_unswept", "running_children", "tickets_at_work"}
-    values = {"Change", "Claimant", "Failure", "Settlement", "MAX_LOSSES", "POSITION_STEP"}
+    values = {"Change", "Claimant", "Failure", "Settlement"}
     entering = {"add", "beginning_with", "complete", "enter", "enter_children", "insert_links"}
     checks = {"check_failures_removable", "check_removable", "unreported"}
     trying = {"is_transient", "patiently"}
@@ -560,7 +560,7 @@ def test_statements_of_a_removal(
     size: int,
     further_pages: int,
 ) -> None:
-    monkeypatch.setattr(removing, "PAGE", 2)
+    monkeypatch.setattr(tuning, "LINKS_CHUNK", 2)
     batch = JobBatchFactory.create(jobs=[status] * size, finished=True)
 
     def check_and_remove() -> None:

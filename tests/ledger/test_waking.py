@@ -10,9 +10,8 @@ from unittest import mock
 import pytest
 from django.utils import timezone
 
-from django_jobbatch import ledger
+from django_jobbatch import ledger, tuning
 from django_jobbatch.ledger import rows
-from django_jobbatch.ledger.waking import PATIENCE
 from django_jobbatch.models import JobBatch
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.ledger.acts import ALIAS, CANCELLED, NOON, RUNNING, read
@@ -73,12 +72,12 @@ def test_a_batch_that_is_overdue_is_given_to_one_caller_only() -> None:
     late, patient = (JobBatchFactory.create(wake_at=at) for at in (NOON, LATER))
     JobBatchFactory.create()
 
-    with mock.patch.object(timezone, "now", return_value=NOON + PATIENCE):
+    with mock.patch.object(timezone, "now", return_value=NOON + tuning.OVERDUE_AFTER):
         assert ledger.overdue(ALIAS) == []
-    with mock.patch.object(timezone, "now", return_value=LATER + PATIENCE):
+    with mock.patch.object(timezone, "now", return_value=LATER + tuning.OVERDUE_AFTER):
         assert ledger.overdue(ALIAS) == [late]
         assert ledger.overdue(ALIAS) == []
 
     # Put off, so that it is not forgotten should this caller die.
-    assert (read(late).wake_at, read(late).version) == (LATER + 2 * PATIENCE, 1)
+    assert (read(late).wake_at, read(late).version) == (LATER + 2 * tuning.OVERDUE_AFTER, 1)
     assert (read(patient).wake_at, read(patient).version) == (LATER, 0)

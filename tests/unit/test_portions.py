@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from django_jobbatch.ledger.portions import MOST, portions
+from django_jobbatch import tuning
+from django_jobbatch.ledger.portions import portions
 
 
 def test_rows_are_split_before_they_are_too_long_for_one_statement() -> None:
-    half = MOST // 2
+    half = tuning.MAX_STATEMENT_CHARS // 2
 
-    assert list(portions([half, half, 1, half, MOST, 0, 1], int)) == [
+    assert list(portions([half, half, 1, half, tuning.MAX_STATEMENT_CHARS, 0, 1], int)) == [
         [half, half],
         [1, half],
-        [MOST, 0],
+        [tuning.MAX_STATEMENT_CHARS, 0],
         [1],
     ]
 
 
 def test_a_row_that_is_too_long_goes_alone() -> None:
-    assert list(portions([1, MOST + 1, 1], int)) == [[1], [MOST + 1], [1]]
+    assert list(portions([1, tuning.MAX_STATEMENT_CHARS + 1, 1], int)) == [
+        [1],
+        [tuning.MAX_STATEMENT_CHARS + 1],
+        [1],
+    ]
 
 
 def test_without_rows_there_is_nothing_to_send() -> None:

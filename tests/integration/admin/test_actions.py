@@ -10,7 +10,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from django_jobbatch import bus
+from django_jobbatch import bus, tuning
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
@@ -313,7 +313,7 @@ def test_many_jobs_want_a_box_ticked(
     status: LinkStatus,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("django_jobbatch.admin.confirming.MANY", 2)
+    monkeypatch.setattr(tuning, "CONFIRM_ABOVE", 2)
     few = JobBatchFactory.create(**{trait: True}, jobs=[status] * 2)
     many = JobBatchFactory.create(**{trait: True}, jobs=[status] * 3)
 

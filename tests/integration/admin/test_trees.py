@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
-from django_jobbatch import bus
-from django_jobbatch.admin import batches
+from django_jobbatch import bus, tuning
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.models.tree import jobs_of_trees
 from tests import jobs
@@ -94,13 +93,13 @@ def test_a_batch_shows_how_far_its_steps_are(viewer: Client) -> None:
 
 
 def test_of_many_steps_the_first_are_shown(viewer: Client) -> None:
-    chain = bus.chain(*[ADD] * (batches.STEPS + 1)).on_queue("sync").dispatch()
+    chain = bus.chain(*[ADD] * (tuning.MAX_STEPS_LISTED + 1)).on_queue("sync").dispatch()
 
     shown = viewer.get(address(chain))
 
-    assert f"{batches.STEPS}. tests.jobs.add" in text(shown)
-    assert f"{batches.STEPS + 1}. tests.jobs.add" not in text(shown)
-    assert f"The first {batches.STEPS} of {batches.STEPS + 1}." in text(shown)
+    assert f"{tuning.MAX_STEPS_LISTED}. tests.jobs.add" in text(shown)
+    assert f"{tuning.MAX_STEPS_LISTED + 1}. tests.jobs.add" not in text(shown)
+    assert f"The first {tuning.MAX_STEPS_LISTED} of {tuning.MAX_STEPS_LISTED + 1}." in text(shown)
 
 
 def test_what_stands_for_a_batch_leads_to_it(viewer: Client) -> None:

@@ -12,7 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_jobbatch import InvalidOption, bus, ledger
+from django_jobbatch import InvalidOption, bus, ledger, tuning
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.operations import pruning
 from django_jobbatch.states import BatchStatus, LinkStatus, Role
@@ -485,8 +485,8 @@ def statements(*arguments: str) -> int:
 def test_the_statements_grow_with_the_pages_and_not_with_the_jobs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ledger.removing, "PAGE", 4)
-    monkeypatch.setattr(pruning, "PAGE", 4)
+    monkeypatch.setattr(tuning, "LINKS_CHUNK", 4)
+    monkeypatch.setattr(tuning, "PRUNE_CHUNK", 4)
     costs = []
     for batches, size in [(0, 0), (1, 1), (1, 3), (1, 9), (3, 3), (5, 3)]:
         for _ in range(batches):
@@ -509,7 +509,7 @@ def test_the_statements_grow_with_the_pages_and_not_with_the_jobs(
 
 
 def test_failures_cost_six_statements_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pruning, "PAGE", 2)
+    monkeypatch.setattr(tuning, "PRUNE_CHUNK", 2)
     costs = []
     for failures in (0, 1, 2, 4):
         for _ in range(failures):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from django_jobbatch import bus
+from django_jobbatch import bus, tuning
 from django_jobbatch.exceptions import (
     FunctionNotFound,
     JobBatchError,
@@ -216,7 +216,7 @@ def test_batches_inside_stand_in_the_order_of_the_tree(monkeypatch: pytest.Monke
     ]
     assert shown() == rows
 
-    monkeypatch.setattr("django_jobbatch.snapshot.nesting.NAMED", 3)
+    monkeypatch.setattr(tuning, "MAX_CHILDREN_SHOWN", 3)
     assert shown() == [*rows[:3], "  and 2 more"]
 
 
