@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.payload import Seal
-from django_jobbatch.specs import JobSpec
+from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.states import BatchStatus, LinkStatus, Outcome, Role
 
 #: Rows that are made one by one; from there on they are doubled.

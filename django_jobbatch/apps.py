@@ -21,7 +21,7 @@ class JobBatchConfig(AppConfig):
         """
         # Here, because they import models, which are ready only now.
         from django_jobbatch import checks  # noqa: PLC0415 - see above
-        from django_jobbatch.runner import ticket  # noqa: F401, PLC0415 - see above
+        from django_jobbatch.runner import session  # noqa: F401, PLC0415 - see above
 
         register(checks.check_settings, "jobbatch")
         register(checks.check_databases, "jobbatch", Tags.database)

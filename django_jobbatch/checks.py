@@ -14,11 +14,11 @@ from django.core.checks import CheckMessage, Error, Info, Warning  # noqa: A004 
 from django.db import connections, router
 from django.utils.module_loading import import_string
 
-from django_jobbatch import calls, conf
-from django_jobbatch.conf import Fault, Problem
+from django_jobbatch import conf
+from django_jobbatch.conf import Fault, Problem, did_you_mean
 from django_jobbatch.exceptions import FunctionNotFound
+from django_jobbatch.functions import loader
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.suggestion import did_you_mean
 from django_jobbatch.worker import BatchWorkerMixin
 
 #: Seconds a process should at least wait for SQLite: a dispatch of 100,000 jobs holds it for many.
@@ -63,7 +63,7 @@ def _settings_messages() -> Iterator[CheckMessage]:
         yield time_zones_off()
     for path, now in settings.MOVED.items():
         try:
-            calls.resolve(now)
+            loader.resolve(now)
         except FunctionNotFound as error:
             yield moved_nowhere(path, error)
 

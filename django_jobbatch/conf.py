@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import Enum, auto
 from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
@@ -12,9 +13,8 @@ from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from django_jobbatch import option_rules as rules
 from django_jobbatch.exceptions import InvalidOption
-from django_jobbatch.suggestion import did_you_mean
+from django_jobbatch.specs import validation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,13 +60,13 @@ class Problem(NamedTuple):
 
 #: What each setting may be: a rule of the options, which gives it its form or refuses it.
 _RULES: Final[dict[str, Callable[[object], object]]] = {
-    "QUEUE": partial(rules.text, "QUEUE", longest=rules.LONGEST_QUEUE),
-    "TIMEOUT": partial(rules.timeout, name="TIMEOUT"),
-    "RETRY": partial(rules.retry, name="RETRY"),
-    "RETRY_INTERVAL": partial(rules.retry_interval, name="RETRY_INTERVAL"),
-    "SLICE": partial(rules.duration, "SLICE"),
-    "LEASE": partial(rules.duration, "LEASE"),
-    "MOVED": rules.moved,
+    "QUEUE": partial(validation.text, "QUEUE", longest=validation.LONGEST_QUEUE),
+    "TIMEOUT": partial(validation.timeout, name="TIMEOUT"),
+    "RETRY": partial(validation.retry, name="RETRY"),
+    "RETRY_INTERVAL": partial(validation.retry_interval, name="RETRY_INTERVAL"),
+    "SLICE": partial(validation.duration, "SLICE"),
+    "LEASE": partial(validation.duration, "LEASE"),
+    "MOVED": validation.moved,
 }
 
 
@@ -134,3 +134,10 @@ def _reset(*, setting: str, **kwargs: object) -> None:
 
 
 setting_changed.connect(_reset, dispatch_uid="django_jobbatch.conf")
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """A sentence with the known name that is most like `name`; without one, with all of them."""
+    names = sorted(known)
+    near = get_close_matches(str(name), names, n=1)
+    return f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(names)}."

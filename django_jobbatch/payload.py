@@ -13,12 +13,12 @@ from uuid import UUID
 from django.conf import settings
 from django.utils.crypto import constant_time_compare, salted_hmac
 
-from django_jobbatch.encoding import decode, encode
 from django_jobbatch.exceptions import PayloadRefused
-from django_jobbatch.unencodable import Refusal
+from django_jobbatch.payload.encoding import decode, encode
+from django_jobbatch.payload.errors import Refusal
 
 if TYPE_CHECKING:
-    from django_jobbatch.specs import JobSpec
+    from django_jobbatch.specs.batch import JobSpec
 
 SALT: Final = "django_jobbatch.payload"
 #: What a `progress` callback is sealed for; it has no link, and so no role.

@@ -21,11 +21,11 @@ from factory.declarations import (
 from factory.django import DjangoModelFactory
 from factory.helpers import post_generation
 
+from django_jobbatch.counters import COUNTERS
 from django_jobbatch.ledger import insert_links
-from django_jobbatch.ledger.rows import COUNTERS
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.payload import Seal
-from django_jobbatch.specs import JobSpec
+from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.states import (
     CALLBACKS,
     NOT_BEGUN,

@@ -18,9 +18,9 @@ from rq import Queue
 import django_jobbatch
 from django_jobbatch import bus, checks, exceptions, models, tuning
 from django_jobbatch.conf import Settings
-from django_jobbatch.management import batch_command
+from django_jobbatch.management import base
 from django_jobbatch.management.commands import show_batch
-from django_jobbatch.specs import OptionNames
+from django_jobbatch.specs.options import OptionNames
 from django_jobbatch.states import BatchStatus, LinkStatus, Outcome
 from tests.settings import ROOT
 
@@ -282,7 +282,7 @@ def figures() -> list[tuple[str, str]]:
         ("docs/explanation/architecture.md", f"`min(due links, {tuning.MAX_TICKETS})` tickets"),
         ("docs/explanation/architecture.md", f"a second, at most {tuning.MAX_CLAIM}."),
         ("docs/explanation/architecture.md", f"a slice of {defaults.SLICE:.0f} seconds"),
-        ("docs/reference/commands.md", f"beginning of it: {batch_command.SHORT_ID} digits"),
+        ("docs/reference/commands.md", f"beginning of it: {base.SHORT_ID} digits"),
         ("docs/reference/commands.md", f"are the first {tuning.MAX_CHILDREN_SHOWN},"),
         ("docs/reference/commands.md", f"{show_batch.LONGEST_MESSAGE:,} characters are shown"),
         ("docs/reference/commands.md", f"The newest {tuning.MAX_FAILURES_READ:,} failures"),

@@ -13,21 +13,21 @@ from django.urls import URLPattern, path
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from django_jobbatch import counts, snapshot, tuning
-from django_jobbatch.admin import cells, filters
+from django_jobbatch import counters, snapshot, tuning
+from django_jobbatch.admin import display, filters
+from django_jobbatch.admin.actions import to_confirmation
 from django_jobbatch.admin.base import ReadOnlyAdmin
-from django_jobbatch.admin.cancelling import CancelView
-from django_jobbatch.admin.choosing import to_confirmation
-from django_jobbatch.admin.keyset import CappedPaginator
-from django_jobbatch.admin.options import shown_options
+from django_jobbatch.admin.cancellation import CancelView
+from django_jobbatch.admin.display import format_count, shown_options
+from django_jobbatch.admin.pagination import CappedPaginator
 from django_jobbatch.admin.permissions import may
-from django_jobbatch.admin.retrying import RetryView
+from django_jobbatch.admin.retries import RetryView
 from django_jobbatch.admin.search import id_prefix
+from django_jobbatch.counters import TreeCounts
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.models.tree import TreeCounts, jobs_of_trees, own_jobs
+from django_jobbatch.models.tree import jobs_of_trees, own_jobs
 from django_jobbatch.operations import previews
 from django_jobbatch.states import BatchStatus
-from django_jobbatch.templatetags.jobbatch_admin import grouped
 
 
 class BatchChangeList(ChangeList):
@@ -79,12 +79,12 @@ class JobBatchAdmin(ReadOnlyAdmin):
     @admin.display(description=_("status"), ordering="status")
     def state(self, batch: JobBatch) -> str:
         """An icon and a word."""
-        return cells.batch_status(batch)
+        return display.batch_status(batch)
 
     @admin.display(description=_("progress"), ordering="total_jobs")
     def progress(self, batch: JobBatch) -> str:
         """A bar and the numbers."""
-        return cells.progress(batch, _jobs(batch))
+        return display.progress(batch, _jobs(batch))
 
     @admin.display(description=_("failed"), ordering="failed_jobs")
     def failed(self, batch: JobBatch) -> str:
@@ -93,17 +93,17 @@ class JobBatchAdmin(ReadOnlyAdmin):
         if not count:
             return "0"
         address = self.url(FailedJob, "changelist", batch=batch.pk)
-        return format_html('<a href="{}">{}</a>', address, grouped(count))
+        return format_html('<a href="{}">{}</a>', address, format_count(count))
 
     @admin.display(description=_("created"), ordering="created_at")
     def created(self, batch: JobBatch) -> str:
         """When it was dispatched."""
-        return cells.moment(batch.created_at)
+        return display.moment(batch.created_at)
 
     @admin.display(description=_("finished"), ordering="finished_at")
     def finished(self, batch: JobBatch) -> str:
         """When it ended, and how long it took, or has taken so far."""
-        return cells.moment(batch.finished_at, snapshot.duration(batch))
+        return display.moment(batch.finished_at, snapshot.duration(batch))
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -137,7 +137,7 @@ class JobBatchAdmin(ReadOnlyAdmin):
             if batch.child_batches
             else [],
             "jobs": jobs,
-            "percent": counts.percent(
+            "percent": counters.percent(
                 total=jobs.total, pending=jobs.pending, finished=batch.is_finished
             ),
             "segments": snapshot.segments(jobs, snapshot.running_jobs(batch)),

@@ -13,10 +13,10 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
 from django_jobbatch import snapshot
-from django_jobbatch.admin import cells, filters
-from django_jobbatch.admin.choosing import to_retry_of_jobs
-from django_jobbatch.admin.keyset import Order
-from django_jobbatch.admin.of_batch import OfBatchAdmin
+from django_jobbatch.admin import display, filters
+from django_jobbatch.admin.actions import to_retry_of_jobs
+from django_jobbatch.admin.changelist import OfBatchAdmin
+from django_jobbatch.admin.pagination import Order
 from django_jobbatch.admin.search import as_uuid
 from django_jobbatch.models import BatchedJob, FailedJob
 from django_jobbatch.operations import previews
@@ -51,7 +51,7 @@ class FailedJobAdmin(OfBatchAdmin):
     @admin.display(description=_("failed"))
     def failed(self, failure: FailedJob) -> str:
         """When."""
-        return cells.moment(failure.failed_at)
+        return display.moment(failure.failed_at)
 
     def get_order(self, chosen: Collection[str], query: str) -> Order:
         """Newest first, whatever is chosen."""

@@ -11,10 +11,10 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext_lazy as _
 
 from django_jobbatch import snapshot, tuning
-from django_jobbatch.admin import cells, filters
-from django_jobbatch.admin.choosing import to_retry_of_jobs
-from django_jobbatch.admin.keyset import Order
-from django_jobbatch.admin.of_batch import OfBatchAdmin
+from django_jobbatch.admin import display, filters
+from django_jobbatch.admin.actions import to_retry_of_jobs
+from django_jobbatch.admin.changelist import OfBatchAdmin
+from django_jobbatch.admin.pagination import Order
 from django_jobbatch.admin.permissions import may
 from django_jobbatch.admin.search import as_number, as_uuid
 from django_jobbatch.models import BatchedJob, FailedJob
@@ -40,17 +40,17 @@ class BatchedJobAdmin(OfBatchAdmin):
     @admin.display(description=_("status"))
     def state(self, job: BatchedJob) -> str:
         """An icon and a word."""
-        return cells.job_status(job)
+        return display.job_status(job)
 
     @admin.display(description=_("started"))
     def started(self, job: BatchedJob) -> str:
         """When it began."""
-        return cells.moment(job.started_at)
+        return display.moment(job.started_at)
 
     @admin.display(description=_("ended"))
     def ended(self, job: BatchedJob) -> str:
         """When it ended."""
-        return cells.moment(job.ended_at)
+        return display.moment(job.ended_at)
 
     def get_order(self, chosen: Collection[str], query: str) -> Order:
         """Along the index that there is for what is chosen."""

@@ -8,7 +8,18 @@ acting on it, after the commit, is the caller's.
 
 from __future__ import annotations
 
-from django_jobbatch.ledger.changes import Change, Failure, Settlement
+from django_jobbatch.db import beginning_with, is_transient, patiently
+from django_jobbatch.ledger.callback_settlement import mark_reported, settle_callback
+from django_jobbatch.ledger.callbacks import held_back
+from django_jobbatch.ledger.cancellation import close, sweep
+from django_jobbatch.ledger.change import Change, Failure, Settlement
+from django_jobbatch.ledger.children import (
+    begin_child,
+    is_unswept,
+    report_end,
+    running_children,
+    stop_children,
+)
 from django_jobbatch.ledger.claims import (
     Claimant,
     begin,
@@ -18,9 +29,7 @@ from django_jobbatch.ledger.claims import (
     tickets_at_work,
     unreported,
 )
-from django_jobbatch.ledger.closing import close, sweep
-from django_jobbatch.ledger.drawing import held_back, put_right
-from django_jobbatch.ledger.entering import (
+from django_jobbatch.ledger.creation import (
     add,
     complete,
     enter,
@@ -28,24 +37,18 @@ from django_jobbatch.ledger.entering import (
     extend,
     insert_links,
 )
-from django_jobbatch.ledger.family import (
-    begin_child,
-    is_unswept,
-    report_end,
-    running_children,
-    stop_children,
-)
-from django_jobbatch.ledger.losing import lose
-from django_jobbatch.ledger.removing import (
+from django_jobbatch.ledger.delays import overdue, wake
+from django_jobbatch.ledger.deletion.rows import (
     check_failures_removable,
     check_removable,
     remove,
     remove_failures,
 )
-from django_jobbatch.ledger.reopening import go_on_reopening, reopen, reopen_callbacks
-from django_jobbatch.ledger.settling import report, settle, settle_callback
-from django_jobbatch.ledger.transactions import beginning_with, is_transient, patiently
-from django_jobbatch.ledger.waking import overdue, wake
+from django_jobbatch.ledger.losses import lose
+from django_jobbatch.ledger.repairs import put_right
+from django_jobbatch.ledger.retries.callbacks import reopen_callbacks
+from django_jobbatch.ledger.retries.pages import go_on_reopening, reopen
+from django_jobbatch.ledger.settlement import settle
 
 __all__ = [
     "Change",
@@ -71,6 +74,7 @@ __all__ = [
     "is_transient",
     "is_unswept",
     "lose",
+    "mark_reported",
     "overdue",
     "patiently",
     "put_right",
@@ -79,7 +83,6 @@ __all__ = [
     "renew",
     "reopen",
     "reopen_callbacks",
-    "report",
     "report_end",
     "running_children",
     "settle",

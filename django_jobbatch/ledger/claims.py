@@ -15,8 +15,8 @@ from django.db.models import F, Subquery, Value
 from django.utils import timezone
 
 from django_jobbatch import tuning
-from django_jobbatch.ledger import drawing, rows
-from django_jobbatch.ledger.transactions import atomically, patiently
+from django_jobbatch.db import atomically, patiently
+from django_jobbatch.ledger import callbacks, rows
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
 from django_jobbatch.models.job import CLAIM_INDEX
 from django_jobbatch.states import CALLBACKS, LIVE, BatchStatus, LinkStatus
@@ -106,7 +106,7 @@ def tickets_at_work(using: str, batch_id: uuid.UUID) -> dict[str, set[str]]:
 
 def unreported(using: str, batch_id: uuid.UUID) -> FailedJob | None:
     """The first failure of the batch that `each_failure` has not been told of."""
-    return patiently(using, drawing.unreported(using, batch_id).first)
+    return patiently(using, callbacks.unreported(using, batch_id).first)
 
 
 def _take(claimant: Claimant, due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
@@ -166,7 +166,7 @@ def _along_index(due: BatchedJobQuerySet) -> list[BatchedJob]:
 
 def _take_seen(claimant: Claimant, seen: list[BatchedJob], *, now: datetime) -> list[BatchedJob]:
     run = _run(seen[0]) if seen else None
-    if run is None or drawing.held_back(claimant.using, claimant.batch_id, run):
+    if run is None or callbacks.held_back(claimant.using, claimant.batch_id, run):
         return []
     seen = _apart(seen)
     values: dict[str, Any] = {

@@ -13,9 +13,9 @@ from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
 
 from django_jobbatch.ledger import rows
-from django_jobbatch.ledger.changes import Change
+from django_jobbatch.ledger.change import Change
 from django_jobbatch.models import BatchedJob
-from django_jobbatch.starts import begins_at, earliest
+from django_jobbatch.schedule import begins_at, earliest
 from django_jobbatch.states import OPEN, LinkStatus
 
 

@@ -10,8 +10,9 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
-from django_jobbatch import counts
-from django_jobbatch.models.tree import TreeCounts, jobs_of_tree, tree_of
+from django_jobbatch import counters
+from django_jobbatch.counters import TreeCounts
+from django_jobbatch.models.tree import jobs_of_tree, tree_of
 from django_jobbatch.states import OPEN, BatchStatus, Kind, Outcome
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ class JobBatch(models.Model):
         With child batches, of the jobs of the whole tree; see `tree_jobs`.
         """
         tree = self.tree_jobs
-        return counts.percent(total=tree.total, pending=tree.pending, finished=self.is_finished)
+        return counters.percent(total=tree.total, pending=tree.pending, finished=self.is_finished)
 
     @property
     def tree_jobs(self) -> TreeCounts:

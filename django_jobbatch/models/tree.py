@@ -5,37 +5,16 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet
 
 from django_jobbatch import tuning
-from django_jobbatch.states import SETTLED, LinkStatus, Outcome
+from django_jobbatch.counters import SUMS, TreeCounts
+from django_jobbatch.states import SETTLED, LinkStatus
 
 if TYPE_CHECKING:
     from django_jobbatch.models.batch import JobBatch
-
-
-_INSIDE: Final = ("pk", "outcome", "failed_jobs", "child_batches")
-_SUMS: Final = {
-    name: Sum(f"{name}_jobs") for name in ("total", "pending", "failed", "cancelled", "skipped")
-}
-
-
-class TreeCounts(NamedTuple):
-    """Jobs of a whole tree; what stands for a batch is no job."""
-
-    total: int
-    pending: int
-    succeeded: int
-    failed: int
-    cancelled: int
-    skipped: int
-
-    @property
-    def processed(self) -> int:
-        """How many are settled, however they ended."""
-        return self.total - self.pending
 
 
 def levels_below(batch: JobBatch) -> Iterator[list[uuid.UUID]]:
@@ -79,51 +58,13 @@ def tree_of(batch: JobBatch) -> QuerySet[JobBatch]:
     return _batches(batch).filter(Q(pk=batch.pk) | Q(pk__in=below(batch).values("pk")))
 
 
-def to_retry_inside(children: QuerySet[JobBatch], *, include_cancelled: bool) -> set[int]:
-    """The stand-ins of those child batches that went well, with something to retry all the same.
-
-    They are partial, or some batch inside them is. Without `include_cancelled` a job has failed
-    there; else it may be that somebody has cancelled something, and nothing went wrong. A query,
-    and one for each level below.
-    """
-    found: set[int] = set()
-    level = list(_went_well(children).values_list("parent", *_INSIDE))
-    while level:
-        found |= {
-            stand_in
-            for stand_in, _, outcome, failed, _ in level
-            if failed or (include_cancelled and outcome == Outcome.PARTIAL)
-        }
-        around = {
-            pk: stand_in
-            for stand_in, pk, _, _, batches in level
-            if batches and stand_in not in found
-        }
-        level = [(around[outer], *row) for outer, *row in _inside(children, list(around))]
-    return found
-
-
-def _inside(children: QuerySet[JobBatch], around: list[uuid.UUID]) -> Iterator[Any]:
-    """The child batches of these that went well, each after the batch that it is in."""
-    batches = children.model._default_manager.using(children.db)
-    for start in range(0, len(around), tuning.KEYS_CHUNK):
-        inside = batches.filter(parent__batch_id__in=around[start : start + tuning.KEYS_CHUNK])
-        yield from _went_well(inside).values_list("parent__batch_id", *_INSIDE)
-
-
-def _went_well(children: QuerySet[JobBatch]) -> QuerySet[JobBatch]:
-    """Those of these that may have something to retry, though their stand-ins succeeded."""
-    may_have = Q(outcome=Outcome.PARTIAL) | Q(outcome=Outcome.SUCCEEDED, child_batches__gt=0)
-    return children.filter(may_have, parent__status=LinkStatus.SUCCEEDED).order_by()
-
-
 def jobs_of_tree(batch: JobBatch) -> TreeCounts:
     """How the jobs of the tree stand; what that costs, `JobBatch.tree_jobs` says."""
     own = own_jobs(batch)
     if not batch.child_batches:
         return own
     inside = below(batch)
-    links = inside.aggregate(**_SUMS)
+    links = inside.aggregate(**SUMS)
     stand_ins = dict(inside.values_list("parent__status").annotate(Count("pk")))
     return _together(own, links, stand_ins)
 
@@ -134,7 +75,7 @@ def jobs_of_trees(roots: Collection[JobBatch]) -> dict[uuid.UUID, TreeCounts]:
     if not with_children:
         return {root.pk: own_jobs(root) for root in roots}
     trees = _batches(with_children[0]).filter(root__in=with_children)
-    rows = trees.values("root_id").annotate(**_SUMS)
+    rows = trees.values("root_id").annotate(**SUMS)
     links: dict[uuid.UUID, Any] = {row["root_id"]: row for row in rows}
     stand_ins: dict[uuid.UUID, dict[str, int]] = defaultdict(dict)
     for pk, status, count in trees.values_list("root_id", "parent__status").annotate(Count("pk")):

@@ -5,10 +5,13 @@ Each is one function that the builder, the model, commands and pages call alike.
 
 from __future__ import annotations
 
-from django_jobbatch.operations.ending import cancel, delete, retry
-from django_jobbatch.operations.entering import add, append, create, prepend
+from django_jobbatch.operations.cancellation import cancel
+from django_jobbatch.operations.creation import create
+from django_jobbatch.operations.deletion import delete
+from django_jobbatch.operations.extension import add, append, prepend
 from django_jobbatch.operations.pruning import Kept, Pruned, prune
-from django_jobbatch.operations.reading import previous_result, results
+from django_jobbatch.operations.retries import retry
+from django_jobbatch.operations.stored_results import previous_result, results
 
 __all__ = [
     "Kept",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from django_jobbatch import callbacks, payload
+from django_jobbatch import payload
+from django_jobbatch.ledger import callbacks
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.operations import coming_back
+from django_jobbatch.operations import retry_preview
 from django_jobbatch.states import OPEN, BatchStatus, LinkStatus, Outcome
 
 
@@ -19,7 +20,7 @@ def can_retry(batch: JobBatch) -> bool:
     """Whether `retry`, with `include_cancelled` if need be, would find jobs."""
     if batch.status == BatchStatus.STOPPING:
         return False
-    return coming_back.has_any(batch, include_cancelled=batch.is_cancelled)
+    return retry_preview.has_any(batch, include_cancelled=batch.is_cancelled)
 
 
 def can_retry_job(batch: JobBatch, job: BatchedJob) -> bool:
@@ -43,15 +44,15 @@ def retried_jobs(batch: JobBatch, jobs: Collection[BatchedJob] | None = None) ->
     """
     whole = batch.is_cancelled
     if jobs is None:
-        return coming_back.all_jobs(batch, include_cancelled=whole)
+        return retry_preview.all_jobs(batch, include_cancelled=whole)
     work = [job for job in jobs if not job.is_callback]
     alone = len(jobs) - len(work)
-    return alone + coming_back.chosen_jobs(batch, work, include_cancelled=whole)
+    return alone + retry_preview.chosen_jobs(batch, work, include_cancelled=whole)
 
 
 def callbacks_of_cancel(batch: JobBatch) -> list[str]:
     """What would be called once a cancel is through, as `role: path`."""
-    links = callbacks.at_finish(batch, Outcome.CANCELLED)
+    links = callbacks.finish_links(batch, Outcome.CANCELLED)
     return [f"{link.role}: {link.func}" for link in links]
 
 

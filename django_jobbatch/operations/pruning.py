@@ -13,8 +13,8 @@ from django.db import IntegrityError, router
 from django.db.models import ProtectedError, RestrictedError
 from django.utils import timezone
 
-from django_jobbatch import callbacks, ledger, tuning
-from django_jobbatch import option_rules as rules
+from django_jobbatch import ledger, tuning
+from django_jobbatch.ledger import callbacks
 from django_jobbatch.models import (
     BatchedJob,
     FailedJob,
@@ -22,7 +22,9 @@ from django_jobbatch.models import (
     JobBatch,
     JobBatchQuerySet,
 )
-from django_jobbatch.operations.ending import cancel, check_tree, remove_tree, tree
+from django_jobbatch.operations.cancellation import cancel
+from django_jobbatch.operations.deletion import check_tree, remove_tree, tree
+from django_jobbatch.specs import validation
 from django_jobbatch.states import OPEN, Role
 
 #: Who cancelled what `prune` has cancelled; the next call knows it by that.
@@ -120,10 +122,10 @@ def prune(
     Raises:
         InvalidOption: an age is not a timedelta from 0 on.
     """
-    finished = rules.age("finished", finished)
-    unfinished = rules.age("unfinished", unfinished)
-    cancelled = rules.age("cancelled", cancelled)
-    failures = rules.age("failures", failures)
+    finished = validation.age("finished", finished)
+    unfinished = validation.age("unfinished", unfinished)
+    cancelled = validation.age("cancelled", cancelled)
+    failures = validation.age("failures", failures)
     now = timezone.now()
     using = using or router.db_for_write(JobBatch)
     pruning = _Pruning(using, now, dry_run=dry_run)
@@ -249,7 +251,7 @@ def _is_at_work(batch: JobBatch) -> bool:
         return False
     # What stands for a batch runs as long as that one does, which is looked at by itself.
     jobs = batch.jobs.filter(child=None).running()
-    return callbacks.has(batch, [Role.FINALLY]) or jobs.exists()
+    return callbacks.has_callbacks(batch, [Role.FINALLY]) or jobs.exists()
 
 
 def _pages(rows: JobBatchQuerySet | FailedJobQuerySet) -> Iterator[list[uuid.UUID]]:

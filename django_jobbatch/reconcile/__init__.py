@@ -8,6 +8,6 @@ workers at work, is harmless.
 from __future__ import annotations
 
 from django_jobbatch.reconcile.findings import Finding, Kind
-from django_jobbatch.reconcile.passes import reconcile, reconcile_after
+from django_jobbatch.reconcile.reconciler import reconcile, reconcile_after
 
 __all__ = ["Finding", "Kind", "reconcile", "reconcile_after"]

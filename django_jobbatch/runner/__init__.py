@@ -16,6 +16,6 @@ def work(batch_id: str, queue: str, using: str) -> None:
 
     if not apps.ready:
         django.setup()
-    from django_jobbatch.runner.ticket import work_on  # noqa: PLC0415 - see above
+    from django_jobbatch.runner.session import work_on  # noqa: PLC0415 - see above
 
     work_on(batch_id, queue, using)

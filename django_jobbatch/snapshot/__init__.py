@@ -13,10 +13,10 @@ from __future__ import annotations
 from django_jobbatch.snapshot.batches import duration, of, state, state_label
 from django_jobbatch.snapshot.callbacks import CallbackState, callback_states
 from django_jobbatch.snapshot.calls import ShownCall, shown_call
+from django_jobbatch.snapshot.children import Inside, inside
+from django_jobbatch.snapshot.detail import in_full
 from django_jobbatch.snapshot.failures import FailureGroup, FailureGroups, failure_groups
-from django_jobbatch.snapshot.full import in_full
-from django_jobbatch.snapshot.nesting import Inside, inside
-from django_jobbatch.snapshot.segments import Segment, running_jobs, segments
+from django_jobbatch.snapshot.progress_bar import Segment, running_jobs, segments
 from django_jobbatch.snapshot.steps import steps
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from django_jobbatch import counts
+from django_jobbatch import counters
 from django_jobbatch.models import JobBatch
 from django_jobbatch.snapshot.steps import steps
 
@@ -25,7 +25,7 @@ def of(batch: JobBatch) -> dict[str, Any]:
         "kind": batch.kind,
         "status": batch.status,
         "outcome": batch.outcome,
-        "progress": counts.percent(
+        "progress": counters.percent(
             total=tree.total, pending=tree.pending, finished=batch.is_finished
         ),
         "total_jobs": batch.total_jobs,

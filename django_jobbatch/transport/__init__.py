@@ -7,18 +7,18 @@ harm.
 
 from __future__ import annotations
 
-from django_jobbatch.transport.connecting import driver_info
-from django_jobbatch.transport.looking import Waiting, executing, waiting, waiting_for
-from django_jobbatch.transport.queues import check_queue, default_timeout, is_sync
-from django_jobbatch.transport.receiving import (
+from django_jobbatch.transport.consumer import (
     asks_for_retry,
     begin,
     is_interruption,
     ticket_in,
     why_refused,
 )
-from django_jobbatch.transport.sending import schedule, send
-from django_jobbatch.transport.taking_back import discard, stop
+from django_jobbatch.transport.inspection import Waiting, executing, waiting, waiting_for
+from django_jobbatch.transport.producer import schedule, send
+from django_jobbatch.transport.queues import check_queue, default_timeout, is_sync
+from django_jobbatch.transport.redis import driver_info
+from django_jobbatch.transport.removal import discard, stop
 from django_jobbatch.transport.tickets import Ticket, is_of
 
 __all__ = [

@@ -16,7 +16,7 @@ from demo import summary
 from airports.importing import dispatch_import
 from airports.models import Country, Report
 from airports.rows import Rows
-from django_jobbatch.runner.ticket import Trip
+from django_jobbatch.runner.session import Trip
 from tests.settings import ROOT
 
 

@@ -16,11 +16,11 @@ from django.core.management import call_command
 from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
 
 from airports.models import CallbackCall
-from django_jobbatch import bus, tuning
+from django_jobbatch import bus, db, tuning
 from django_jobbatch.bus import BatchBuilder
-from django_jobbatch.ledger import rows, transactions
+from django_jobbatch.ledger import rows
 from django_jobbatch.runner import work
-from django_jobbatch.runner.ticket import Trip
+from django_jobbatch.runner.session import Trip
 from sandbox.databases import PostgreSQL
 from tests import jobs
 from tests.databases import IMPATIENCE, needs_server
@@ -143,7 +143,7 @@ def test_an_outcome_is_kept_until_it_can_be_written(
     # No statement is tried again; what is, is the settlement as a whole, after the first pause.
     monkeypatch.setattr(tuning, "RETRY_SECONDS", 0)
     pausing = SimpleNamespace(sleep=lambda seconds: held.close(), monotonic=time.monotonic)
-    monkeypatch.setattr(transactions, "time", pausing)
+    monkeypatch.setattr(db, "time", pausing)
 
     Trip("default", "default", "ticket").go(batch)
 
@@ -173,7 +173,7 @@ def own_server(transactional_db: None) -> Iterator[PostgreSQL]:
 def test_a_ticket_outlives_a_restart_of_postgresql(
     own_server: PostgreSQL, diary: Diary, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger=transactions.__name__)
+    caplog.set_level(logging.INFO, logger=db.__name__)
     hold = diary.held("a")
     builder = bus.batch([hold, diary.job("b")])
     batch = diary.told_to(builder).dispatch()

@@ -20,7 +20,7 @@ from django_jobbatch import bus, dispatch, ledger, transport, tuning
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import work
-from django_jobbatch.runner.ticket import Trip
+from django_jobbatch.runner.session import Trip
 from django_jobbatch.states import Role
 from django_jobbatch.transport import Waiting
 from tests import jobs

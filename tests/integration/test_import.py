@@ -41,7 +41,7 @@ def test_a_process_with_django_has_at_hand_what_a_work_horse_runs() -> None:
 import sys, django
 django.setup()
 before = set(sys.modules)
-import django_jobbatch.runner.ticket
+import django_jobbatch.runner.session
 print(sorted(set(sys.modules) - before))
 """
 

@@ -12,9 +12,8 @@ from itertools import count
 import pytest
 from django.utils import timezone
 
-from django_jobbatch import bus, tuning
+from django_jobbatch import bus, db, tuning
 from django_jobbatch.bus import BatchBuilder
-from django_jobbatch.ledger import transactions
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations import pruning
 from django_jobbatch.reconcile import reconcile
@@ -38,7 +37,7 @@ class Killed(BaseException):
 def killed_after(commits: int, action: Callable[[], object]) -> bool:
     """Kill who does this once the ledger has committed so many transactions; whether it came to that."""
     committed = count(1)
-    opened = transactions._read_committed
+    opened = db._read_committed
 
     @contextmanager
     def killing(using: str) -> Iterator[None]:
@@ -48,7 +47,7 @@ def killed_after(commits: int, action: Callable[[], object]) -> bool:
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transactions, "_read_committed", killing)
+        patch.setattr(db, "_read_committed", killing)
         try:
             action()
         except Killed:

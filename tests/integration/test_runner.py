@@ -23,13 +23,13 @@ from django_jobbatch import JobTimeout, bus, ledger, transport, tuning
 from django_jobbatch.exceptions import RetryReturned
 from django_jobbatch.ledger import Claimant, Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.runner.desk import Desk
-from django_jobbatch.runner.loop import Runner
-from django_jobbatch.runner.performing import Interrupted, perform
-from django_jobbatch.runner.terms import Terms
-from django_jobbatch.runner.ticket import Trip
+from django_jobbatch.runner.batch_runner import Runner
+from django_jobbatch.runner.claim_buffer import Desk
+from django_jobbatch.runner.execution import Interrupted, perform
+from django_jobbatch.runner.heartbeat import Watch, watching
+from django_jobbatch.runner.policy import Terms
+from django_jobbatch.runner.session import Trip
 from django_jobbatch.runner.time_limit import time_limit
-from django_jobbatch.runner.watch import Watch, watching
 from django_jobbatch.states import LinkStatus
 from tests import jobs
 from tests.databases import claim_of, in_transaction
@@ -384,7 +384,7 @@ def performed(job: bus.JobBuilder, **options: Any) -> Settlement:
 @pytest.mark.usefixtures("redis_server")
 def test_a_failure_is_kept_as_text_that_every_database_takes() -> None:
     # The log has the text as it is, which the reports of parallel tests could not carry.
-    with mock.patch("django_jobbatch.runner.performing.logger"):
+    with mock.patch("django_jobbatch.runner.execution.logger"):
         settlement = performed(bus.job(jobs.raise_odd_text))
     batch = settlement.link.batch
     ledger.settle("default", batch.pk, [settlement])

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_jobbatch import bus
 from django_jobbatch.models import JobBatch
-from django_jobbatch.runner.ticket import Trip
+from django_jobbatch.runner.session import Trip
 from tests import jobs
 from tests.diary import Diary
 from tests.jobs import ADD

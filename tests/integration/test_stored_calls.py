@@ -17,7 +17,7 @@ from django_jobbatch import bus, payload
 from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner import work
-from django_jobbatch.specs import JobSpec
+from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.states import Role
 from tests import jobs
 from tests.diary import Diary, End

@@ -6,8 +6,9 @@ import pytest
 from pytest_django import DjangoAssertNumQueries
 
 from django_jobbatch import bus, tuning
+from django_jobbatch.counters import TreeCounts
 from django_jobbatch.models import JobBatch
-from django_jobbatch.models.tree import TreeCounts, below, tree_of
+from django_jobbatch.models.tree import below, tree_of
 from django_jobbatch.operations import previews
 from tests.jobs import ADD
 from tests.ledger.acts import begun, cancel, claim, fail, grown, read, report_end, succeed, sweep

@@ -16,7 +16,7 @@ from django_jobbatch import bus, tuning
 from django_jobbatch.bus import Builder, ChainBuilder, JobBuilder
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import work
-from django_jobbatch.runner.ticket import Trip
+from django_jobbatch.runner.session import Trip
 from tests import jobs
 from tests.diary import Diary
 

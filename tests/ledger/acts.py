@@ -91,7 +91,7 @@ def reopen(
 
 def grown(builder: Builder) -> JobBatch:
     """A tree as its builder stores it; nothing of it is sent."""
-    with mock.patch.object(dispatch, "act"):
+    with mock.patch.object(dispatch, "after_commit"):
         return builder.dispatch()
 
 
@@ -140,7 +140,7 @@ def tell(batch: JobBatch) -> list[str]:
     """Tell `each_failure` of all that it has not seen; the messages."""
     told = []
     while unseen := ledger.unreported(ALIAS, batch.pk):
-        ledger.report(ALIAS, unseen)
+        ledger.mark_reported(ALIAS, unseen)
         told.append(unseen.message)
     return told
 

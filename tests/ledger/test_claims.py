@@ -295,7 +295,7 @@ def test_failures_of_jobs_are_told_in_their_order() -> None:
     told = []
     while failure := ledger.unreported(ALIAS, batch.pk):
         told.append(failure.message)
-        ledger.report(ALIAS, failure)
+        ledger.mark_reported(ALIAS, failure)
 
     assert told == ["first", "second"]
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from django_jobbatch import bus, ledger, tuning
 from django_jobbatch.exceptions import BatchFinished
-from django_jobbatch.ledger import places as lane_places
+from django_jobbatch.ledger import positions
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.jobs import ADD
@@ -261,13 +261,13 @@ def test_links_that_are_put_in_one_by_one_move_few_others(
 ) -> None:
     monkeypatch.setattr(tuning, "POSITION_STEP", 4)
     moved: list[int] = []
-    move = lane_places._move
+    move = positions._move
 
     def counted(lane: BatchedJobQuerySet, pks: Sequence[int], first: int, step: int) -> None:
         moved.append(len(pks))
         move(lane, pks, first, step)
 
-    monkeypatch.setattr(lane_places, "_move", counted)
+    monkeypatch.setattr(positions, "_move", counted)
     batch = JobBatchFactory.create(jobs=1, has_lanes=True, roles=[])
     first = behind = batch.jobs.get()
     for number in range(1, 200):

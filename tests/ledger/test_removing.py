@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from django_jobbatch import bus, ledger, tuning
-from django_jobbatch.ledger import removing
+from django_jobbatch.ledger.deletion import rows
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
 from tests import jobs
@@ -64,7 +64,7 @@ def test_a_lane_may_be_longer_than_a_page(monkeypatch: pytest.MonkeyPatch, page:
 
     pages = [
         list(page.order_by("lane", "position").values_list("lane", "position"))
-        for page in removing._pages(ALIAS, batch.pk)
+        for page in rows._pages(ALIAS, batch.pk)
     ]
 
     assert list(chain.from_iterable(pages)) == [(0, 0), (1, 10), (1, 15), (1, 20), (1, 30), (2, 0)]
@@ -101,7 +101,7 @@ def test_a_batch_that_is_gone_is_removed_no_further() -> None:
 def test_what_comes_while_links_are_removed_goes_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "LINKS_CHUNK", 1)
     batch = JobBatchFactory.create(jobs=2)
-    remove_page = removing._remove_page
+    remove_page = rows._remove_page
 
     def and_add_some(using: str, batch_id: uuid.UUID, after: Any) -> Any:
         done = remove_page(using, batch_id, after)
@@ -110,7 +110,7 @@ def test_what_comes_while_links_are_removed_goes_too(monkeypatch: pytest.MonkeyP
             BatchedJobFactory.create(batch=batch, role=Role.FINALLY, run=1)
         return done
 
-    monkeypatch.setattr(removing, "_remove_page", and_add_some)
+    monkeypatch.setattr(rows, "_remove_page", and_add_some)
 
     assert ledger.remove(ALIAS, batch.pk) == removed(links=4)
     assert (JobBatch.objects.count(), BatchedJob.objects.count()) == (0, 0)
@@ -120,7 +120,7 @@ def test_what_comes_while_links_are_removed_goes_too(monkeypatch: pytest.MonkeyP
 
 
 def remove_a_page(batch: JobBatch) -> None:
-    removing._remove_page(ALIAS, batch.pk, None)
+    rows._remove_page(ALIAS, batch.pk, None)
 
 
 @pytest.mark.parametrize(

@@ -613,7 +613,7 @@ def test_each_failure_runs_again_at_once() -> None:
     link = claim_callback(batch)
     told = ledger.unreported(ALIAS, batch.pk)
     assert told is not None
-    ledger.report(ALIAS, told, raised_in=link)
+    ledger.mark_reported(ALIAS, told, raised_in=link)
     ledger.settle_callback(ALIAS, failure(link))
 
     change = ledger.reopen_callbacks(ALIAS, batch.pk, [link.pk])
@@ -648,7 +648,7 @@ def test_no_two_links_tell_each_failure_at_once() -> None:
     links = claim(batch)
     fail(batch, links[:1])
     first = claim_callback(batch)
-    ledger.report(ALIAS, batch.failures[0], raised_in=first)
+    ledger.mark_reported(ALIAS, batch.failures[0], raised_in=first)
     ledger.settle_callback(ALIAS, failure(first))
     fail(batch, links[1:])
 

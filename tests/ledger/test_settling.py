@@ -670,7 +670,7 @@ def test_a_link_that_raises_for_good_remembers_the_failure_it_told() -> None:
     link = claim_callback(batch)
     told = ledger.unreported(ALIAS, batch.pk)
     assert told is not None
-    ledger.report(ALIAS, told, raised_in=link)
+    ledger.mark_reported(ALIAS, told, raised_in=link)
 
     change = ledger.settle_callback(ALIAS, failure(link))
 
@@ -689,7 +689,7 @@ def test_a_link_that_lost_its_claim_remembers_nothing() -> None:
     ledger.settle_callback(ALIAS, Settlement.put_back(link))
     told = FailedJob.objects.get()
 
-    ledger.report(ALIAS, told, raised_in=link)
+    ledger.mark_reported(ALIAS, told, raised_in=link)
 
     assert BatchedJob.objects.get(pk=link.pk).failure_id is None
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from django_jobbatch import bus, ledger, tuning
 from django_jobbatch.ledger import Settlement
-from django_jobbatch.ledger.reopening import Reopening
+from django_jobbatch.ledger.retries.cursor import RetryCursor
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import CALLBACKS, LinkStatus, Role
 from tests import jobs
@@ -195,7 +195,7 @@ def act_reopen() -> Callable[[], object]:
 def act_go_on_reopening() -> Callable[[], object]:
     batch, links = running(allow_failures=True)
     fail(batch, links)
-    batch.reopening = Reopening().come_to(0)
+    batch.reopening = RetryCursor().come_to(0)
     JobBatch.objects.update(reopening=batch.reopening)
     return lambda: list(ledger.go_on_reopening(ALIAS, batch, after=0))
 
@@ -296,11 +296,11 @@ def act_remove_failures() -> Callable[[], object]:
     return lambda: ledger.remove_failures(ALIAS, [failed.pk])
 
 
-def act_report() -> Callable[[], object]:
+def act_mark_reported() -> Callable[[], object]:
     batch, links = running(allow_failures=True)
     fail(batch, links[:1])
     link = ledger.claim_callback(claimant(batch))
-    return lambda: ledger.report(ALIAS, FailedJob.objects.get(), raised_in=link)
+    return lambda: ledger.mark_reported(ALIAS, FailedJob.objects.get(), raised_in=link)
 
 
 def act_wake() -> Callable[[], object]:

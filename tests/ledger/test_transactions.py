@@ -21,8 +21,9 @@ from django.db import (
     transaction,
 )
 
-from django_jobbatch.ledger import enter, rows, transactions
-from django_jobbatch.ledger.transactions import atomically, is_transient
+from django_jobbatch import db
+from django_jobbatch.db import atomically, is_transient
+from django_jobbatch.ledger import enter, rows
 from django_jobbatch.models import JobBatch
 from tests.databases import IMPATIENCE, needs_server
 from tests.factories import JobBatchFactory
@@ -69,7 +70,7 @@ def during_pause(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None
 
     def prepare(happen: Callable[[], None]) -> None:
         pausing = SimpleNamespace(sleep=lambda seconds: happen(), monotonic=time.monotonic)
-        monkeypatch.setattr(transactions, "time", pausing)
+        monkeypatch.setattr(db, "time", pausing)
 
     return prepare
 
@@ -259,7 +260,7 @@ def test_only_the_first_step_of_an_open_transaction_is_tried_again(
     execute(IMPATIENCE[connection.vendor])
     during_pause(holding(batch, other).close)
 
-    with transactions.beginning_with(ALIAS, lambda: write(batch)):
+    with db.beginning_with(ALIAS, lambda: write(batch)):
         JobBatch.objects.filter(pk=later.pk).update(name="written in the same transaction")
         transaction.set_rollback(True)
 

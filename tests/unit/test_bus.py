@@ -15,9 +15,10 @@ import pytest
 from django_jobbatch import bus
 from django_jobbatch.bus import BatchBuilder, JobBuilder
 from django_jobbatch.exceptions import InvalidJob, InvalidOption, UnencodableArgument
-from django_jobbatch.items import read_lanes
 from django_jobbatch.models import JobBatch
-from django_jobbatch.specs import BatchSpec, JobSpec, Options
+from django_jobbatch.specs.batch import BatchSpec, JobSpec
+from django_jobbatch.specs.items import read_lanes
+from django_jobbatch.specs.options import Options
 from django_jobbatch.states import Role
 from tests.unit import targets
 

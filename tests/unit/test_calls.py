@@ -14,9 +14,10 @@ from unittest import mock
 
 import pytest
 
-from django_jobbatch import bus, calls
+from django_jobbatch import bus
 from django_jobbatch.exceptions import FunctionNotFound, InvalidJob, InvalidOption
-from django_jobbatch.specs import NO_OPTIONS, Options
+from django_jobbatch.functions import invocation, loader, paths
+from django_jobbatch.specs.options import NO_OPTIONS, Options
 from tests.unit import targets
 
 HERE = "tests.unit.targets"
@@ -49,7 +50,7 @@ LATER = datetime(2027, 1, 1, tzinfo=UTC)
     ],
 )
 def test_what_an_import_finds_goes_by_its_path(func: object, path: str) -> None:
-    assert calls.describe(func) == (path, NO_OPTIONS)
+    assert paths.describe(func) == (path, NO_OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -65,12 +66,12 @@ def test_what_an_import_finds_goes_by_its_path(func: object, path: str) -> None:
     ],
 )
 def test_a_function_carries_what_its_decorator_names(func: object, options: Options) -> None:
-    assert calls.describe(func)[1] == options
+    assert paths.describe(func)[1] == options
 
 
 def test_an_option_that_cannot_be_used_is_refused_where_it_is_carried() -> None:
     with pytest.raises(InvalidOption) as caught:
-        calls.describe(targets.with_no_time)
+        paths.describe(targets.with_no_time)
 
     assert str(caught.value) == (
         "timeout=0: pass whole seconds above 0 (up to ten years), a timedelta, or -1 for no limit."
@@ -193,7 +194,7 @@ Nowhere.method.__module__ = "no.such.module"
 )
 def test_what_no_worker_could_call_is_refused_with_the_way_out(func: object, message: str) -> None:
     with pytest.raises(InvalidJob) as caught:
-        calls.describe(func)
+        paths.describe(func)
 
     assert str(caught.value) == message
 
@@ -202,7 +203,7 @@ def test_a_coroutine_instead_of_a_function_is_refused() -> None:
     coroutine = targets.add_later(1)
 
     with pytest.raises(InvalidJob) as caught:
-        calls.describe(coroutine)
+        paths.describe(coroutine)
 
     coroutine.close()
     assert str(caught.value) == (
@@ -226,14 +227,14 @@ def test_a_coroutine_instead_of_a_function_is_refused() -> None:
     ],
 )
 def test_a_path_leads_to_what_it_names(path: str, target: object) -> None:
-    assert calls.resolve(path) is target
+    assert loader.resolve(path) is target
 
 
 def test_a_path_leads_to_what_a_test_has_put_there() -> None:
-    calls.resolve(f"{HERE}.add")
+    loader.resolve(f"{HERE}.add")
 
     with mock.patch.object(targets, "add") as stand_in:
-        assert calls.resolve(f"{HERE}.add") is stand_in
+        assert loader.resolve(f"{HERE}.add") is stand_in
 
 
 @pytest.mark.parametrize(
@@ -255,7 +256,7 @@ def test_a_path_leads_to_what_a_test_has_put_there() -> None:
 )
 def test_a_path_that_leads_nowhere_is_refused_with_the_reason(path: str, message: str) -> None:
     with pytest.raises(FunctionNotFound) as caught:
-        calls.resolve(path)
+        loader.resolve(path)
 
     assert str(caught.value) == message
 
@@ -274,7 +275,7 @@ def test_a_module_that_cannot_be_imported_is_refused_with_the_reason(
     monkeypatch.syspath_prepend(tmp_path)
 
     with pytest.raises(FunctionNotFound) as caught:
-        calls.resolve("broken_jobs.func")
+        loader.resolve("broken_jobs.func")
 
     assert str(caught.value) == (f"broken_jobs.func: broken_jobs cannot be imported: {reason}.")
     assert caught.value.__cause__ is not None
@@ -285,12 +286,12 @@ def test_a_module_that_was_missing_is_looked_for_again(
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(FunctionNotFound):
-        calls.resolve("late_jobs.func")
+        loader.resolve("late_jobs.func")
 
     (tmp_path / "late_jobs.py").write_text("def func(): pass")
     monkeypatch.syspath_prepend(tmp_path)
 
-    assert calls.resolve("late_jobs.func").__name__ == "func"
+    assert loader.resolve("late_jobs.func").__name__ == "func"
     monkeypatch.delitem(sys.modules, "late_jobs")
 
 
@@ -306,21 +307,21 @@ def test_a_module_that_was_missing_is_looked_for_again(
     ],
 )
 def test_a_function_is_called_and_waited_for(target: Callable[..., Any], result: int) -> None:
-    assert calls.invoke(target, (1,), {"second": 2}) == result
+    assert invocation.invoke(target, (1,), {"second": 2}) == result
 
 
 @pytest.mark.parametrize("target", [targets.decorated_later, targets.later_task])
 def test_a_coroutine_is_waited_for_however_it_is_wrapped(target: Any) -> None:
-    assert calls.invoke(target, (1,), {}) == 1
+    assert invocation.invoke(target, (1,), {}) == 1
 
 
 def test_what_a_function_raises_comes_through() -> None:
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'first'"):
-        calls.invoke(targets.add, (), {})
+        invocation.invoke(targets.add, (), {})
 
 
 def test_a_task_has_its_context() -> None:
-    result = calls.invoke(
+    result = invocation.invoke(
         targets.context_task, (LATER,), {"day": LATER.date()}, attempt=3, result_id="41"
     )
 
@@ -341,12 +342,12 @@ def test_a_task_of_a_backend_with_a_class_of_its_own_has_its_context() -> None:
 
     task = Special(func=targets.context_task.func, takes_context=True)
 
-    assert calls.invoke(task, (), {})["attempt"] == 1
+    assert invocation.invoke(task, (), {})["attempt"] == 1
 
 
 def test_a_function_cannot_be_waited_for_inside_a_running_loop() -> None:
     async def main() -> None:
-        calls.invoke(targets.add_later, (1,), {})
+        invocation.invoke(targets.add_later, (1,), {})
 
     with pytest.raises(RuntimeError, match="AsyncToSync"):
         asyncio.run(main())

@@ -10,9 +10,9 @@ import pytest
 from rq import Queue, Retry
 from rq.decorators import job
 
-from django_jobbatch import carried
 from django_jobbatch.exceptions import InvalidOption
-from django_jobbatch.specs import NO_OPTIONS, Options
+from django_jobbatch.functions import options
+from django_jobbatch.specs.options import NO_OPTIONS, Options
 from tests.unit import targets
 
 LATER = datetime(2027, 1, 1, tzinfo=UTC)
@@ -26,7 +26,7 @@ def decorated(queue: Any = "imports", **named: Any) -> Any:
 
 
 def test_a_function_without_a_decorator_carries_nothing() -> None:
-    assert carried.by_decorator(targets.add) is NO_OPTIONS
+    assert options.by_decorator(targets.add) is NO_OPTIONS
 
 
 def test_a_function_with_a_delay_of_its_own_carries_nothing() -> None:
@@ -35,7 +35,7 @@ def test_a_function_with_a_delay_of_its_own_carries_nothing() -> None:
 
     func.delay = 5  # type: ignore[attr-defined]
 
-    assert carried.by_decorator(func) is NO_OPTIONS
+    assert options.by_decorator(func) is NO_OPTIONS
 
 
 def test_a_function_with_an_enqueue_of_its_own_carries_nothing() -> None:
@@ -46,18 +46,18 @@ def test_a_function_with_an_enqueue_of_its_own_carries_nothing() -> None:
 
     func.enqueue = lambda: other  # type: ignore[attr-defined]
 
-    assert carried.by_decorator(func) is NO_OPTIONS
+    assert options.by_decorator(func) is NO_OPTIONS
 
 
 def test_a_queue_object_is_carried_by_its_name() -> None:
     queue = object.__new__(Queue)
     queue.name = "reports"
 
-    assert carried.by_decorator(decorated(queue)) == Options(queue="reports")
+    assert options.by_decorator(decorated(queue)) == Options(queue="reports")
 
 
 @pytest.mark.parametrize(
-    ("retry", "options"),
+    ("retry", "expected"),
     [
         (Retry(max=3), Options(queue="imports", retry=3, retry_interval=(0,))),
         (Retry(max=3, interval=5), Options(queue="imports", retry=3, retry_interval=(5,))),
@@ -68,8 +68,8 @@ def test_a_queue_object_is_carried_by_its_name() -> None:
         (None, Options(queue="imports")),
     ],
 )
-def test_a_retry_is_carried(retry: Retry | None, options: Options) -> None:
-    assert carried.by_decorator(decorated(retry=retry)) == options
+def test_a_retry_is_carried(retry: Retry | None, expected: Options) -> None:
+    assert options.by_decorator(decorated(retry=retry)) == expected
 
 
 @pytest.mark.parametrize(
@@ -89,17 +89,17 @@ def test_a_retry_is_carried(retry: Retry | None, options: Options) -> None:
     ids=repr,
 )
 def test_a_timeout_means_what_it_means_to_rq(timeout: object, seconds: int | None) -> None:
-    assert carried.by_decorator(decorated(timeout=timeout)).timeout == seconds
+    assert options.by_decorator(decorated(timeout=timeout)).timeout == seconds
 
 
 @pytest.mark.parametrize("timeout", ["1w", "h", "", "1.5h", 0, "0"], ids=repr)
 def test_a_timeout_that_rq_would_not_take_is_refused(timeout: object) -> None:
     with pytest.raises(InvalidOption, match="timeout="):
-        carried.by_decorator(decorated(timeout=timeout))
+        options.by_decorator(decorated(timeout=timeout))
 
 
 @pytest.mark.parametrize(
-    ("queue", "run_after", "options"),
+    ("queue", "run_after", "expected"),
     [
         ("default", None, NO_OPTIONS),
         ("imports", None, Options(queue="imports")),
@@ -108,8 +108,8 @@ def test_a_timeout_that_rq_would_not_take_is_refused(timeout: object) -> None:
     ],
 )
 def test_a_task_carries_its_queue_and_its_time(
-    queue: str, run_after: datetime | None, options: Options
+    queue: str, run_after: datetime | None, expected: Options
 ) -> None:
     task = SimpleNamespace(queue_name=queue, run_after=run_after)
 
-    assert carried.by_task(task) == options
+    assert options.by_task(task) == expected

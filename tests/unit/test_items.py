@@ -7,11 +7,13 @@ from collections.abc import Iterable
 import pytest
 from django.contrib.auth.models import User
 
-from django_jobbatch import bus, items
+from django_jobbatch import bus
 from django_jobbatch.exceptions import BuilderSpent, InvalidJob
-from django_jobbatch.items import Source
 from django_jobbatch.models import JobBatch
-from django_jobbatch.specs import JobSpec, Lane, Options
+from django_jobbatch.specs import items
+from django_jobbatch.specs.batch import JobSpec, Lane
+from django_jobbatch.specs.items import Source
+from django_jobbatch.specs.options import Options
 from tests.unit import targets
 
 FIRST = JobSpec("shop.jobs.sync", (1,))

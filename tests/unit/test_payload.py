@@ -25,12 +25,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django import Settings
 
-from django_jobbatch import encoding, payload
+from django_jobbatch import payload
 from django_jobbatch.exceptions import PayloadRefused, UnencodableArgument
-from django_jobbatch.payload import Call, Seal
-from django_jobbatch.specs import JobSpec
+from django_jobbatch.payload import Call, Seal, encoding
+from django_jobbatch.payload.errors import Refusal
+from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.states import Role
-from django_jobbatch.unencodable import Refusal
 
 BATCH = uuid.UUID("0198c1f0-0000-7000-8000-000000000001")
 PARIS = ZoneInfo("Europe/Paris")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from django_jobbatch import tuning
-from django_jobbatch.ledger.portions import portions
+from django_jobbatch.db import chunked_by_size
 
 
 def test_rows_are_split_before_they_are_too_long_for_one_statement() -> None:
     half = tuning.MAX_STATEMENT_CHARS // 2
 
-    assert list(portions([half, half, 1, half, tuning.MAX_STATEMENT_CHARS, 0, 1], int)) == [
+    assert list(chunked_by_size([half, half, 1, half, tuning.MAX_STATEMENT_CHARS, 0, 1], int)) == [
         [half, half],
         [1, half],
         [tuning.MAX_STATEMENT_CHARS, 0],
@@ -18,7 +18,7 @@ def test_rows_are_split_before_they_are_too_long_for_one_statement() -> None:
 
 
 def test_a_row_that_is_too_long_goes_alone() -> None:
-    assert list(portions([1, tuning.MAX_STATEMENT_CHARS + 1, 1], int)) == [
+    assert list(chunked_by_size([1, tuning.MAX_STATEMENT_CHARS + 1, 1], int)) == [
         [1],
         [tuning.MAX_STATEMENT_CHARS + 1],
         [1],
@@ -26,4 +26,4 @@ def test_a_row_that_is_too_long_goes_alone() -> None:
 
 
 def test_without_rows_there_is_nothing_to_send() -> None:
-    assert list(portions([], int)) == []
+    assert list(chunked_by_size([], int)) == []

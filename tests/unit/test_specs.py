@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from django_jobbatch.exceptions import InvalidOption
-from django_jobbatch.specs import NO_OPTIONS, Options
+from django_jobbatch.specs.options import NO_OPTIONS, Options
 
 LATER = datetime(2027, 1, 1, tzinfo=UTC)
 

@@ -7,8 +7,8 @@ from typing import Any, Final
 from django.core.management.base import CommandParser
 
 from django_jobbatch import operations
-from django_jobbatch.management.batch_command import ID_HELP, BatchCommand
-from django_jobbatch.management.wording import counted
+from django_jobbatch.management.base import ID_HELP, BatchCommand
+from django_jobbatch.management.formatting import counted
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import BatchStatus
 

@@ -11,8 +11,8 @@ from django.core.management.base import CommandParser
 from django.db import router
 
 from django_jobbatch import snapshot
-from django_jobbatch.management.batch_command import BatchCommand, short_id
-from django_jobbatch.management.wording import minute, one_line, table
+from django_jobbatch.management.base import BatchCommand, short_id
+from django_jobbatch.management.formatting import minute, one_line, table
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import BatchStatus, Outcome
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 from django.core.management.base import CommandParser
 
 from django_jobbatch import operations
-from django_jobbatch.management.batch_command import BatchCommand
-from django_jobbatch.management.wording import counted
+from django_jobbatch.management.base import BatchCommand
+from django_jobbatch.management.formatting import counted
 from django_jobbatch.operations import Kept, Pruned
 
 #: A century: beyond some more, no date is that old.

@@ -8,8 +8,8 @@ from typing import Any, Final
 from django.core.management.base import CommandParser
 from django.db import router
 
-from django_jobbatch.management.batch_command import ID_HELP, BatchCommand
-from django_jobbatch.management.wording import counted
+from django_jobbatch.management.base import ID_HELP, BatchCommand
+from django_jobbatch.management.formatting import counted
 from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import Finding, Kind, reconcile
 

@@ -8,8 +8,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from django_jobbatch import operations
 from django_jobbatch.exceptions import BatchCancelled
-from django_jobbatch.management.batch_command import ID_HELP, BatchCommand
-from django_jobbatch.management.wording import counted
+from django_jobbatch.management.base import ID_HELP, BatchCommand
+from django_jobbatch.management.formatting import counted
 from django_jobbatch.models import BatchedJob, JobBatch
 
 

@@ -10,8 +10,8 @@ from django.core.management.base import CommandParser
 from django.utils.dateparse import parse_datetime
 
 from django_jobbatch import snapshot
-from django_jobbatch.management.batch_command import ID_HELP, BatchCommand, short_id
-from django_jobbatch.management.wording import counted, moment, one_line, table, wrapped
+from django_jobbatch.management.base import ID_HELP, BatchCommand, short_id
+from django_jobbatch.management.formatting import counted, moment, one_line, table, wrapped
 from django_jobbatch.models import JobBatch
 
 #: Characters of what an exception says that are shown: all of what ours advise at their ends.

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from django_jobbatch import snapshot, tuning
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.specs import JobSpec
+from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.states import CALLBACKS, LinkStatus, Role
 from tests.factories import (
     BatchedJobFactory,

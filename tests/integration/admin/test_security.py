@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.specs import JobSpec
+from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.states import LinkStatus, Role
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory, signed
 from tests.integration.admin.pages import address

@@ -16,9 +16,9 @@ from django_jobbatch.exceptions import (
     PayloadRefused,
     WorkerLost,
 )
+from django_jobbatch.functions.loader import open_call
 from django_jobbatch.models import FailedJob, JobBatch
-from django_jobbatch.runner.stored import open_call
-from django_jobbatch.specs import JobSpec
+from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.states import Role
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory, signed
 from tests.integration.management.calling import manage

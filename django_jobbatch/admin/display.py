@@ -1,0 +1,95 @@
+"""How values look on the admin pages."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.template.loader import render_to_string
+from django.utils.formats import number_format
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from django_jobbatch import payload, snapshot
+from django_jobbatch.counters import TreeCounts
+from django_jobbatch.models import BatchedJob, JobBatch
+
+FOLDER = "admin/django_jobbatch/includes"
+
+
+def batch_status(batch: JobBatch) -> SafeString:
+    """Its state as an icon and a word."""
+    return status(snapshot.state(batch), snapshot.state_label(batch))
+
+
+def job_status(job: BatchedJob) -> SafeString:
+    """The same of a job."""
+    return status(job.status, job.get_status_display())
+
+
+def status(state: str, label: str) -> SafeString:
+    """A state as an icon and a word."""
+    return render_to_string(f"{FOLDER}/status.html", {"state": state, "label": label})
+
+
+def progress(batch: JobBatch, jobs: TreeCounts) -> SafeString:
+    """How far it is: a bar and the numbers."""
+    context = {"batch": batch, "jobs": jobs, "segments": snapshot.segments(jobs)}
+    return render_to_string(f"{FOLDER}/progress.html", context)
+
+
+def moment(at: datetime | None, took: timedelta | None = None) -> SafeString | str:
+    """A time, and how long something took until then."""
+    if at is None and took is None:
+        return ""
+    context = {"at": at, "took": took, "short": True}
+    return render_to_string(f"{FOLDER}/moment.html", context)
+
+
+def shown_options(batch: JobBatch) -> list[tuple[str, Any]]:
+    """Labels and values; what was not said is left out."""
+    options = batch.options
+    jobs = options.get("jobs", {})
+    rows = [
+        (_("Kind"), batch.get_kind_display()),
+        (_("After a failure"), _("goes on") if batch.allow_failures else _("stops")),
+        (_("Timeout of a job"), _seconds(jobs.get("timeout"))),
+        (_("Further attempts"), jobs.get("retry")),
+        (_("Seconds between them"), ", ".join(map(str, jobs.get("retry_interval") or []))),
+        (_("Begins not before"), options.get("starts_at")),
+        (_("Work-horse"), _("one for each job") if options.get("isolated") else None),
+        (_("Results"), _("are kept") if options.get("store_results") else None),
+        (_("Unique key"), options.get("unique")),
+        (_("Progress is told to"), ", ".join(map(payload.peek_path, options.get("progress", [])))),
+    ]
+    return [(label, value) for label, value in rows if value not in (None, "")]
+
+
+def _seconds(timeout: int | None) -> str | None:
+    if timeout is None:
+        return None
+    return _("no limit") if timeout < 0 else _("%(seconds)d s") % {"seconds": timeout}
+
+
+def format_count(number: int) -> str:
+    """1000000 as 1,000,000, in the way of the current language."""
+    return number_format(number, use_l10n=True, force_grouping=True)
+
+
+def duration(value: timedelta | None) -> str:
+    """A stretch of time by its two largest units."""
+    if value is None:
+        return ""
+    seconds = int(value.total_seconds())
+    if seconds < 1:
+        return _("under 1 s")
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return _("%(days)d d %(hours)d h") % {"days": days, "hours": hours}
+    if hours:
+        return _("%(hours)d h %(minutes)d min") % {"hours": hours, "minutes": minutes}
+    if minutes:
+        return _("%(minutes)d min %(seconds)d s") % {"minutes": minutes, "seconds": seconds}
+    return _("%(seconds)d s") % {"seconds": seconds}

@@ -1,0 +1,1 @@
+"""Functions of jobs: their dotted paths, their options, loading and calling them."""

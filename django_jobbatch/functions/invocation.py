@@ -1,0 +1,42 @@
+"""Calling a function, synchronous or not."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asgiref.sync import async_to_sync, iscoroutinefunction
+
+from django_jobbatch.functions.tasks import is_task, task_context
+
+
+def invoke(
+    target: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    attempt: int = 1,
+    result_id: str = "",
+) -> Any:
+    """Call what `resolve` found, and wait for it if it is asynchronous.
+
+    A Task runs as its function. If it takes a context, that has this attempt and result id.
+    """
+    if not is_task(target):
+        return _call(target, args, kwargs)
+    if target.takes_context:
+        args = (task_context(target, args, kwargs, attempt, result_id), *args)
+    return _call(target.func, args, kwargs)
+
+
+def _call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if iscoroutinefunction(func):
+        return async_to_sync(func)(*args, **kwargs)
+    result = func(*args, **kwargs)
+    # What an `async def` gives under a decorator that does not look like one.
+    return async_to_sync(_wait)(result) if inspect.iscoroutine(result) else result
+
+
+async def _wait(result: Awaitable[Any]) -> Any:
+    return await result

@@ -1,0 +1,87 @@
+"""From a dotted path, or a stored call, to its function. Nothing else imports a path of the database."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+from uuid import UUID
+
+from django_jobbatch import conf, tuning
+from django_jobbatch.exceptions import FunctionNotFound
+from django_jobbatch.functions.tasks import is_task
+from django_jobbatch.payload import Call, Seal
+
+
+def resolve(path: str) -> Any:
+    """What is behind `path` now, such as "shop.jobs.sync" or "shop.jobs.Sync.run".
+
+    Raises:
+        FunctionNotFound: there is nothing to call.
+    """
+    module, names = _locate(path)
+    target: Any = module
+    for name in names:
+        try:
+            target = getattr(target, name)
+        except AttributeError:
+            raise FunctionNotFound(f"{path}: {_title(target)} has no {name!r}.") from None
+    if not (callable(target) or is_task(target)):
+        raise FunctionNotFound(f"{path} is a {type(target).__qualname__}, not a function.")
+    return target
+
+
+@lru_cache(maxsize=tuning.FUNCTION_CACHE_SIZE)
+def _locate(path: str) -> tuple[ModuleType, tuple[str, ...]]:
+    """The module of `path` and the names that lead on from it: what is patched is seen."""
+    names = path.split(".")
+    for length in range(len(names) - 1, 0, -1):
+        module = _import(".".join(names[:length]), path)
+        if module is not None:
+            return module, tuple(names[length:])
+    raise FunctionNotFound(
+        f"{path}: there is no module {names[0]!r}. Is the code that dispatched it deployed here?"
+    )
+
+
+def _import(name: str, path: str) -> ModuleType | None:
+    """The module, or None if there is none of that name."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{name}.".startswith(f"{error.name}."):
+            return None
+        raise FunctionNotFound(f"{path}: {name} cannot be imported: {error}.") from error
+    except Exception as error:
+        raise FunctionNotFound(f"{path}: {name} cannot be imported: {error!r}.") from error
+
+
+def _title(target: Any) -> str:
+    return str(getattr(target, "__qualname__", None) or getattr(target, "__name__", target))
+
+
+def open_call(batch_id: UUID, role: str, text: str) -> tuple[Any, Call]:
+    """What is to be called, and with what, if it was dispatched for this batch in this role.
+
+    Nothing is imported before the signature is known to be right. A function that has moved since
+    is found where `JOBBATCH["MOVED"]` says.
+
+    Raises:
+        PayloadRefused: this application has not signed it for this batch and role.
+        FunctionNotFound: its path leads nowhere; the message has what to write into `MOVED`.
+    """
+    call = Seal(batch_id, role).unpack(text)
+    return _function(call.path), call
+
+
+def _function(path: str) -> Any:
+    now = conf.current().MOVED.get(path, path)
+    try:
+        return resolve(now)
+    except FunctionNotFound as error:
+        moved = "" if now == path else f"{path} has moved to "
+        raise FunctionNotFound(
+            f'{moved}{error} If the function is elsewhere now, add "{path}": "its.new.path" to the'
+            " MOVED of JOBBATCH in the settings, restart the workers, and retry the job."
+        ) from error

@@ -1,0 +1,144 @@
+"""From a function to its dotted path."""
+
+from __future__ import annotations
+
+import inspect
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+from django_jobbatch import tuning
+from django_jobbatch.exceptions import FunctionNotFound, InvalidJob
+from django_jobbatch.functions import options
+from django_jobbatch.functions.loader import resolve
+from django_jobbatch.functions.tasks import is_task
+from django_jobbatch.specs.batch import JobItem
+from django_jobbatch.specs.options import NO_OPTIONS, Options
+from django_jobbatch.specs.validation import is_dotted_path
+
+
+def describe(func: object) -> tuple[str, Options]:
+    """The dotted path of `func`, and the options that it carries itself.
+
+    Raises:
+        InvalidJob: it cannot be called by its path in another process; the message says what to do.
+        InvalidOption: it carries an option that cannot be used.
+    """
+    try:
+        hash(func)
+    except TypeError:
+        raise InvalidJob(_unfit(func)) from None
+    return _describe(func)
+
+
+@lru_cache(maxsize=tuning.FUNCTION_CACHE_SIZE)
+def _describe(func: Any) -> tuple[str, Options]:
+    if isinstance(func, str):
+        return _dotted(func), NO_OPTIONS
+    if is_task(func):
+        return _path(func.func, func), options.by_task(func)
+    if isinstance(func, type) or not (callable(func) and _has_home(func)):
+        raise InvalidJob(_unfit(func))
+    return _path(func, func), options.by_decorator(func)
+
+
+def _dotted(text: str) -> str:
+    if is_dotted_path(text):
+        return text
+    raise InvalidJob(
+        f"{text!r} is not the dotted path of a function; write it out, such as 'shop.jobs.sync'."
+    )
+
+
+def _path(func: Any, named: object) -> str:
+    """The path of `func`, under which an import finds `named`."""
+    path = f"{_home(func)}.{_last_name(func)}"
+    refused = _refused_name(path) or _refused_kind(func)
+    if refused:
+        raise InvalidJob(f"{path} {refused}")
+    if not _leads_back(path, named):
+        raise InvalidJob(
+            f"{path} is not what this function's name leads to when it is imported; give it"
+            " a name of its own in its module, and decorators functools.wraps."
+        )
+    return path
+
+
+def _has_home(func: object) -> bool:
+    return hasattr(func, "__qualname__") and hasattr(func, "__module__")
+
+
+def _home(func: Any) -> str:
+    """The module, and the class if there is one, where `func` is found by its name."""
+    owner = getattr(func, "__self__", None)
+    if isinstance(owner, type):
+        return f"{owner.__module__}.{owner.__qualname__}"
+    outer = func.__qualname__.rpartition(".")[0]
+    module = func.__module__ or "builtins"
+    return f"{module}.{outer}" if outer else module
+
+
+def _last_name(func: Any) -> str:
+    return str(func.__qualname__.rpartition(".")[2])
+
+
+def _refused_name(path: str) -> str:
+    if path.endswith("<lambda>"):
+        return "is a lambda, which no worker can import; write a function in a module."
+    if "<locals>" in path:
+        return (
+            "is defined inside another function, where no worker can import it; move it to its"
+            " module. If a decorator made it, give the decorator functools.wraps."
+        )
+    if path.startswith("__main__."):
+        return "is in the program that runs, not in a module a worker can import; move it to one."
+    return ""
+
+
+def _refused_kind(func: Any) -> str:
+    owner = getattr(func, "__self__", None)
+    if not isinstance(owner, type | ModuleType | None):
+        return (
+            f"is bound to an object of {type(owner).__qualname__}, which is not stored; write a"
+            " function that takes what it needs and makes or fetches the object."
+        )
+    if inspect.isgeneratorfunction(func) or inspect.isasyncgenfunction(func):
+        return "is a generator function, of which a call runs nothing; write one without yield."
+    if inspect.isfunction(func) and "." in func.__qualname__ and not _is_static(func):
+        return "is a method and would need its object; make it a function or a staticmethod."
+    return ""
+
+
+def _is_static(func: Any) -> bool:
+    try:
+        owner = resolve(_home(func))
+    except FunctionNotFound:
+        # It will not lead back either, which has a message of its own.
+        return True
+    return isinstance(inspect.getattr_static(owner, _last_name(func), None), staticmethod)
+
+
+def _leads_back(path: str, named: Any) -> bool:
+    try:
+        found = resolve(path)
+    except FunctionNotFound:
+        return False
+    if is_task(named):
+        return is_task(found) and found.func is named.func
+    return bool(found == named)
+
+
+def _unfit(func: object) -> str:
+    """Why something that has no path is no job."""
+    if func is None:
+        return "None is not a function; did you call the function? Pass job(func, ...), without ()."
+    if isinstance(func, JobItem):
+        return "This is a job already; pass the function itself."
+    if isinstance(func, type):
+        return f"{func.__qualname__} is a class; write a function that makes and uses it."
+    if hasattr(func, "func") and hasattr(func, "keywords"):
+        return "A functools.partial is not stored; pass the function, and its arguments after it."
+    kind = type(func).__qualname__
+    if callable(func):
+        return f"An object of {kind} is not stored; write a function that makes and calls it."
+    return f"An object of {kind} is not a function; did you call the function? Pass it without ()."

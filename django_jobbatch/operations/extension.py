@@ -1,0 +1,78 @@
+"""Adding jobs to an open batch, and links to a lane."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from django_jobbatch import context, dispatch, ledger
+from django_jobbatch.exceptions import BatchFinished, InvalidJob
+from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.operations.databases import alias
+from django_jobbatch.operations.insertion import Intake
+from django_jobbatch.specs.batch import Lane
+from django_jobbatch.specs.items import Source, links_of, read_lanes
+from django_jobbatch.states import Kind
+
+
+def add(batch: JobBatch, items: object) -> int:
+    """Put more items beside those of an open batch, under its options, and return how many links.
+
+    Inside one of its own jobs the batch cannot finish before that job and all that it added.
+
+    Raises:
+        InvalidJob: an item cannot stand in a batch, or this is a chain, which `append` extends.
+        BatchFinished: it has finished, or this is one of its callbacks.
+        BatchCancelled: it was cancelled, or is being stopped by a failure; a job that lets this
+            pass ends as cancelled.
+    """
+    if batch.kind == Kind.CHAIN:
+        raise InvalidJob("A chain has one lane; extend it by current_job().append(...).")
+    _refuse_callbacks_of(batch)
+    using = alias(batch)
+    source = Source.of(items)
+    with ledger.beginning_with(using, partial(ledger.add, using, batch)) as (locked, lane):
+        intake = Intake(using, locked)
+        intake.take(read_lanes([source]), lane=lane)
+        if intake.count:
+            dispatch.after_commit(intake.complete())
+    batch.refresh_from_db(using=using)
+    return intake.count
+
+
+def append(link: BatchedJob, *links: object) -> int:
+    """Put further links at the end of the lane of a link, and return how many.
+
+    The link must not be settled; a job does this to its own as `current_job().append(...)`. A job
+    that is tried again appends again.
+
+    Raises:
+        InvalidJob: one of them cannot be a link, or `link` is a callback.
+        BatchFinished: the batch has finished, or the lane has ended.
+        BatchCancelled: the batch is being stopped.
+    """
+    return _extend(link, links_of(links), at_end=True)
+
+
+def prepend(link: BatchedJob, *links: object) -> int:
+    """Put further links right behind a link, before what follows it. Otherwise as `append`."""
+    return _extend(link, links_of(links), at_end=False)
+
+
+def _extend(link: BatchedJob, links: Lane, *, at_end: bool) -> int:
+    if link.is_callback:
+        raise InvalidJob("A callback has no lane; dispatch a new batch.")
+    if not links:
+        return 0
+    using = str(link._state.db)
+    extend = partial(ledger.extend, using, link, len(links), at_end=at_end)
+    with ledger.beginning_with(using, extend) as (batch, positions):
+        intake = Intake(using, batch)
+        intake.take_behind(links, link.lane, positions)
+        dispatch.after_commit(intake.complete())
+    return intake.count
+
+
+def _refuse_callbacks_of(batch: JobBatch) -> None:
+    link = context.current_job(default=None)
+    if link is not None and link.is_callback and link.batch_id == batch.pk:
+        raise BatchFinished("A callback cannot add jobs to its own batch; dispatch a new one.")

@@ -1,0 +1,311 @@
+"""Python values as JSON values and back, exactly.
+
+A type that JSON does not have is written as an object with a tag: `{"$": "uuid", "v": "..."}`. A
+dict of the user's own that has the key `"$"` is tagged as well, so nothing is taken for a tag that
+is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from decimal import Decimal
+from enum import Enum
+from math import isfinite
+from typing import Any, Final
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from django_jobbatch.exceptions import PayloadRefused
+from django_jobbatch.payload.errors import Refusal, refusal, shown
+
+#: The key that marks a tagged value.
+TAG: Final = "$"
+
+
+#: Containers in containers: far more than data needs, far less than Python's stack takes.
+MAX_DEPTH: Final = 64
+
+
+#: Python reads no longer integers from text.
+MAX_DIGITS: Final = 4300
+
+
+_TOO_BIG: Final = 10**MAX_DIGITS
+
+
+def encode(value: object, depth: int = 0) -> Any:
+    """`value` in JSON's own types, so that `decode` makes the same of it.
+
+    Raises:
+        Refusal: it, or something in it, is of a type that is not kept.
+    """
+    kind = type(value)
+    write = _WRITERS.get(kind)
+    if write is not None:
+        return write(value)
+    write_items = _CONTAINERS.get(kind)
+    if write_items is None:
+        return _encode_subclass(value)
+    if depth == MAX_DEPTH:
+        raise Refusal(
+            f"a value that contains itself or goes deeper than {MAX_DEPTH} levels", "pass flat data"
+        )
+    return write_items(value, depth + 1)
+
+
+def decode(value: Any) -> Any:
+    """The value that `encode` wrote.
+
+    Raises:
+        PayloadRefused: it has a type tag that this version does not know.
+    """
+    kind = type(value)
+    if kind is dict:
+        return _read_tagged(value) if TAG in value else _read_dict(value)
+    return _read_list(value) if kind is list else value
+
+
+def check_plain(value: object) -> None:
+    """Refuse whatever the JSON column of some database would change or reject.
+
+    Raises:
+        Refusal: it, or something in it, is more than plain JSON.
+    """
+    encode(value)
+    _only_plain(value)
+
+
+def _itself(value: object) -> object:
+    return value
+
+
+def _write_str(value: str) -> str:
+    # Two surrogates side by side would come back as the one character they stand for.
+    if not value.isascii() and any(map(_are_halves, value, value[1:])):
+        raise Refusal("text with a character in two halves (surrogates)", "pass it repaired")
+    return value
+
+
+def _are_halves(high: str, low: str) -> bool:
+    return "\ud800" <= high <= "\udbff" and "\udc00" <= low <= "\udfff"
+
+
+def _write_int(value: int) -> int:
+    if -_TOO_BIG < value < _TOO_BIG:
+        return value
+    raise Refusal(f"an integer of more than {MAX_DIGITS} digits", "pass hex(x)")
+
+
+def _write_float(value: float) -> float:
+    if isfinite(value):
+        return value
+    raise Refusal(f"the float {value}", "pass None or text")
+
+
+def _write_uuid(value: UUID) -> dict[str, Any]:
+    return {TAG: "uuid", "v": str(value)}
+
+
+def _write_decimal(value: Decimal) -> dict[str, Any]:
+    return {TAG: "decimal", "v": str(value)}
+
+
+def _write_date(value: date) -> dict[str, Any]:
+    return {TAG: "date", "v": value.isoformat()}
+
+
+def _write_datetime(value: datetime) -> dict[str, Any]:
+    return _write_clock("datetime", value)
+
+
+def _write_time(value: time) -> dict[str, Any]:
+    return _write_clock("time", value)
+
+
+def _write_timedelta(value: timedelta) -> dict[str, Any]:
+    return {TAG: "timedelta", "v": [value.days, value.seconds, value.microseconds]}
+
+
+def _write_clock(tag: str, value: datetime | time) -> dict[str, Any]:
+    plain: dict[str, Any] = {TAG: tag, "v": value.replace(tzinfo=None).isoformat()}
+    zone = value.tzinfo
+    if type(zone) is timezone:
+        # By itself, because fromisoformat loses an offset of less than a second.
+        plain["offset"] = zone.utcoffset(None).total_seconds()
+    elif zone is not None:
+        plain["tz"] = _zone_key(zone)
+    if value.fold:
+        plain["fold"] = value.fold
+    return plain
+
+
+def _zone_key(zone: object) -> str:
+    if isinstance(zone, ZoneInfo) and zone.key and _is_known(zone.key):
+        return zone.key
+    raise Refusal(
+        f"a time in the zone {shown(zone)}", "pass it in UTC or in a ZoneInfo that has a key"
+    )
+
+
+def _is_known(key: str) -> bool:
+    try:
+        ZoneInfo(key)
+    except (LookupError, OSError, ValueError):
+        return False
+    return True
+
+
+# A datetime is a date too, so it comes first: subclasses are looked up in this order.
+_WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
+    type(None): _itself,
+    bool: _itself,
+    str: _write_str,
+    int: _write_int,
+    float: _write_float,
+    UUID: _write_uuid,
+    Decimal: _write_decimal,
+    datetime: _write_datetime,
+    date: _write_date,
+    time: _write_time,
+    timedelta: _write_timedelta,
+}
+
+
+def _encode_subclass(value: object) -> Any:
+    """A SafeString, a frozen clock's datetime and the like, as the type they extend."""
+    if isinstance(value, Enum):
+        raise refusal(value)
+    for base, write in _WRITERS.items():
+        if isinstance(value, base):
+            plain = write(value)
+            if _is_same(plain, value):
+                return plain
+            raise Refusal(
+                f"a {type(value).__qualname__}, which holds more than a {base.__name__},",
+                f"pass a {base.__name__}",
+            )
+    raise refusal(value)
+
+
+def _is_same(plain: Any, value: object) -> bool:
+    # A subclass may hold more than its base: the nanoseconds of a pandas Timestamp, for one.
+    try:
+        return bool(decode(plain) == value)
+    except (ArithmeticError, ValueError):
+        return False
+
+
+def _write_list(value: list[object], depth: int) -> list[Any]:
+    plain = []
+    for index, item in enumerate(value):
+        try:
+            plain.append(encode(item, depth))
+        except Refusal as found:
+            raise found.inside(f"[{index}]") from None
+    return plain
+
+
+def _write_tuple(value: tuple[object, ...], depth: int) -> dict[str, Any]:
+    return {TAG: "tuple", "v": _write_list(list(value), depth)}
+
+
+def _write_dict(value: dict[object, object], depth: int) -> dict[str, Any]:
+    plain = {}
+    for key, item in value.items():
+        name = _write_key(key)
+        try:
+            plain[name] = encode(item, depth)
+        except Refusal as found:
+            raise found.inside(f"[{name!r}]") from None
+    return {TAG: "dict", "v": plain} if TAG in plain else plain
+
+
+def _write_key(key: object) -> str:
+    if isinstance(key, str) and not isinstance(key, Enum):
+        return _write_str(str.__str__(key))
+    raise Refusal(f"a dict with the key {shown(key)}", "pass text as keys")
+
+
+_CONTAINERS: Final[dict[type, Callable[[Any, int], Any]]] = {
+    list: _write_list,
+    tuple: _write_tuple,
+    dict: _write_dict,
+}
+
+
+def _read_list(value: list[Any]) -> list[Any]:
+    return [decode(item) for item in value]
+
+
+def _read_dict(value: dict[str, Any]) -> dict[str, Any]:
+    return {key: decode(item) for key, item in value.items()}
+
+
+def _read_tagged(value: dict[str, Any]) -> Any:
+    read = _READERS.get(value[TAG])
+    if read is None:
+        raise PayloadRefused(
+            f"The stored value has the unknown type tag {value[TAG]!r};"
+            " a newer django-jobbatch wrote it."
+        )
+    return read(value)
+
+
+def _read_clock(value: dict[str, Any], kind: type[datetime] | type[time]) -> datetime | time:
+    clock = kind.fromisoformat(value["v"])
+    zone: tzinfo | None = None
+    if "offset" in value:
+        zone = timezone(timedelta(seconds=value["offset"])) if value["offset"] else UTC
+    elif "tz" in value:
+        zone = ZoneInfo(value["tz"])
+    return clock.replace(tzinfo=zone, fold=value.get("fold", 0))
+
+
+_READERS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
+    "dict": lambda value: _read_dict(value["v"]),
+    "tuple": lambda value: tuple(_read_list(value["v"])),
+    "uuid": lambda value: UUID(value["v"]),
+    "decimal": lambda value: Decimal(value["v"]),
+    "date": lambda value: date.fromisoformat(value["v"]),
+    "datetime": lambda value: _read_clock(value, datetime),
+    "time": lambda value: _read_clock(value, time),
+    "timedelta": lambda value: timedelta(*value["v"]),
+}
+
+
+def _only_plain(value: object) -> None:
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            _only_plain_at(f"[{index}]", item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _only_plain_at(f"[{key!r}]", key)
+            _only_plain_at(f"[{key!r}]", item)
+    elif isinstance(value, str):
+        _only_plain_text(value)
+    elif not isinstance(value, int | float | None):
+        way_out = _PLAIN_FORMS.get(type(value), "pass str(x)")
+        raise Refusal(f"a {type(value).__qualname__}, where only plain JSON is kept,", way_out)
+
+
+def _only_plain_at(step: str, value: object) -> None:
+    try:
+        _only_plain(value)
+    except Refusal as found:
+        raise found.inside(step) from None
+
+
+def _only_plain_text(value: str) -> None:
+    # PostgreSQL's jsonb takes neither.
+    if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise Refusal("text with NUL characters or surrogates", "remove them")
+
+
+_PLAIN_FORMS: Final[dict[type, str]] = {
+    tuple: "pass a list",
+    date: "pass .isoformat()",
+    datetime: "pass .isoformat()",
+    time: "pass .isoformat()",
+    timedelta: "pass .total_seconds()",
+}

@@ -1,0 +1,120 @@
+"""Which batches are looked at, who holds links of them, and which callbacks are left.
+
+Two queries for a page of batches; one more where some of them start no further jobs.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Count, F, Max, Q
+from django.utils import timezone
+
+from django_jobbatch import db, tuning
+from django_jobbatch.ledger import rows
+from django_jobbatch.models import BatchedJob, JobBatch, JobBatchQuerySet
+from django_jobbatch.states import OPEN, LinkStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one ticket holds of one batch: how many links, of how many the lease is over, since when."""
+
+    batch_id: uuid.UUID
+    queue: str
+    ticket: str
+    links: int
+    over: int
+    claimed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A callback that is not settled."""
+
+    batch_id: uuid.UUID
+    role: str
+    queue: str
+    status: str
+    available_at: datetime | None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a ticket may claim it."""
+        is_delayed = self.available_at is not None and self.available_at > timezone.now()
+        return self.status == LinkStatus.PENDING and not is_delayed
+
+
+def restless(using: str, within: uuid.UUID | None) -> Iterator[list[JobBatch]]:
+    """Pages of the batches of which something is left to do; only of the tree `within`, if told."""
+    batches = with_parents(using).restless()
+    if within is not None:
+        batches = batches.filter(_in_tree_of(using, within))
+    page = list(batches.order_by("pk")[: tuning.RECONCILE_CHUNK])
+    while page:
+        yield page
+        page = list(batches.order_by("pk").filter(pk__gt=page[-1].pk)[: tuning.RECONCILE_CHUNK])
+
+
+def of_ticket(using: str, within: uuid.UUID, ticket: str) -> list[JobBatch]:
+    """The batches of the tree `within` of which this ticket holds links, and all around them."""
+    tree = JobBatch.objects.using(using).restless().filter(_in_tree_of(using, within))
+    holding = BatchedJob.objects.using(using).running().filter(claim=ticket)
+    # By nothing but their ids: no index leads to the links of a ticket, and by a subquery
+    # PostgreSQL reads those of all batches.
+    ids = {
+        each
+        for page in db.chunked(list(tree.order_by("pk").values_list("pk", flat=True)))
+        for each in holding.filter(batch_id__in=page).order_by().values_list("batch_id", flat=True)
+    }
+    around = {each for pk in ids for each in rows.ancestor_ids(using, pk)}
+    return list(with_parents(using).restless().filter(pk__in=ids | around).order_by("pk"))
+
+
+def with_parents(using: str) -> JobBatchQuerySet:
+    """Batches, and how the links stand that stand for them."""
+    return JobBatch.objects.using(using).annotate(
+        stand_in_status=F("parent__status"),
+        stand_in_run=F("parent__child_run"),
+        parent_status=F("parent__batch__status"),
+    )
+
+
+def held(using: str, page: Sequence[JobBatch]) -> dict[uuid.UUID, list[Held]]:
+    """Who holds links of these batches, by batch."""
+    running = BatchedJob.objects.using(using).running().exclude(lease_until=None)
+    running = running.filter(batch_id__in=[batch.pk for batch in page])
+    is_over = Q(lease_until__lt=timezone.now())
+    held_rows = (
+        running.values("batch_id", "queue", "claim")
+        .annotate(links=Count("pk"), over=Count("pk", filter=is_over), claimed_at=Max("started_at"))
+        .values_list("batch_id", "queue", "claim", "links", "over", "claimed_at")
+        .order_by("batch_id", "queue", "claim")
+    )
+    found: dict[uuid.UUID, list[Held]] = defaultdict(list)
+    for row in held_rows:
+        each = Held(*row)
+        found[each.batch_id].append(each)
+    return found
+
+
+def left(using: str, page: Iterable[JobBatch]) -> dict[uuid.UUID, list[Left]]:
+    """Which callbacks are left of those of these batches that start no further jobs, by batch."""
+    pks = [batch.pk for batch in page if batch.callbacks and batch.status not in OPEN]
+    found: dict[uuid.UUID, list[Left]] = defaultdict(list)
+    if pks:
+        callbacks = BatchedJob.objects.using(using).callbacks().unsettled().filter(batch_id__in=pks)
+        for row in callbacks.values_list("batch_id", "role", "queue", "status", "available_at"):
+            each = Left(*row)
+            found[each.batch_id].append(each)
+    return found
+
+
+def _in_tree_of(using: str, batch_id: uuid.UUID) -> Q:
+    batches = JobBatch.objects.using(using).filter(pk=batch_id).order_by()
+    root = batches.values_list("root_id", flat=True).first() or batch_id
+    return Q(pk=root) | Q(root_id=root)

@@ -1,0 +1,216 @@
+"""Running one link: what it calls, what it raises, and what becomes of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from django.db import Error, connections
+
+from django_jobbatch import conf, context, ledger, payload, transport, tuning
+from django_jobbatch.exceptions import BatchCancelled, JobTimeout, RetryReturned
+from django_jobbatch.functions import invocation
+from django_jobbatch.functions.loader import open_call
+from django_jobbatch.ledger import Failure, Settlement
+from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.runner.policy import Terms
+from django_jobbatch.runner.time_limit import time_limit
+from django_jobbatch.states import OPEN, LinkStatus, Role
+
+logger = logging.getLogger("django_jobbatch")
+
+
+class Interrupted(Exception):  # not an error of the job
+    """The worker is being shut down while this link ran, or the ledger is out of its reach."""
+
+    def __init__(self, cause: BaseException) -> None:
+        self.cause = cause
+
+
+def perform(link: BatchedJob, batch: JobBatch, terms: Terms) -> Settlement:
+    """Make the call of this link and say what becomes of it.
+
+    Raises:
+        Interrupted: RQ ended the worker in the middle, or what the ledger keeps for a callback
+            cannot be had; the link is to be put back.
+    """
+    call = _CALLS.get(Role(link.role), _call_back)
+    try:
+        terms.check()
+        with context.running(link):
+            result = _kept(call(link, batch, terms), terms)
+    except Interrupted:
+        raise
+    except BaseException as error:
+        if transport.is_interruption(error) or _is_ctrl_c(error, link):
+            raise Interrupted(error) from error
+        return after_raising(error, link, terms)
+    return Settlement(link=link, status=LinkStatus.SUCCEEDED, result=result)
+
+
+def after_raising(error: BaseException, link: BatchedJob, terms: Terms) -> Settlement:
+    """What becomes of a link that raised: another attempt, cancelled, or failed for good."""
+    _drop_broken_connections(error)
+    if isinstance(error, BatchCancelled) and not link.is_callback and _is_closed(link):
+        return Settlement(link=link, status=LinkStatus.CANCELLED)
+    if terms.tries_again(link, error):
+        logger.info("%s raised %r and will be tried again", link.func, error, extra=_extra(link))
+        return Settlement(link=link, status=LinkStatus.PENDING, available_at=terms.retry_at(link))
+    exc_info = (type(error), error, _own_traceback(error))
+    logger.error(
+        "%s failed: job %d of batch %s",
+        link.func,
+        link.pk,
+        link.batch_id,
+        exc_info=exc_info,
+        extra=_extra(link),
+    )
+    return Settlement(link=link, status=LinkStatus.FAILED, failure=_as_text(error))
+
+
+def report_progress(batch: JobBatch, entry: str) -> None:
+    """Call one `progress` callback; what it raises is logged."""
+    try:
+        target, call = open_call(batch.pk, payload.PROGRESS, entry)
+        with time_limit(transport.default_timeout(batch.queue)):
+            invocation.invoke(target, (batch, *call.args), call.kwargs)
+    except Exception:
+        logger.exception("A progress callback of %s raised", batch, extra=_extra(batch))
+
+
+def _kept(value: object, terms: Terms) -> str | None:
+    """What is kept of what a call has returned."""
+    if transport.asks_for_retry(value):
+        raise RetryReturned
+    return payload.dumps(value, "the result") if terms.store_result else None
+
+
+def _call_job(link: BatchedJob, batch: JobBatch, terms: Terms) -> Any:
+    target, call = open_call(link.batch_id, link.role, link.payload)
+    with time_limit(terms.timeout):
+        return invocation.invoke(
+            target, call.args, call.kwargs, attempt=link.attempts + 1, result_id=str(link.pk)
+        )
+
+
+def _call_back(link: BatchedJob, batch: JobBatch, terms: Terms) -> None:
+    with _ledger_for(link):
+        told = (batch,) if link.failure_id is None else (batch, link.failure)
+    _call_with(told, link, link.payload, terms)
+
+
+def _tell_failures(link: BatchedJob, batch: JobBatch, terms: Terms) -> None:
+    """Tell every `each_failure` callback of every failure it has not seen, in order.
+
+    One that raises for good is not told again, unless this link is retried. What is left then,
+    or at the end of a slice, is told by another link.
+    """
+    using, ends = str(link._state.db), time.monotonic() + conf.current().SLICE
+    entries = [each["payload"] for each in batch.callbacks if each["role"] == Role.EACH_FAILURE]
+    with _ledger_for(link):
+        failure = link.failure if link.failure_id else ledger.unreported(using, link.batch_id)
+    while failure:
+        try:
+            for entry in entries:
+                _call_with((batch, failure), link, entry, terms)
+        except BaseException as error:
+            if not (transport.is_interruption(error) or terms.tries_again(link, error)):
+                _drop_broken_connections(error)
+                with _ledger_for(link):
+                    ledger.mark_reported(using, failure, raised_in=link)
+            raise
+        with _ledger_for(link):
+            ledger.mark_reported(using, failure)
+            if time.monotonic() >= ends:
+                return
+            failure = ledger.unreported(using, link.batch_id)
+
+
+@contextmanager
+def _ledger_for(link: BatchedJob) -> Iterator[None]:
+    """Tell a database that is out of reach for the ledger from what a callback raises."""
+    try:
+        yield
+    except Error as error:
+        if ledger.is_transient(error, str(link._state.db)):
+            raise Interrupted(error) from error
+        raise
+
+
+def _call_with(told: tuple[Any, ...], link: BatchedJob, entry: str, terms: Terms) -> None:
+    target, call = open_call(link.batch_id, link.role, entry)
+    with time_limit(terms.timeout):
+        invocation.invoke(target, (*told, *call.args), call.kwargs)
+
+
+_CALLS: dict[Role, Callable[[BatchedJob, JobBatch, Terms], Any]] = {
+    Role.JOB: _call_job,
+    Role.EACH_FAILURE: _tell_failures,
+}
+
+
+def _as_text(error: BaseException) -> Failure:
+    kind = type(error)
+    name = (
+        kind.__qualname__
+        if kind.__module__ == "builtins"
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    lines = traceback.format_exception(kind, error, _own_traceback(error))
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - a broken __str__ is a fault of the job, not of ours
+        message = "<its message cannot be read>"
+    return Failure(
+        exception_class=name,
+        message=_storable(message)[: tuning.MAX_MESSAGE_LENGTH],
+        traceback=_storable("".join(lines))[-tuning.MAX_TRACEBACK_LENGTH :],
+    )
+
+
+def _own_traceback(error: BaseException) -> TracebackType | None:
+    """The traceback from where the job's own code begins."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if not module.startswith(("django_jobbatch.", "contextlib", "asgiref.")):
+            break
+        trace = trace.tb_next
+    return trace
+
+
+def _storable(text: str) -> str:
+    # PostgreSQL takes no NUL, and no database takes half of a surrogate pair.
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+def _drop_broken_connections(error: BaseException) -> None:
+    """Close connections that a job has left unusable; one cut off by a timeout may be."""
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is None or connection.in_atomic_block:
+            continue
+        broken = connection.errors_occurred and not connection.is_usable()
+        if broken or isinstance(error, JobTimeout) or not connection.get_autocommit():
+            connection.close()
+
+
+def _is_closed(link: BatchedJob) -> bool:
+    using = str(link._state.db)
+    open_batch = JobBatch.objects.using(using).filter(pk=link.batch_id, status__in=OPEN)
+    return not ledger.patiently(using, open_batch.exists)
+
+
+def _is_ctrl_c(error: BaseException, link: BatchedJob) -> bool:
+    # A worker keeps Ctrl-C from its jobs, so there it is one that the job raised itself.
+    return isinstance(error, KeyboardInterrupt) and transport.is_sync(link.queue)
+
+
+def _extra(subject: BatchedJob | JobBatch) -> dict[str, str]:
+    if isinstance(subject, JobBatch):
+        return {"batch_id": str(subject.pk)}
+    return {"batch_id": str(subject.batch_id), "job_id": str(subject.pk)}

@@ -1,0 +1,1 @@
+"""What a builder describes: frozen values, checked, without models or rq."""

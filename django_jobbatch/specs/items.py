@@ -1,0 +1,165 @@
+"""What may stand in a batch or a chain: read, checked, and turned into lanes of links."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
+
+from django.db import models
+
+from django_jobbatch.exceptions import BuilderSpent, InvalidJob
+from django_jobbatch.specs.batch import BatchItem, BatchSpec, JobItem, JobSpec, Lane, Link
+from django_jobbatch.specs.options import NO_OPTIONS, Options
+
+
+class Source:
+    """One iterable of a batch: read once, when the batch is dispatched.
+
+    A list may be read again by a second dispatch; an iterator is spent.
+    """
+
+    __slots__ = ("_items", "_spent")
+
+    def __init__(self, items: Iterable[object]) -> None:
+        self._items = items
+        self._spent = False
+
+    @classmethod
+    def of(cls, items: object) -> Source:
+        """The source of what was given to a batch: an iterable of items, or a single one.
+
+        A list or tuple is checked and copied now; anything else is read by the dispatch.
+
+        Raises:
+            InvalidJob: this is neither, or an item of a list cannot stand in a batch.
+        """
+        if isinstance(items, JobItem | BatchItem | JobSpec | BatchSpec):
+            return cls((items,))
+        if isinstance(items, list | tuple):
+            return cls(tuple([lane_of(item, index) for index, item in enumerate(items)]))
+        if isinstance(items, str | bytes | dict) or not isinstance(items, Iterable):
+            raise InvalidJob(refusal(items))
+        return cls(items)
+
+    def __iter__(self) -> Iterator[object]:
+        """The items.
+
+        Raises:
+            BuilderSpent: this is an iterator and was read before.
+        """
+        items = iter(self._items)
+        if items is self._items:
+            if self._spent:
+                raise BuilderSpent
+            self._spent = True
+        return items
+
+
+def read_lanes(sources: Iterable[Iterable[object]]) -> Iterator[Lane]:
+    """Every lane of some sources, in order, read now. An empty list is none.
+
+    Raises:
+        BuilderSpent: a source is an iterator that was read before.
+        InvalidJob: an item cannot stand in a batch; the message has its index.
+    """
+    for index, item in enumerate(chain.from_iterable(sources)):
+        if lane := lane_of(item, index):
+            yield lane
+
+
+def lane_of(item: object, index: int) -> Lane:
+    """The lane that an item of a batch is.
+
+    Raises:
+        InvalidJob: it is none; the message has its index.
+    """
+    if isinstance(item, JobItem):  # first, since it may be one of a million
+        return (item.spec,)
+    return links_of((item,), f"item {index}: ")
+
+
+def links_of(items: Iterable[object], where: str = "") -> Lane:
+    """The links that some items are, one after another: lists and plain chains are spliced.
+
+    Raises:
+        InvalidJob: one cannot be a link; the message begins with `where`.
+    """
+    links: list[Link] = []
+    # A stack and not a recursion: lists may be nested deeper than Python calls.
+    waiting: list[tuple[object, Options]] = [(item, NO_OPTIONS) for item in items][::-1]
+    while waiting:
+        item, outer = waiting.pop()
+        if isinstance(item, JobItem | BatchItem):
+            item = item.spec
+        if isinstance(item, BatchSpec) and item.is_plain_chain:
+            outer, item = item.options.over(outer), list(chain.from_iterable(item.sources))
+        if isinstance(item, list | tuple):
+            within = [outer, *[outer.without_start] * len(item)]
+            waiting += list(zip(item, within, strict=False))[::-1]
+        elif isinstance(item, JobSpec | BatchSpec):
+            _refuse_what_only_roots_say(item, where)
+            links.append(item if outer is NO_OPTIONS else _under(item, outer))
+        else:
+            raise InvalidJob(f"{where}{refusal(item)}")
+    return tuple(links)
+
+
+def _under(link: Link, outer: Options) -> Link:
+    """The link with what its own options do not name taken from a chain that was spliced."""
+    return replace(link, options=link.options.over(outer))
+
+
+def _refuse_what_only_roots_say(link: Link, where: str) -> None:
+    for name in ("unique", "using"):
+        if getattr(link, name, None) is not None:
+            raise InvalidJob(f"{where}{name}() can be said of the outermost batch or chain only.")
+
+
+def refusal(item: object) -> str:
+    """Why `item` cannot stand in a batch or a chain, and what to write instead."""
+    for matches, text in _REFUSALS:
+        if matches(item):
+            return text.format(type(item).__qualname__)
+    return f"an object of type {type(item).__qualname__} is not a job; pass bus.job(func, ...)."
+
+
+def _is_stored_batch(item: object) -> bool:
+    return isinstance(item, models.Model) and type(item).__name__ == "JobBatch"
+
+
+def _is_task(item: object) -> bool:
+    return hasattr(item, "module_path") and hasattr(item, "using")
+
+
+#: (matches, text): the first that matches speaks.
+_REFUSALS: tuple[tuple[Callable[[object], bool], str], ...] = (
+    (
+        lambda item: item is None,
+        "None is not a job; did you call the function? Write bus.job(func, ...).",
+    ),
+    (
+        _is_stored_batch,
+        "a stored JobBatch cannot be put into a batch; pass its builder instead, not dispatched.",
+    ),
+    (
+        lambda item: isinstance(item, models.Model),
+        "a model instance ({}) is not a job; wrap it: bus.job(func, instance.pk).",
+    ),
+    (
+        lambda item: isinstance(item, str),
+        "text is not a job; wrap it: bus.job('dotted.path.of.func', ...).",
+    ),
+    (
+        lambda item: isinstance(item, Iterator),
+        "a {} is not a job; for jobs side by side write bus.batch(...), one after another bus.chain(*...).",
+    ),
+    (
+        _is_task,
+        "a bare Task is not a job; wrap it: bus.job(task, ...).",
+    ),
+    (
+        callable,
+        "a bare function is not a job; wrap it: bus.job(func, ...).",
+    ),
+)

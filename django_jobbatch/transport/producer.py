@@ -1,0 +1,72 @@
+"""Sending tickets, now or at a time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from rq import Queue
+from rq.job import Job, JobStatus
+
+from django_jobbatch import tuning
+from django_jobbatch.transport import inline
+from django_jobbatch.transport.queues import is_sync, queue_named
+from django_jobbatch.transport.redis import redis_errors
+from django_jobbatch.transport.registry import remember
+from django_jobbatch.transport.tickets import ENTRY, Ticket, new_id
+
+
+def send(ticket: Ticket, count: int = 1) -> None:
+    """Put `count` tickets at the tail of the queue, each under an id of its own.
+
+    On a queue with `ASYNC: False` they are worked on here and now, unless a ticket is being
+    worked on in this thread already: then they wait for that one to end.
+
+    Raises:
+        TransportError: Redis did not take them.
+    """
+    if is_sync(ticket.queue):
+        inline.work_on(ticket, count)
+        return
+    queue = queue_named(ticket.queue)
+    with redis_errors(), queue.connection.pipeline() as pipe:
+        # What `enqueue_many` does, without writing the status of each job a second time.
+        jobs = [_job(queue, ticket, JobStatus.QUEUED) for _ in range(count)]
+        pipe.sadd(queue.redis_queues_keys, queue.key)
+        remember(pipe, ticket, [job.id for job in jobs])
+        for job in jobs:
+            job.enqueued_at = job.created_at
+            job.save(pipeline=pipe)
+            queue.push_job_id(job.id, pipeline=pipe)
+        pipe.execute()
+
+
+def schedule(ticket: Ticket, at: datetime) -> None:
+    """Have RQ's scheduler send one ticket at `at`.
+
+    A queue with `ASYNC: False` waits for nothing: there the ticket is sent now.
+
+    Raises:
+        TransportError: Redis did not take it.
+    """
+    if is_sync(ticket.queue):
+        send(ticket)
+        return
+    queue = queue_named(ticket.queue)
+    job = _job(queue, ticket, JobStatus.SCHEDULED)
+    with redis_errors(), queue.connection.pipeline() as pipe:
+        remember(pipe, ticket, [job.id])
+        queue.schedule_job(job, at, pipeline=pipe)
+        pipe.execute()
+
+
+def _job(queue: Queue, ticket: Ticket, status: JobStatus) -> Job:
+    return queue.create_job(
+        ENTRY,
+        args=ticket.args,
+        timeout=ticket.timeout,
+        result_ttl=0,
+        failure_ttl=int(tuning.TICKET_FAILURE_TTL.total_seconds()),
+        description=ticket.description,
+        job_id=new_id(ticket.batch_id),
+        status=status,
+    )

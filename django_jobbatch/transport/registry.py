@@ -1,0 +1,49 @@
+"""The tickets that wait, as Redis remembers them: a set for each batch and queue.
+
+They are found by it when somebody looks or the batch ends. The set goes with its last member. A
+ticket that is lost is forgotten by the next look at it, and at the latest by the end of its batch;
+only if the process that ends it dies over that too does the set stay, as does RQ's own record of the
+ticket.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rq import Queue
+
+from django_jobbatch.transport.redis import ask_for_each
+from django_jobbatch.transport.tickets import Ticket, id_of, number_of
+
+
+def remember(pipe: Any, ticket: Ticket, ids: Iterable[str]) -> None:
+    """Keep the ids of these tickets, as short as they are told apart within their batch."""
+    pipe.sadd(_key(ticket.batch_id, ticket.queue), *map(number_of, ids))
+
+
+def remembered(queue: Queue, batch_ids: Sequence[uuid.UUID]) -> dict[str, uuid.UUID]:
+    """The ids of the tickets of these batches, each with its batch."""
+    found = ask_for_each(
+        queue.connection, batch_ids, lambda pipe, each: pipe.smembers(_key(each, queue.name))
+    )
+    return {
+        id_of(batch_id, number.decode()): batch_id
+        for batch_id, numbers in found.items()
+        for number in sorted(numbers)
+    }
+
+
+def forget(redis: Any, batch_id: uuid.UUID, queue: str, ticket_id: str) -> None:
+    """This one does not wait any more."""
+    redis.srem(_key(batch_id, queue), number_of(ticket_id))
+
+
+def forget_all(redis: Any, batch_id: uuid.UUID, queue: str) -> None:
+    """None of this batch waits any more in this queue."""
+    redis.delete(_key(batch_id, queue))
+
+
+def _key(batch_id: uuid.UUID, queue: str) -> str:
+    return f"jobbatch:{batch_id.hex}:{queue}"
