@@ -38,7 +38,7 @@ from django_jobbatch.ledger.creation import (
     insert_links,
 )
 from django_jobbatch.ledger.delays import overdue, wake
-from django_jobbatch.ledger.deletion.rows import (
+from django_jobbatch.ledger.deletion.batches import (
     check_failures_removable,
     check_removable,
     remove,

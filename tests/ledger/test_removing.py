@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from django_jobbatch import bus, ledger, tuning
-from django_jobbatch.ledger.deletion import rows
+from django_jobbatch.ledger.deletion import batches
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
 from tests import jobs
@@ -101,7 +101,7 @@ def test_a_batch_that_is_gone_is_removed_no_further() -> None:
 def test_what_comes_while_links_are_removed_goes_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "LINKS_CHUNK", 1)
     batch = JobBatchFactory.create(jobs=2)
-    remove_page = rows._remove_page
+    remove_page = batches._remove_page
 
     def and_add_some(using: str, batch_id: uuid.UUID, after: Any) -> Any:
         done = remove_page(using, batch_id, after)
@@ -110,7 +110,7 @@ def test_what_comes_while_links_are_removed_goes_too(monkeypatch: pytest.MonkeyP
             BatchedJobFactory.create(batch=batch, role=Role.FINALLY, run=1)
         return done
 
-    monkeypatch.setattr(rows, "_remove_page", and_add_some)
+    monkeypatch.setattr(batches, "_remove_page", and_add_some)
 
     assert ledger.remove(ALIAS, batch.pk) == removed(links=4)
     assert (JobBatch.objects.count(), BatchedJob.objects.count()) == (0, 0)
@@ -120,7 +120,7 @@ def test_what_comes_while_links_are_removed_goes_too(monkeypatch: pytest.MonkeyP
 
 
 def remove_a_page(batch: JobBatch) -> None:
-    rows._remove_page(ALIAS, batch.pk, None)
+    batches._remove_page(ALIAS, batch.pk, None)
 
 
 @pytest.mark.parametrize(
