@@ -99,7 +99,7 @@ def _flat_rate(count: int) -> float:
 def _end(batch: JobBatch) -> dict[str, Any]:
     """How often, and how long after the last link, `finally_` was called."""
     calls = CallbackCall.objects.filter(batch_id=batch.pk, role="finally")
-    last = batch.jobs.work().aggregate(at=Max("ended_at"))["at"]
+    last = batch.jobs.jobs_only().aggregate(at=Max("ended_at"))["at"]
     latency = (calls.earliest("called_at").called_at - last).total_seconds()
     return {"finally_latency_s": round(latency, 3), "finally_count": calls.count()}
 
@@ -130,7 +130,7 @@ def _sent_for_a_ticket() -> int:
     before = _received_so_far()
     own = _received_so_far() - before  # what it takes to ask
     before = _received_so_far()
-    dispatch.replenish(batch, "default", QUEUE)
+    dispatch.ensure_tickets(batch, "default", QUEUE)
     sent = _received_so_far() - before - own
     batch.delete()
     return sent

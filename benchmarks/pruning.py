@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.payload import Seal
+from django_jobbatch.payload import CallSigner
 from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.states import BatchStatus, LinkStatus, Outcome, Role
 
@@ -34,7 +34,9 @@ def fill(rows: int, *, finished: bool = True) -> JobBatch:
         batch.outcome = Outcome.SUCCEEDED
         batch.finished_at = timezone.now() - timedelta(days=2)
     batch.save(force_insert=True)
-    payload = Seal(batch.pk, Role.JOB).pack(JobSpec("benchmarks.jobs.nothing", (1, "two")), "a job")
+    payload = CallSigner(batch.pk, Role.JOB).sign(
+        JobSpec("benchmarks.jobs.nothing", (1, "two")), "a job"
+    )
     BatchedJob.objects.bulk_create(
         BatchedJob(
             batch=batch,
@@ -44,7 +46,7 @@ def fill(rows: int, *, finished: bool = True) -> JobBatch:
             payload=payload,
             fence=1,
             attempts=1,
-            claim=f"jb-{batch.pk.hex}-00000000",
+            claimed_by=f"jb-{batch.pk.hex}-00000000",
             started_at=timezone.now(),
             ended_at=timezone.now(),
         )

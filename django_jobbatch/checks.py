@@ -15,20 +15,20 @@ from django.db import connections, router
 from django.utils.module_loading import import_string
 
 from django_jobbatch import conf
-from django_jobbatch.conf import Fault, Problem, did_you_mean
+from django_jobbatch.conf import ErrorKind, Problem, did_you_mean
 from django_jobbatch.exceptions import FunctionNotFound
 from django_jobbatch.functions import loader
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.worker import BatchWorkerMixin
 
 #: Seconds a process should at least wait for SQLite: a dispatch of 100,000 jobs holds it for many.
-SQLITE_PATIENCE: Final = 20
+MIN_SQLITE_TIMEOUT: Final = 20
 
 _SETTING_IDS: Final = {
-    Fault.SHAPE: "jobbatch.E003",
-    Fault.KEY: "jobbatch.E004",
-    Fault.VALUE: "jobbatch.E005",
-    Fault.LEASE: "jobbatch.E006",
+    ErrorKind.SHAPE: "jobbatch.E003",
+    ErrorKind.KEY: "jobbatch.E004",
+    ErrorKind.VALUE: "jobbatch.E005",
+    ErrorKind.LEASE: "jobbatch.E006",
 }
 
 
@@ -52,7 +52,7 @@ def check_databases(
 def _settings_messages() -> Iterator[CheckMessage]:
     if not apps.is_installed("django_rq"):
         yield django_rq_missing()
-    settings, problems = conf.examine()
+    settings, problems = conf.validate()
     yield from map(setting_wrong, problems)
     queues = getattr(django_settings, "RQ_QUEUES", None)
     if not queues or not isinstance(queues, dict):
@@ -65,7 +65,7 @@ def _settings_messages() -> Iterator[CheckMessage]:
         try:
             loader.resolve(now)
         except FunctionNotFound as error:
-            yield moved_nowhere(path, error)
+            yield moved_target_missing(path, error)
 
 
 def _queue_messages(default: str, queues: dict[str, dict[str, Any]]) -> Iterator[CheckMessage]:
@@ -83,7 +83,7 @@ def _worker_messages() -> Iterator[CheckMessage]:
         yield worker_class_missing(named, error)
     else:
         if not issubclass(worker_class, BatchWorkerMixin):
-            yield workers_plain(named)
+            yield plain_worker_class(named)
 
 
 def _database_messages(alias: str) -> Iterator[CheckMessage]:
@@ -109,8 +109,8 @@ def _database_messages(alias: str) -> Iterator[CheckMessage]:
 def _sqlite_messages(alias: str, options: dict[str, Any]) -> Iterator[CheckMessage]:
     if str(options.get("transaction_mode")).upper() not in ("IMMEDIATE", "EXCLUSIVE"):
         yield sqlite_transactions_deferred(alias)
-    if options.get("timeout", 5) < SQLITE_PATIENCE:
-        yield sqlite_impatient(alias, options.get("timeout", 5))
+    if options.get("timeout", 5) < MIN_SQLITE_TIMEOUT:
+        yield sqlite_timeout_short(alias, options.get("timeout", 5))
 
 
 # The settings
@@ -133,7 +133,7 @@ def queues_missing() -> Error:
 
 
 def setting_wrong(problem: Problem) -> Error:
-    return Error(problem.message, hint=problem.hint, id=_SETTING_IDS[problem.fault])
+    return Error(problem.message, hint=problem.hint, id=_SETTING_IDS[problem.kind])
 
 
 def queue_unknown(queue: str, queues: Iterable[str]) -> Error:
@@ -152,7 +152,7 @@ def time_zones_off() -> Error:
     )
 
 
-def moved_nowhere(path: str, error: FunctionNotFound) -> Error:
+def moved_target_missing(path: str, error: FunctionNotFound) -> Error:
     return Error(
         f"The jobs that were dispatched as {path} would fail: it has moved to {error}",
         hint=f'Set JOBBATCH["MOVED"]["{path}"] to the dotted path where the function is now.',
@@ -168,7 +168,7 @@ def worker_class_missing(named: str, error: ImportError) -> Error:
     )
 
 
-def workers_plain(named: object) -> Info:
+def plain_worker_class(named: object) -> Info:
     return Info(
         f"Workers are of the class {named}, which does not see to batches: what a dead worker or"
         " a restarted Redis has lost waits until `manage.py reconcile_batches` runs.",
@@ -190,7 +190,7 @@ def sqlite_transactions_deferred(alias: str) -> Warning:
     )
 
 
-def sqlite_impatient(alias: str, seconds: float) -> Warning:
+def sqlite_timeout_short(alias: str, seconds: float) -> Warning:
     return Warning(
         f"A process waits only {seconds} seconds for the SQLite database {alias!r}, and a dispatch"
         " of many jobs can take longer.",

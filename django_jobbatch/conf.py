@@ -41,7 +41,7 @@ class Settings:
     MOVED: Mapping[str, str] = field(default_factory=dict)
 
 
-class Fault(Enum):
+class ErrorKind(Enum):
     """In what way `JOBBATCH` can be wrong."""
 
     SHAPE = auto()
@@ -53,20 +53,20 @@ class Fault(Enum):
 class Problem(NamedTuple):
     """One thing that is wrong with `JOBBATCH`, and the way out."""
 
-    fault: Fault
+    kind: ErrorKind
     message: str
     hint: str
 
 
 #: What each setting may be: a rule of the options, which gives it its form or refuses it.
 _RULES: Final[dict[str, Callable[[object], object]]] = {
-    "QUEUE": partial(validation.text, "QUEUE", longest=validation.LONGEST_QUEUE),
-    "TIMEOUT": partial(validation.timeout, name="TIMEOUT"),
-    "RETRY": partial(validation.retry, name="RETRY"),
-    "RETRY_INTERVAL": partial(validation.retry_interval, name="RETRY_INTERVAL"),
-    "SLICE": partial(validation.duration, "SLICE"),
-    "LEASE": partial(validation.duration, "LEASE"),
-    "MOVED": validation.moved,
+    "QUEUE": partial(validation.validate_text, "QUEUE", max_length=validation.MAX_QUEUE_LENGTH),
+    "TIMEOUT": partial(validation.validate_timeout, name="TIMEOUT"),
+    "RETRY": partial(validation.validate_retry, name="RETRY"),
+    "RETRY_INTERVAL": partial(validation.validate_retry_interval, name="RETRY_INTERVAL"),
+    "SLICE": partial(validation.validate_duration, "SLICE"),
+    "LEASE": partial(validation.validate_duration, "LEASE"),
+    "MOVED": validation.validate_moved_functions,
 }
 
 
@@ -77,13 +77,13 @@ def current() -> Settings:
     Raises:
         ImproperlyConfigured: something is wrong with `JOBBATCH`; the message says what and why.
     """
-    settings, problems = examine()
+    settings, problems = validate()
     if problems:
         raise ImproperlyConfigured(" ".join(f"{each.message} {each.hint}" for each in problems))
     return settings
 
 
-def examine() -> tuple[Settings, list[Problem]]:
+def validate() -> tuple[Settings, list[Problem]]:
     """What `JOBBATCH` says, and what is wrong with it; what cannot be used has its default."""
     written = getattr(django_settings, "JOBBATCH", {})
     if not isinstance(written, dict):
@@ -94,7 +94,7 @@ def examine() -> tuple[Settings, list[Problem]]:
         try:
             value = rule(written.get(name))
         except InvalidOption as error:
-            problems.append(_refused(name, error))
+            problems.append(_rejected(name, error))
         else:
             values |= {} if value is None else {name: value}
     settings = Settings(**values)
@@ -105,23 +105,23 @@ def examine() -> tuple[Settings, list[Problem]]:
 
 def _not_a_dict(written: object) -> Problem:
     return Problem(
-        Fault.SHAPE,
+        ErrorKind.SHAPE,
         f"JOBBATCH is {written!r}, which is not a dict.",
         'Write it as JOBBATCH = {"QUEUE": "default"}, or leave it out.',
     )
 
 
 def _unknown(key: object) -> Problem:
-    return Problem(Fault.KEY, f"JOBBATCH has no setting {key!r}.", did_you_mean(key, _RULES))
+    return Problem(ErrorKind.KEY, f"JOBBATCH has no setting {key!r}.", did_you_mean(key, _RULES))
 
 
-def _refused(name: str, error: InvalidOption) -> Problem:
-    return Problem(Fault.VALUE, f"JOBBATCH has a {name} that cannot be used.", str(error))
+def _rejected(name: str, error: InvalidOption) -> Problem:
+    return Problem(ErrorKind.VALUE, f"JOBBATCH has a {name} that cannot be used.", str(error))
 
 
 def _short_lease(settings: Settings) -> Problem:
     return Problem(
-        Fault.LEASE,
+        ErrorKind.LEASE,
         f"JOBBATCH has LEASE={settings.LEASE} and SLICE={settings.SLICE}, so a claim could be over"
         " before the ticket that holds it.",
         "Make LEASE longer than SLICE, several times if you can.",

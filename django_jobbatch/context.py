@@ -59,7 +59,7 @@ def current_batch(*, default: Any = _MISSING) -> Any:
 
 
 @contextmanager
-def running(link: BatchedJob) -> Iterator[None]:
+def set_current_link(link: BatchedJob) -> Iterator[None]:
     """Make `link` the current one inside the block."""
     token = _link.set(link)
     try:

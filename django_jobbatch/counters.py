@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     pass
 
 
-def percent(*, total: int, pending: int, finished: bool) -> int:
+def progress_percent(*, total: int, pending: int, finished: bool) -> int:
     """Progress in whole percent: floored, 100 only at the end, never 0 once something is done.
 
     An empty batch is at 0 until it is finished.
@@ -37,7 +37,7 @@ def outcome(
 
 
 #: The counters that links are in by how they ended; those that succeeded are the rest.
-COUNTERS: Final = {
+COUNTER_BY_STATUS: Final = {
     LinkStatus.FAILED: "failed_jobs",
     LinkStatus.CANCELLED: "cancelled_jobs",
     LinkStatus.SKIPPED: "skipped_jobs",
@@ -45,9 +45,9 @@ COUNTERS: Final = {
 
 
 #: Which links each counter counts, but the total.
-COUNTED: Final = {
+STATUSES_BY_COUNTER: Final = {
     "pending_jobs": UNSETTLED,
-    **{column: [status] for status, column in COUNTERS.items()},
+    **{column: [status] for status, column in COUNTER_BY_STATUS.items()},
 }
 
 

@@ -21,7 +21,7 @@ logger = logging.getLogger("django_jobbatch.ledger.transactions")
 T = TypeVar("T")
 
 
-LOWER: Final = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+SET_READ_COMMITTED: Final = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
 
 #: PostgreSQL: serialization failure, deadlock, lock not available; the server going down or away.
@@ -32,7 +32,7 @@ _SQLSTATES: Final = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P
 _ERROR_NUMBERS: Final = frozenset({1205, 1213, 1020, 2002, 2003, 2006, 2013})
 
 
-def atomically(using: str, operation: Callable[[], T]) -> T:
+def in_transaction(using: str, operation: Callable[[], T]) -> T:
     """Run `operation` in a transaction and return what it returns.
 
     A deadlock, a busy database or a dropped connection is tried again, but only if the
@@ -44,10 +44,10 @@ def atomically(using: str, operation: Callable[[], T]) -> T:
         with _read_committed(using):
             return operation()
 
-    return patiently(using, attempt)
+    return retry_transient(using, attempt)
 
 
-def once(operation: Callable[[], T]) -> Callable[[], T]:
+def idempotent(operation: Callable[[], T]) -> Callable[[], T]:
     """The same for `atomically`, which tries it again after a commit that got no answer.
 
     If it finds nothing to do then, what it did before has been committed, and is returned again.
@@ -63,7 +63,7 @@ def once(operation: Callable[[], T]) -> Callable[[], T]:
     return again
 
 
-def patiently(using: str, attempt: Callable[[], T], *, seconds: float | None = None) -> T:
+def retry_transient(using: str, attempt: Callable[[], T], *, seconds: float | None = None) -> T:
     """Make `attempt`, again and again while it fails for a reason that passes.
 
     A dropped connection is made anew for the next try. None begins after `seconds` (`PATIENCE`
@@ -86,12 +86,12 @@ def patiently(using: str, attempt: Callable[[], T], *, seconds: float | None = N
 
 
 @contextmanager
-def beginning_with(using: str, first: Callable[[], T]) -> Iterator[T]:
+def transaction_starting_with(using: str, first: Callable[[], T]) -> Iterator[T]:
     """Open a transaction whose first step is `first`, and hand over what that returns.
 
     That step is tried again as `atomically` says; what the block does after it is not.
     """
-    opened, value = patiently(using, partial(_open, using, first))
+    opened, value = retry_transient(using, partial(_open, using, first))
     with opened:
         yield value
 
@@ -133,10 +133,10 @@ def _read_committed(using: str) -> Iterator[None]:
     connection = connections[using]
     lowers = not connection.in_atomic_block and _is_above_read_committed(connection)
     if lowers and connection.vendor == "mysql":
-        _execute(connection, LOWER)  # for the next transaction
+        _execute(connection, SET_READ_COMMITTED)  # for the next transaction
     with transaction.atomic(using=using):
         if lowers and connection.vendor == "postgresql":
-            _execute(connection, LOWER)  # for this one
+            _execute(connection, SET_READ_COMMITTED)  # for this one
         yield
 
 

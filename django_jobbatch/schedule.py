@@ -7,17 +7,17 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 
-def begins_at(delay: float | None, run_after: datetime | None) -> datetime | None:
+def start_time(delay: float | None, run_after: datetime | None) -> datetime | None:
     """When a link whose turn has come now may begin; None for at once.
 
     `delay` is in seconds from now, `run_after` a moment.
     """
     if delay is not None:
-        return future(timezone.now() + timedelta(seconds=delay))
-    return None if run_after is None else future(run_after)
+        return upcoming(timezone.now() + timedelta(seconds=delay))
+    return None if run_after is None else upcoming(run_after)
 
 
-def future(moment: datetime) -> datetime | None:
+def upcoming(moment: datetime) -> datetime | None:
     """The moment in whole seconds, rounded up; None if it is over."""
     whole = moment.replace(microsecond=0) + timedelta(seconds=bool(moment.microsecond))
     return whole if whole > timezone.now() else None

@@ -80,15 +80,15 @@ SETTLED: Final = (
     LinkStatus.SKIPPED,
 )
 #: Ends after which nothing more begins in the lane.
-BREAKING: Final = (LinkStatus.FAILED, LinkStatus.CANCELLED)
-NOT_BEGUN: Final = (LinkStatus.WAITING, LinkStatus.PENDING)
-UNSETTLED: Final = (*NOT_BEGUN, LinkStatus.RUNNING)
+LANE_STOPPING: Final = (LinkStatus.FAILED, LinkStatus.CANCELLED)
+NOT_STARTED: Final = (LinkStatus.WAITING, LinkStatus.PENDING)
+UNSETTLED: Final = (*NOT_STARTED, LinkStatus.RUNNING)
 RETRYABLE: Final = (LinkStatus.FAILED, LinkStatus.CANCELLED, LinkStatus.SKIPPED)
 
 #: Statuses in which a batch takes new links and starts those it has.
 OPEN: Final = (BatchStatus.WAITING, BatchStatus.PENDING, BatchStatus.RUNNING)
 #: Statuses in which it starts them: its turn has come, if it is part of another batch.
-LIVE: Final = (BatchStatus.PENDING, BatchStatus.RUNNING)
+ACTIVE: Final = (BatchStatus.PENDING, BatchStatus.RUNNING)
 
 #: The callbacks that run in one lane, in this order. `each_failure` runs beside it.
 CALLBACK_LANE: Final = (Role.CATCH, Role.THEN, Role.FINALLY)

@@ -29,12 +29,12 @@ def summary(batch: JobBatch) -> str:
     it; `batches` and `chains` count the batches and the chains of the tree, the outermost included.
     """
     from airports.models import CallbackCall  # noqa: PLC0415
-    from django_jobbatch.models.tree import tree_of  # noqa: PLC0415
+    from django_jobbatch.models.tree import with_descendants  # noqa: PLC0415
     from django_jobbatch.states import Kind  # noqa: PLC0415
 
     snapshot = batch.snapshot()
     jobs = snapshot["jobs"]
-    kinds = Counter(tree_of(batch).values_list("kind", flat=True))
+    kinds = Counter(with_descendants(batch).values_list("kind", flat=True))
     calls = CallbackCall.objects.filter(batch_id=batch.pk)
     values = {
         "outcome": snapshot["outcome"],

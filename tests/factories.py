@@ -21,14 +21,14 @@ from factory.declarations import (
 from factory.django import DjangoModelFactory
 from factory.helpers import post_generation
 
-from django_jobbatch.counters import COUNTERS
+from django_jobbatch.counters import COUNTER_BY_STATUS
 from django_jobbatch.ledger import insert_links
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.payload import Seal
+from django_jobbatch.payload import CallSigner
 from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.states import (
     CALLBACKS,
-    NOT_BEGUN,
+    NOT_STARTED,
     BatchStatus,
     LinkStatus,
     Outcome,
@@ -41,7 +41,7 @@ CALL = JobSpec("tests.jobs.add", (1, 2))
 
 def signed(batch_id: uuid.UUID, spec: JobSpec = CALL, *, role: str = Role.JOB) -> str:
     """The payload of a link of this batch in this role."""
-    return Seal(batch_id, role).pack(spec, "a job")
+    return CallSigner(batch_id, role).sign(spec, "a job")
 
 
 def registered(batch_id: uuid.UUID, roles: Collection[Role], queue: str) -> list[dict[str, Any]]:
@@ -153,7 +153,7 @@ def _count(batch: JobBatch, statuses: Collection[LinkStatus]) -> None:
     """Move the counters of an unsaved batch by links in these statuses."""
     batch.total_jobs += len(statuses)
     for status in statuses:
-        if status in NOT_BEGUN or status == LinkStatus.RUNNING:
+        if status in NOT_STARTED or status == LinkStatus.RUNNING:
             batch.pending_jobs += 1
-        elif column := COUNTERS.get(status):
+        elif column := COUNTER_BY_STATUS.get(status):
             setattr(batch, column, getattr(batch, column) + 1)

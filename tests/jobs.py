@@ -170,7 +170,7 @@ def hold_until_cancelled(path: str) -> None:
 def hold_until_helped() -> None:
     """Wait for another ticket of the same batch."""
     link = current_job()
-    await_that(lambda: transport.waiting(link.batch_id, link.queue).queued)
+    await_that(lambda: transport.waiting_tickets(link.batch_id, link.queue).queued)
 
 
 def hold_until_settled(others: int) -> None:

@@ -26,7 +26,7 @@ from benchmarks.chaos.recovery import reconcile_by
 from benchmarks.stage import Stage
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.states import LIVE, SETTLED
+from django_jobbatch.states import ACTIVE, SETTLED
 from sandbox.servers import Server
 
 #: Seconds for which a horse stops: longer than its lease.
@@ -253,7 +253,7 @@ def _kill_connections(cursor: Any, ids: Sequence[tuple[int]]) -> None:
 
 
 def _open() -> list[JobBatch]:
-    return in_order(JobBatch.objects.filter(status__in=LIVE))
+    return in_order(JobBatch.objects.filter(status__in=ACTIVE))
 
 
 def _roots() -> list[JobBatch]:

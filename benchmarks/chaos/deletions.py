@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.chaos.dying import PAGE
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch
-from django_jobbatch.models.tree import levels_below
+from django_jobbatch.models.tree import descendant_levels
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Deletion:
 
     @classmethod
     def of(cls, batch: JobBatch) -> Deletion:
-        below = (pk for level in levels_below(batch) for pk in level)
+        below = (pk for level in descendant_levels(batch) for pk in level)
         return cls(batch.pk, frozenset([batch.pk, *below]))
 
     @property

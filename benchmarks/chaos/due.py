@@ -65,7 +65,7 @@ class Run:
     def _has_failures(self) -> bool:
         """Whether a job of its own has failed in this run, or may have."""
         was_over = self.number <= self.past.runs(self.batch)
-        failures = FailedJob.objects.of_work().filter(batch_id=self.batch.pk)
+        failures = FailedJob.objects.of_jobs().filter(batch_id=self.batch.pk)
         return any(
             (pk in self.past.failures) == was_over for pk in failures.values_list("pk", flat=True)
         )
@@ -77,6 +77,6 @@ def _may_have_failed_below(batch: JobBatch) -> bool:
     children = {child.pk: child for child in JobBatch.objects.filter(pk__in=below)}
     return (
         below != children.keys()
-        or FailedJob.objects.of_work().filter(batch_id__in=below).exists()
+        or FailedJob.objects.of_jobs().filter(batch_id__in=below).exists()
         or any(map(_may_have_failed_below, children.values()))
     )

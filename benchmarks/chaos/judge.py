@@ -32,8 +32,27 @@ STAND_INS: Final = {
 
 #: What is shown of a link.
 LINK_FIELDS: Final = (
-    *("id", "role", "run", "lane", "position", "status", "queue", "attempts", "losses", "fence"),
-    *("claim", "lease_until", "available_at", "started_at", "ended_at", "child_id", "child_run"),
+    *(
+        "id",
+        "role",
+        "run",
+        "lane",
+        "position",
+        "status",
+        "queue",
+        "attempts",
+        "worker_losses",
+        "fence",
+    ),
+    *(
+        "claimed_by",
+        "lease_until",
+        "available_at",
+        "started_at",
+        "ended_at",
+        "child_id",
+        "child_run",
+    ),
 )
 FAILURE_FIELDS: Final = (
     *("job_id", "exception_class", "message", "failed_at", "reported_at", "retried_at"),
@@ -51,7 +70,7 @@ class Violation:
 def rows(batch_id: uuid.UUID) -> list[dict[str, Any]]:
     """A batch, its links and its failures, as they stand."""
     links = BatchedJob.objects.filter(batch_id=batch_id)
-    failures = FailedJob.objects.filter(batch_id=batch_id).in_order()
+    failures = FailedJob.objects.filter(batch_id=batch_id).oldest_first()
     return [
         *JobBatch.objects.filter(pk=batch_id).values(),
         *links.order_by("role", "run", "lane", "position").values(*LINK_FIELDS),
@@ -107,7 +126,7 @@ def _of_batch(batch: JobBatch, past: Record, torn: Container[uuid.UUID]) -> Iter
 def _counters(batch: JobBatch) -> Iterator[str]:
     """The counters are those of the rows."""
     counted = Counter(
-        dict(batch.jobs.work().order_by().values_list("status").annotate(Count("pk")))
+        dict(batch.jobs.jobs_only().order_by().values_list("status").annotate(Count("pk")))
     )
     unsettled = sum(count for status, count in counted.items() if status not in SETTLED)
     found = {**{name: counted[name] for name in COUNTERS}, "pending": unsettled}
@@ -131,7 +150,7 @@ def _outcome(batch: JobBatch) -> Iterator[str]:
 def _lanes(batch: JobBatch) -> Iterator[str]:
     """What is skipped stands behind something that did not succeed."""
     broken: dict[int, bool] = {}
-    for link in batch.jobs.work().order_by("lane", "position"):
+    for link in batch.jobs.jobs_only().order_by("lane", "position"):
         if link.status == LinkStatus.SKIPPED and not broken.get(link.lane):
             yield f"link {link.pk} is skipped, and nothing before it has failed"
         broken[link.lane] = broken.get(link.lane, False) or link.status != LinkStatus.SUCCEEDED
@@ -172,7 +191,7 @@ def _left_out(past: Record, begun: Begun, torn: Container[uuid.UUID]) -> Iterato
     batch = JobBatch.objects.filter(pk=begun.whole).first()
     if batch is None or batch.pk in torn or not batch.allow_failures or batch.is_cancelled:
         return
-    failures = FailedJob.objects.of_work().filter(batch_id=batch.pk, pk__in=past.failures)
+    failures = FailedJob.objects.of_jobs().filter(batch_id=batch.pk, pk__in=past.failures)
     if batch.run == past.runs(batch) + 1 and failures.filter(retried_at=None).exists():
         yield Violation("not all that had failed was retried", batch.pk)
 
@@ -188,7 +207,7 @@ def _unreported() -> Iterator[Violation]:
 def _not_written_once() -> Iterator[Violation]:
     """What a transactional job writes is there once if it succeeded, and else not at all."""
     written = Counter(CallbackCall.objects.values_list("role", flat=True))
-    for link in BatchedJob.objects.work().filter(child=None):
+    for link in BatchedJob.objects.jobs_only().filter(child=None):
         writes = link.func.endswith(f".{jobs.write.__name__}")
         expected = int(writes and link.status == LinkStatus.SUCCEEDED)
         if (times := written[jobs.wrote(link.pk)]) != expected:
@@ -207,7 +226,7 @@ def _never_called(past: Record) -> Iterator[Violation]:
 def _lost_too_soon() -> Iterator[Violation]:
     """Nothing fails with its worker that has not lost it three times."""
     lost = f"{WorkerLost.__module__}.{WorkerLost.__qualname__}"
-    losses = dict(BatchedJob.objects.values_list("pk", "losses"))
+    losses = dict(BatchedJob.objects.values_list("pk", "worker_losses"))
     for failure in FailedJob.objects.filter(exception_class=lost, retried_at=None):
         if losses.get(failure.job_id, tuning.MAX_LOSSES) < tuning.MAX_LOSSES:
             yield Violation(f"link {failure.job_id} was given up too soon", failure.batch_id)

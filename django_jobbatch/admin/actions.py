@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from django_jobbatch.admin.base import ReadOnlyAdmin
 
 
-def to_confirmation(
+def redirect_to_confirmation(
     model_admin: ReadOnlyAdmin, request: HttpRequest, verb: str, batches: QuerySet[JobBatch]
 ) -> HttpResponse | None:
     """Go to the page that asks whether these batches shall be cancelled or retried."""
     chosen = list(batches.order_by().values_list("pk", flat=True)[: tuning.MAX_CHOSEN + 1])
     if _too_many(model_admin, request, chosen):
         return None
-    address = model_admin.url(JobBatch, verb, ids=joined(chosen))
+    address = model_admin.url(JobBatch, verb, ids=join_ids(chosen))
     return HttpResponseRedirect(model_admin.filtered(request, address))
 
 
-def to_retry_of_jobs(
+def redirect_to_retry(
     model_admin: ReadOnlyAdmin, request: HttpRequest, jobs: QuerySet[BatchedJob]
 ) -> HttpResponse | None:
     """Go to the page that asks whether these jobs, all of one batch, shall be retried."""
@@ -41,11 +41,11 @@ def to_retry_of_jobs(
         text = _("Choose jobs of one batch that are still there.")
         model_admin.message_user(request, text, messages.WARNING)
         return None
-    pks = joined(pk for pk, _batch_id in chosen)
+    pks = join_ids(pk for pk, _batch_id in chosen)
     return HttpResponseRedirect(model_admin.url(JobBatch, "retry", batches.pop(), jobs=pks))
 
 
-def joined(ids: Iterable[object]) -> str:
+def join_ids(ids: Iterable[object]) -> str:
     """Ids for the address of a page that asks."""
     return ",".join(map(str, ids))
 

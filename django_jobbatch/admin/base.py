@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from django_jobbatch.admin.permissions import APP, may
+from django_jobbatch.admin.permissions import APP, has_perm
 from django_jobbatch.models import JobBatch
 
 if TYPE_CHECKING:
@@ -48,19 +48,19 @@ class ReadOnlyAdmin(AdminBase):
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Whoever may view all, or this one."""
-        return may(request, f"view_{self.opts.model_name}", obj)
+        return has_perm(request, f"view_{self.opts.model_name}", obj)
 
     def has_cancel_permission(self, request: HttpRequest, batch: JobBatch | None = None) -> bool:
         """Whoever may cancel all batches, or this one."""
-        return may(request, "cancel_jobbatch", batch)
+        return has_perm(request, "cancel_jobbatch", batch)
 
     def has_retry_permission(self, request: HttpRequest, batch: JobBatch | None = None) -> bool:
         """Whoever may retry all batches, or this one."""
-        return may(request, "retry_jobbatch", batch)
+        return has_perm(request, "retry_jobbatch", batch)
 
     def has_payload_permission(self, request: HttpRequest) -> bool:
         """Whoever may see the arguments of jobs."""
-        return may(request, "view_payload")
+        return has_perm(request, "view_payload")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """None: the template of the model shows it."""

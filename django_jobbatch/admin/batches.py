@@ -15,12 +15,12 @@ from django.utils.translation import gettext_lazy as _
 
 from django_jobbatch import counters, snapshot, tuning
 from django_jobbatch.admin import display, filters
-from django_jobbatch.admin.actions import to_confirmation
+from django_jobbatch.admin.actions import redirect_to_confirmation
 from django_jobbatch.admin.base import ReadOnlyAdmin
 from django_jobbatch.admin.cancellation import CancelView
-from django_jobbatch.admin.display import format_count, shown_options
+from django_jobbatch.admin.display import display_options, format_count
 from django_jobbatch.admin.pagination import CappedPaginator
-from django_jobbatch.admin.permissions import may
+from django_jobbatch.admin.permissions import has_perm
 from django_jobbatch.admin.retries import RetryView
 from django_jobbatch.admin.search import id_prefix
 from django_jobbatch.counters import TreeCounts
@@ -137,7 +137,7 @@ class JobBatchAdmin(ReadOnlyAdmin):
             if batch.child_batches
             else [],
             "jobs": jobs,
-            "percent": counters.percent(
+            "percent": counters.progress_percent(
                 total=jobs.total, pending=jobs.pending, finished=batch.is_finished
             ),
             "segments": snapshot.segments(jobs, snapshot.running_jobs(batch)),
@@ -146,10 +146,10 @@ class JobBatchAdmin(ReadOnlyAdmin):
             "can_cancel": previews.can_cancel(batch) and self.has_cancel_permission(request, batch),
             "can_retry": previews.can_retry(batch) and may_retry,
             "may_retry": may_retry,
-            "may_view_jobs": may(request, "view_batchedjob"),
-            "may_view_failures": may(request, "view_failedjob"),
+            "may_view_jobs": has_perm(request, "view_batchedjob"),
+            "may_view_failures": has_perm(request, "view_failedjob"),
             "most_running": tuning.MAX_RUNNING_COUNTED,
-            "options": shown_options(batch),
+            "options": display_options(batch),
             "meta": json.dumps(batch.meta, indent=2, ensure_ascii=False) if batch.meta else "",
         }
 
@@ -160,14 +160,14 @@ class JobBatchAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: QuerySet[JobBatch]
     ) -> HttpResponse | None:
         """Ask, as the button of one batch does."""
-        return to_confirmation(self, request, "cancel", queryset)
+        return redirect_to_confirmation(self, request, "cancel", queryset)
 
     @admin.action(permissions=["retry"], description=_("Retry failed jobs of selected batches"))
     def retry_selected(
         self, request: HttpRequest, queryset: QuerySet[JobBatch]
     ) -> HttpResponse | None:
         """Ask, as the button of one batch does."""
-        return to_confirmation(self, request, "retry", queryset)
+        return redirect_to_confirmation(self, request, "retry", queryset)
 
     def get_urls(self) -> list[URLPattern]:
         """The pages that ask before something is done, for one batch and for several."""

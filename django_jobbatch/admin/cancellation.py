@@ -40,7 +40,9 @@ class CancelView(ConfirmView):
 
     verb = "cancel"
     heading = gettext_lazy("Cancel batch")
-    nothing = gettext_lazy("There is nothing to cancel: it is finished, or stopping already.")
+    nothing_message = gettext_lazy(
+        "There is nothing to cancel: it is finished, or stopping already."
+    )
     form_class = CancelForm
 
     def is_permitted(self, batch: JobBatch) -> bool:
@@ -53,18 +55,18 @@ class CancelView(ConfirmView):
 
     def affected(self, batch: JobBatch) -> int:
         """All that is not settled."""
-        return previews.cancelled_jobs(batch)
+        return previews.count_cancelled(batch)
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """Which callbacks will be called, too."""
-        called = [name for batch in self.possible for name in previews.callbacks_of_cancel(batch)]
+        called = [name for batch in self.applicable for name in previews.callbacks_of_cancel(batch)]
         return {
             **super().get_context_data(**kwargs),
-            "running": sum(map(snapshot.running_jobs, self.possible)),
+            "running": sum(map(snapshot.running_jobs, self.applicable)),
             "callbacks": list(dict.fromkeys(called)),
         }
 
-    def act(self, batch: JobBatch, answer: dict[str, Any]) -> str:
+    def perform(self, batch: JobBatch, answer: dict[str, Any]) -> str:
         """Cancel it; nothing if somebody else was faster."""
         pending = self.affected(batch)
         stop_running = answer["running"] == STOP
@@ -79,7 +81,7 @@ class CancelView(ConfirmView):
         )
         return f"{text % {'count': format_count(pending)}} {fate}"
 
-    def said(self, done: list[JobBatch]) -> str:
+    def success_message(self, done: list[JobBatch]) -> str:
         """That they are cancelled."""
         if len(done) == 1:
             return _("“%(name)s” was cancelled.") % {"name": done[0]}

@@ -18,7 +18,7 @@ from django_jobbatch.admin.pagination import KeysetChangeList, Order
 from django_jobbatch.models import JobBatch
 
 
-class OfBatchChangeList(KeysetChangeList):
+class BatchRowsChangeList(KeysetChangeList):
     """A list of one batch says of which."""
 
     batch: JobBatch | None = None
@@ -32,7 +32,7 @@ class OfBatchChangeList(KeysetChangeList):
                 self.title = _("%(rows)s of %(batch)s") % {"rows": rows, "batch": each.batch}
 
 
-class OfBatchAdmin(ReadOnlyAdmin):
+class BatchRowsAdmin(ReadOnlyAdmin):
     """Rows that belong to a batch: never counted, sorted only as an index is."""
 
     sortable_by = ()
@@ -44,9 +44,9 @@ class OfBatchAdmin(ReadOnlyAdmin):
         """The order of the rows under the chosen filters and what is searched for."""
         raise NotImplementedError
 
-    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[OfBatchChangeList]:
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BatchRowsChangeList]:
         """The one without counts."""
-        return OfBatchChangeList
+        return BatchRowsChangeList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """With the name of the batch, if it is there.
@@ -62,10 +62,10 @@ class OfBatchAdmin(ReadOnlyAdmin):
         """In the list of one batch its name is no news."""
         columns = super().get_list_display(request)
         within = BatchFilter.parameter_name in request.GET
-        return [name for name in columns if not (within and name == "of_batch")]
+        return [name for name in columns if not (within and name == "batch_link")]
 
     @admin.display(description=_("batch"))
-    def of_batch(self, row: Any) -> str:
+    def batch_link(self, row: Any) -> str:
         """The way to its batch, or what is left of it."""
         if row.batch_name is None:
             return format_html('<span class="jb-gone">{}</span>', str(row.batch_id)[:8])

@@ -57,7 +57,7 @@ class ConfirmView(FormViewBase):
     model_admin: ClassVar[Any] = None
     verb: ClassVar[str]
     heading: ClassVar[Any]
-    nothing: ClassVar[Any]
+    nothing_message: ClassVar[Any]
 
     # What a verb says of itself
 
@@ -73,11 +73,11 @@ class ConfirmView(FormViewBase):
         """How many jobs of the batch it concerns, at most."""
         raise NotImplementedError
 
-    def act(self, batch: JobBatch, answer: dict[str, Any]) -> str:
+    def perform(self, batch: JobBatch, answer: dict[str, Any]) -> str:
         """Do it, and return what was done, for the history; nothing if there was nothing to do."""
         raise NotImplementedError
 
-    def said(self, done: list[JobBatch]) -> str:
+    def success_message(self, done: list[JobBatch]) -> str:
         """What the user is told of these batches."""
         raise NotImplementedError
 
@@ -90,8 +90,8 @@ class ConfirmView(FormViewBase):
             may_view = self.model_admin.has_view_permission(request, batch)
             if not (may_view and self.is_permitted(batch)):
                 raise PermissionDenied
-        if not self.possible:
-            self.model_admin.message_user(request, self.nothing, messages.WARNING)
+        if not self.applicable:
+            self.model_admin.message_user(request, self.nothing_message, messages.WARNING)
             return self.go_back()
         return super().dispatch(request, *args, **kwargs)
 
@@ -106,14 +106,14 @@ class ConfirmView(FormViewBase):
         return batches
 
     @cached_property
-    def possible(self) -> list[JobBatch]:
+    def applicable(self) -> list[JobBatch]:
         """Those of them that it can be done to."""
         return [batch for batch in self.batches if self.is_possible(batch)]
 
     @cached_property
     def rows(self) -> list[tuple[JobBatch, int]]:
         """They, and how many jobs of each it concerns."""
-        return [(batch, self.affected(batch)) for batch in self.possible]
+        return [(batch, self.affected(batch)) for batch in self.applicable]
 
     @property
     def total(self) -> int:
@@ -128,7 +128,7 @@ class ConfirmView(FormViewBase):
         """
         return " ".join(
             f"{batch.pk.hex}:{batch.run}:{batch.version if batch.is_finished else batch.status}"
-            for batch in self.possible
+            for batch in self.applicable
         )
 
     # GET
@@ -153,7 +153,7 @@ class ConfirmView(FormViewBase):
             "batch": self.batches[0] if len(self.batches) == 1 else None,
             "affected": self.total,
             "rows": self.rows,
-            "left_alone": [batch for batch in self.batches if batch not in self.possible],
+            "left_alone": [batch for batch in self.batches if batch not in self.applicable],
             "back": self.back,
         }
 
@@ -170,12 +170,12 @@ class ConfirmView(FormViewBase):
             return self.render_to_response(
                 self.get_context_data(form=self.get_form_class()(**kwargs))
             )
-        self._tell([batch for batch in self.possible if self._acted(batch, answer)])
+        self._send_message([batch for batch in self.applicable if self._perform_all(batch, answer)])
         return self.go_back()
 
-    def _acted(self, batch: JobBatch, answer: dict[str, Any]) -> bool:
+    def _perform_all(self, batch: JobBatch, answer: dict[str, Any]) -> bool:
         try:
-            done = self.act(batch, answer)
+            done = self.perform(batch, answer)
         except JobBatchError as error:
             text = _("“%(name)s”: %(error)s") % {"name": batch, "error": error}
             self.model_admin.message_user(self.request, text, messages.ERROR)
@@ -195,9 +195,11 @@ class ConfirmView(FormViewBase):
             single_object=True,
         )
 
-    def _tell(self, done: list[JobBatch]) -> None:
+    def _send_message(self, done: list[JobBatch]) -> None:
         if done:
-            self.model_admin.message_user(self.request, self.said(done), messages.SUCCESS)
+            self.model_admin.message_user(
+                self.request, self.success_message(done), messages.SUCCESS
+            )
 
     # Where it comes from and goes back to
 

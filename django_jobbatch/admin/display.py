@@ -46,7 +46,7 @@ def moment(at: datetime | None, took: timedelta | None = None) -> SafeString | s
     return render_to_string(f"{FOLDER}/moment.html", context)
 
 
-def shown_options(batch: JobBatch) -> list[tuple[str, Any]]:
+def display_options(batch: JobBatch) -> list[tuple[str, Any]]:
     """Labels and values; what was not said is left out."""
     options = batch.options
     jobs = options.get("jobs", {})
@@ -60,7 +60,10 @@ def shown_options(batch: JobBatch) -> list[tuple[str, Any]]:
         (_("Work-horse"), _("one for each job") if options.get("isolated") else None),
         (_("Results"), _("are kept") if options.get("store_results") else None),
         (_("Unique key"), options.get("unique")),
-        (_("Progress is told to"), ", ".join(map(payload.peek_path, options.get("progress", [])))),
+        (
+            _("Progress is told to"),
+            ", ".join(map(payload.unverified_path, options.get("progress", []))),
+        ),
     ]
     return [(label, value) for label, value in rows if value not in (None, "")]
 

@@ -14,8 +14,8 @@ from django.utils.translation import gettext_lazy as _
 
 from django_jobbatch import snapshot
 from django_jobbatch.admin import display, filters
-from django_jobbatch.admin.actions import to_retry_of_jobs
-from django_jobbatch.admin.changelist import OfBatchAdmin
+from django_jobbatch.admin.actions import redirect_to_retry
+from django_jobbatch.admin.changelist import BatchRowsAdmin
 from django_jobbatch.admin.pagination import Order
 from django_jobbatch.admin.search import as_uuid
 from django_jobbatch.models import BatchedJob, FailedJob
@@ -23,10 +23,10 @@ from django_jobbatch.operations import previews
 
 
 @admin.register(FailedJob)
-class FailedJobAdmin(OfBatchAdmin):
+class FailedJobAdmin(BatchRowsAdmin):
     """Failures, newest first. Their batch and their job may be gone."""
 
-    list_display = ["exception", "short_message", "failed", "of_batch", "func", "attempts"]
+    list_display = ["exception", "short_message", "failed", "batch_link", "func", "attempts"]
     list_filter = [filters.BatchFilter, filters.ExceptionFilter]
     list_defer = ["traceback"]  # which is long
     search_fields = ["pk"]
@@ -75,7 +75,7 @@ class FailedJobAdmin(OfBatchAdmin):
             "subtitle": None,
             "failure": failure,
             "job": job,
-            "call": snapshot.shown_call(failure.payload),
+            "call": snapshot.display_call(failure.payload),
             "may_see_payload": self.has_payload_permission(request),
             "can_retry": job is not None
             and previews.can_retry_job(job.batch, job)
@@ -88,4 +88,4 @@ class FailedJobAdmin(OfBatchAdmin):
     ) -> HttpResponse | None:
         """Ask, as the button of one failure does."""
         jobs = BatchedJob.objects.filter(pk__in=queryset.order_by().values("job_id"))
-        return to_retry_of_jobs(self, request, jobs)
+        return redirect_to_retry(self, request, jobs)

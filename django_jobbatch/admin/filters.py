@@ -17,7 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.models.tree import tree_of
+from django_jobbatch.models.tree import with_descendants
 from django_jobbatch.states import BatchStatus, LinkStatus, Outcome, Role
 
 Choices = Iterable[tuple[str, Any]]
@@ -143,7 +143,7 @@ class BatchFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Those of this batch and of all below it."""
         if self.batch and self.batch.child_batches:
-            return queryset.filter(batch_id__in=tree_of(self.batch).values("pk"))
+            return queryset.filter(batch_id__in=with_descendants(self.batch).values("pk"))
         return queryset if self.batch_id is None else queryset.filter(batch_id=self.batch_id)
 
 

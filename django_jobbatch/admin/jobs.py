@@ -12,20 +12,20 @@ from django.utils.translation import gettext_lazy as _
 
 from django_jobbatch import snapshot, tuning
 from django_jobbatch.admin import display, filters
-from django_jobbatch.admin.actions import to_retry_of_jobs
-from django_jobbatch.admin.changelist import OfBatchAdmin
+from django_jobbatch.admin.actions import redirect_to_retry
+from django_jobbatch.admin.changelist import BatchRowsAdmin
 from django_jobbatch.admin.pagination import Order
-from django_jobbatch.admin.permissions import may
+from django_jobbatch.admin.permissions import has_perm
 from django_jobbatch.admin.search import as_number, as_uuid
 from django_jobbatch.models import BatchedJob, FailedJob
 from django_jobbatch.operations import previews
 
 
 @admin.register(BatchedJob)
-class BatchedJobAdmin(OfBatchAdmin):
+class BatchedJobAdmin(BatchRowsAdmin):
     """Jobs of a batch in their order, or all links there are, newest first."""
 
-    list_display = ["func", "state", "of_batch", "queue", "attempts", "started", "ended"]
+    list_display = ["func", "state", "batch_link", "queue", "attempts", "started", "ended"]
     list_filter = [filters.JobsOfBatchFilter, filters.JobStatusFilter]
     list_defer = ["options", "result"]  # which may be long
     search_fields = ["pk"]
@@ -77,13 +77,13 @@ class BatchedJobAdmin(OfBatchAdmin):
             "subtitle": None,
             "job": job,
             "batch": batch,
-            "call": snapshot.shown_call(job.payload),
+            "call": snapshot.display_call(job.payload),
             "failures": list(
                 FailedJob.objects.filter(job_id=job.pk).order_by("-failed_at")[
                     : tuning.MAX_IDS_SHOWN
                 ]
             ),
-            "may_view_failures": may(request, "view_failedjob"),
+            "may_view_failures": has_perm(request, "view_failedjob"),
             "may_see_payload": self.has_payload_permission(request),
             "can_retry": previews.can_retry_job(batch, job)
             and self.has_retry_permission(request, batch),
@@ -94,4 +94,4 @@ class BatchedJobAdmin(OfBatchAdmin):
         self, request: HttpRequest, queryset: QuerySet[BatchedJob]
     ) -> HttpResponse | None:
         """Ask, as the button of one job does."""
-        return to_retry_of_jobs(self, request, queryset)
+        return redirect_to_retry(self, request, queryset)

@@ -8,7 +8,7 @@ from django.http import HttpRequest
 APP = "django_jobbatch"
 
 
-def may(request: HttpRequest, codename: str, obj: Model | None = None) -> bool:
+def has_perm(request: HttpRequest, codename: str, obj: Model | None = None) -> bool:
     """Whether the user has this permission, for all objects or for this one.
 
     Both are asked: Django's own backend knows permissions for all objects only and says no when

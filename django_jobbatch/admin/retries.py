@@ -39,7 +39,9 @@ class RetryView(ConfirmView):
 
     verb = "retry"
     heading = gettext_lazy("Retry")
-    nothing = gettext_lazy("There is nothing to retry: no job is failed, or it is still stopping.")
+    nothing_message = gettext_lazy(
+        "There is nothing to retry: no job is failed, or it is still stopping."
+    )
     form_class = RetryForm
     count = 0
 
@@ -55,7 +57,7 @@ class RetryView(ConfirmView):
 
     def affected(self, batch: JobBatch) -> int:
         """What would run again."""
-        return previews.retried_jobs(batch, self.jobs)
+        return previews.count_retried(batch, self.jobs)
 
     @cached_property
     def jobs(self) -> list[BatchedJob] | None:
@@ -72,20 +74,20 @@ class RetryView(ConfirmView):
 
     def get_form_kwargs(self) -> dict[str, Any]:
         """How many of the batches were cancelled, and how many not."""
-        cancelled = sum(map(self._needs_consent, self.possible))
-        others = len(self.possible) - cancelled
+        cancelled = sum(map(self._needs_consent, self.applicable))
+        others = len(self.applicable) - cancelled
         return {**super().get_form_kwargs(), "cancelled": cancelled, "others": others}
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """Which jobs, and which callbacks will be called again, too."""
-        called = [name for batch in self.possible for name in previews.callbacks_of_retry(batch)]
+        called = [name for batch in self.applicable for name in previews.callbacks_of_retry(batch)]
         return {
             **super().get_context_data(**kwargs),
             "jobs": self.jobs,
             "callbacks": list(dict.fromkeys(called)),
         }
 
-    def act(self, batch: JobBatch, answer: dict[str, Any]) -> str:
+    def perform(self, batch: JobBatch, answer: dict[str, Any]) -> str:
         """Retry it; nothing if nothing is left to retry, or it was cancelled and may not go on."""
         include_cancelled = self._needs_consent(batch)
         if include_cancelled and not answer["include_cancelled"]:
@@ -97,7 +99,7 @@ class RetryView(ConfirmView):
         self.count += count
         return self._retried(count) if count else ""
 
-    def said(self, done: list[JobBatch]) -> str:
+    def success_message(self, done: list[JobBatch]) -> str:
         """How many jobs run again."""
         return self._retried(self.count)
 

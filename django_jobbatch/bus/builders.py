@@ -19,7 +19,7 @@ from django_jobbatch.bus.arguments import (
 from django_jobbatch.exceptions import InvalidJob
 from django_jobbatch.specs import validation
 from django_jobbatch.specs.batch import BatchItem, JobItem, Lane
-from django_jobbatch.specs.items import links_of
+from django_jobbatch.specs.items import to_links
 from django_jobbatch.specs.options import OptionNames, Options
 from django_jobbatch.states import Role
 
@@ -38,7 +38,7 @@ class JobBuilder(JobItem):
         Raises:
             InvalidOption: one of them cannot be used.
         """
-        options = parse_options(named).over(self.spec.options)
+        options = parse_options(named).with_defaults(self.spec.options)
         return type(self)(replace(self.spec, options=options))
 
     def on_queue(self, queue: str) -> Self:
@@ -63,7 +63,7 @@ class Builder(BatchItem):
 
     def named(self, name: str) -> Self:
         """With a name for people to know it by; else it has the path of its first function."""
-        return self._with(name=validation.text("name", require("name", name)))
+        return self._with(name=validation.validate_text("name", require("name", name)))
 
     def with_meta(self, **meta: Any) -> Self:
         """With notes of your own, kept as plain JSON in `JobBatch.meta`; later ones are added.
@@ -83,7 +83,7 @@ class Builder(BatchItem):
         Raises:
             InvalidOption: one of them cannot be used.
         """
-        return self._with(options=parse_options(named).over(self.spec.options))
+        return self._with(options=parse_options(named).with_defaults(self.spec.options))
 
     def on_queue(self, queue: str) -> Self:
         """With its jobs on this queue: `options(queue=queue)`."""
@@ -99,11 +99,11 @@ class Builder(BatchItem):
 
     def using(self, alias: str) -> Self:
         """In the database of this alias."""
-        return self._with(using=validation.text("using", require("using", alias)))
+        return self._with(using=validation.validate_text("using", require("using", alias)))
 
     def unique(self, key: str) -> Self:
         """At most one unfinished batch of this key: `dispatch()` returns the one that is there."""
-        return self._with(unique=validation.text("unique", require("unique", key)))
+        return self._with(unique=validation.validate_text("unique", require("unique", key)))
 
     # Callbacks
 
@@ -123,19 +123,19 @@ class Builder(BatchItem):
 
     def then(self, func: object, /, *args: Any, **kwargs: Any) -> Self:
         """Calling `func(batch, ...)` when it has succeeded, or is partial."""
-        return self._on(Role.THEN, func, args, kwargs)
+        return self._add_callback(Role.THEN, func, args, kwargs)
 
     def catch(self, func: object, /, *args: Any, **kwargs: Any) -> Self:
         """Calling `func(batch, failure, ...)` at its first failure."""
-        return self._on(Role.CATCH, func, args, kwargs)
+        return self._add_callback(Role.CATCH, func, args, kwargs)
 
     def each_failure(self, func: object, /, *args: Any, **kwargs: Any) -> Self:
         """Calling `func(batch, failure, ...)` for every failure."""
-        return self._on(Role.EACH_FAILURE, func, args, kwargs)
+        return self._add_callback(Role.EACH_FAILURE, func, args, kwargs)
 
     def finally_(self, func: object, /, *args: Any, **kwargs: Any) -> Self:
         """Calling `func(batch, ...)` at its end, however it ended."""
-        return self._on(Role.FINALLY, func, args, kwargs)
+        return self._add_callback(Role.FINALLY, func, args, kwargs)
 
     def callback_options(
         self,
@@ -150,10 +150,10 @@ class Builder(BatchItem):
         Raises:
             InvalidOption: one of them cannot be used.
         """
-        options = Options.of(
+        options = Options.parse(
             queue=queue, timeout=timeout, retry=retry, retry_interval=retry_interval
         )
-        return self._with(callback_options=options.over(self.spec.callback_options))
+        return self._with(callback_options=options.with_defaults(self.spec.callback_options))
 
     # The end of building
 
@@ -177,7 +177,9 @@ class Builder(BatchItem):
     def _with(self, **changes: Any) -> Self:
         return type(self)(replace(self.spec, **changes))
 
-    def _on(self, role: Role, func: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Self:
+    def _add_callback(
+        self, role: Role, func: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Self:
         return self._with(
             callbacks=(*self.spec.callbacks, (role, callback_spec(func, args, kwargs)))
         )
@@ -188,9 +190,9 @@ class BatchBuilder(Builder):
 
     __slots__ = ()
 
-    def add(self, items: object, /, *more: object) -> Self:
+    def add(self, items: object, /, *extra: object) -> Self:
         """With further items beside the others: one iterable, or a single one."""
-        return self._with(sources=(*self.spec.sources, items_argument("add", items, more)))
+        return self._with(sources=(*self.spec.sources, items_argument("add", items, extra)))
 
     def allow_failures(self) -> Self:
         """Going on when jobs fail; it then ends as partial."""
@@ -204,18 +206,18 @@ class ChainBuilder(Builder):
 
     def append(self, *links: object) -> Self:
         """With further links at its end."""
-        return self._linked(self._links + links_of(links))
+        return self._with_links(self._links + to_links(links))
 
     def prepend(self, *links: object) -> Self:
         """With further links before its first."""
-        return self._linked(links_of(links) + self._links)
+        return self._with_links(to_links(links) + self._links)
 
     @property
     def _links(self) -> Lane:
         ((links,),) = self.spec.sources
         return cast(Lane, links)
 
-    def _linked(self, links: Lane) -> Self:
+    def _with_links(self, links: Lane) -> Self:
         return self._with(sources=((links,),))
 
 

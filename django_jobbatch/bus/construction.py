@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from django_jobbatch.bus.arguments import items_argument
 from django_jobbatch.bus.builders import BatchBuilder, ChainBuilder, JobBuilder
-from django_jobbatch.functions.paths import describe
+from django_jobbatch.functions.paths import path_and_options
 from django_jobbatch.specs.batch import BatchSpec, JobSpec
-from django_jobbatch.specs.items import links_of
+from django_jobbatch.specs.items import to_links
 from django_jobbatch.states import Kind
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ def job(func: object, /, *args: Any, **kwargs: Any) -> JobBuilder:
     Raises:
         InvalidJob: a worker could not import `func`; the message says what to do.
     """
-    path, options = describe(func)
+    path, options = path_and_options(func)
     return JobBuilder(JobSpec(path, args, kwargs, options))
 
 
-def batch(items: object = (), /, *more: object) -> BatchBuilder:
+def batch(items: object = (), /, *extra: object) -> BatchBuilder:
     """A batch of jobs that run side by side.
 
     `items` is one iterable, or a single item. An item is a job, another batch, a chain, or a list
@@ -39,7 +39,7 @@ def batch(items: object = (), /, *more: object) -> BatchBuilder:
     Raises:
         InvalidJob: `items` is neither, or there are several arguments.
     """
-    return BatchBuilder(BatchSpec(sources=(items_argument("batch", items, more),)))
+    return BatchBuilder(BatchSpec(sources=(items_argument("batch", items, extra),)))
 
 
 def chain(*links: object) -> ChainBuilder:
@@ -51,4 +51,4 @@ def chain(*links: object) -> ChainBuilder:
     Raises:
         InvalidJob: one of them is none; write `chain(*links)` for a generator.
     """
-    return ChainBuilder(BatchSpec(kind=Kind.CHAIN, sources=((links_of(links),),)))
+    return ChainBuilder(BatchSpec(kind=Kind.CHAIN, sources=((to_links(links),),)))

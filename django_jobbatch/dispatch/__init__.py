@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from django_jobbatch.dispatch.cancellation import go_on_stopping, stop_in_full, stop_running
-from django_jobbatch.dispatch.delays import send_overdue, wake
-from django_jobbatch.dispatch.effects import Here, act, after_commit, catch_up
-from django_jobbatch.dispatch.tickets import count_due, many_wait, missing, replenish, room_in, send
+from django_jobbatch.dispatch.cancellation import cancel_tree, continue_cancel, kill_running
+from django_jobbatch.dispatch.delays import schedule_next_event, send_overdue
+from django_jobbatch.dispatch.effects import CurrentTicket, after_commit, apply, continue_batch
+from django_jobbatch.dispatch.tickets import (
+    count_due,
+    ensure_tickets,
+    has_waiting_tickets,
+    max_job_timeout,
+    missing_tickets,
+    send,
+)
 
 __all__ = [
-    "Here",
-    "act",
+    "CurrentTicket",
     "after_commit",
-    "catch_up",
+    "apply",
+    "cancel_tree",
+    "continue_batch",
+    "continue_cancel",
     "count_due",
-    "go_on_stopping",
-    "many_wait",
-    "missing",
-    "replenish",
-    "room_in",
+    "ensure_tickets",
+    "has_waiting_tickets",
+    "kill_running",
+    "max_job_timeout",
+    "missing_tickets",
+    "schedule_next_event",
     "send",
     "send_overdue",
-    "stop_in_full",
-    "stop_running",
-    "wake",
 ]

@@ -8,15 +8,15 @@ from datetime import datetime
 from django.utils import timezone
 
 from django_jobbatch import ledger, transport
-from django_jobbatch.dispatch.tickets import log_transport_errors, new_ticket, replenish
+from django_jobbatch.dispatch.tickets import ensure_tickets, log_transport_errors, new_ticket
 from django_jobbatch.models import JobBatch
 
 logger = logging.getLogger(__name__)
 
 
-def wake(batch: JobBatch, using: str) -> None:
+def schedule_next_event(batch: JobBatch, using: str) -> None:
     """Have one ticket scheduled for the earliest delayed link, unless one comes by then."""
-    earliest = ledger.wake(using, batch)
+    earliest = ledger.refresh_next_event(using, batch)
     if earliest is None:
         return
     queue, at = earliest
@@ -30,15 +30,15 @@ def send_overdue(using: str) -> None:
     """
     for batch in ledger.overdue(using):
         for queue in batch.queues:
-            replenish(batch, using, queue)
-        wake(batch, using)
+            ensure_tickets(batch, using, queue)
+        schedule_next_event(batch, using)
 
 
 def _schedule(batch: JobBatch, using: str, queue: str, at: datetime) -> None:
     if at <= timezone.now():
-        replenish(batch, using, queue)
+        ensure_tickets(batch, using, queue)
         return
     ticket = new_ticket(batch, using, queue)
-    scheduled_at = transport.waiting(batch.pk, queue).scheduled_at
+    scheduled_at = transport.waiting_tickets(batch.pk, queue).scheduled_at
     if scheduled_at is None or scheduled_at > at:
         transport.schedule(ticket, at)

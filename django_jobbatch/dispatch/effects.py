@@ -13,8 +13,8 @@ from typing import Protocol
 from django.db import transaction
 
 from django_jobbatch import ledger, transport, tuning
-from django_jobbatch.dispatch.delays import wake
-from django_jobbatch.dispatch.tickets import log_transport_errors, new_ticket, replenish
+from django_jobbatch.dispatch.delays import schedule_next_event
+from django_jobbatch.dispatch.tickets import ensure_tickets, log_transport_errors, new_ticket
 from django_jobbatch.exceptions import WorkerLost
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import JobBatch
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 #: Where jobs that fail for good are logged, whoever found that out.
-failures = logging.getLogger("django_jobbatch")
+failure_logger = logging.getLogger("django_jobbatch")
 
 
 def after_commit(change: Change) -> None:
@@ -35,54 +35,56 @@ def after_commit(change: Change) -> None:
     """
 
     def act_on_change() -> None:  # not a partial: Django logs the name of a hook that raises
-        act(change)
+        apply(change)
 
     transaction.on_commit(act_on_change, using=change.using, robust=True)
 
 
-class Here(Protocol):
+class CurrentTicket(Protocol):
     """A ticket at work, which can see to what becomes due itself."""
 
-    def keep(self, batch: JobBatch, due: Collection[str]) -> str | None:
+    def take_over(self, batch: JobBatch, due: Collection[str]) -> str | None:
         """The queue of the batch that needs no other ticket, if any; `due` are those with due links."""
 
 
-def act(change: Change, *, here: Here | None = None, in_full: bool = False) -> None:
+def apply(
+    change: Change, *, current_ticket: CurrentTicket | None = None, in_full: bool = False
+) -> None:
     """Take tickets back, sweep, and send tickets, as `change` asks, and all that follows from that.
 
     What `here` keeps for itself needs no ticket. What is to be stopped is left to tickets after so many
     STEPS, unless it is to be done `in_full`.
     """
-    steps = _Steps(math.inf if in_full else tuning.INLINE_STEPS)
+    steps = _Budget(math.inf if in_full else tuning.INLINE_STEPS)
     # A stack and not a recursion, since a tree may be deeper than Python calls; and each change is
     # acted on as it comes, since a sweep may have many.
-    under_way = [_act(change, here, steps)]
+    under_way = [_apply_one(change, current_ticket, steps)]
     while under_way:
         following = next(under_way[-1], None)
         if following is None:
             under_way.pop()
         else:
-            steps.take(following)
-            under_way.append(_act(following, here, steps))
+            steps.spend(following)
+            under_way.append(_apply_one(following, current_ticket, steps))
 
 
-class _Steps:
+class _Budget:
     """How much may still be done in place."""
 
     def __init__(self, most: float) -> None:
         self._left = most
 
-    def take(self, change: Change) -> None:
+    def spend(self, change: Change) -> None:
         """Count a change that is acted on."""
         self._left -= 1 + len(change.settled) // tuning.LINKS_PER_STEP
 
     @property
-    def are_over(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Whether the rest is to be left to tickets."""
         return self._left <= 0
 
 
-def catch_up(using: str, batch: JobBatch) -> None:
+def continue_batch(using: str, batch: JobBatch) -> None:
     """Do after the commit what should be done already: Redis may have been down, or a process died.
 
     A stopping batch is stopped, with all below it; for what is due, the missing tickets are sent.
@@ -90,75 +92,79 @@ def catch_up(using: str, batch: JobBatch) -> None:
 
     def do_again() -> None:
         if batch.status == BatchStatus.STOPPING:
-            act(pending_cancel(using, batch))
+            apply(pending_cancel(using, batch))
             return
         for queue in batch.queues:
-            replenish(batch, using, queue, tuning.MAX_TICKETS)
-        wake(batch, using)
+            ensure_tickets(batch, using, queue, tuning.MAX_TICKETS)
+        schedule_next_event(batch, using)
 
     transaction.on_commit(do_again, using=using, robust=True)
 
 
 def pending_cancel(using: str, batch: JobBatch) -> Change:
     """What a stopping batch asks for that nobody has acted on."""
-    return replace(Change.of(batch, using), closed=True)
+    return replace(Change.of(batch, using), stopping=True)
 
 
-def _act(change: Change, here: Here | None, steps: _Steps) -> Iterator[Change]:
+def _apply_one(
+    change: Change, current_ticket: CurrentTicket | None, steps: _Budget
+) -> Iterator[Change]:
     """Act on one change; what other batches, or other pages, were changed by that."""
     batch = change.batch
-    _tell_of_stale(change)
-    _tell_of_given_up(change)
+    _log_late(change)
+    _log_failed_by_loss(change)
     if batch is None:
         return
-    kept = here.keep(batch, change.due) if here else None
-    _send(change, batch, set(change.due) - {kept})
-    is_stopped = not change.closed or (yield from _stop_inside(change.using, batch, steps))
-    yield from chain.from_iterable(_stop_children(change.using, change.orphans))
+    own_queue = current_ticket.take_over(batch, change.due) if current_ticket else None
+    _ensure_tickets_on(change, batch, set(change.due) - {own_queue})
+    is_stopped = not change.stopping or (yield from _stop_descendants(change.using, batch, steps))
+    yield from chain.from_iterable(_stop_children(change.using, change.children_to_stop))
     if not is_stopped:
-        _hand_over(batch, change.using)
-    elif change.closed or change.finished:
-        _take_back(batch)
+        _continue_by_ticket(batch, change.using)
+    elif change.stopping or change.finished:
+        _discard_tickets(batch)
         # Among them may have been the ticket of a callback, or of a retry that came in between.
-        _send(change, batch, set(batch.queues) - {kept})
-    if batch.wake_at is not None and (change.closed or change.finished or change.wake_at):
-        wake(batch, change.using)
-    if change.ended:
-        told = ledger.report_end(change.using, batch)
+        _ensure_tickets_on(change, batch, set(batch.queues) - {own_queue})
+    if batch.next_event_at is not None and (
+        change.stopping or change.finished or change.next_event_at
+    ):
+        schedule_next_event(batch, change.using)
+    if change.child_settled:
+        told = ledger.settle_stand_in(change.using, batch)
         if told is not None:
             yield told
 
 
-def _stop_inside(using: str, batch: JobBatch, steps: _Steps) -> Generator[Change, None, bool]:
+def _stop_descendants(using: str, batch: JobBatch, steps: _Budget) -> Generator[Change, None, bool]:
     """Stop the child batches of one that was closed, and cancel what has not begun.
 
     While tickets wait: should this process die, they go on with it. False if something is left to them.
     """
-    if steps.are_over and batch.child_batches:
-        return not ledger.is_unswept(using, batch)  # its first group alone may be a large tree
+    if steps.is_exhausted and batch.child_batches:
+        return not ledger.has_unstopped(using, batch)  # its first group alone may be a large tree
     running = _stop_children(using, ledger.running_children(using, batch))
     pages = ([change] for change in ledger.sweep(using, batch.pk))
     for group in chain(running, pages):
         yield from group
-        if steps.are_over:
-            return not ledger.is_unswept(using, batch)
+        if steps.is_exhausted:
+            return not ledger.has_unstopped(using, batch)
     return True
 
 
-def _tell_of_stale(change: Change) -> None:
-    if change.stale:
+def _log_late(change: Change) -> None:
+    if change.late:
         logger.warning(
             "%d outcomes of batch %s came too late and changed nothing",
-            change.stale,
+            change.late,
             change.batch_id,
             extra={"batch_id": str(change.batch_id)},
         )
 
 
-def _tell_of_given_up(change: Change) -> None:
+def _log_failed_by_loss(change: Change) -> None:
     """Log these failures as the runner logs those of jobs that raise; here nothing did."""
-    for link in change.given_up:
-        failures.error(
+    for link in change.failed_by_loss:
+        failure_logger.error(
             "%s failed: job %d of batch %s. %s",
             link.func,
             link.pk,
@@ -173,21 +179,21 @@ def _stop_children(using: str, children: Sequence[uuid.UUID]) -> Iterator[list[C
         yield ledger.stop_children(using, children[start : start + tuning.CHILDREN_CHUNK])
 
 
-def _hand_over(batch: JobBatch, using: str) -> None:
+def _continue_by_ticket(batch: JobBatch, using: str) -> None:
     """Have a ticket go on with stopping the batch, on a queue that has its links: workers are there."""
     queue = batch.queue if batch.queue in batch.queues else batch.queues[0]
 
     def send_one() -> None:
-        if not transport.waiting(batch.pk, queue).queued:
+        if not transport.waiting_tickets(batch.pk, queue).queued:
             transport.send(new_ticket(batch, using, queue), 1)
 
     log_transport_errors(batch, send_one)
 
 
-def _send(change: Change, batch: JobBatch, queues: Iterable[str | None]) -> None:
+def _ensure_tickets_on(change: Change, batch: JobBatch, queues: Iterable[str | None]) -> None:
     for queue in sorted(filter(None, queues)):
-        replenish(batch, change.using, queue, tuning.MAX_TICKETS)
+        ensure_tickets(batch, change.using, queue, tuning.MAX_TICKETS)
 
 
-def _take_back(batch: JobBatch) -> None:
+def _discard_tickets(batch: JobBatch) -> None:
     log_transport_errors(batch, lambda: transport.discard(batch.pk, batch.queues))

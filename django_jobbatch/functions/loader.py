@@ -11,7 +11,7 @@ from uuid import UUID
 from django_jobbatch import conf, tuning
 from django_jobbatch.exceptions import FunctionNotFound
 from django_jobbatch.functions.tasks import is_task
-from django_jobbatch.payload import Call, Seal
+from django_jobbatch.payload import Call, CallSigner
 
 
 def resolve(path: str) -> Any:
@@ -20,20 +20,20 @@ def resolve(path: str) -> Any:
     Raises:
         FunctionNotFound: there is nothing to call.
     """
-    module, names = _locate(path)
+    module, names = _find_module(path)
     target: Any = module
     for name in names:
         try:
             target = getattr(target, name)
         except AttributeError:
-            raise FunctionNotFound(f"{path}: {_title(target)} has no {name!r}.") from None
+            raise FunctionNotFound(f"{path}: {_display_name(target)} has no {name!r}.") from None
     if not (callable(target) or is_task(target)):
         raise FunctionNotFound(f"{path} is a {type(target).__qualname__}, not a function.")
     return target
 
 
 @lru_cache(maxsize=tuning.FUNCTION_CACHE_SIZE)
-def _locate(path: str) -> tuple[ModuleType, tuple[str, ...]]:
+def _find_module(path: str) -> tuple[ModuleType, tuple[str, ...]]:
     """The module of `path` and the names that lead on from it: what is patched is seen."""
     names = path.split(".")
     for length in range(len(names) - 1, 0, -1):
@@ -57,11 +57,11 @@ def _import(name: str, path: str) -> ModuleType | None:
         raise FunctionNotFound(f"{path}: {name} cannot be imported: {error!r}.") from error
 
 
-def _title(target: Any) -> str:
+def _display_name(target: Any) -> str:
     return str(getattr(target, "__qualname__", None) or getattr(target, "__name__", target))
 
 
-def open_call(batch_id: UUID, role: str, text: str) -> tuple[Any, Call]:
+def load_call(batch_id: UUID, role: str, text: str) -> tuple[Any, Call]:
     """What is to be called, and with what, if it was dispatched for this batch in this role.
 
     Nothing is imported before the signature is known to be right. A function that has moved since
@@ -71,11 +71,11 @@ def open_call(batch_id: UUID, role: str, text: str) -> tuple[Any, Call]:
         PayloadRefused: this application has not signed it for this batch and role.
         FunctionNotFound: its path leads nowhere; the message has what to write into `MOVED`.
     """
-    call = Seal(batch_id, role).unpack(text)
-    return _function(call.path), call
+    call = CallSigner(batch_id, role).unsign(text)
+    return _load_function(call.path), call
 
 
-def _function(path: str) -> Any:
+def _load_function(path: str) -> Any:
     now = conf.current().MOVED.get(path, path)
     try:
         return resolve(now)

@@ -8,25 +8,25 @@ from typing import Any, Final
 from django_jobbatch.specs.options import NO_OPTIONS, Options
 
 #: The queue a Task has if none was named.
-UNNAMED_QUEUE: Final = "default"
+DEFAULT_TASK_QUEUE_NAME: Final = "default"
 
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def by_task(task: Any) -> Options:
+def options_of_task(task: Any) -> Options:
     """The queue and the time that a Task names.
 
     Raises:
         InvalidOption: one of them cannot be used.
     """
-    queue = task.queue_name if task.queue_name != UNNAMED_QUEUE else None
+    queue = task.queue_name if task.queue_name != DEFAULT_TASK_QUEUE_NAME else None
     if queue is None and task.run_after is None:
         return NO_OPTIONS
-    return Options.of(queue=queue, run_after=task.run_after)
+    return Options.parse(queue=queue, run_after=task.run_after)
 
 
-def by_decorator(func: Callable[..., Any]) -> Options:
+def options_of_decorator(func: Callable[..., Any]) -> Options:
     """The queue, timeout and retries that `@job` names; no options if it was not used.
 
     Raises:
@@ -36,7 +36,7 @@ def by_decorator(func: Callable[..., Any]) -> Options:
     if decorator is None:
         return NO_OPTIONS
     retry = decorator.retry
-    return Options.of(
+    return Options.parse(
         queue=getattr(decorator.queue, "name", decorator.queue),
         timeout=_seconds(decorator.timeout),
         retry=retry and retry.max,

@@ -17,7 +17,7 @@ from django_jobbatch.specs.options import NO_OPTIONS, Options
 from django_jobbatch.specs.validation import is_dotted_path
 
 
-def describe(func: object) -> tuple[str, Options]:
+def path_and_options(func: object) -> tuple[str, Options]:
     """The dotted path of `func`, and the options that it carries itself.
 
     Raises:
@@ -27,22 +27,22 @@ def describe(func: object) -> tuple[str, Options]:
     try:
         hash(func)
     except TypeError:
-        raise InvalidJob(_unfit(func)) from None
-    return _describe(func)
+        raise InvalidJob(_rejection_reason(func)) from None
+    return _path_and_options(func)
 
 
 @lru_cache(maxsize=tuning.FUNCTION_CACHE_SIZE)
-def _describe(func: Any) -> tuple[str, Options]:
+def _path_and_options(func: Any) -> tuple[str, Options]:
     if isinstance(func, str):
-        return _dotted(func), NO_OPTIONS
+        return _checked_path(func), NO_OPTIONS
     if is_task(func):
-        return _path(func.func, func), options.by_task(func)
-    if isinstance(func, type) or not (callable(func) and _has_home(func)):
-        raise InvalidJob(_unfit(func))
-    return _path(func, func), options.by_decorator(func)
+        return _path(func.func, func), options.options_of_task(func)
+    if isinstance(func, type) or not (callable(func) and _has_qualified_name(func)):
+        raise InvalidJob(_rejection_reason(func))
+    return _path(func, func), options.options_of_decorator(func)
 
 
-def _dotted(text: str) -> str:
+def _checked_path(text: str) -> str:
     if is_dotted_path(text):
         return text
     raise InvalidJob(
@@ -52,11 +52,11 @@ def _dotted(text: str) -> str:
 
 def _path(func: Any, named: object) -> str:
     """The path of `func`, under which an import finds `named`."""
-    path = f"{_home(func)}.{_last_name(func)}"
-    refused = _refused_name(path) or _refused_kind(func)
+    path = f"{_container_path(func)}.{_attribute_name(func)}"
+    refused = _name_error(path) or _kind_error(func)
     if refused:
         raise InvalidJob(f"{path} {refused}")
-    if not _leads_back(path, named):
+    if not _resolves_to(path, named):
         raise InvalidJob(
             f"{path} is not what this function's name leads to when it is imported; give it"
             " a name of its own in its module, and decorators functools.wraps."
@@ -64,11 +64,11 @@ def _path(func: Any, named: object) -> str:
     return path
 
 
-def _has_home(func: object) -> bool:
+def _has_qualified_name(func: object) -> bool:
     return hasattr(func, "__qualname__") and hasattr(func, "__module__")
 
 
-def _home(func: Any) -> str:
+def _container_path(func: Any) -> str:
     """The module, and the class if there is one, where `func` is found by its name."""
     owner = getattr(func, "__self__", None)
     if isinstance(owner, type):
@@ -78,11 +78,11 @@ def _home(func: Any) -> str:
     return f"{module}.{outer}" if outer else module
 
 
-def _last_name(func: Any) -> str:
+def _attribute_name(func: Any) -> str:
     return str(func.__qualname__.rpartition(".")[2])
 
 
-def _refused_name(path: str) -> str:
+def _name_error(path: str) -> str:
     if path.endswith("<lambda>"):
         return "is a lambda, which no worker can import; write a function in a module."
     if "<locals>" in path:
@@ -95,7 +95,7 @@ def _refused_name(path: str) -> str:
     return ""
 
 
-def _refused_kind(func: Any) -> str:
+def _kind_error(func: Any) -> str:
     owner = getattr(func, "__self__", None)
     if not isinstance(owner, type | ModuleType | None):
         return (
@@ -111,14 +111,14 @@ def _refused_kind(func: Any) -> str:
 
 def _is_static(func: Any) -> bool:
     try:
-        owner = resolve(_home(func))
+        owner = resolve(_container_path(func))
     except FunctionNotFound:
         # It will not lead back either, which has a message of its own.
         return True
-    return isinstance(inspect.getattr_static(owner, _last_name(func), None), staticmethod)
+    return isinstance(inspect.getattr_static(owner, _attribute_name(func), None), staticmethod)
 
 
-def _leads_back(path: str, named: Any) -> bool:
+def _resolves_to(path: str, named: Any) -> bool:
     try:
         found = resolve(path)
     except FunctionNotFound:
@@ -128,7 +128,7 @@ def _leads_back(path: str, named: Any) -> bool:
     return bool(found == named)
 
 
-def _unfit(func: object) -> str:
+def _rejection_reason(func: object) -> str:
     """Why something that has no path is no job."""
     if func is None:
         return "None is not a function; did you call the function? Pass job(func, ...), without ()."

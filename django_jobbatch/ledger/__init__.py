@@ -8,46 +8,45 @@ acting on it, after the commit, is the caller's.
 
 from __future__ import annotations
 
-from django_jobbatch.db import beginning_with, is_transient, patiently
 from django_jobbatch.ledger.callback_settlement import mark_reported, settle_callback
-from django_jobbatch.ledger.callbacks import held_back
-from django_jobbatch.ledger.cancellation import close, sweep
+from django_jobbatch.ledger.callbacks import waits_for_previous_run
+from django_jobbatch.ledger.cancellation import cancel, sweep
 from django_jobbatch.ledger.change import Change, Failure, Settlement
 from django_jobbatch.ledger.children import (
-    begin_child,
-    is_unswept,
-    report_end,
+    has_unstopped,
     running_children,
+    settle_stand_in,
+    start_child,
     stop_children,
 )
 from django_jobbatch.ledger.claims import (
     Claimant,
-    begin,
     claim,
     claim_callback,
+    first_unreported,
+    mark_running,
     renew,
-    tickets_at_work,
-    unreported,
+    running_tickets,
 )
 from django_jobbatch.ledger.creation import (
-    add,
-    complete,
-    enter,
-    enter_children,
-    extend,
+    count_inserted,
+    insert_batch,
+    insert_children,
     insert_links,
+    lock_for_add,
+    reserve_positions,
 )
-from django_jobbatch.ledger.delays import overdue, wake
+from django_jobbatch.ledger.delays import overdue, refresh_next_event
 from django_jobbatch.ledger.deletion.batches import (
-    check_failures_removable,
-    check_removable,
-    remove,
-    remove_failures,
+    check_deletable,
+    check_failures_deletable,
+    delete_batch,
+    delete_failures,
 )
-from django_jobbatch.ledger.losses import lose
-from django_jobbatch.ledger.repairs import put_right
+from django_jobbatch.ledger.losses import rescue_ticket
+from django_jobbatch.ledger.repairs import repair
 from django_jobbatch.ledger.retries.callbacks import reopen_callbacks
-from django_jobbatch.ledger.retries.pages import go_on_reopening, reopen
+from django_jobbatch.ledger.retries.pages import continue_reopen, reopen
 from django_jobbatch.ledger.settlement import settle
 
 __all__ = [
@@ -55,41 +54,38 @@ __all__ = [
     "Claimant",
     "Failure",
     "Settlement",
-    "add",
-    "begin",
-    "begin_child",
-    "beginning_with",
-    "check_failures_removable",
-    "check_removable",
+    "cancel",
+    "check_deletable",
+    "check_failures_deletable",
     "claim",
     "claim_callback",
-    "close",
-    "complete",
-    "enter",
-    "enter_children",
-    "extend",
-    "go_on_reopening",
-    "held_back",
+    "continue_reopen",
+    "count_inserted",
+    "delete_batch",
+    "delete_failures",
+    "first_unreported",
+    "has_unstopped",
+    "insert_batch",
+    "insert_children",
     "insert_links",
-    "is_transient",
-    "is_unswept",
-    "lose",
+    "lock_for_add",
     "mark_reported",
+    "mark_running",
     "overdue",
-    "patiently",
-    "put_right",
-    "remove",
-    "remove_failures",
+    "refresh_next_event",
     "renew",
     "reopen",
     "reopen_callbacks",
-    "report_end",
+    "repair",
+    "rescue_ticket",
+    "reserve_positions",
     "running_children",
+    "running_tickets",
     "settle",
     "settle_callback",
+    "settle_stand_in",
+    "start_child",
     "stop_children",
     "sweep",
-    "tickets_at_work",
-    "unreported",
-    "wake",
+    "waits_for_previous_run",
 ]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from django.utils import timezone
 
-from django_jobbatch.db import atomically, patiently
+from django_jobbatch.db import in_transaction, retry_transient
 from django_jobbatch.ledger import callbacks, completion, rows
 from django_jobbatch.ledger.change import Change, Settlement
 from django_jobbatch.ledger.settlement import (
@@ -26,11 +26,11 @@ def settle_callback(using: str, settlement: Settlement) -> Change:
     commits: list[Change] = []
 
     def operation() -> Change:
-        known = replace(settlement, tried=True) if commits else settlement
+        known = replace(settlement, maybe_written=True) if commits else settlement
         commits.append(settle_callback_locked(using, known))
         return commits[-1]
 
-    return atomically(using, operation)
+    return in_transaction(using, operation)
 
 
 def mark_reported(using: str, failure: FailedJob, *, raised_in: BatchedJob | None = None) -> None:
@@ -46,7 +46,7 @@ def mark_reported(using: str, failure: FailedJob, *, raised_in: BatchedJob | Non
                 pk=raised_in.pk, status=LinkStatus.RUNNING, fence=raised_in.fence
             ).update(failure=failure)
 
-    patiently(using, write)
+    retry_transient(using, write)
 
 
 def settle_callback_locked(using: str, settlement: Settlement) -> Change:
@@ -54,12 +54,12 @@ def settle_callback_locked(using: str, settlement: Settlement) -> Change:
     link = settlement.link
     batch = rows.lock(using, link.batch_id)
     if batch is None:
-        return Change(batch_id=link.batch_id, using=using, stale=1)
+        return Change(batch_id=link.batch_id, using=using, late=1)
     now = timezone.now()
     try:
         write_outcomes(using, [settlement], now)
     except LateOutcome:
-        found = read_locked(using, [settlement]) if settlement.tried else {}
+        found = read_locked(using, [settlement]) if settlement.maybe_written else {}
         return count_late(using, Change.of(batch, using), [settlement], found)
     change = Change.of(batch, using)
     if settlement.status == LinkStatus.PENDING:
@@ -68,18 +68,24 @@ def settle_callback_locked(using: str, settlement: Settlement) -> Change:
     if settlement.failure is not None:
         FailedJob.objects.using(using).bulk_create([failure_row(settlement, now, 0)])
     if link.role == Role.EACH_FAILURE:
-        change = callbacks.draw_remaining_reports(using, callbacks.release_report(using, change))
-        return completion.note_end(using, change)
-    change = callbacks.release_callback(using, change)
-    return completion.note_end(using, _release_held_back(using, change))
+        change = callbacks.reschedule_each_failure(
+            using, callbacks.make_each_failure_due(using, change)
+        )
+        return completion.settle_if_done(using, change)
+    change = callbacks.make_next_callback_due(using, change)
+    return completion.settle_if_done(using, _make_next_run_due(using, change))
 
 
-def _release_held_back(using: str, change: Change) -> Change:
+def _make_next_run_due(using: str, change: Change) -> Change:
     """A retry waits for the callbacks of the run before: if these were the last, its jobs are due."""
     batch = change.batch
-    if batch is None or batch.status not in OPEN or callbacks.held_back(using, batch.pk, batch.run):
+    if (
+        batch is None
+        or batch.status not in OPEN
+        or callbacks.waits_for_previous_run(using, batch.pk, batch.run)
+    ):
         return change
     for queue in batch.queues:
-        due = rows.links(using, batch.pk).work().pending().filter(queue=queue)
+        due = rows.links(using, batch.pk).jobs_only().pending().filter(queue=queue)
         change = change.with_due(queue, len(due.order_by("pk").values_list("pk")[:16]))
     return change

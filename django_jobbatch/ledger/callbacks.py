@@ -81,25 +81,25 @@ def _link(
 
 def unreported(using: str, batch_id: uuid.UUID) -> FailedJobQuerySet:
     """The failures of the batch that `each_failure` has not been told of, in order."""
-    return FailedJob.objects.using(using).filter(batch_id=batch_id).unreported().in_order()
+    return FailedJob.objects.using(using).filter(batch_id=batch_id).unreported().oldest_first()
 
 
-def release_callback(using: str, change: Change) -> Change:
+def make_next_callback_due(using: str, change: Change) -> Change:
     """Make the next callback of the batch due, if none is due or running.
 
     All runs share the lane: what an earlier one has drawn comes first.
     """
-    return _release(using, change, rows.links(using, change.batch_id).callback_lane())
+    return _make_next_due(using, change, rows.links(using, change.batch_id).callback_lane())
 
 
-def release_report(using: str, change: Change) -> Change:
+def make_each_failure_due(using: str, change: Change) -> Change:
     """Make the next link for `each_failure` due, if none is due or running."""
-    return _release(
+    return _make_next_due(
         using, change, rows.links(using, change.batch_id).filter(role=Role.EACH_FAILURE)
     )
 
 
-def _release(using: str, change: Change, lane: BatchedJobQuerySet) -> Change:
+def _make_next_due(using: str, change: Change, lane: BatchedJobQuerySet) -> Change:
     unsettled = list(
         lane.unsettled()
         .select_for_update()
@@ -115,7 +115,7 @@ def _release(using: str, change: Change, lane: BatchedJobQuerySet) -> Change:
     return change.with_due(queue)
 
 
-def draw_catch(using: str, change: Change, failure: FailedJob) -> Change:
+def schedule_catch(using: str, change: Change, failure: FailedJob) -> Change:
     """Have `catch` told of this failure, if it is the first of its run."""
     batch = change.batch
     if batch is None or batch.is_cancelled or not has_callbacks(batch, [Role.CATCH]):
@@ -124,10 +124,10 @@ def draw_catch(using: str, change: Change, failure: FailedJob) -> Change:
     if drawn.select_for_update().values_list("pk").first():
         return change
     BatchedJob.objects.using(using).bulk_create(catch_links(batch, failure))
-    return release_callback(using, change)
+    return make_next_callback_due(using, change)
 
 
-def draw_reports(using: str, change: Change) -> Change:
+def schedule_each_failure(using: str, change: Change) -> Change:
     """Have `each_failure` told of what it has not seen, unless a link for that is alive already."""
     batch = change.batch
     if batch is None or not has_callbacks(batch, [Role.EACH_FAILURE]):
@@ -143,14 +143,14 @@ def draw_reports(using: str, change: Change) -> Change:
     return change.with_due(drawn[0].queue)
 
 
-def draw_remaining_reports(using: str, change: Change) -> Change:
+def reschedule_each_failure(using: str, change: Change) -> Change:
     """Have `each_failure` told of what is left, if there is anything."""
     if unreported(using, change.batch_id).select_for_update().values_list("pk").first():
-        return draw_reports(using, change)
+        return schedule_each_failure(using, change)
     return change
 
 
-def held_back(using: str, batch_id: uuid.UUID, run: int) -> bool:
+def waits_for_previous_run(using: str, batch_id: uuid.UUID, run: int) -> bool:
     """Whether the jobs of this run wait for callbacks of an earlier one.
 
     Only a batch that was retried while its callbacks ran is held back, and once released only

@@ -11,26 +11,26 @@ from django.db.models import F
 from django.utils import timezone
 
 from django_jobbatch import tuning
-from django_jobbatch.db import atomically, once
+from django_jobbatch.db import idempotent, in_transaction
 from django_jobbatch.ledger import completion, rows
 from django_jobbatch.ledger.change import Change
-from django_jobbatch.ledger.lanes import with_orphans
+from django_jobbatch.ledger.lanes import with_children_to_stop
 from django_jobbatch.models import BatchedJob
-from django_jobbatch.states import NOT_BEGUN, OPEN, BatchStatus, LinkStatus
+from django_jobbatch.states import NOT_STARTED, OPEN, BatchStatus, LinkStatus
 
 
-def closed(*, reason: str, by: str = "") -> dict[str, Any]:
+def cancelled_values(*, reason: str, by: str = "") -> dict[str, Any]:
     """What is written to an open batch that somebody cancels now."""
     return {
         "status": BatchStatus.STOPPING,
         "cancelled_at": timezone.now(),
         "cancel_reason": reason,
         "cancelled_by": by,
-        "reopening": None,
+        "retry_cursor": None,
     }
 
 
-def close(using: str, batch_id: uuid.UUID, *, reason: str = "", by: str = "") -> Change | None:
+def cancel(using: str, batch_id: uuid.UUID, *, reason: str = "", by: str = "") -> Change | None:
     """Cancel an open batch, by one statement; None if it was not open.
 
     From here on nothing of it becomes due. Its links are cancelled by `sweep`.
@@ -40,17 +40,17 @@ def close(using: str, batch_id: uuid.UUID, *, reason: str = "", by: str = "") ->
         is_closed = (
             rows.batches(using)
             .filter(pk=batch_id, status__in=OPEN)
-            .update(version=F("version") + 1, **closed(reason=reason, by=by))
+            .update(version=F("version") + 1, **cancelled_values(reason=reason, by=by))
         )
         if not is_closed:
             return None
         batch = rows.batches(using).get(pk=batch_id)
-        return replace(Change.of(batch, using), closed=True)
+        return replace(Change.of(batch, using), stopping=True)
 
-    return atomically(using, once(operation))
+    return in_transaction(using, idempotent(operation))
 
 
-def stop_strict(using: str, change: Change, **cancelled: object) -> Change:
+def stop_on_failure(using: str, change: Change, **cancelled: object) -> Change:
     """Close an open batch that allows no failures, in which a link did not succeed.
 
     `cancelled` says when, why and by whom it was cancelled, if that is why. The row is locked.
@@ -58,8 +58,8 @@ def stop_strict(using: str, change: Change, **cancelled: object) -> Change:
     batch = change.batch
     if batch is None or batch.allow_failures or batch.status not in OPEN:
         return change
-    rows.write(using, batch, status=BatchStatus.STOPPING, reopening=None, **cancelled)
-    return replace(change, closed=batch.pending_jobs > 0)
+    rows.write(using, batch, status=BatchStatus.STOPPING, retry_cursor=None, **cancelled)
+    return replace(change, stopping=batch.pending_jobs > 0)
 
 
 def sweep(using: str, batch_id: uuid.UUID, *, running: bool = False) -> Iterator[Change]:
@@ -68,7 +68,7 @@ def sweep(using: str, batch_id: uuid.UUID, *, running: bool = False) -> Iterator
     Anyone who meets a stopping batch may go on with it. With `running`, links under a claim are
     cancelled too; what their jobs still return comes too late.
     """
-    statuses = [*NOT_BEGUN, LinkStatus.RUNNING] if running else list(NOT_BEGUN)
+    statuses = [*NOT_STARTED, LinkStatus.RUNNING] if running else list(NOT_STARTED)
     more = True
     while more:
         changes, more = _sweep_next(using, batch_id, statuses)
@@ -86,7 +86,7 @@ def _sweep_next(
         changes.append(change)
         return more
 
-    more = atomically(using, operation)
+    more = in_transaction(using, operation)
     return changes, more
 
 
@@ -102,7 +102,7 @@ def _sweep_page(using: str, batch_id: uuid.UUID, statuses: list[LinkStatus]) -> 
         if batch.child_batches
         else tuning.LINKS_CHUNK
     )
-    children = _unswept(using, batch_id, statuses, most)
+    children = _not_started(using, batch_id, statuses, most)
     page = sorted(children)
     if page:
         now = timezone.now()
@@ -117,11 +117,11 @@ def _sweep_page(using: str, batch_id: uuid.UUID, statuses: list[LinkStatus]) -> 
             pending_jobs=batch.pending_jobs - count,
             cancelled_jobs=batch.cancelled_jobs + count,
         )
-    change = with_orphans(replace(change, settled=tuple(page)), children.values())
+    change = with_children_to_stop(replace(change, settled=tuple(page)), children.values())
     return completion.finish_if_done(using, change), len(page) == most
 
 
-def _unswept(
+def _not_started(
     using: str, batch_id: uuid.UUID, statuses: list[LinkStatus], most: int
 ) -> dict[int, uuid.UUID | None]:
     """A page of jobs in these statuses, locked, and the batches they stand for.
@@ -131,7 +131,7 @@ def _unswept(
     """
     found: dict[int, uuid.UUID | None] = {}
     for status in statuses:
-        links = rows.links(using, batch_id).work().filter(status=status)
+        links = rows.links(using, batch_id).jobs_only().filter(status=status)
         if status == LinkStatus.RUNNING:
             # A child batch that runs is stopped itself, and its end settles what stands for it.
             links = links.filter(child=None)

@@ -37,10 +37,10 @@ class Settlement:
     result: str | None = None
     failure: Failure | None = None
     available_at: datetime | None = None
-    tried: bool = False
+    maybe_written: bool = False
 
     @classmethod
-    def put_back(cls, link: BatchedJob) -> Self:
+    def released(cls, link: BatchedJob) -> Self:
         """A link that was claimed and has not begun."""
         return cls(link=link, status=LinkStatus.PENDING, attempts=0)
 
@@ -51,7 +51,7 @@ class Settlement:
         return cls(link=link, status=status, attempts=0, losses=1, failure=failure)
 
     @property
-    def group(self) -> tuple[LinkStatus, int, int, int, datetime | None]:
+    def update_key(self) -> tuple[LinkStatus, int, int, int, datetime | None]:
         """What links that are written by one statement have in common."""
         return self.status, self.link.fence, self.attempts, self.losses, self.available_at
 
@@ -67,7 +67,7 @@ class Change:
         finished: It was this transaction that finished it.
         ended: It is a child batch, and its callbacks are settled too: its parent is to be told.
         orphans: Child batches whose stand-ins were cancelled or skipped here: they are to be stopped.
-        wake_at: When the earliest of its delayed links is due, if that has changed.
+        next_event_at: When the earliest of its delayed links is due, if that has changed.
         settled: Ids of the links that came to an end here.
         lost: How many links a dead ticket has held.
         given_up: Those of them that failed by it.
@@ -78,15 +78,15 @@ class Change:
     using: str
     batch: JobBatch | None = None
     due: dict[str, int] = field(default_factory=dict)
-    closed: bool = False
+    stopping: bool = False
     finished: bool = False
-    ended: bool = False
-    orphans: tuple[uuid.UUID, ...] = ()
-    wake_at: datetime | None = None
+    child_settled: bool = False
+    children_to_stop: tuple[uuid.UUID, ...] = ()
+    next_event_at: datetime | None = None
     settled: tuple[int, ...] = ()
     lost: int = 0
-    given_up: tuple[BatchedJob, ...] = ()
-    stale: int = 0
+    failed_by_loss: tuple[BatchedJob, ...] = ()
+    late: int = 0
 
     @classmethod
     def of(cls, batch: JobBatch, using: str) -> Self:

@@ -15,19 +15,19 @@ from django.db.models import F, Subquery, Value
 from django.utils import timezone
 
 from django_jobbatch import tuning
-from django_jobbatch.db import atomically, patiently
+from django_jobbatch.db import in_transaction, retry_transient
 from django_jobbatch.ledger import callbacks, rows
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
 from django_jobbatch.models.job import CLAIM_INDEX
-from django_jobbatch.states import CALLBACKS, LIVE, BatchStatus, LinkStatus
+from django_jobbatch.states import ACTIVE, CALLBACKS, BatchStatus, LinkStatus
 
 
-def begin(using: str, batch: JobBatch) -> None:
+def mark_running(using: str, batch: JobBatch) -> None:
     """Mark that a worker has begun: pending -> running."""
     now = timezone.now()
     pending = rows.batches(using).filter(pk=batch.pk, status=BatchStatus.PENDING)
     begun = {"status": BatchStatus.RUNNING, "started_at": now, "version": F("version") + 1}
-    if atomically(using, lambda: pending.update(**begun)):
+    if in_transaction(using, lambda: pending.update(**begun)):
         batch.status, batch.started_at = BatchStatus.RUNNING, now
 
 
@@ -60,21 +60,21 @@ def claim(claimant: Claimant, *, after: int, limit: int) -> list[BatchedJob]:
     """
     # Read by the same statement as the links, so that a retry is seen whole or not at all. It has
     # no run while its turn has not come, or once it is closed.
-    live = rows.batches(claimant.using).filter(pk=claimant.batch_id, status__in=LIVE)
+    live = rows.batches(claimant.using).filter(pk=claimant.batch_id, status__in=ACTIVE)
     run = live.order_by().values("run")
     # Jobs are told from callbacks by their run, not by their role: an index begins with batch and
     # role, and without statistics PostgreSQL takes it and sorts the whole batch for each claim.
     due = claimant.due().filter(run=0).annotate(batch_run=Subquery(run))
-    taken = _take(claimant, due.filter(pk__gt=after), limit)
+    taken = _claim_links(claimant, due.filter(pk__gt=after), limit)
     if not taken and after:
-        taken = _take(claimant, due, limit)
+        taken = _claim_links(claimant, due, limit)
     return taken
 
 
 def claim_callback(claimant: Claimant) -> BatchedJob | None:
     """Take one due callback, if there is one."""
     due = claimant.due().filter(role__in=CALLBACKS, run__gte=1)
-    taken = _take(claimant, due.annotate(batch_run=Value(1)), 1)
+    taken = _claim_links(claimant, due.annotate(batch_run=Value(1)), 1)
     return taken[0] if taken else None
 
 
@@ -85,7 +85,7 @@ def renew(claimant: Claimant, links: Iterable[BatchedJob]) -> None:
     could be a deadlock.
     """
     held = BatchedJob.objects.using(claimant.using).filter(
-        pk__in=[link.pk for link in links], status=LinkStatus.RUNNING, claim=claimant.ticket
+        pk__in=[link.pk for link in links], status=LinkStatus.RUNNING, claimed_by=claimant.ticket
     )
 
     def operation() -> None:
@@ -93,66 +93,68 @@ def renew(claimant: Claimant, links: Iterable[BatchedJob]) -> None:
         pks = list(free.values_list("pk", flat=True))
         held.filter(pk__in=pks).update(lease_until=timezone.now() + claimant.lease)
 
-    atomically(claimant.using, operation)
+    in_transaction(claimant.using, operation)
 
 
-def tickets_at_work(using: str, batch_id: uuid.UUID) -> dict[str, set[str]]:
+def running_tickets(using: str, batch_id: uuid.UUID) -> dict[str, set[str]]:
     """The tickets that hold running jobs of the batch, by queue."""
     tickets: dict[str, set[str]] = {}
-    for queue, ticket in rows.links(using, batch_id).work().running().values_list("queue", "claim"):
+    for queue, ticket in (
+        rows.links(using, batch_id).jobs_only().running().values_list("queue", "claimed_by")
+    ):
         tickets.setdefault(queue, set()).add(ticket)
     return tickets
 
 
-def unreported(using: str, batch_id: uuid.UUID) -> FailedJob | None:
+def first_unreported(using: str, batch_id: uuid.UUID) -> FailedJob | None:
     """The first failure of the batch that `each_failure` has not been told of."""
-    return patiently(using, callbacks.unreported(using, batch_id).first)
+    return retry_transient(using, callbacks.unreported(using, batch_id).first)
 
 
-def _take(claimant: Claimant, due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
+def _claim_links(claimant: Claimant, due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
     """Claim the first `limit` of `due`; what another ticket takes first is not among them."""
     if _can_skip_locked(claimant.using):
         due = due.select_for_update(skip_locked=True)
-        return _take_in_transaction(claimant, lambda: _first(due, limit))
+        return _claim_in_transaction(claimant, lambda: _first_due(due, limit))
     for _ in range(tuning.CLAIM_ATTEMPTS):
-        seen = _first(due, limit)
-        taken = _take_in_transaction(claimant, partial(list, seen)) if seen else []
+        seen = _first_due(due, limit)
+        taken = _claim_in_transaction(claimant, partial(list, seen)) if seen else []
         if taken or not seen:
             return taken
     return []
 
 
-def _take_in_transaction(
+def _claim_in_transaction(
     claimant: Claimant, see: Callable[[], list[BatchedJob]]
 ) -> list[BatchedJob]:
     """Claim what is seen; or, after a commit that got no answer, take what that has claimed."""
     claims: list[datetime] = []
 
     def operation() -> list[BatchedJob]:
-        taken = _taken_at(claimant, claims) if claims else []
+        taken = _claimed_at(claimant, claims) if claims else []
         if not taken:
             claims.append(timezone.now())
-            taken = _take_seen(claimant, see(), now=claims[-1])
+            taken = _claim_seen(claimant, see(), now=claims[-1])
         return taken
 
-    return atomically(claimant.using, operation)
+    return in_transaction(claimant.using, operation)
 
 
-def _taken_at(claimant: Claimant, moments: Sequence[datetime]) -> list[BatchedJob]:
+def _claimed_at(claimant: Claimant, moments: Sequence[datetime]) -> list[BatchedJob]:
     held = rows.links(claimant.using, claimant.batch_id).running().filter(queue=claimant.queue)
-    return list(held.filter(claim=claimant.ticket, started_at__in=moments).order_by("pk"))
+    return list(held.filter(claimed_by=claimant.ticket, started_at__in=moments).order_by("pk"))
 
 
 def _can_skip_locked(using: str) -> bool:
     return bool(connections[using].features.has_select_for_update_skip_locked)
 
 
-def _first(due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
+def _first_due(due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
     first = due.order_by("pk")[:limit]
-    return _along_index(first) if connections[due.db].vendor == "mysql" else list(first)
+    return _force_claim_index(first) if connections[due.db].vendor == "mysql" else list(first)
 
 
-def _along_index(due: BatchedJobQuerySet) -> list[BatchedJob]:
+def _force_claim_index(due: BatchedJobQuerySet) -> list[BatchedJob]:
     """Read links along the index of claims, where MariaDB might prefer another.
 
     It locks what it looks at, not only what it returns: along another index that is what other
@@ -164,19 +166,19 @@ def _along_index(due: BatchedJobQuerySet) -> list[BatchedJob]:
     return list(BatchedJob.objects.using(due.db).raw(hinted, params))
 
 
-def _take_seen(claimant: Claimant, seen: list[BatchedJob], *, now: datetime) -> list[BatchedJob]:
-    run = _run(seen[0]) if seen else None
-    if run is None or callbacks.held_back(claimant.using, claimant.batch_id, run):
+def _claim_seen(claimant: Claimant, seen: list[BatchedJob], *, now: datetime) -> list[BatchedJob]:
+    run = _run_of(seen[0]) if seen else None
+    if run is None or callbacks.waits_for_previous_run(claimant.using, claimant.batch_id, run):
         return []
-    seen = _apart(seen)
+    seen = _isolate_lost(seen)
     values: dict[str, Any] = {
         "status": LinkStatus.RUNNING,
-        "claim": claimant.ticket,
+        "claimed_by": claimant.ticket,
         "started_at": now,
         "lease_until": now + claimant.lease,
     }
     if _write_claims(claimant, seen, values) != len(seen):
-        seen = _still_ours(claimant, seen, since=now)
+        seen = _confirm(claimant, seen, since=now)
     for link in seen:
         link.fence += 1
         for name, value in values.items():
@@ -184,11 +186,11 @@ def _take_seen(claimant: Claimant, seen: list[BatchedJob], *, now: datetime) -> 
     return seen
 
 
-def _apart(seen: list[BatchedJob]) -> list[BatchedJob]:
+def _isolate_lost(seen: list[BatchedJob]) -> list[BatchedJob]:
     """Those that one claim may take: a link that was lost before is alone with its worker."""
-    if seen[0].losses:
+    if seen[0].worker_losses:
         return seen[:1]
-    return list(takewhile(lambda link: not link.losses, seen))
+    return list(takewhile(lambda link: not link.worker_losses, seen))
 
 
 def _write_claims(claimant: Claimant, seen: list[BatchedJob], values: dict[str, Any]) -> int:
@@ -210,20 +212,20 @@ def _fence(link: BatchedJob) -> int:
     return link.fence
 
 
-def _run(link: BatchedJob) -> int | None:
+def _run_of(link: BatchedJob) -> int | None:
     """The run of the batch as the statement that read `link` has seen it; None if it is not live."""
     run: int | None = link.batch_run  # type: ignore[attr-defined]  # an annotation of the query
     return run
 
 
-def _still_ours(claimant: Claimant, seen: list[BatchedJob], *, since: datetime) -> list[BatchedJob]:
+def _confirm(claimant: Claimant, seen: list[BatchedJob], *, since: datetime) -> list[BatchedJob]:
     # By the moment too: RQ may run one ticket twice at once, under one name.
     fences = dict(
         BatchedJob.objects.using(claimant.using)
         .filter(
             pk__in=[link.pk for link in seen],
             status=LinkStatus.RUNNING,
-            claim=claimant.ticket,
+            claimed_by=claimant.ticket,
             started_at=since,
         )
         .values_list("pk", "fence")

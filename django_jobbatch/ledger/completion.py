@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from django_jobbatch import counters
 from django_jobbatch.ledger import callbacks, rows
-from django_jobbatch.ledger.callbacks import release_callback, unreported
+from django_jobbatch.ledger.callbacks import make_next_callback_due, unreported
 from django_jobbatch.ledger.change import Change
 from django_jobbatch.models import (
     BatchedJob,
@@ -45,22 +45,22 @@ def finish_if_done(using: str, change: Change) -> Change:
     links_due = callbacks.finish_links(batch, outcome)
     if links_due:
         BatchedJob.objects.using(using).bulk_create(links_due)
-        return release_callback(using, change)
-    return note_end(using, change)
+        return make_next_callback_due(using, change)
+    return settle_if_done(using, change)
 
 
-def note_end(using: str, change: Change) -> Change:
+def settle_if_done(using: str, change: Change) -> Change:
     """Put the batch to rest if nothing of it is left to do; a child's parent is to be told first."""
     batch = change.batch
-    if batch is None or not has_ended(using, batch):
+    if batch is None or not is_settled(using, batch):
         return change
     if batch.parent_id is not None:
-        return replace(change, ended=True)
-    rest(using, batch)
+        return replace(change, child_settled=True)
+    mark_at_rest(using, batch)
     return change
 
 
-def has_ended(using: str, batch: JobBatch) -> bool:
+def is_settled(using: str, batch: JobBatch) -> bool:
     """Whether the locked batch is finished and its lane of callbacks is settled."""
     if not batch.is_finished:
         return False
@@ -69,7 +69,7 @@ def has_ended(using: str, batch: JobBatch) -> bool:
     return not rows.links(using, batch.pk).callback_lane().unsettled().exists()
 
 
-def rest(using: str, batch: JobBatch) -> None:
+def mark_at_rest(using: str, batch: JobBatch) -> None:
     """Note that nothing of a locked batch that has ended is left to do, unless failures are to be told.
 
     Its parent, if there is one, knows of its end. From here on nobody looks at it again.
@@ -86,12 +86,12 @@ def _has_reports_left(using: str, batch: JobBatch) -> bool:
 
 
 def _is_done(batch: JobBatch) -> bool:
-    if batch.is_finished or batch.pending_jobs or batch.reopening is not None:
+    if batch.is_finished or batch.pending_jobs or batch.retry_cursor is not None:
         return False
     return batch.status != BatchStatus.WAITING  # an empty child, whose turn has not come
 
 
-def with_all_due(using: str, change: Change) -> Change:
+def with_everything_due(using: str, change: Change) -> Change:
     """The same, with all that may be due of its locked batch, whoever has made it due.
 
     So nothing is missed of a change that was committed, and that nobody could act on.
@@ -103,8 +103,8 @@ def with_all_due(using: str, change: Change) -> Change:
     return replace(
         change,
         due=dict.fromkeys(batch.queues, 1),
-        closed=change.closed or is_stopping,
+        stopping=change.stopping or is_stopping,
         finished=batch.is_finished,
-        ended=batch.parent_id is not None and has_ended(using, batch),
-        wake_at=batch.wake_at,
+        child_settled=batch.parent_id is not None and is_settled(using, batch),
+        next_event_at=batch.next_event_at,
     )

@@ -16,10 +16,10 @@ from django_jobbatch.ledger import completion, positions, rows
 from django_jobbatch.ledger.change import Change
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch
 from django_jobbatch.schedule import earliest
-from django_jobbatch.states import BREAKING, OPEN
+from django_jobbatch.states import LANE_STOPPING, OPEN
 
 
-def enter(using: str, batch: JobBatch) -> JobBatch:
+def insert_batch(using: str, batch: JobBatch) -> JobBatch:
     """Insert a new batch; if its unique key is taken, return the unfinished batch that has it.
 
     Raises:
@@ -50,7 +50,7 @@ def enter(using: str, batch: JobBatch) -> JobBatch:
     return holder
 
 
-def enter_children(using: str, batches: Sequence[JobBatch]) -> None:
+def insert_children(using: str, batches: Sequence[JobBatch]) -> None:
     """Insert the rows of child batches, whose stand-ins are there already."""
     for portion in chunked_by_size(
         batches, lambda batch: len(str(batch.meta)) + len(str(batch.callbacks))
@@ -71,7 +71,7 @@ def insert_links(using: str, links: Sequence[BatchedJob]) -> None:
         link.save(using=using, force_insert=True)
 
 
-def complete(
+def count_inserted(
     using: str,
     batch: JobBatch,
     *,
@@ -80,7 +80,7 @@ def complete(
     due: dict[str, int],
     queues: Sequence[str],
     longest_timeout: int,
-    wake_at: datetime | None,
+    next_event_at: datetime | None,
     **values: object,
 ) -> Change:
     """Count the links that were inserted for `batch`, whose row this transaction has written.
@@ -96,14 +96,14 @@ def complete(
         child_batches=batch.child_batches + children,
         queues=sorted({*batch.queues, *queues}),
         longest_timeout=longest_timeout,
-        wake_at=earliest(batch.wake_at, wake_at),
+        next_event_at=earliest(batch.next_event_at, next_event_at),
         **values,
     )
-    change = replace(Change.of(batch, using), due=due, wake_at=wake_at)
+    change = replace(Change.of(batch, using), due=due, next_event_at=next_event_at)
     return completion.finish_if_done(using, change)
 
 
-def add(using: str, batch: JobBatch) -> tuple[JobBatch, int]:
+def lock_for_add(using: str, batch: JobBatch) -> tuple[JobBatch, int]:
     """Lock an open batch for new lanes; return it as it is now, and the first lane that is free.
 
     Raises:
@@ -112,7 +112,7 @@ def add(using: str, batch: JobBatch) -> tuple[JobBatch, int]:
     """
     locked = _lock_open(using, batch.pk)
     last = (
-        rows.lanes(using, batch.pk)
+        rows.lane_links(using, batch.pk)
         .select_for_update()
         .order_by("-lane")
         .values_list("lane", flat=True)
@@ -121,7 +121,9 @@ def add(using: str, batch: JobBatch) -> tuple[JobBatch, int]:
     return locked, 0 if last is None else last + 1
 
 
-def extend(using: str, link: BatchedJob, count: int, *, at_end: bool) -> tuple[JobBatch, list[int]]:
+def reserve_positions(
+    using: str, link: BatchedJob, count: int, *, at_end: bool
+) -> tuple[JobBatch, list[int]]:
     """Lock the batch of an unsettled link and make room for `count` more in its lane.
 
     They come right behind it, or at the end of the lane. Returns the batch as it is now, and the
@@ -133,25 +135,25 @@ def extend(using: str, link: BatchedJob, count: int, *, at_end: bool) -> tuple[J
         BatchCancelled: it is being stopped.
     """
     batch = _lock_open(using, link.batch_id)
-    lane = rows.lanes(using, batch.pk).filter(lane=link.lane)
+    lane = rows.lane_links(using, batch.pk).filter(lane=link.lane)
     # Read under the lock: `link` may be older than what was put before it.
     current = lane.filter(pk=link.pk).unsettled().select_for_update()
     place = current.values_list("position", flat=True).first()
     behind = lane.filter(position__gt=place or 0).select_for_update().order_by("position")
-    if place is None or _is_broken(batch, behind):
+    if place is None or _has_stopped(batch, behind):
         raise BatchFinished("It is settled, or its lane has ended: nothing can follow there.")
     taken = behind.values_list("position", flat=True)
     following, last = taken.first(), taken.last() or place
     if at_end or following is None:
-        return batch, positions.at_end(last, count)
-    return batch, positions.between(lane, place, following, count)
+        return batch, positions.append_positions(last, count)
+    return batch, positions.insert_positions(lane, place, following, count)
 
 
-def _is_broken(batch: JobBatch, behind: BatchedJobQuerySet) -> bool:
+def _has_stopped(batch: JobBatch, behind: BatchedJobQuerySet) -> bool:
     """Whether one of these links of a lane did not succeed; its counters spare most batches a look."""
     if not (batch.failed_jobs or batch.cancelled_jobs):
         return False
-    return behind.filter(status__in=BREAKING).values_list("pk").first() is not None
+    return behind.filter(status__in=LANE_STOPPING).values_list("pk").first() is not None
 
 
 def _lock_open(using: str, batch_id: uuid.UUID) -> JobBatch:

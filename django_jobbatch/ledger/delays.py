@@ -8,38 +8,38 @@ from django.db.models import F
 from django.utils import timezone
 
 from django_jobbatch import tuning
-from django_jobbatch.db import atomically, patiently
+from django_jobbatch.db import in_transaction, retry_transient
 from django_jobbatch.ledger import rows
 from django_jobbatch.models import BatchedJob, JobBatch
 
 
-def wake(using: str, batch: JobBatch) -> tuple[str, datetime] | None:
+def refresh_next_event(using: str, batch: JobBatch) -> tuple[str, datetime] | None:
     """Note when the earliest delayed link of the batch is due, and say on which queue.
 
     None if no link is delayed, or if the batch no longer starts any.
     """
-    earliest = patiently(using, lambda: _earliest(using, batch))
-    if _moment(earliest) != batch.wake_at:
-        earliest = atomically(using, lambda: _note(using, batch))
-    wake_at = _moment(earliest)
-    return (earliest.queue, wake_at) if earliest and wake_at else None
+    earliest = retry_transient(using, lambda: _earliest(using, batch))
+    if _due_at(earliest) != batch.next_event_at:
+        earliest = in_transaction(using, lambda: _record(using, batch))
+    next_event_at = _due_at(earliest)
+    return (earliest.queue, next_event_at) if earliest and next_event_at else None
 
 
 def overdue(using: str) -> list[JobBatch]:
     """Batches whose scheduled ticket should have come and has not, each for one caller only."""
-    late = rows.batches(using).filter(wake_at__lt=timezone.now() - tuning.OVERDUE_AFTER)
+    late = rows.batches(using).filter(next_event_at__lt=timezone.now() - tuning.OVERDUE_AFTER)
     # Ids first: each ticket asks, and hardly ever is there one. None costs no second statement.
     pks = list(late.order_by().values_list("pk", flat=True)[:100])
-    return [batch for batch in late.filter(pk__in=pks) if _take(using, batch)]
+    return [batch for batch in late.filter(pk__in=pks) if _postpone(using, batch)]
 
 
-def _note(using: str, batch: JobBatch) -> BatchedJob | None:
+def _record(using: str, batch: JobBatch) -> BatchedJob | None:
     # Read again under the lock: a settlement that delays a link holds it too.
     locked = rows.lock(using, batch.pk)
     if locked is None:
         return None
     earliest = _earliest(using, batch, locking=True)
-    rows.write(using, batch, wake_at=_moment(earliest))
+    rows.write(using, batch, next_event_at=_due_at(earliest))
     return earliest
 
 
@@ -50,12 +50,12 @@ def _earliest(using: str, batch: JobBatch, *, locking: bool = False) -> BatchedJ
     return delayed.order_by("available_at").first()
 
 
-def _moment(link: BatchedJob | None) -> datetime | None:
+def _due_at(link: BatchedJob | None) -> datetime | None:
     return link.available_at if link else None
 
 
-def _take(using: str, batch: JobBatch) -> bool:
+def _postpone(using: str, batch: JobBatch) -> bool:
     # Put off, not forgotten: whoever took it may die before it acts.
-    row = rows.batches(using).filter(pk=batch.pk, wake_at=batch.wake_at)
-    batch.wake_at = timezone.now() + tuning.OVERDUE_AFTER
-    return bool(row.update(wake_at=batch.wake_at, version=F("version") + 1))
+    row = rows.batches(using).filter(pk=batch.pk, next_event_at=batch.next_event_at)
+    batch.next_event_at = timezone.now() + tuning.OVERDUE_AFTER
+    return bool(row.update(next_event_at=batch.next_event_at, version=F("version") + 1))

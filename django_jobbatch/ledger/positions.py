@@ -19,32 +19,34 @@ from django_jobbatch.db import chunked
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet
 
 #: Where links stand while they move, so that no two share a place; those that stand still are in 0.
-MOVING: Final = 1
+TEMPORARY_RUN: Final = 1
 
 
-def at_end(last: int, count: int) -> list[int]:
+def append_positions(last: int, count: int) -> list[int]:
     """Positions for so many links behind the last one."""
     return [last + tuning.POSITION_STEP * number for number in range(1, count + 1)]
 
 
-def between(lane: BatchedJobQuerySet, place: int, following: int, count: int) -> list[int]:
+def insert_positions(
+    lane: BatchedJobQuerySet, position: int, following: int, count: int
+) -> list[int]:
     """Positions for so many links right behind `place`; `following` is the next that is taken.
 
     The batch row is locked. If there is no room, what follows in the lane moves.
     """
-    step = (following - place) // (count + 1)
+    step = (following - position) // (count + 1)
     if not step:
-        end, crowd = _stretch(lane, place, count)
-        step = (end - place) // (len(crowd) + count + 1)
-        _move(lane, crowd, place + step * (count + 1), step)
-    return [place + step * number for number in range(1, count + 1)]
+        end, crowd = _rebalance_window(lane, position, count)
+        step = (end - position) // (len(crowd) + count + 1)
+        _move(lane, crowd, position + step * (count + 1), step)
+    return [position + step * number for number in range(1, count + 1)]
 
 
-def _stretch(lane: BatchedJobQuerySet, place: int, count: int) -> tuple[int, list[int]]:
+def _rebalance_window(lane: BatchedJobQuerySet, position: int, count: int) -> tuple[int, list[int]]:
     """The shortest stretch behind `place` that has room for so many: its end, and who stands there."""
-    behind = lane.filter(position__gt=place).select_for_update().order_by("position")
+    behind = lane.filter(position__gt=position).select_for_update().order_by("position")
     for exponent in range(tuning.POSITION_STEP.bit_length() - 1, tuning.MAX_POSITION.bit_length()):
-        end = place + 2**exponent
+        end = position + 2**exponent
         most = int(tuning.DENSITY_BASE**exponent) - count
         if most < 0 or end > tuning.MAX_POSITION:
             continue
@@ -53,7 +55,9 @@ def _stretch(lane: BatchedJobQuerySet, place: int, count: int) -> tuple[int, lis
             return end, crowd
     crowd = list(behind.values_list("pk", flat=True))
     # As far apart as in a new lane, so that links can follow at its end.
-    return min(tuning.MAX_POSITION, place + tuning.POSITION_STEP * (len(crowd) + count + 1)), crowd
+    return min(
+        tuning.MAX_POSITION, position + tuning.POSITION_STEP * (len(crowd) + count + 1)
+    ), crowd
 
 
 def _move(lane: BatchedJobQuerySet, pks: Sequence[int], first: int, step: int) -> None:
@@ -62,6 +66,6 @@ def _move(lane: BatchedJobQuerySet, pks: Sequence[int], first: int, step: int) -
     positions = dict(zip(pks, range(first, tuning.MAX_POSITION + 1, step), strict=False))
     for page in chunked(pks):
         new = [When(pk=pk, then=Value(positions[pk])) for pk in page]
-        links.filter(pk__in=page).update(run=MOVING, position=Case(*new))
+        links.filter(pk__in=page).update(run=TEMPORARY_RUN, position=Case(*new))
     for page in chunked(pks):
         links.filter(pk__in=page).update(run=0)

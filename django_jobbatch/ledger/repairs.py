@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import uuid
 
-from django_jobbatch.db import atomically
+from django_jobbatch.db import in_transaction
 from django_jobbatch.ledger import rows
 from django_jobbatch.ledger.callbacks import (
-    draw_remaining_reports,
-    release_callback,
-    release_report,
+    make_each_failure_due,
+    make_next_callback_due,
+    reschedule_each_failure,
 )
 from django_jobbatch.ledger.change import Change
-from django_jobbatch.ledger.completion import finish_if_done, note_end
+from django_jobbatch.ledger.completion import finish_if_done, settle_if_done
 
 
-def put_right(using: str, batch_id: uuid.UUID) -> Change:
+def repair(using: str, batch_id: uuid.UUID) -> Change:
     """Draw what should have been drawn: a finish, a callback, a report, or the rest of the batch."""
 
     def operation() -> Change:
@@ -23,7 +23,7 @@ def put_right(using: str, batch_id: uuid.UUID) -> Change:
         if batch is None:
             return Change(batch_id=batch_id, using=using)
         change = finish_if_done(using, Change.of(batch, using))
-        change = release_report(using, release_callback(using, change))
-        return note_end(using, draw_remaining_reports(using, change))
+        change = make_each_failure_due(using, make_next_callback_due(using, change))
+        return settle_if_done(using, reschedule_each_failure(using, change))
 
-    return atomically(using, operation)
+    return in_transaction(using, operation)

@@ -20,9 +20,9 @@ def links(using: str, batch_id: uuid.UUID) -> BatchedJobQuerySet:
     return BatchedJob.objects.using(using).filter(batch_id=batch_id)
 
 
-def lanes(using: str, batch_id: uuid.UUID) -> BatchedJobQuerySet:
+def lane_links(using: str, batch_id: uuid.UUID) -> BatchedJobQuerySet:
     """The links of one batch that stand in its lanes: all but its callbacks."""
-    return links(using, batch_id).work().filter(run=0)
+    return links(using, batch_id).jobs_only().filter(run=0)
 
 
 def lock(using: str, batch_id: uuid.UUID) -> JobBatch | None:

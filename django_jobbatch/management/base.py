@@ -32,7 +32,7 @@ ID_HELP: Final = f"The id of a batch, or its first {SHORT_ID} digits or more."
 
 
 #: Ids that are named where the beginning of one is that of several.
-CANDIDATES: Final = 5
+MAX_CANDIDATES: Final = 5
 
 
 class BatchCommand(BaseCommand):
@@ -49,13 +49,13 @@ class BatchCommand(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run the command; the process ends with code 1 if something was not done."""
         self._has_refused = False
-        with _told_of_errors(self.refuse):
+        with _errors_to_stderr(self.report_error):
             output = super().execute(*args, **options)
         if self._has_refused:
             sys.exit(1)
         return output
 
-    def refuse(self, line: str) -> None:
+    def report_error(self, line: str) -> None:
         """Say what was not done, and go on."""
         self.stderr.write(line)
         self._has_refused = True
@@ -76,25 +76,25 @@ class BatchCommand(BaseCommand):
     def _batch(self, text: str, using: str) -> JobBatch | None:
         found = _found(text, using)
         if found is None:
-            self.refuse(
+            self.report_error(
                 f"{text} is not the id of a batch: an id is a UUID, or its first {SHORT_ID} digits"
                 " or more."
             )
         elif not found:
-            self.refuse(f"There is no batch {text}.")
+            self.report_error(f"There is no batch {text}.")
         elif len(found) > 1:
-            self.refuse(f"{text} is the beginning of several ids: {_named(found)}.")
+            self.report_error(f"{text} is the beginning of several ids: {_named(found)}.")
         else:
             return found[0]
         return None
 
     @contextmanager
-    def refusing(self, batch: JobBatch) -> Iterator[None]:
+    def reporting_errors(self, batch: JobBatch) -> Iterator[None]:
         """Refuse what the package raises on purpose over this batch."""
         try:
             yield
         except JobBatchError as error:
-            self.refuse(f"{batch.pk}: {error}")
+            self.report_error(f"{batch.pk}: {error}")
 
 
 def short_id(batch_id: uuid.UUID | str) -> str:
@@ -117,12 +117,12 @@ def _found(text: str, using: str) -> list[JobBatch] | None:
         batches = batches.filter(pk__startswith=beginning)
     else:
         batches = batches.filter(pk__range=(first, last))
-    return list(batches.order_by()[: CANDIDATES + 1])
+    return list(batches.order_by()[: MAX_CANDIDATES + 1])
 
 
 def _named(batches: list[JobBatch]) -> str:
-    named = [str(batch.pk) for batch in batches[:CANDIDATES]]
-    return ", ".join([*sorted(named), *(["and more"] if len(batches) > CANDIDATES else [])])
+    named = [str(batch.pk) for batch in batches[:MAX_CANDIDATES]]
+    return ", ".join([*sorted(named), *(["and more"] if len(batches) > MAX_CANDIDATES else [])])
 
 
 def _uuid(text: str) -> uuid.UUID | None:
@@ -133,9 +133,9 @@ def _uuid(text: str) -> uuid.UUID | None:
 
 
 @contextmanager
-def _told_of_errors(refuse: Callable[[str], None]) -> Iterator[None]:
+def _errors_to_stderr(refuse: Callable[[str], None]) -> Iterator[None]:
     """Refuse, a line for each, what is logged because it went wrong after the commit."""
-    handler = _Told(refuse)
+    handler = _StderrHandler(refuse)
     loggers = [logging.getLogger(name) for name in LOGGERS]
     for logger in loggers:
         logger.addHandler(handler)
@@ -146,7 +146,7 @@ def _told_of_errors(refuse: Callable[[str], None]) -> Iterator[None]:
             logger.removeHandler(handler)
 
 
-class _Told(logging.Handler):
+class _StderrHandler(logging.Handler):
     """Says the same of a batch once, also if Redis has refused it in several ways."""
 
     def __init__(self, refuse: Callable[[str], None]) -> None:

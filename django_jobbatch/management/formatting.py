@@ -13,12 +13,12 @@ from django.utils import timezone
 WIDTH: Final = 80
 
 
-def counted(count: int, one: str, many: str | None = None) -> str:
+def pluralize(count: int, one: str, many: str | None = None) -> str:
     """`1 job`, `2 jobs`, `1,000 jobs`; `many` is the plural if it is not made with an s."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
-def one_line(text: str, longest: int) -> str:
+def truncate(text: str, longest: int) -> str:
     """The text in one line, cut at so many characters."""
     line = " ".join(text.split())
     return line if len(line) <= longest else f"{line[: longest - 1]}…"

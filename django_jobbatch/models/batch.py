@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_jobbatch import counters
 from django_jobbatch.counters import TreeCounts
-from django_jobbatch.models.tree import jobs_of_tree, tree_of
+from django_jobbatch.models.tree import jobs_of_tree, with_descendants
 from django_jobbatch.states import OPEN, BatchStatus, Kind, Outcome
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class JobBatchQuerySet(models.QuerySet["JobBatch"]):
         """Batches that have links to settle, those being stopped included."""
         return self.exclude(status=BatchStatus.FINISHED)
 
-    def restless(self) -> Self:
+    def not_at_rest(self) -> Self:
         """Batches of which something is left to do: links, callbacks, or telling their parents."""
         return self.filter(at_rest=False)
 
@@ -108,11 +108,11 @@ class JobBatch(models.Model):
     # Whether nothing of it is left to do: all others are what reconcile looks at.
     at_rest = models.BooleanField(_("at rest"), default=False, editable=False)
     # While a retry goes through its lanes page by page: how far it has come, and what it takes.
-    reopening = models.JSONField(_("reopening"), null=True, blank=True, editable=False)
+    retry_cursor = models.JSONField(_("retry cursor"), null=True, blank=True, editable=False)
     # For a finished child whose stand-in came back: whether what was cancelled in it does, too.
-    reopens_cancelled = models.BooleanField(_("reopens cancelled"), default=False, editable=False)
+    reopen_cancelled = models.BooleanField(_("reopen cancelled"), default=False, editable=False)
     # When the earliest delayed link is due, if a scheduled ticket waits for it.
-    wake_at = models.DateTimeField(_("wake at"), null=True, blank=True, db_index=True)
+    next_event_at = models.DateTimeField(_("next event at"), null=True, blank=True, db_index=True)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
     started_at = models.DateTimeField(_("started at"), null=True, blank=True)
     cancelled_at = models.DateTimeField(_("cancelled at"), null=True, blank=True)
@@ -192,7 +192,9 @@ class JobBatch(models.Model):
         With child batches, of the jobs of the whole tree; see `tree_jobs`.
         """
         tree = self.tree_jobs
-        return counters.percent(total=tree.total, pending=tree.pending, finished=self.is_finished)
+        return counters.progress_percent(
+            total=tree.total, pending=tree.pending, finished=self.is_finished
+        )
 
     @property
     def tree_jobs(self) -> TreeCounts:
@@ -228,8 +230,8 @@ class JobBatch(models.Model):
 
         failures = FailedJob.objects.using(self._state.db)
         if self.child_batches:
-            return failures.filter(batch_id__in=tree_of(self).values("pk")).in_order()
-        return failures.filter(batch_id=self.pk).in_order()
+            return failures.filter(batch_id__in=with_descendants(self).values("pk")).oldest_first()
+        return failures.filter(batch_id=self.pk).oldest_first()
 
     @property
     def parent_batch(self) -> JobBatch | None:
@@ -245,7 +247,7 @@ class JobBatch(models.Model):
     @property
     def failed_job_ids(self) -> list[int]:
         """The ids of its own failed jobs, for `retry(jobs=...)`; not of those in batches below."""
-        return list(self.jobs.work().failed().order_by("pk").values_list("pk", flat=True))
+        return list(self.jobs.jobs_only().failed().order_by("pk").values_list("pk", flat=True))
 
     def results(self) -> Iterator[Any]:
         """What its jobs returned, by lane and position; jobs that did not succeed are left out.
@@ -264,7 +266,7 @@ class JobBatch(models.Model):
         """
         from django_jobbatch import snapshot  # noqa: PLC0415 - read models live above the models
 
-        return snapshot.of(self)
+        return snapshot.summary(self)
 
     def cancel(self, reason: str = "", *, by: object = None, stop_running: bool = False) -> bool:
         """Close the batch: what has not begun never will. See `operations.cancel`."""

@@ -17,17 +17,17 @@ from django_jobbatch.models.job import BatchedJob
 class FailedJobQuerySet(models.QuerySet["FailedJob"]):
     """Failures, in the words of this app."""
 
-    def in_order(self) -> Self:
+    def oldest_first(self) -> Self:
         """As they happened."""
         return self.order_by("failed_at", "sequence", "pk")
 
-    def of_work(self) -> Self:
+    def of_jobs(self) -> Self:
         """Failures of jobs, not of callbacks."""
         return self.filter(of_callback=False)
 
     def unreported(self) -> Self:
         """Failures that each_failure has not been told of."""
-        return self.of_work().filter(reported_at=None)
+        return self.of_jobs().filter(reported_at=None)
 
 
 class FailedJob(models.Model):
@@ -87,14 +87,14 @@ class FailedJob(models.Model):
     @property
     def func(self) -> str:
         """The dotted path of what was called, as stored; unverified, for display."""
-        return payload.peek_path(self.payload)
+        return payload.unverified_path(self.payload)
 
     @property
     def args(self) -> tuple[Any, ...]:
         """The arguments by position, as stored; unverified, and none if the call cannot be read."""
-        return payload.peek_arguments(self.payload)[0]
+        return payload.unverified_arguments(self.payload)[0]
 
     @property
     def kwargs(self) -> dict[str, Any]:
         """The arguments by name, as stored; unverified, and none if the call cannot be read."""
-        return payload.peek_arguments(self.payload)[1]
+        return payload.unverified_arguments(self.payload)[1]

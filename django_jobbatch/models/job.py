@@ -14,7 +14,7 @@ from django_jobbatch.models.batch import JobBatch
 from django_jobbatch.states import (
     CALLBACK_LANE,
     CALLBACKS,
-    NOT_BEGUN,
+    NOT_STARTED,
     RETRYABLE,
     SETTLED,
     UNSETTLED,
@@ -29,7 +29,7 @@ CLAIM_INDEX: Final = "jobbatch_link_claim"
 class BatchedJobQuerySet(models.QuerySet["BatchedJob"]):
     """Links, in the words of this app."""
 
-    def work(self) -> Self:
+    def jobs_only(self) -> Self:
         """The links that are counted: jobs, not callbacks."""
         return self.filter(role=Role.JOB)
 
@@ -49,9 +49,9 @@ class BatchedJobQuerySet(models.QuerySet["BatchedJob"]):
         """Links that are not at an end yet."""
         return self.filter(status__in=UNSETTLED)
 
-    def not_begun(self) -> Self:
+    def not_started(self) -> Self:
         """Links that nobody has claimed."""
-        return self.filter(status__in=NOT_BEGUN)
+        return self.filter(status__in=NOT_STARTED)
 
     def pending(self) -> Self:
         """Links whose turn has come."""
@@ -103,9 +103,9 @@ class BatchedJob(models.Model):
     payload = models.TextField(_("payload"))
     options = models.JSONField(_("options"), default=dict)
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
-    losses = models.PositiveIntegerField(_("losses"), default=0)
+    worker_losses = models.PositiveIntegerField(_("worker losses"), default=0)
     fence = models.PositiveIntegerField(_("fence"), default=0)
-    claim = models.CharField(_("claim"), max_length=64, blank=True, default="")
+    claimed_by = models.CharField(_("claimed by"), max_length=64, blank=True, default="")
     lease_until = models.DateTimeField(_("lease until"), null=True, blank=True)
     available_at = models.DateTimeField(_("available at"), null=True, blank=True)
     started_at = models.DateTimeField(_("started at"), null=True, blank=True)
@@ -159,26 +159,26 @@ class BatchedJob(models.Model):
         return f"{self.func} #{self.pk}"
 
     @property
-    def stands_for_batch(self) -> bool:
+    def is_stand_in(self) -> bool:
         """Whether it calls nothing itself, but stands for a child batch."""
         return self.child_id is not None
 
     @property
     def func(self) -> str:
         """The dotted path of what it calls, as stored; unverified, for display."""
-        if self.stands_for_batch:
+        if self.is_stand_in:
             return f"batch {self.child_id}"
-        return payload.peek_path(self.payload)
+        return payload.unverified_path(self.payload)
 
     @property
     def args(self) -> tuple[Any, ...]:
         """The arguments by position, as stored; unverified, and none if it stands for a batch."""
-        return payload.peek_arguments(self.payload)[0]
+        return payload.unverified_arguments(self.payload)[0]
 
     @property
     def kwargs(self) -> dict[str, Any]:
         """The arguments by name, as stored; unverified, and none if it stands for a batch."""
-        return payload.peek_arguments(self.payload)[1]
+        return payload.unverified_arguments(self.payload)[1]
 
     @property
     def is_callback(self) -> bool:
@@ -210,6 +210,6 @@ class BatchedJob(models.Model):
         return operations.prepend(self, *links)
 
     @property
-    def returned(self) -> Any:
+    def return_value(self) -> Any:
         """What it returned, if its batch stores results and it succeeded; else None."""
         return None if self.result is None else payload.loads(self.result)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from django_jobbatch.models.batch import JobBatch
 
 
-def levels_below(batch: JobBatch) -> Iterator[list[uuid.UUID]]:
+def descendant_levels(batch: JobBatch) -> Iterator[list[uuid.UUID]]:
     """The ids of its child batches, of theirs, and so on: a query for each level and page."""
     around = [batch.pk] if batch.child_batches else []
     while around:
@@ -32,7 +32,7 @@ def levels_below(batch: JobBatch) -> Iterator[list[uuid.UUID]]:
         around = [pk for pk, child_batches in level if child_batches]
 
 
-def below(batch: JobBatch) -> QuerySet[JobBatch]:
+def descendants(batch: JobBatch) -> QuerySet[JobBatch]:
     """All batches that lie below this one: for a root no query, else one for each level.
 
     They are found by what they are in, however many they are; only those of a batch that is not a
@@ -48,14 +48,14 @@ def below(batch: JobBatch) -> QuerySet[JobBatch]:
         if not tree.filter(level, child_batches__gt=0).exists():
             return tree.filter(inside)
         around += "__parent__batch"
-    return _batches(batch).filter(pk__in=[pk for level in levels_below(batch) for pk in level])
+    return _batches(batch).filter(pk__in=[pk for level in descendant_levels(batch) for pk in level])
 
 
-def tree_of(batch: JobBatch) -> QuerySet[JobBatch]:
+def with_descendants(batch: JobBatch) -> QuerySet[JobBatch]:
     """The batch and all that lies below it."""
     if not batch.child_batches:
         return _batches(batch).filter(pk=batch.pk)
-    return _batches(batch).filter(Q(pk=batch.pk) | Q(pk__in=below(batch).values("pk")))
+    return _batches(batch).filter(Q(pk=batch.pk) | Q(pk__in=descendants(batch).values("pk")))
 
 
 def jobs_of_tree(batch: JobBatch) -> TreeCounts:
@@ -63,10 +63,10 @@ def jobs_of_tree(batch: JobBatch) -> TreeCounts:
     own = own_jobs(batch)
     if not batch.child_batches:
         return own
-    inside = below(batch)
+    inside = descendants(batch)
     links = inside.aggregate(**SUMS)
     stand_ins = dict(inside.values_list("parent__status").annotate(Count("pk")))
-    return _together(own, links, stand_ins)
+    return _combine(own, links, stand_ins)
 
 
 def jobs_of_trees(roots: Collection[JobBatch]) -> dict[uuid.UUID, TreeCounts]:
@@ -81,7 +81,7 @@ def jobs_of_trees(roots: Collection[JobBatch]) -> dict[uuid.UUID, TreeCounts]:
     for pk, status, count in trees.values_list("root_id", "parent__status").annotate(Count("pk")):
         stand_ins[pk][status] = count
     return {
-        root.pk: _together(own_jobs(root), links.get(root.pk, {}), stand_ins[root.pk])
+        root.pk: _combine(own_jobs(root), links.get(root.pk, {}), stand_ins[root.pk])
         for root in roots
     }
 
@@ -98,7 +98,7 @@ def own_jobs(batch: JobBatch) -> TreeCounts:
     )
 
 
-def _together(
+def _combine(
     own: TreeCounts, links: Mapping[str, int | None], stand_ins: Mapping[str, int]
 ) -> TreeCounts:
     total = own.total + (links.get("total") or 0) - sum(stand_ins.values())

@@ -9,13 +9,13 @@ from django_jobbatch.operations.cancellation import cancel
 from django_jobbatch.operations.creation import create
 from django_jobbatch.operations.deletion import delete
 from django_jobbatch.operations.extension import add, append, prepend
-from django_jobbatch.operations.pruning import Kept, Pruned, prune
+from django_jobbatch.operations.pruning import Pruned, RetainedRow, prune
 from django_jobbatch.operations.retries import retry
 from django_jobbatch.operations.stored_results import previous_result, results
 
 __all__ = [
-    "Kept",
     "Pruned",
+    "RetainedRow",
     "add",
     "append",
     "cancel",

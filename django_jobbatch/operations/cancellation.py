@@ -28,14 +28,14 @@ def cancel(
     """
     using = alias(batch)
     who = "" if by is None else str(by)[:150]
-    change = ledger.close(using, batch.pk, reason=reason, by=who)
+    change = ledger.cancel(using, batch.pk, reason=reason, by=who)
     if change is None:
         batch.refresh_from_db(using=using)
-        dispatch.catch_up(using, batch)
+        dispatch.continue_batch(using, batch)
     else:
         dispatch.after_commit(change)
     batch.refresh_from_db(using=using)
     if stop_running and batch.status == BatchStatus.STOPPING:
-        dispatch.stop_running(using, batch)
+        dispatch.kill_running(using, batch)
         batch.refresh_from_db(using=using)
     return change is not None

@@ -6,10 +6,10 @@ from functools import partial
 
 from django.db import router
 
-from django_jobbatch import dispatch, ledger
+from django_jobbatch import db, dispatch, ledger
 from django_jobbatch.models import JobBatch
-from django_jobbatch.operations.batch_rows import draft
-from django_jobbatch.operations.insertion import Intake
+from django_jobbatch.operations.batch_rows import batch_row
+from django_jobbatch.operations.insertion import LinkInserter
 from django_jobbatch.specs.batch import BatchSpec
 from django_jobbatch.specs.items import read_lanes
 
@@ -26,11 +26,13 @@ def create(spec: BatchSpec) -> JobBatch:
         BuilderSpent: the builder reads an iterator and was dispatched before.
     """
     using = spec.using or router.db_for_write(JobBatch)
-    with ledger.beginning_with(using, partial(ledger.enter, using, draft(spec))) as batch:
+    with db.transaction_starting_with(
+        using, partial(ledger.insert_batch, using, batch_row(spec))
+    ) as batch:
         if batch.existed:
             return batch
-        intake = Intake.of_new(using, batch, spec)
-        intake.take(read_lanes(spec.sources), lane=batch.total_jobs)
-        dispatch.after_commit(intake.complete())
+        intake = LinkInserter.of_new(using, batch, spec)
+        intake.insert_lanes(read_lanes(spec.sources), lane=batch.total_jobs)
+        dispatch.after_commit(intake.finish())
     batch.refresh_from_db(using=using)
     return batch

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from django_jobbatch import dispatch, ledger
 from django_jobbatch.exceptions import BatchBusy
 from django_jobbatch.models import JobBatch
-from django_jobbatch.models.tree import below, levels_below
+from django_jobbatch.models.tree import descendant_levels, descendants
 from django_jobbatch.operations.databases import alias
 from django_jobbatch.states import BatchStatus
 
@@ -29,37 +29,37 @@ def delete(batch: JobBatch) -> tuple[int, dict[str, int]]:
         raise BatchBusy(
             f"{batch.parent.batch} waits for this batch; cancel it, and delete it later."
         )
-    check_tree(using, batch)
-    ledger.close(using, batch.pk, reason="deleted")
+    check_tree_deletable(using, batch)
+    ledger.cancel(using, batch.pk, reason="deleted")
     stopping = JobBatch.objects.using(using).filter(pk=batch.pk, status=BatchStatus.STOPPING)
     if closed := stopping.first():
         # To the last batch inside, so that no job that runs adds to what is being deleted.
-        dispatch.stop_in_full(using, closed)
-    removed = remove_tree(using, batch)
+        dispatch.cancel_tree(using, closed)
+    removed = delete_tree(using, batch)
     return removed.total(), dict(removed)
 
 
-def check_tree(using: str, batch: JobBatch) -> None:
+def check_tree_deletable(using: str, batch: JobBatch) -> None:
     """Raise if rows of other apps forbid that the batch, or one below it, is deleted.
 
     Raises:
         ProtectedError, RestrictedError: as Django's `delete()` does.
     """
-    for each in tree(batch):
-        ledger.check_removable(using, each)
+    for each in iterate_tree(batch):
+        ledger.check_deletable(using, each)
 
 
-def remove_tree(using: str, batch: JobBatch) -> Counter[str]:
+def delete_tree(using: str, batch: JobBatch) -> Counter[str]:
     """Remove a closed batch and all below it, the outermost last; how many rows, by model."""
-    deeper = [pk for level in levels_below(batch) for pk in level]
+    deeper = [pk for level in descendant_levels(batch) for pk in level]
     removed: Counter[str] = Counter()
     for pk in [*reversed(deeper), batch.pk]:
-        removed += ledger.remove(using, pk)
+        removed += ledger.delete_batch(using, pk)
     return removed
 
 
-def tree(batch: JobBatch) -> Iterator[JobBatch]:
+def iterate_tree(batch: JobBatch) -> Iterator[JobBatch]:
     """The batch and all below it, read a page at a time; no query for a flat one."""
     yield batch
     if batch.child_batches:
-        yield from below(batch).iterator()
+        yield from descendants(batch).iterator()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from django_jobbatch import context, dispatch, ledger
+from django_jobbatch import context, db, dispatch, ledger
 from django_jobbatch.exceptions import BatchFinished, InvalidJob
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations.databases import alias
-from django_jobbatch.operations.insertion import Intake
+from django_jobbatch.operations.insertion import LinkInserter
 from django_jobbatch.specs.batch import Lane
-from django_jobbatch.specs.items import Source, links_of, read_lanes
+from django_jobbatch.specs.items import ItemSource, read_lanes, to_links
 from django_jobbatch.states import Kind
 
 
@@ -27,14 +27,17 @@ def add(batch: JobBatch, items: object) -> int:
     """
     if batch.kind == Kind.CHAIN:
         raise InvalidJob("A chain has one lane; extend it by current_job().append(...).")
-    _refuse_callbacks_of(batch)
+    _reject_callback(batch)
     using = alias(batch)
-    source = Source.of(items)
-    with ledger.beginning_with(using, partial(ledger.add, using, batch)) as (locked, lane):
-        intake = Intake(using, locked)
-        intake.take(read_lanes([source]), lane=lane)
+    source = ItemSource.of(items)
+    with db.transaction_starting_with(using, partial(ledger.lock_for_add, using, batch)) as (
+        locked,
+        lane,
+    ):
+        intake = LinkInserter(using, locked)
+        intake.insert_lanes(read_lanes([source]), lane=lane)
         if intake.count:
-            dispatch.after_commit(intake.complete())
+            dispatch.after_commit(intake.finish())
     batch.refresh_from_db(using=using)
     return intake.count
 
@@ -50,12 +53,12 @@ def append(link: BatchedJob, *links: object) -> int:
         BatchFinished: the batch has finished, or the lane has ended.
         BatchCancelled: the batch is being stopped.
     """
-    return _extend(link, links_of(links), at_end=True)
+    return _extend(link, to_links(links), at_end=True)
 
 
 def prepend(link: BatchedJob, *links: object) -> int:
     """Put further links right behind a link, before what follows it. Otherwise as `append`."""
-    return _extend(link, links_of(links), at_end=False)
+    return _extend(link, to_links(links), at_end=False)
 
 
 def _extend(link: BatchedJob, links: Lane, *, at_end: bool) -> int:
@@ -64,15 +67,15 @@ def _extend(link: BatchedJob, links: Lane, *, at_end: bool) -> int:
     if not links:
         return 0
     using = str(link._state.db)
-    extend = partial(ledger.extend, using, link, len(links), at_end=at_end)
-    with ledger.beginning_with(using, extend) as (batch, positions):
-        intake = Intake(using, batch)
-        intake.take_behind(links, link.lane, positions)
-        dispatch.after_commit(intake.complete())
+    extend = partial(ledger.reserve_positions, using, link, len(links), at_end=at_end)
+    with db.transaction_starting_with(using, extend) as (batch, positions):
+        intake = LinkInserter(using, batch)
+        intake.insert_after(links, link.lane, positions)
+        dispatch.after_commit(intake.finish())
     return intake.count
 
 
-def _refuse_callbacks_of(batch: JobBatch) -> None:
+def _reject_callback(batch: JobBatch) -> None:
     link = context.current_job(default=None)
     if link is not None and link.is_callback and link.batch_id == batch.pk:
         raise BatchFinished("A callback cannot add jobs to its own batch; dispatch a new one.")

@@ -10,17 +10,17 @@ from typing import Any, Self, TypeAlias
 
 from django_jobbatch import ledger, payload, transport, tuning
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.operations.batch_rows import draft_child, stored
-from django_jobbatch.schedule import begins_at, earliest, future, latest
+from django_jobbatch.operations.batch_rows import child_batch_row, stored_options
+from django_jobbatch.schedule import earliest, latest, start_time, upcoming
 from django_jobbatch.specs.batch import BatchSpec, JobSpec, Lane, Link
 from django_jobbatch.specs.items import read_lanes
 from django_jobbatch.specs.options import Options
 from django_jobbatch.states import BatchStatus, LinkStatus, Role
 
-Place: TypeAlias = tuple[int, int, Link]
+PlacedLink: TypeAlias = tuple[int, int, Link]
 
 
-class Intake:
+class LinkInserter:
     """Inserts links into a batch whose row this transaction has written, and counts them."""
 
     @classmethod
@@ -36,44 +36,46 @@ class Intake:
         self.using = using
         self.batch = batch
         self.count = 0
-        self._seal = payload.Seal(batch.pk, Role.JOB)
+        self._seal = payload.CallSigner(batch.pk, Role.JOB)
         self._defaults = Options(
             queue=batch.queue, timeout=batch.options.get("jobs", {}).get("timeout")
         )
         starts_at = batch.options.get("starts_at")
-        self._starts_at = future(datetime.fromisoformat(starts_at)) if starts_at else None
+        self._starts_at = upcoming(datetime.fromisoformat(starts_at)) if starts_at else None
         self._children = 0
         self._function = ""
         self._has_lanes = batch.has_lanes
         self._due: dict[str, int] = {}
-        self._wake_at: datetime | None = None
+        self._next_event_at: datetime | None = None
         self._queues: set[str] = set()
         self._longest_timeout = batch.longest_timeout
         for entry in batch.callbacks:
-            self._make_room(entry["queue"], entry["options"].get("timeout"))
+            self._register_queue(entry["queue"], entry["options"].get("timeout"))
         if batch.options.get("progress"):
-            self._make_room(batch.queue, None)
+            self._register_queue(batch.queue, None)
 
-    def take(self, lanes: Iterator[Lane], *, lane: int) -> None:
+    def insert_lanes(self, lanes: Iterator[Lane], *, lane: int) -> None:
         """Insert lanes, from number `lane` on, and whole batches where they stand in them."""
-        self._insert(_places(lanes, lane))
+        self._insert(_placed_links(lanes, lane))
 
-    def take_behind(self, links: Lane, lane: int, positions: Sequence[int]) -> None:
+    def insert_after(self, links: Lane, lane: int, positions: Sequence[int]) -> None:
         """Insert links at these positions of a lane, behind one that is not settled."""
         self._has_lanes = True
         places = zip(positions, links, strict=True)
         self._insert((lane, position, link) for position, link in places)
 
-    def complete(self) -> ledger.Change:
+    def finish(self) -> ledger.Change:
         """Write to the batch row what has come in."""
         batch = self.batch
         if self._function:
             batch.options.setdefault("function", self._function)
         if batch.status == BatchStatus.WAITING:
             # Its turn has not come: until then nothing of it is due, and no delay runs.
-            batch.options["delayed"] = batch.options.get("delayed") or self._wake_at is not None
-            self._due, self._wake_at = {}, None
-        return ledger.complete(
+            batch.options["delayed"] = (
+                batch.options.get("delayed") or self._next_event_at is not None
+            )
+            self._due, self._next_event_at = {}, None
+        return ledger.count_inserted(
             self.using,
             batch,
             count=self.count,
@@ -81,13 +83,13 @@ class Intake:
             due=self._due,
             queues=sorted(self._queues),
             longest_timeout=self._longest_timeout,
-            wake_at=self._wake_at,
+            next_event_at=self._next_event_at,
             has_lanes=self._has_lanes,
             name=batch.name or self._function[:255] or f"empty {batch.kind}",
             options=batch.options,
         )
 
-    def _insert(self, places: Iterator[Place]) -> None:
+    def _insert(self, places: Iterator[PlacedLink]) -> None:
         """Insert links page by page, and after each page the batches that stand in it.
 
         These are taken one after another, each to its end, from a stack and not by recursion: so
@@ -100,68 +102,72 @@ class Intake:
             if children is None:
                 stack.pop()
                 if intake is not self:
-                    intake.complete()
+                    intake.finish()
                 continue
-            stack += [(child, child.filled(spec)) for child, spec in reversed(children)]
+            stack += [(child, child.child_pages(spec)) for child, spec in reversed(children)]
 
-    def filled(self, spec: BatchSpec) -> Iterator[list[tuple[Intake, BatchSpec]]]:
+    def child_pages(self, spec: BatchSpec) -> Iterator[list[tuple[LinkInserter, BatchSpec]]]:
         """Insert what a nested batch has, page by page, once its turn in the stack comes."""
-        return self._pages(_places(read_lanes(spec.sources), self.batch.total_jobs))
+        return self._pages(_placed_links(read_lanes(spec.sources), self.batch.total_jobs))
 
-    def _pages(self, places: Iterator[Place]) -> Iterator[list[tuple[Intake, BatchSpec]]]:
+    def _pages(
+        self, places: Iterator[PlacedLink]
+    ) -> Iterator[list[tuple[LinkInserter, BatchSpec]]]:
         """Insert a page at each step, and give the batches that stand in it, not filled yet."""
         while page := list(islice(places, tuning.INSERT_CHUNK)):
             links = [self._link(*place) for place in page]
             ledger.insert_links(self.using, links)
             nested = [
-                (draft_child(spec, self.batch, link), spec)
+                (child_batch_row(spec, self.batch, link), spec)
                 for link, (_, _, spec) in zip(links, page, strict=True)
                 if isinstance(spec, BatchSpec)
             ]
             self._children += len(nested)
-            ledger.enter_children(self.using, [child for child, _ in nested])
-            yield [(Intake.of_new(self.using, child, spec), spec) for child, spec in nested]
+            ledger.insert_children(self.using, [child for child, _ in nested])
+            yield [(LinkInserter.of_new(self.using, child, spec), spec) for child, spec in nested]
 
     def _link(self, lane: int, position: int, link: Link) -> BatchedJob:
         self.count += 1
         follows = position > 0
         self._has_lanes = self._has_lanes or follows
-        options = link.options.over(self._defaults)
+        options = link.options.with_defaults(self._defaults)
         row = BatchedJob(
             batch_id=self.batch.pk,
             lane=lane,
             position=position,
             status=LinkStatus.WAITING if follows else LinkStatus.PENDING,
             queue=self.batch.queue,
-            options=_start(link.options),
+            options=_start_options(link.options),
         )
         if isinstance(link, JobSpec):
             row.queue = options.queue or self.batch.queue
-            row.payload = self._seal.pack(link, f"{self._where(lane, position)} ({link.path})")
-            row.options |= stored(link.options)
+            row.payload = self._seal.sign(
+                link, f"{self._error_location(lane, position)} ({link.path})"
+            )
+            row.options |= stored_options(link.options)
             self._function = self._function or link.path
-            self._make_room(row.queue, options.timeout)
+            self._register_queue(row.queue, options.timeout)
         else:
             row.child_id, row.child_run = uuid.uuid4(), 1
-            self._make_room(row.queue, None)
+            self._register_queue(row.queue, None)
         if not follows:
-            self._begin(row, link.options)
+            self._set_start(row, link.options)
         return row
 
-    def _where(self, lane: int, position: int) -> str:
+    def _error_location(self, lane: int, position: int) -> str:
         """How an error names a link."""
         number = position // tuning.POSITION_STEP
         return f"job {lane}, link {number}" if number else f"job {lane}"
 
-    def _begin(self, row: BatchedJob, options: Options) -> None:
+    def _set_start(self, row: BatchedJob, options: Options) -> None:
         """Say when the first link of a lane is due."""
-        row.available_at = latest(begins_at(options.delay, options.run_after), self._starts_at)
+        row.available_at = latest(start_time(options.delay, options.run_after), self._starts_at)
         if row.available_at is None:
             self._due[row.queue] = self._due.get(row.queue, 0) + 1
         else:
-            self._wake_at = earliest(self._wake_at, row.available_at)
+            self._next_event_at = earliest(self._next_event_at, row.available_at)
 
-    def _make_room(self, queue: str, timeout: int | None) -> None:
+    def _register_queue(self, queue: str, timeout: int | None) -> None:
         """See to it that tickets reach this queue and last as long as its links may."""
         if queue not in self._queues:
             transport.check_queue(queue)
@@ -171,7 +177,7 @@ class Intake:
         self._longest_timeout = -1 if endless else max(self._longest_timeout, seconds)
 
 
-def _places(lanes: Iterator[Lane], first: int) -> Iterator[Place]:
+def _placed_links(lanes: Iterator[Lane], first: int) -> Iterator[PlacedLink]:
     """Lane, position and link of every link, in order."""
     return chain.from_iterable(
         [(number, index * tuning.POSITION_STEP, link) for index, link in enumerate(lane)]
@@ -179,7 +185,7 @@ def _places(lanes: Iterator[Lane], first: int) -> Iterator[Place]:
     )
 
 
-def _start(options: Options) -> dict[str, Any]:
+def _start_options(options: Options) -> dict[str, Any]:
     """When a link may begin once its turn has come, as its row keeps it."""
     if options.delay is not None:
         return {"delay": options.delay}

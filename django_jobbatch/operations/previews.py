@@ -20,7 +20,7 @@ def can_retry(batch: JobBatch) -> bool:
     """Whether `retry`, with `include_cancelled` if need be, would find jobs."""
     if batch.status == BatchStatus.STOPPING:
         return False
-    return retry_preview.has_any(batch, include_cancelled=batch.is_cancelled)
+    return retry_preview.has_retryable(batch, include_cancelled=batch.is_cancelled)
 
 
 def can_retry_job(batch: JobBatch, job: BatchedJob) -> bool:
@@ -30,12 +30,12 @@ def can_retry_job(batch: JobBatch, job: BatchedJob) -> bool:
     return job.is_callback or batch.status != BatchStatus.STOPPING
 
 
-def cancelled_jobs(batch: JobBatch) -> int:
+def count_cancelled(batch: JobBatch) -> int:
     """How many jobs of its tree `cancel` would find unsettled, running ones included."""
     return batch.tree_jobs.pending
 
 
-def retried_jobs(batch: JobBatch, jobs: Collection[BatchedJob] | None = None) -> int:
+def count_retried(batch: JobBatch, jobs: Collection[BatchedJob] | None = None) -> int:
     """How many jobs of its tree `retry` would bring back, with `include_cancelled` if need be.
 
     All that failed and what those failures stopped; or these failed links, and what they stopped:
@@ -44,10 +44,10 @@ def retried_jobs(batch: JobBatch, jobs: Collection[BatchedJob] | None = None) ->
     """
     whole = batch.is_cancelled
     if jobs is None:
-        return retry_preview.all_jobs(batch, include_cancelled=whole)
+        return retry_preview.count_all(batch, include_cancelled=whole)
     work = [job for job in jobs if not job.is_callback]
     alone = len(jobs) - len(work)
-    return alone + retry_preview.chosen_jobs(batch, work, include_cancelled=whole)
+    return alone + retry_preview.count_chosen(batch, work, include_cancelled=whole)
 
 
 def callbacks_of_cancel(batch: JobBatch) -> list[str]:
@@ -58,4 +58,6 @@ def callbacks_of_cancel(batch: JobBatch) -> list[str]:
 
 def callbacks_of_retry(batch: JobBatch) -> list[str]:
     """What may be called again at the end of the next run, as `role: path`."""
-    return [f"{entry['role']}: {payload.peek_path(entry['payload'])}" for entry in batch.callbacks]
+    return [
+        f"{entry['role']}: {payload.unverified_path(entry['payload'])}" for entry in batch.callbacks
+    ]

@@ -23,7 +23,7 @@ from django_jobbatch.models import (
     JobBatchQuerySet,
 )
 from django_jobbatch.operations.cancellation import cancel
-from django_jobbatch.operations.deletion import check_tree, remove_tree, tree
+from django_jobbatch.operations.deletion import check_tree_deletable, delete_tree, iterate_tree
 from django_jobbatch.specs import validation
 from django_jobbatch.states import OPEN, Role
 
@@ -32,21 +32,21 @@ PRUNER: Final = "prune"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class RetainedRow:
     """A batch or a failure that is still there, and what holds on to it, if something does."""
 
     id: uuid.UUID
     name: str
-    why: str = ""
+    reason: str = ""
 
     @classmethod
-    def of(cls, row: JobBatch | FailedJob, error: IntegrityError | None = None) -> Kept:
+    def of(cls, row: JobBatch | FailedJob, error: IntegrityError | None = None) -> RetainedRow:
         """This row, and the first line of what Django or the database says about it."""
         if isinstance(error, ProtectedError | RestrictedError):
             why = str(error.args[0])  # behind it are the rows that hold on, perhaps many
         else:
             why = str(error or "")
-        return cls(id=row.pk, name=" ".join(str(row).split()), why=why.partition("\n")[0])
+        return cls(id=row.pk, name=" ".join(str(row).split()), reason=why.partition("\n")[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +63,10 @@ class Pruned:
     """
 
     rows: dict[str, int]
-    cancelled: tuple[Kept, ...] = ()
-    at_work: tuple[Kept, ...] = ()
-    untold: int = 0
-    refused: tuple[Kept, ...] = ()
+    cancelled: tuple[RetainedRow, ...] = ()
+    unsettled: tuple[RetainedRow, ...] = ()
+    unreported: int = 0
+    protected: tuple[RetainedRow, ...] = ()
 
     @property
     def batches(self) -> int:
@@ -122,10 +122,10 @@ def prune(
     Raises:
         InvalidOption: an age is not a timedelta from 0 on.
     """
-    finished = validation.age("finished", finished)
-    unfinished = validation.age("unfinished", unfinished)
-    cancelled = validation.age("cancelled", cancelled)
-    failures = validation.age("failures", failures)
+    finished = validation.validate_age("finished", finished)
+    unfinished = validation.validate_age("unfinished", unfinished)
+    cancelled = validation.validate_age("cancelled", cancelled)
+    failures = validation.validate_age("failures", failures)
     now = timezone.now()
     using = using or router.db_for_write(JobBatch)
     pruning = _Pruning(using, now, dry_run=dry_run)
@@ -137,9 +137,9 @@ def prune(
         old |= roots.unfinished().filter(created_at__lte=now - unfinished)
     if cancelled is not None:
         old |= roots.filter(cancelled_at__lte=now - cancelled)
-    pruning.take_batches(old)
+    pruning.prune_batches(old)
     if failures is not None:
-        pruning.take_failures(FailedJob.objects.using(using).filter(failed_at__lte=now - failures))
+        pruning.prune_failures(FailedJob.objects.using(using).filter(failed_at__lte=now - failures))
     return pruning.result()
 
 
@@ -151,70 +151,70 @@ class _Pruning:
         self._started_at = started_at
         self._dry_run = dry_run
         self._rows: Counter[str] = Counter()
-        self._cancelled: list[Kept] = []
-        self._at_work: list[Kept] = []
-        self._untold = 0
-        self._refused: list[Kept] = []
+        self._cancelled: list[RetainedRow] = []
+        self._unsettled: list[RetainedRow] = []
+        self._unreported = 0
+        self._protected: list[RetainedRow] = []
 
-    def take_batches(self, old: JobBatchQuerySet) -> None:
-        for pks in _pages(old):
+    def prune_batches(self, old: JobBatchQuerySet) -> None:
+        for pks in _chunks(old):
             for pk in pks:
                 # It may have been retried since the page was read.
                 batch = old.filter(pk=pk).first()
                 if batch is not None:
-                    self._take_batch(batch)
+                    self._prune_batch(batch)
 
-    def take_failures(self, old: FailedJobQuerySet) -> None:
-        for pks in _pages(old):
-            told = self._told(old.filter(pk__in=pks))
-            self._untold += len(pks) - len(told)
-            self._take_failures(told)
+    def prune_failures(self, old: FailedJobQuerySet) -> None:
+        for pks in _chunks(old):
+            told = self._reported(old.filter(pk__in=pks))
+            self._unreported += len(pks) - len(told)
+            self._prune_reported(told)
 
     def result(self) -> Pruned:
         return Pruned(
             rows=dict(self._rows),
             cancelled=tuple(self._cancelled),
-            at_work=tuple(self._at_work),
-            untold=self._untold,
-            refused=tuple(self._refused),
+            unsettled=tuple(self._unsettled),
+            unreported=self._unreported,
+            protected=tuple(self._protected),
         )
 
-    def _take_batch(self, batch: JobBatch) -> None:
+    def _prune_batch(self, batch: JobBatch) -> None:
         try:
-            check_tree(self._using, batch)
-            if self._is_left(batch):
+            check_tree_deletable(self._using, batch)
+            if self._must_stay(batch):
                 return
-            self._rows += self._remove(batch)
+            self._rows += self._delete(batch)
         except IntegrityError as error:  # ProtectedError and RestrictedError are that too
-            self._refused.append(Kept.of(batch, error))
+            self._protected.append(RetainedRow.of(batch, error))
 
-    def _is_left(self, batch: JobBatch) -> bool:
+    def _must_stay(self, batch: JobBatch) -> bool:
         """Close the batch if it is open, and say whether it must stay for now."""
-        if self._was_given_up(batch):
+        if self._was_pruned_before(batch):
             return False
         was_open = batch.status in OPEN
         if not (batch.is_finished or self._dry_run):
             cancel(batch, "pruned", by=PRUNER)  # one that is stopping already is gone on with
-        if not any(_is_at_work(each) for each in tree(batch)):
+        if not any(_is_unsettled(each) for each in iterate_tree(batch)):
             return False
-        (self._cancelled if was_open else self._at_work).append(Kept.of(batch))
+        (self._cancelled if was_open else self._unsettled).append(RetainedRow.of(batch))
         return True
 
-    def _was_given_up(self, batch: JobBatch) -> bool:
+    def _was_pruned_before(self, batch: JobBatch) -> bool:
         """Whether a call before this one cancelled it: it has had its time."""
         at = batch.cancelled_at
         return batch.cancelled_by == PRUNER and at is not None and at < self._started_at
 
-    def _remove(self, batch: JobBatch) -> Counter[str]:
+    def _delete(self, batch: JobBatch) -> Counter[str]:
         if not self._dry_run:
-            return remove_tree(self._using, batch)
+            return delete_tree(self._using, batch)
         counted: Counter[str] = Counter()
-        for each in tree(batch):
+        for each in iterate_tree(batch):
             counted[JobBatch._meta.label] += 1
             counted[BatchedJob._meta.label] += each.jobs.count()
         return counted
 
-    def _told(self, failures: FailedJobQuerySet) -> list[uuid.UUID]:
+    def _reported(self, failures: FailedJobQuerySet) -> list[uuid.UUID]:
         """Those of these failures that no callback is to be told of any more."""
         found = dict(failures.values_list("pk", "batch_id"))
         telling = BatchedJob.objects.using(self._using).filter(
@@ -223,27 +223,27 @@ class _Pruning:
         awaited = set(telling.unsettled().values_list("batch_id", flat=True))
         return [pk for pk, batch_id in found.items() if batch_id not in awaited]
 
-    def _take_failures(self, pks: list[uuid.UUID]) -> None:
+    def _prune_reported(self, pks: list[uuid.UUID]) -> None:
         """Remove these, all at once if nothing holds on to one of them, else in halves."""
         try:
-            ledger.check_failures_removable(self._using, pks)
-            self._rows += self._remove_failures(pks)
+            ledger.check_failures_deletable(self._using, pks)
+            self._rows += self._delete_failures(pks)
         except IntegrityError as error:
             if len(pks) > 1:
                 middle = len(pks) // 2
-                self._take_failures(pks[:middle])
-                self._take_failures(pks[middle:])
+                self._prune_reported(pks[:middle])
+                self._prune_reported(pks[middle:])
             else:
                 failure = FailedJob.objects.using(self._using).get(pk=pks[0])
-                self._refused.append(Kept.of(failure, error))
+                self._protected.append(RetainedRow.of(failure, error))
 
-    def _remove_failures(self, pks: list[uuid.UUID]) -> Counter[str]:
+    def _delete_failures(self, pks: list[uuid.UUID]) -> Counter[str]:
         if self._dry_run:
             return Counter({FailedJob._meta.label: len(pks)})
-        return ledger.remove_failures(self._using, pks)
+        return ledger.delete_failures(self._using, pks)
 
 
-def _is_at_work(batch: JobBatch) -> bool:
+def _is_unsettled(batch: JobBatch) -> bool:
     """Whether jobs of it run, or callbacks are to come, once it is closed."""
     if batch.jobs.callbacks().unsettled().exists():
         return True
@@ -254,7 +254,7 @@ def _is_at_work(batch: JobBatch) -> bool:
     return callbacks.has_callbacks(batch, [Role.FINALLY]) or jobs.exists()
 
 
-def _pages(rows: JobBatchQuerySet | FailedJobQuerySet) -> Iterator[list[uuid.UUID]]:
+def _chunks(rows: JobBatchQuerySet | FailedJobQuerySet) -> Iterator[list[uuid.UUID]]:
     """The ids of these rows, page by page; what a page becomes does not matter to the next."""
     ids = rows.order_by("pk").values_list("pk", flat=True)
     page = list(ids[: tuning.PRUNE_CHUNK])

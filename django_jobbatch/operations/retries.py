@@ -44,7 +44,7 @@ def retry(
         dispatch.after_commit(change)
     batch.refresh_from_db(using=using)
     if not reopened:
-        dispatch.catch_up(using, batch)
+        dispatch.continue_batch(using, batch)
     return reopened
 
 

@@ -27,77 +27,81 @@ _COLUMNS: Final = (
 )
 
 
-class Reopened(NamedTuple):
+class ReopenedBatch(NamedTuple):
     """A batch that is reopened; with `whole`, what a cancel has ended in it comes back too."""
 
     batch: JobBatch
-    whole: bool
+    with_cancelled: bool
 
     @classmethod
-    def in_its_turn(cls, batch: JobBatch, *, include_cancelled: bool) -> Self:
+    def child(cls, batch: JobBatch, *, include_cancelled: bool) -> Self:
         """A child whose stand-in came back."""
         return cls(batch, include_cancelled or batch.is_cancelled)
 
     @property
-    def leaves_some(self) -> bool:
+    def leaves_cancelled(self) -> bool:
         """Whether there is something that it leaves: where failures are allowed, a cancel was a wish."""
-        return self.batch.allow_failures and not self.whole and self.batch.cancelled_jobs > 0
+        return (
+            self.batch.allow_failures and not self.with_cancelled and self.batch.cancelled_jobs > 0
+        )
 
     @property
-    def links(self) -> int:
+    def reopened_links(self) -> int:
         """How many of its links come back that did not succeed, but for what it leaves behind others."""
-        cancelled = 0 if self.leaves_some else self.batch.cancelled_jobs
+        cancelled = 0 if self.leaves_cancelled else self.batch.cancelled_jobs
         return self.batch.failed_jobs + cancelled + self.batch.skipped_jobs
 
 
-def has_any(batch: JobBatch, *, include_cancelled: bool) -> bool:
+def has_retryable(batch: JobBatch, *, include_cancelled: bool) -> bool:
     """Whether a retry of this batch finds something."""
-    if Reopened(batch, include_cancelled).links:
+    if ReopenedBatch(batch, include_cancelled).reopened_links:
         return True
     return bool(
         stand_ins_with_retryable_jobs(_children([batch]), include_cancelled=include_cancelled)
     )
 
 
-def all_jobs(batch: JobBatch, *, include_cancelled: bool) -> int:
+def count_all(batch: JobBatch, *, include_cancelled: bool) -> int:
     """How many jobs of the tree of this batch come back with a retry of all; some queries a level."""
-    return _jobs([Reopened(batch, include_cancelled)])
+    return _count_jobs([ReopenedBatch(batch, include_cancelled)])
 
 
-def chosen_jobs(batch: JobBatch, jobs: Collection[BatchedJob], *, include_cancelled: bool) -> int:
+def count_chosen(batch: JobBatch, jobs: Collection[BatchedJob], *, include_cancelled: bool) -> int:
     """How many come back with a retry of these failed jobs, for those that they have stopped."""
     if jobs and not batch.allow_failures and len(jobs) == batch.failed_jobs:
-        return _jobs([Reopened(batch, include_cancelled)], went_well=False)
+        return _count_jobs([ReopenedBatch(batch, include_cancelled)], include_partial=False)
     found = list(jobs)
     if batch.has_lanes:
-        found += _rest_of_lanes(batch, jobs, include_cancelled=include_cancelled)
-    stand_ins = [link.pk for link in found if link.stands_for_batch]
+        found += _remaining_in_lanes(batch, jobs, include_cancelled=include_cancelled)
+    stand_ins = [link.pk for link in found if link.is_stand_in]
     inside = [
-        Reopened.in_its_turn(child, include_cancelled=include_cancelled)
+        ReopenedBatch.child(child, include_cancelled=include_cancelled)
         for page in chunked(stand_ins)
         for child in _children([batch]).filter(parent__in=page)
     ]
-    return len(found) - len(stand_ins) + _jobs(inside)
+    return len(found) - len(stand_ins) + _count_jobs(inside)
 
 
-def _jobs(level: Sequence[Reopened], *, went_well: bool = True) -> int:
+def _count_jobs(level: Sequence[ReopenedBatch], *, include_partial: bool = True) -> int:
     """The jobs of these batches, and of all that are reopened with them, level by level."""
     total = 0
     while level:
-        below: list[Reopened] = []
+        below: list[ReopenedBatch] = []
         for page in chunked(level):
-            left = [each.batch for each in page if each.leaves_some and each.batch.has_lanes]
-            behind = _behind_cancelled(left)
-            inside = list(_inside(page, {child for child in behind if child}))
-            if went_well:
-                below += _that_went_well(page)
+            left = [each.batch for each in page if each.leaves_cancelled and each.batch.has_lanes]
+            behind = _count_after_cancelled(left)
+            inside = list(_unsuccessful_children(page, {child for child in behind if child}))
+            if include_partial:
+                below += _partial_children(page)
             below += inside
-            total += sum(each.links for each in page) - behind.total() - len(inside)
-        level, went_well = below, True
+            total += sum(each.reopened_links for each in page) - behind.total() - len(inside)
+        level, include_partial = below, True
     return total
 
 
-def _inside(page: Iterable[Reopened], left: set[uuid.UUID | None]) -> Iterator[Reopened]:
+def _unsuccessful_children(
+    page: Iterable[ReopenedBatch], left: set[uuid.UUID | None]
+) -> Iterator[ReopenedBatch]:
     """The child batches of these that come back because they did not succeed."""
     around = {each.batch.pk: each for each in page if each.batch.child_batches}
     children = _children([each.batch for each in around.values()])
@@ -106,22 +110,22 @@ def _inside(page: Iterable[Reopened], left: set[uuid.UUID | None]) -> Iterator[R
     ended = {pk: (around[outer], status) for pk, outer, status in ends}
     for child in children:
         outer, status = ended[child.pk]
-        is_left = outer.leaves_some and status == LinkStatus.CANCELLED
+        is_left = outer.leaves_cancelled and status == LinkStatus.CANCELLED
         if not is_left and child.pk not in left:
-            yield Reopened.in_its_turn(child, include_cancelled=outer.whole)
+            yield ReopenedBatch.child(child, include_cancelled=outer.with_cancelled)
 
 
-def _that_went_well(page: Iterable[Reopened]) -> Iterator[Reopened]:
+def _partial_children(page: Iterable[ReopenedBatch]) -> Iterator[ReopenedBatch]:
     """Those that come back because something inside them did not succeed."""
     for whole in (False, True):
-        children = _children([each.batch for each in page if each.whole == whole])
+        children = _children([each.batch for each in page if each.with_cancelled == whole])
         stand_ins = sorted(stand_ins_with_retryable_jobs(children, include_cancelled=whole))
         for pks in chunked(stand_ins):
             for child in children.filter(parent__in=pks):
-                yield Reopened.in_its_turn(child, include_cancelled=whole)
+                yield ReopenedBatch.child(child, include_cancelled=whole)
 
 
-def _behind_cancelled(batches: Collection[JobBatch]) -> Counter[uuid.UUID | None]:
+def _count_after_cancelled(batches: Collection[JobBatch]) -> Counter[uuid.UUID | None]:
     """What these batches leave behind what was cancelled, by the child batch it stands for, if any."""
     if not batches:
         return Counter()
@@ -136,7 +140,7 @@ def _behind_cancelled(batches: Collection[JobBatch]) -> Counter[uuid.UUID | None
     return Counter(left.values_list("child", flat=True))
 
 
-def _rest_of_lanes(
+def _remaining_in_lanes(
     batch: JobBatch, jobs: Iterable[BatchedJob], *, include_cancelled: bool
 ) -> list[BatchedJob]:
     """What did not succeed in the lanes of these links either, and comes back with them."""
@@ -153,7 +157,7 @@ def _rest_of_lanes(
 
 def _lanes(batches: Collection[JobBatch]) -> BatchedJobQuerySet:
     using = next(iter(batches))._state.db
-    return BatchedJob.objects.using(using).work().filter(batch__in=batches, run=0)
+    return BatchedJob.objects.using(using).jobs_only().filter(batch__in=batches, run=0)
 
 
 def _children(batches: Collection[JobBatch]) -> JobBatchQuerySet:

@@ -22,7 +22,7 @@ def results(batch: JobBatch) -> Iterator[Any]:
     stored = (
         BatchedJob.objects.using(alias(batch))
         .filter(batch_id=batch.pk, run=0)
-        .work()
+        .jobs_only()
         .succeeded()
         .order_by("lane", "position")
         .values_list("result", flat=True)
@@ -49,12 +49,12 @@ def previous_result(link: BatchedJob) -> Any:
         raise ResultsNotStored
     if link.is_callback:
         return None
-    lane = links.filter(batch_id=batch.pk, run=0, lane=link.lane).work()
+    lane = links.filter(batch_id=batch.pk, run=0, lane=link.lane).jobs_only()
     previous = lane.filter(position__lt=link.position).order_by("-position").first()
     if previous is None:
         return None
     if previous.child_id is None:
-        return previous.returned
+        return previous.return_value
     child = JobBatch.objects.using(link._state.db).filter(pk=previous.child_id).first()
     if child is None:
         raise ResultsNotStored("The batch before this link was deleted, and its results with it.")

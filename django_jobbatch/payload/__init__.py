@@ -7,12 +7,12 @@ from django_jobbatch.payload.signing import (
     SALT,
     UNREADABLE,
     Call,
-    Seal,
+    CallSigner,
     dumps,
+    load_unverified,
     loads,
-    peek,
-    peek_arguments,
-    peek_path,
+    unverified_arguments,
+    unverified_path,
 )
 
 __all__ = [
@@ -20,10 +20,10 @@ __all__ = [
     "SALT",
     "UNREADABLE",
     "Call",
-    "Seal",
+    "CallSigner",
     "dumps",
+    "load_unverified",
     "loads",
-    "peek",
-    "peek_arguments",
-    "peek_path",
+    "unverified_arguments",
+    "unverified_path",
 ]

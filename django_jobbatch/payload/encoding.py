@@ -17,7 +17,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django_jobbatch.exceptions import PayloadRefused
-from django_jobbatch.payload.errors import Refusal, refusal, shown
+from django_jobbatch.payload.errors import EncodingError, error_for, short_repr
 
 #: The key that marks a tagged value.
 TAG: Final = "$"
@@ -48,7 +48,7 @@ def encode(value: object, depth: int = 0) -> Any:
     if write_items is None:
         return _encode_subclass(value)
     if depth == MAX_DEPTH:
-        raise Refusal(
+        raise EncodingError(
             f"a value that contains itself or goes deeper than {MAX_DEPTH} levels", "pass flat data"
         )
     return write_items(value, depth + 1)
@@ -66,41 +66,41 @@ def decode(value: Any) -> Any:
     return _read_list(value) if kind is list else value
 
 
-def check_plain(value: object) -> None:
+def check_json(value: object) -> None:
     """Refuse whatever the JSON column of some database would change or reject.
 
     Raises:
         Refusal: it, or something in it, is more than plain JSON.
     """
     encode(value)
-    _only_plain(value)
+    _check_json(value)
 
 
-def _itself(value: object) -> object:
+def _identity(value: object) -> object:
     return value
 
 
 def _write_str(value: str) -> str:
     # Two surrogates side by side would come back as the one character they stand for.
-    if not value.isascii() and any(map(_are_halves, value, value[1:])):
-        raise Refusal("text with a character in two halves (surrogates)", "pass it repaired")
+    if not value.isascii() and any(map(_is_surrogate_pair, value, value[1:])):
+        raise EncodingError("text with a character in two halves (surrogates)", "pass it repaired")
     return value
 
 
-def _are_halves(high: str, low: str) -> bool:
+def _is_surrogate_pair(high: str, low: str) -> bool:
     return "\ud800" <= high <= "\udbff" and "\udc00" <= low <= "\udfff"
 
 
 def _write_int(value: int) -> int:
     if -_TOO_BIG < value < _TOO_BIG:
         return value
-    raise Refusal(f"an integer of more than {MAX_DIGITS} digits", "pass hex(x)")
+    raise EncodingError(f"an integer of more than {MAX_DIGITS} digits", "pass hex(x)")
 
 
 def _write_float(value: float) -> float:
     if isfinite(value):
         return value
-    raise Refusal(f"the float {value}", "pass None or text")
+    raise EncodingError(f"the float {value}", "pass None or text")
 
 
 def _write_uuid(value: UUID) -> dict[str, Any]:
@@ -116,18 +116,18 @@ def _write_date(value: date) -> dict[str, Any]:
 
 
 def _write_datetime(value: datetime) -> dict[str, Any]:
-    return _write_clock("datetime", value)
+    return _write_temporal("datetime", value)
 
 
 def _write_time(value: time) -> dict[str, Any]:
-    return _write_clock("time", value)
+    return _write_temporal("time", value)
 
 
 def _write_timedelta(value: timedelta) -> dict[str, Any]:
     return {TAG: "timedelta", "v": [value.days, value.seconds, value.microseconds]}
 
 
-def _write_clock(tag: str, value: datetime | time) -> dict[str, Any]:
+def _write_temporal(tag: str, value: datetime | time) -> dict[str, Any]:
     plain: dict[str, Any] = {TAG: tag, "v": value.replace(tzinfo=None).isoformat()}
     zone = value.tzinfo
     if type(zone) is timezone:
@@ -143,8 +143,8 @@ def _write_clock(tag: str, value: datetime | time) -> dict[str, Any]:
 def _zone_key(zone: object) -> str:
     if isinstance(zone, ZoneInfo) and zone.key and _is_known(zone.key):
         return zone.key
-    raise Refusal(
-        f"a time in the zone {shown(zone)}", "pass it in UTC or in a ZoneInfo that has a key"
+    raise EncodingError(
+        f"a time in the zone {short_repr(zone)}", "pass it in UTC or in a ZoneInfo that has a key"
     )
 
 
@@ -158,8 +158,8 @@ def _is_known(key: str) -> bool:
 
 # A datetime is a date too, so it comes first: subclasses are looked up in this order.
 _WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
-    type(None): _itself,
-    bool: _itself,
+    type(None): _identity,
+    bool: _identity,
     str: _write_str,
     int: _write_int,
     float: _write_float,
@@ -175,20 +175,20 @@ _WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
 def _encode_subclass(value: object) -> Any:
     """A SafeString, a frozen clock's datetime and the like, as the type they extend."""
     if isinstance(value, Enum):
-        raise refusal(value)
+        raise error_for(value)
     for base, write in _WRITERS.items():
         if isinstance(value, base):
             plain = write(value)
-            if _is_same(plain, value):
+            if _round_trips(plain, value):
                 return plain
-            raise Refusal(
+            raise EncodingError(
                 f"a {type(value).__qualname__}, which holds more than a {base.__name__},",
                 f"pass a {base.__name__}",
             )
-    raise refusal(value)
+    raise error_for(value)
 
 
-def _is_same(plain: Any, value: object) -> bool:
+def _round_trips(plain: Any, value: object) -> bool:
     # A subclass may hold more than its base: the nanoseconds of a pandas Timestamp, for one.
     try:
         return bool(decode(plain) == value)
@@ -201,8 +201,8 @@ def _write_list(value: list[object], depth: int) -> list[Any]:
     for index, item in enumerate(value):
         try:
             plain.append(encode(item, depth))
-        except Refusal as found:
-            raise found.inside(f"[{index}]") from None
+        except EncodingError as found:
+            raise found.prefixed(f"[{index}]") from None
     return plain
 
 
@@ -216,15 +216,15 @@ def _write_dict(value: dict[object, object], depth: int) -> dict[str, Any]:
         name = _write_key(key)
         try:
             plain[name] = encode(item, depth)
-        except Refusal as found:
-            raise found.inside(f"[{name!r}]") from None
+        except EncodingError as found:
+            raise found.prefixed(f"[{name!r}]") from None
     return {TAG: "dict", "v": plain} if TAG in plain else plain
 
 
 def _write_key(key: object) -> str:
     if isinstance(key, str) and not isinstance(key, Enum):
         return _write_str(str.__str__(key))
-    raise Refusal(f"a dict with the key {shown(key)}", "pass text as keys")
+    raise EncodingError(f"a dict with the key {short_repr(key)}", "pass text as keys")
 
 
 _CONTAINERS: Final[dict[type, Callable[[Any, int], Any]]] = {
@@ -252,7 +252,7 @@ def _read_tagged(value: dict[str, Any]) -> Any:
     return read(value)
 
 
-def _read_clock(value: dict[str, Any], kind: type[datetime] | type[time]) -> datetime | time:
+def _read_temporal(value: dict[str, Any], kind: type[datetime] | type[time]) -> datetime | time:
     clock = kind.fromisoformat(value["v"])
     zone: tzinfo | None = None
     if "offset" in value:
@@ -268,41 +268,43 @@ _READERS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
     "uuid": lambda value: UUID(value["v"]),
     "decimal": lambda value: Decimal(value["v"]),
     "date": lambda value: date.fromisoformat(value["v"]),
-    "datetime": lambda value: _read_clock(value, datetime),
-    "time": lambda value: _read_clock(value, time),
+    "datetime": lambda value: _read_temporal(value, datetime),
+    "time": lambda value: _read_temporal(value, time),
     "timedelta": lambda value: timedelta(*value["v"]),
 }
 
 
-def _only_plain(value: object) -> None:
+def _check_json(value: object) -> None:
     if isinstance(value, list):
         for index, item in enumerate(value):
-            _only_plain_at(f"[{index}]", item)
+            _check_json_at(f"[{index}]", item)
     elif isinstance(value, dict):
         for key, item in value.items():
-            _only_plain_at(f"[{key!r}]", key)
-            _only_plain_at(f"[{key!r}]", item)
+            _check_json_at(f"[{key!r}]", key)
+            _check_json_at(f"[{key!r}]", item)
     elif isinstance(value, str):
-        _only_plain_text(value)
+        _check_json_text(value)
     elif not isinstance(value, int | float | None):
-        way_out = _PLAIN_FORMS.get(type(value), "pass str(x)")
-        raise Refusal(f"a {type(value).__qualname__}, where only plain JSON is kept,", way_out)
+        way_out = _JSON_FORMS.get(type(value), "pass str(x)")
+        raise EncodingError(
+            f"a {type(value).__qualname__}, where only plain JSON is kept,", way_out
+        )
 
 
-def _only_plain_at(step: str, value: object) -> None:
+def _check_json_at(step: str, value: object) -> None:
     try:
-        _only_plain(value)
-    except Refusal as found:
-        raise found.inside(step) from None
+        _check_json(value)
+    except EncodingError as found:
+        raise found.prefixed(step) from None
 
 
-def _only_plain_text(value: str) -> None:
+def _check_json_text(value: str) -> None:
     # PostgreSQL's jsonb takes neither.
     if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise Refusal("text with NUL characters or surrogates", "remove them")
+        raise EncodingError("text with NUL characters or surrogates", "remove them")
 
 
-_PLAIN_FORMS: Final[dict[type, str]] = {
+_JSON_FORMS: Final[dict[type, str]] = {
     tuple: "pass a list",
     date: "pass .isoformat()",
     datetime: "pass .isoformat()",

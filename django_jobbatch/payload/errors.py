@@ -15,50 +15,50 @@ from django.utils.functional import Promise
 from django_jobbatch.exceptions import UnencodableArgument
 
 #: A message shows so many steps of the way to a value.
-SHOWN_STEPS: Final = 8
+MAX_PATH_STEPS: Final = 8
 
 
 #: And so many characters of a value.
-SHOWN_LETTERS: Final = 60
+MAX_REPR_LENGTH: Final = 60
 
 
-class Refusal(Exception):
+class EncodingError(Exception):
     """A value that cannot be stored; the way to it is put together as the exception rises."""
 
-    def __init__(self, what: str, way_out: str) -> None:
-        super().__init__(what, way_out)
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(what, hint)
         self.what = what
-        self.way_out = way_out
+        self.hint = hint
         self.steps: list[str] = []
 
-    def inside(self, step: str) -> Refusal:
+    def prefixed(self, step: str) -> EncodingError:
         """The same refusal, one step further out."""
         self.steps.append(step)
         return self
 
-    def error(self, where: str) -> UnencodableArgument:
+    def as_public_error(self, where: str) -> UnencodableArgument:
         """The error for the caller, who knows this value as `where`."""
         steps = self.steps[::-1]
-        way = "".join(steps[:SHOWN_STEPS]) + ("..." if len(steps) > SHOWN_STEPS else "")
+        way = "".join(steps[:MAX_PATH_STEPS]) + ("..." if len(steps) > MAX_PATH_STEPS else "")
         return UnencodableArgument(
-            f"{where}{way}: {self.what} cannot be stored as JSON; {self.way_out}"
+            f"{where}{way}: {self.what} cannot be stored as JSON; {self.hint}"
         )
 
 
-def refusal(value: object) -> Refusal:
+def error_for(value: object) -> EncodingError:
     """The refusal of `value` because of its type."""
-    for matches, what, way_out in _WAYS_OUT:
+    for matches, what, way_out in _HINTS:
         if matches(value):
-            return Refusal(what.format(type(value).__qualname__), way_out)
-    return Refusal(
+            return EncodingError(what.format(type(value).__qualname__), way_out)
+    return EncodingError(
         f"an object of type {type(value).__qualname__}", "pass the plain values the job needs"
     )
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """`repr` of a value, cut to a length that suits a message."""
     text = repr(value)
-    return text if len(text) <= SHOWN_LETTERS else f"{text[: SHOWN_LETTERS - 3]}..."
+    return text if len(text) <= MAX_REPR_LENGTH else f"{text[: MAX_REPR_LENGTH - 3]}..."
 
 
 def _of(*kinds: type) -> Callable[[object], bool]:
@@ -70,7 +70,7 @@ def _is_namedtuple(value: object) -> bool:
 
 
 #: (matches, what it is, the way out): the first that matches speaks.
-_WAYS_OUT: Final[tuple[tuple[Callable[[object], bool], str, str], ...]] = (
+_HINTS: Final[tuple[tuple[Callable[[object], bool], str, str], ...]] = (
     (_of(Enum), "a member of the enum {}", "pass .value"),
     (_of(models.Model), "a model instance ({})", "pass .pk"),
     (_of(models.QuerySet), "a {}", "pass list(qs.values_list('pk', flat=True))"),

@@ -15,7 +15,7 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 
 from django_jobbatch.exceptions import PayloadRefused
 from django_jobbatch.payload.encoding import decode, encode
-from django_jobbatch.payload.errors import Refusal
+from django_jobbatch.payload.errors import EncodingError
 
 if TYPE_CHECKING:
     from django_jobbatch.specs.batch import JobSpec
@@ -59,8 +59,8 @@ def dumps(value: object, where: str) -> str:
     """
     try:
         return _text(encode(value))
-    except Refusal as refusal:
-        raise refusal.error(where) from None
+    except EncodingError as refusal:
+        raise refusal.as_public_error(where) from None
 
 
 def loads(text: str) -> Any:
@@ -72,7 +72,7 @@ def loads(text: str) -> Any:
     return decode(json.loads(text))
 
 
-class Seal:
+class CallSigner:
     """Packs the calls of one batch in one role, and unpacks only what was packed for these.
 
     A packed call is `<signature>:<json>`. The signature is the one that
@@ -83,12 +83,12 @@ class Seal:
     __slots__ = ("_current", "_fallbacks")
 
     def __init__(self, batch_id: UUID, role: str) -> None:
-        self._current = _keyed(settings.SECRET_KEY, batch_id, role)
+        self._current = _derived_hmac(settings.SECRET_KEY, batch_id, role)
         self._fallbacks = tuple(
-            [_keyed(key, batch_id, role) for key in settings.SECRET_KEY_FALLBACKS]
+            [_derived_hmac(key, batch_id, role) for key in settings.SECRET_KEY_FALLBACKS]
         )
 
-    def pack(self, spec: JobSpec, where: str) -> str:
+    def sign(self, spec: JobSpec, where: str) -> str:
         """The call of `spec` as signed text.
 
         Raises:
@@ -96,12 +96,12 @@ class Seal:
         """
         try:
             call = {"f": spec.path, "a": _arguments(spec.args), "k": _keywords(spec.kwargs)}
-        except Refusal as refusal:
-            raise refusal.error(f"{where}, argument ") from None
+        except EncodingError as refusal:
+            raise refusal.as_public_error(f"{where}, argument ") from None
         content = _text(call)
         return f"{_signature(self._current, content)}:{content}"
 
-    def unpack(self, text: str) -> Call:
+    def unsign(self, text: str) -> Call:
         """The call in `text`.
 
         Raises:
@@ -119,7 +119,7 @@ class Seal:
         )
 
 
-def peek(text: str) -> Call:
+def load_unverified(text: str) -> Call:
     """The call in `text`, its signature not looked at: to show to people, never to run.
 
     Raises:
@@ -134,25 +134,25 @@ def peek(text: str) -> Call:
     return call
 
 
-def peek_path(text: str) -> str:
+def unverified_path(text: str) -> str:
     """The dotted path of the call in `text`, for logs and pages, which must not fail over it."""
     try:
-        return peek(text).path
+        return load_unverified(text).path
     except PayloadRefused:
         return UNREADABLE
 
 
-def peek_arguments(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def unverified_arguments(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of the call in `text`, for people and callbacks; none if it cannot be read."""
     try:
-        call = peek(text)
+        call = load_unverified(text)
     except PayloadRefused:
         return (), {}
     return call.args, call.kwargs
 
 
 @lru_cache(maxsize=64)
-def _keyed(secret: str | bytes, batch_id: UUID, role: str) -> HMAC:
+def _derived_hmac(secret: str | bytes, batch_id: UUID, role: str) -> HMAC:
     # "signer" is what Signer adds to its salt; the key is derived from both as Signer does it.
     owner = f"{batch_id.hex}:{role}:"
     return salted_hmac(f"{SALT}signer", owner, secret=secret, algorithm="sha256")
@@ -169,8 +169,8 @@ def _arguments(args: tuple[object, ...]) -> list[Any]:
     for number, value in enumerate(args, 1):
         try:
             plain.append(encode(value))
-        except Refusal as refusal:
-            raise refusal.inside(str(number)) from None
+        except EncodingError as refusal:
+            raise refusal.prefixed(str(number)) from None
     return plain
 
 
@@ -179,8 +179,8 @@ def _keywords(kwargs: dict[str, object]) -> dict[str, Any]:
     for name, value in kwargs.items():
         try:
             plain[name] = encode(value)
-        except Refusal as refusal:
-            raise refusal.inside(repr(name)) from None
+        except EncodingError as refusal:
+            raise refusal.prefixed(repr(name)) from None
     return plain
 
 

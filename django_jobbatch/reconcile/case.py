@@ -15,8 +15,8 @@ from django_jobbatch import conf, dispatch, transport
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import loader
-from django_jobbatch.reconcile.loader import Held, Left, with_parents
-from django_jobbatch.reconcile.queue_state import Queues
+from django_jobbatch.reconcile.loader import PendingCallback, TicketHoldings, with_parents
+from django_jobbatch.reconcile.queue_state import QueueState
 from django_jobbatch.states import UNSETTLED
 
 
@@ -26,9 +26,9 @@ class Case:
 
     using: str
     batch: JobBatch
-    held: Sequence[Held]
-    left: Sequence[Left]
-    queues: Queues
+    holdings: Sequence[TicketHoldings]
+    pending_callbacks: Sequence[PendingCallback]
+    queues: QueueState
     dry_run: bool
     is_repaired: bool = False
 
@@ -60,7 +60,7 @@ class Case:
         is_open = self.stand_in_status in UNSETTLED
         return is_open and self._annotated("stand_in_run") == self.batch.run
 
-    def do(self, operation: Callable[[], Iterable[Change | None]]) -> list[Change]:
+    def repair(self, operation: Callable[[], Iterable[Change | None]]) -> list[Change]:
         """What an operation of the ledger changes; in a dry run it is rolled back."""
         if self.dry_run:
             with transaction.atomic(using=self.using):
@@ -71,29 +71,29 @@ class Case:
         for change in operation():
             if change is not None:
                 changes.append(change)
-                dispatch.act(change)
+                dispatch.apply(change)
         return changes
 
     def refresh(self) -> bool:
         """Read the batch again after a repair; False if it is gone."""
         found = with_parents(self.using).filter(pk=self.pk).first()
         self.batch, self.is_repaired = found or self.batch, True
-        self.left = loader.left(self.using, [self.batch])[self.pk]
+        self.pending_callbacks = loader.pending_callbacks(self.using, [self.batch])[self.pk]
         return found is not None
 
     def due(self, queue: str) -> int | None:
         """How many of its links are due on this queue; None if that is to be counted."""
         return None if self.is_repaired else self.queues.due(queue, self.batch)
 
-    def at_work(self, queue: str) -> int:
+    def working_tickets(self, queue: str) -> int:
         """How many tickets work on this batch: they hold links of it, or RQ executes them.
 
         One that is with a job for longer than a slice takes no other after it.
         """
         executing = self.queues.executing(queue) or set()
-        tickets = {each for each in executing if transport.is_of(each, self.pk)}
-        here = [each for each in self.held if each.queue == queue]
-        tickets |= {each.ticket for each in here if each.over < each.links}
+        tickets = {each for each in executing if transport.belongs_to(each, self.pk)}
+        here = [each for each in self.holdings if each.queue == queue]
+        tickets |= {each.ticket for each in here if each.expired < each.links}
         slice_began = timezone.now() - timedelta(seconds=conf.current().SLICE)
         ending = {each.ticket for each in here if each.claimed_at < slice_began}
         return len(tickets - ending - {self.dead})

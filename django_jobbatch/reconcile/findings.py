@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class RepairKind(StrEnum):
     """In what way a batch was not as it should be."""
 
     #: Jobs or callbacks were held by a ticket that died.
@@ -23,17 +23,17 @@ class Kind(StrEnum):
     #: A callback was to be called, or a failure to be told, and none was due.
     CALLBACK = "callback"
     #: A batch inside had ended, and the one around it did not know.
-    END = "end"
+    CHILD_SETTLED = "child_settled"
     #: Nothing was left to do, and that was not noted.
-    REST = "rest"
+    AT_REST = "at_rest"
     #: Jobs or callbacks were due, and too few tickets were on their way.
     TICKET = "ticket"
     #: Jobs were delayed, and no ticket was scheduled for the first of them.
-    WAKE = "wake"
+    DELAY = "delay"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Repair:
     """One thing that was not as it should be with one batch.
 
     Attributes:
@@ -41,7 +41,7 @@ class Finding:
         count: How many jobs, callbacks or tickets; 1 if it is about the batch itself.
     """
 
-    kind: Kind
+    kind: RepairKind
     batch_id: uuid.UUID
     queue: str = ""
     count: int = 1

@@ -21,19 +21,19 @@ from django_jobbatch.states import OPEN, LinkStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class TicketHoldings:
     """What one ticket holds of one batch: how many links, of how many the lease is over, since when."""
 
     batch_id: uuid.UUID
     queue: str
     ticket: str
     links: int
-    over: int
+    expired: int
     claimed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class PendingCallback:
     """A callback that is not settled."""
 
     batch_id: uuid.UUID
@@ -49,9 +49,9 @@ class Left:
         return self.status == LinkStatus.PENDING and not is_delayed
 
 
-def restless(using: str, within: uuid.UUID | None) -> Iterator[list[JobBatch]]:
+def unsettled_pages(using: str, within: uuid.UUID | None) -> Iterator[list[JobBatch]]:
     """Pages of the batches of which something is left to do; only of the tree `within`, if told."""
-    batches = with_parents(using).restless()
+    batches = with_parents(using).not_at_rest()
     if within is not None:
         batches = batches.filter(_in_tree_of(using, within))
     page = list(batches.order_by("pk")[: tuning.RECONCILE_CHUNK])
@@ -60,10 +60,10 @@ def restless(using: str, within: uuid.UUID | None) -> Iterator[list[JobBatch]]:
         page = list(batches.order_by("pk").filter(pk__gt=page[-1].pk)[: tuning.RECONCILE_CHUNK])
 
 
-def of_ticket(using: str, within: uuid.UUID, ticket: str) -> list[JobBatch]:
+def batches_of_ticket(using: str, within: uuid.UUID, ticket: str) -> list[JobBatch]:
     """The batches of the tree `within` of which this ticket holds links, and all around them."""
-    tree = JobBatch.objects.using(using).restless().filter(_in_tree_of(using, within))
-    holding = BatchedJob.objects.using(using).running().filter(claim=ticket)
+    tree = JobBatch.objects.using(using).not_at_rest().filter(_in_tree_of(using, within))
+    holding = BatchedJob.objects.using(using).running().filter(claimed_by=ticket)
     # By nothing but their ids: no index leads to the links of a ticket, and by a subquery
     # PostgreSQL reads those of all batches.
     ids = {
@@ -72,7 +72,7 @@ def of_ticket(using: str, within: uuid.UUID, ticket: str) -> list[JobBatch]:
         for each in holding.filter(batch_id__in=page).order_by().values_list("batch_id", flat=True)
     }
     around = {each for pk in ids for each in rows.ancestor_ids(using, pk)}
-    return list(with_parents(using).restless().filter(pk__in=ids | around).order_by("pk"))
+    return list(with_parents(using).not_at_rest().filter(pk__in=ids | around).order_by("pk"))
 
 
 def with_parents(using: str) -> JobBatchQuerySet:
@@ -84,32 +84,34 @@ def with_parents(using: str) -> JobBatchQuerySet:
     )
 
 
-def held(using: str, page: Sequence[JobBatch]) -> dict[uuid.UUID, list[Held]]:
+def holdings(using: str, page: Sequence[JobBatch]) -> dict[uuid.UUID, list[TicketHoldings]]:
     """Who holds links of these batches, by batch."""
     running = BatchedJob.objects.using(using).running().exclude(lease_until=None)
     running = running.filter(batch_id__in=[batch.pk for batch in page])
     is_over = Q(lease_until__lt=timezone.now())
     held_rows = (
-        running.values("batch_id", "queue", "claim")
+        running.values("batch_id", "queue", "claimed_by")
         .annotate(links=Count("pk"), over=Count("pk", filter=is_over), claimed_at=Max("started_at"))
-        .values_list("batch_id", "queue", "claim", "links", "over", "claimed_at")
-        .order_by("batch_id", "queue", "claim")
+        .values_list("batch_id", "queue", "claimed_by", "links", "over", "claimed_at")
+        .order_by("batch_id", "queue", "claimed_by")
     )
-    found: dict[uuid.UUID, list[Held]] = defaultdict(list)
+    found: dict[uuid.UUID, list[TicketHoldings]] = defaultdict(list)
     for row in held_rows:
-        each = Held(*row)
+        each = TicketHoldings(*row)
         found[each.batch_id].append(each)
     return found
 
 
-def left(using: str, page: Iterable[JobBatch]) -> dict[uuid.UUID, list[Left]]:
+def pending_callbacks(
+    using: str, page: Iterable[JobBatch]
+) -> dict[uuid.UUID, list[PendingCallback]]:
     """Which callbacks are left of those of these batches that start no further jobs, by batch."""
     pks = [batch.pk for batch in page if batch.callbacks and batch.status not in OPEN]
-    found: dict[uuid.UUID, list[Left]] = defaultdict(list)
+    found: dict[uuid.UUID, list[PendingCallback]] = defaultdict(list)
     if pks:
         callbacks = BatchedJob.objects.using(using).callbacks().unsettled().filter(batch_id__in=pks)
         for row in callbacks.values_list("batch_id", "role", "queue", "status", "available_at"):
-            each = Left(*row)
+            each = PendingCallback(*row)
             found[each.batch_id].append(each)
     return found
 

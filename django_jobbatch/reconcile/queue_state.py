@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from django_jobbatch import dispatch, ledger, transport, tuning
+from django_jobbatch import db, dispatch, transport, tuning
 from django_jobbatch.exceptions import TransportError, UnknownQueue
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import BatchStatus
-from django_jobbatch.transport import Waiting
+from django_jobbatch.transport import WaitingTickets
 
 logger = logging.getLogger(__name__)
 
 
-NONE: Final = Waiting(0, None)
+NO_TICKETS: Final = WaitingTickets(0, None)
 
 
-class Queues:
+class QueueState:
     """What RQ has of a page of batches, and what it should have: each is asked once for all of them.
 
     `dead` is a ticket that is known to be dead, if there is one.
@@ -31,7 +31,7 @@ class Queues:
         self._using = using
         self._page = page
         self._executing: dict[str, set[str] | None] = {}
-        self._waiting: dict[str, dict[uuid.UUID, Waiting]] = {}
+        self._waiting: dict[str, dict[uuid.UUID, WaitingTickets]] = {}
         self._due: dict[str, dict[uuid.UUID, int]] = {}
 
     def executing(self, queue: str) -> set[str] | None:
@@ -40,7 +40,7 @@ class Queues:
             self._executing[queue] = self._ask(queue)
         return self._executing[queue]
 
-    def waiting(self, queue: str, batch: JobBatch) -> Waiting:
+    def waiting(self, queue: str, batch: JobBatch) -> WaitingTickets:
         """The tickets of the batch that waited in this queue when the page was looked at.
 
         Raises:
@@ -48,8 +48,8 @@ class Queues:
         """
         if queue not in self._waiting:
             may_have = [each.pk for each in self._page_on(queue)]
-            self._waiting[queue] = transport.waiting_for(may_have, queue)
-        return self._waiting[queue].get(batch.pk, NONE)
+            self._waiting[queue] = transport.waiting_by_batch(may_have, queue)
+        return self._waiting[queue].get(batch.pk, NO_TICKETS)
 
     def due(self, queue: str, batch: JobBatch) -> int | None:
         """How many links of a small batch were due on this queue; None if that was not counted.
@@ -68,7 +68,7 @@ class Queues:
                 if _is_small(each) and self.waiting(queue, each).queued < max_due(each)
             ]
             count = partial(dispatch.count_due, few, self._using, queue)
-            self._due[queue] = ledger.patiently(self._using, count)
+            self._due[queue] = db.retry_transient(self._using, count)
         return self._due[queue].get(batch.pk)
 
     def _page_on(self, queue: str) -> list[JobBatch]:

@@ -10,24 +10,24 @@ from typing import Final
 from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import ledger_rules, loader, ticket_rules
 from django_jobbatch.reconcile.case import Case
-from django_jobbatch.reconcile.findings import Finding
-from django_jobbatch.reconcile.queue_state import Queues
+from django_jobbatch.reconcile.findings import Repair
+from django_jobbatch.reconcile.queue_state import QueueState
 
 logger = logging.getLogger(__name__)
 
 
-Rule = Callable[[Case], Iterator[Finding]]
+Rule = Callable[[Case], Iterator[Repair]]
 
 
 #: In the order in which they are asked: the repair of one may be what another would miss.
 IN_THE_LEDGER: Final[tuple[Rule, ...]] = (
     ledger_rules.lost,
-    ledger_rules.broken_off,
-    ledger_rules.stranded,
+    ledger_rules.stalled_retry,
+    ledger_rules.unstopped_child,
     ledger_rules.parentless,
     ledger_rules.unswept,
     ledger_rules.unfinished,
-    ledger_rules.unrested,
+    ledger_rules.finished_not_at_rest,
 )
 
 
@@ -37,7 +37,7 @@ IN_THE_QUEUES: Final[tuple[Rule, ...]] = (ticket_rules.missing, ticket_rules.uns
 
 def reconcile(
     using: str, *, batch_id: uuid.UUID | None = None, dry_run: bool = False
-) -> Iterator[Finding]:
+) -> Iterator[Repair]:
     """Compare the ledger with RQ and repair what differs, one finding after another.
 
     It goes through all batches on the database `using` that are not at rest; with `batch_id`, through
@@ -48,39 +48,39 @@ def reconcile(
     A batch that cannot be repaired is logged, and so is a Redis that does not answer; the others are
     repaired. It is not to be called inside a transaction.
     """
-    yield from _pass(using, loader.restless(using, batch_id), dead="", dry_run=dry_run)
+    yield from _pass(using, loader.unsettled_pages(using, batch_id), dead="", dry_run=dry_run)
 
 
-def reconcile_after(using: str, batch_id: uuid.UUID, ticket: str) -> list[Finding]:
+def reconcile_ticket(using: str, batch_id: uuid.UUID, ticket: str) -> list[Repair]:
     """The same for what a ticket worked on whose work-horse is dead: what it held is lost, whatever its lease.
 
     That is the batch of which it held links, in the tree of `batch_id`, and those around it, however large the
     tree is. If it held nothing, nothing is done here: what killed it before it had begun would
     kill the next one, and so on without a pause.
     """
-    page = loader.of_ticket(using, batch_id, ticket)
+    page = loader.batches_of_ticket(using, batch_id, ticket)
     return list(_pass(using, [page], dead=ticket, dry_run=False))
 
 
 def _pass(
     using: str, batches: Iterable[list[JobBatch]], *, dead: str, dry_run: bool
-) -> Iterator[Finding]:
+) -> Iterator[Repair]:
     for page in batches:
         # After the page, RQ is asked: what it does not execute then has ended since it was read.
-        held = loader.held(using, page)
-        left = loader.left(using, page)
-        queues = Queues(using, page, dead)
+        held = loader.holdings(using, page)
+        left = loader.pending_callbacks(using, page)
+        queues = QueueState(using, page, dead)
         for batch in page:
             case = Case(
                 using=using,
                 batch=batch,
-                held=held.get(batch.pk, ()),
-                left=left.get(batch.pk, ()),
+                holdings=held.get(batch.pk, ()),
+                pending_callbacks=left.get(batch.pk, ()),
                 queues=queues,
                 dry_run=dry_run,
             )
             try:
-                yield from _look_at(case)
+                yield from _check(case)
             except Exception:
                 logger.exception(
                     "Batch %s could not be reconciled",
@@ -89,7 +89,7 @@ def _pass(
                 )
 
 
-def _look_at(case: Case) -> Iterator[Finding]:
+def _check(case: Case) -> Iterator[Repair]:
     for rule in IN_THE_LEDGER:
         found = list(rule(case))
         yield from found

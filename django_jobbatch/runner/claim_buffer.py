@@ -13,7 +13,7 @@ from django_jobbatch.ledger import Change, Claimant, Settlement
 from django_jobbatch.models import BatchedJob
 
 
-class Desk:
+class ClaimBuffer:
     """Shared by the thread that runs jobs and the one that watches over it."""
 
     def __init__(self, claimant: Claimant) -> None:
@@ -24,7 +24,7 @@ class Desk:
         self._outcomes: list[Settlement] = []
         self._oldest = 0.0
 
-    def lay(self, links: Iterable[BatchedJob]) -> None:
+    def add(self, links: Iterable[BatchedJob]) -> None:
         """Put claimed links on the desk."""
         with self._guard:
             self._waiting.extend(links)
@@ -35,33 +35,33 @@ class Desk:
             self._running = self._waiting.popleft() if self._waiting else None
             return self._running
 
-    def note(self, settlement: Settlement) -> None:
+    def record(self, settlement: Settlement) -> None:
         """Note what became of the link that was started last."""
         with self._guard:
             self._running = None
-            self._note(settlement)
+            self._append(settlement)
 
-    def drop(self) -> None:
+    def discard(self) -> None:
         """Forget the link that was started last: it is settled already."""
         with self._guard:
             self._running = None
 
-    def put_back(self) -> None:
+    def release_unstarted(self) -> None:
         """Note that every link without an outcome goes back."""
         with self._guard:
             if self._running is not None:
-                self._note(Settlement.put_back(self._running))
+                self._append(Settlement.released(self._running))
                 self._running = None
             while self._waiting:
-                self._note(Settlement.put_back(self._waiting.popleft()))
+                self._append(Settlement.released(self._waiting.popleft()))
 
-    def held(self) -> list[BatchedJob]:
+    def claimed(self) -> list[BatchedJob]:
         """The links under this ticket's claim, running or not begun."""
         with self._guard:
             running = [] if self._running is None else [self._running]
             return [*running, *self._waiting, *(each.link for each in self._outcomes)]
 
-    def oldest(self) -> float | None:
+    def oldest_outcome_age(self) -> float | None:
         """Seconds since the oldest outcome on the desk; None if there is none."""
         with self._guard:
             return time.monotonic() - self._oldest if self._outcomes else None
@@ -81,7 +81,7 @@ class Desk:
         except BaseException:
             with self._guard:
                 # It may have been written after all, and only the answer is lost.
-                self._outcomes[:0] = [replace(each, tried=True) for each in outcomes]
+                self._outcomes[:0] = [replace(each, maybe_written=True) for each in outcomes]
             raise
 
     def _write(self, outcomes: list[Settlement]) -> Change:
@@ -90,7 +90,7 @@ class Desk:
             return replace(ledger.settle_callback(using, outcomes[0]), settled=())
         return ledger.settle(using, self.claimant.batch_id, outcomes)
 
-    def _note(self, settlement: Settlement) -> None:
+    def _append(self, settlement: Settlement) -> None:
         if not self._outcomes:
             self._oldest = time.monotonic()
         self._outcomes.append(settlement)

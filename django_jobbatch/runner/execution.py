@@ -12,13 +12,13 @@ from typing import Any
 
 from django.db import Error, connections
 
-from django_jobbatch import conf, context, ledger, payload, transport, tuning
+from django_jobbatch import conf, context, db, ledger, payload, transport, tuning
 from django_jobbatch.exceptions import BatchCancelled, JobTimeout, RetryReturned
 from django_jobbatch.functions import invocation
-from django_jobbatch.functions.loader import open_call
+from django_jobbatch.functions.loader import load_call
 from django_jobbatch.ledger import Failure, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.runner.policy import Terms
+from django_jobbatch.runner.policy import RunPolicy
 from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.states import OPEN, LinkStatus, Role
 
@@ -32,7 +32,7 @@ class Interrupted(Exception):  # not an error of the job
         self.cause = cause
 
 
-def perform(link: BatchedJob, batch: JobBatch, terms: Terms) -> Settlement:
+def execute(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> Settlement:
     """Make the call of this link and say what becomes of it.
 
     Raises:
@@ -41,26 +41,28 @@ def perform(link: BatchedJob, batch: JobBatch, terms: Terms) -> Settlement:
     """
     call = _CALLS.get(Role(link.role), _call_back)
     try:
-        terms.check()
-        with context.running(link):
-            result = _kept(call(link, batch, terms), terms)
+        policy.check()
+        with context.set_current_link(link):
+            result = _encode_result(call(link, batch, policy), policy)
     except Interrupted:
         raise
     except BaseException as error:
-        if transport.is_interruption(error) or _is_ctrl_c(error, link):
+        if transport.is_shutdown(error) or _is_ctrl_c(error, link):
             raise Interrupted(error) from error
-        return after_raising(error, link, terms)
+        return settlement_for_exception(error, link, policy)
     return Settlement(link=link, status=LinkStatus.SUCCEEDED, result=result)
 
 
-def after_raising(error: BaseException, link: BatchedJob, terms: Terms) -> Settlement:
+def settlement_for_exception(
+    error: BaseException, link: BatchedJob, policy: RunPolicy
+) -> Settlement:
     """What becomes of a link that raised: another attempt, cancelled, or failed for good."""
     _drop_broken_connections(error)
     if isinstance(error, BatchCancelled) and not link.is_callback and _is_closed(link):
         return Settlement(link=link, status=LinkStatus.CANCELLED)
-    if terms.tries_again(link, error):
+    if policy.should_retry(link, error):
         logger.info("%s raised %r and will be tried again", link.func, error, extra=_extra(link))
-        return Settlement(link=link, status=LinkStatus.PENDING, available_at=terms.retry_at(link))
+        return Settlement(link=link, status=LinkStatus.PENDING, available_at=policy.retry_at(link))
     exc_info = (type(error), error, _own_traceback(error))
     logger.error(
         "%s failed: job %d of batch %s",
@@ -76,35 +78,35 @@ def after_raising(error: BaseException, link: BatchedJob, terms: Terms) -> Settl
 def report_progress(batch: JobBatch, entry: str) -> None:
     """Call one `progress` callback; what it raises is logged."""
     try:
-        target, call = open_call(batch.pk, payload.PROGRESS, entry)
+        target, call = load_call(batch.pk, payload.PROGRESS, entry)
         with time_limit(transport.default_timeout(batch.queue)):
             invocation.invoke(target, (batch, *call.args), call.kwargs)
     except Exception:
         logger.exception("A progress callback of %s raised", batch, extra=_extra(batch))
 
 
-def _kept(value: object, terms: Terms) -> str | None:
+def _encode_result(value: object, policy: RunPolicy) -> str | None:
     """What is kept of what a call has returned."""
-    if transport.asks_for_retry(value):
+    if transport.is_rq_retry(value):
         raise RetryReturned
-    return payload.dumps(value, "the result") if terms.store_result else None
+    return payload.dumps(value, "the result") if policy.store_result else None
 
 
-def _call_job(link: BatchedJob, batch: JobBatch, terms: Terms) -> Any:
-    target, call = open_call(link.batch_id, link.role, link.payload)
-    with time_limit(terms.timeout):
+def _call_job(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> Any:
+    target, call = load_call(link.batch_id, link.role, link.payload)
+    with time_limit(policy.timeout):
         return invocation.invoke(
             target, call.args, call.kwargs, attempt=link.attempts + 1, result_id=str(link.pk)
         )
 
 
-def _call_back(link: BatchedJob, batch: JobBatch, terms: Terms) -> None:
-    with _ledger_for(link):
+def _call_back(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> None:
+    with _interrupt_if_db_lost(link):
         told = (batch,) if link.failure_id is None else (batch, link.failure)
-    _call_with(told, link, link.payload, terms)
+    _call_with(told, link, link.payload, policy)
 
 
-def _tell_failures(link: BatchedJob, batch: JobBatch, terms: Terms) -> None:
+def _call_each_failure(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> None:
     """Tell every `each_failure` callback of every failure it has not seen, in order.
 
     One that raises for good is not told again, unless this link is retried. What is left then,
@@ -112,45 +114,47 @@ def _tell_failures(link: BatchedJob, batch: JobBatch, terms: Terms) -> None:
     """
     using, ends = str(link._state.db), time.monotonic() + conf.current().SLICE
     entries = [each["payload"] for each in batch.callbacks if each["role"] == Role.EACH_FAILURE]
-    with _ledger_for(link):
-        failure = link.failure if link.failure_id else ledger.unreported(using, link.batch_id)
+    with _interrupt_if_db_lost(link):
+        failure = link.failure if link.failure_id else ledger.first_unreported(using, link.batch_id)
     while failure:
         try:
             for entry in entries:
-                _call_with((batch, failure), link, entry, terms)
+                _call_with((batch, failure), link, entry, policy)
         except BaseException as error:
-            if not (transport.is_interruption(error) or terms.tries_again(link, error)):
+            if not (transport.is_shutdown(error) or policy.should_retry(link, error)):
                 _drop_broken_connections(error)
-                with _ledger_for(link):
+                with _interrupt_if_db_lost(link):
                     ledger.mark_reported(using, failure, raised_in=link)
             raise
-        with _ledger_for(link):
+        with _interrupt_if_db_lost(link):
             ledger.mark_reported(using, failure)
             if time.monotonic() >= ends:
                 return
-            failure = ledger.unreported(using, link.batch_id)
+            failure = ledger.first_unreported(using, link.batch_id)
 
 
 @contextmanager
-def _ledger_for(link: BatchedJob) -> Iterator[None]:
+def _interrupt_if_db_lost(link: BatchedJob) -> Iterator[None]:
     """Tell a database that is out of reach for the ledger from what a callback raises."""
     try:
         yield
     except Error as error:
-        if ledger.is_transient(error, str(link._state.db)):
+        if db.is_transient(error, str(link._state.db)):
             raise Interrupted(error) from error
         raise
 
 
-def _call_with(told: tuple[Any, ...], link: BatchedJob, entry: str, terms: Terms) -> None:
-    target, call = open_call(link.batch_id, link.role, entry)
-    with time_limit(terms.timeout):
-        invocation.invoke(target, (*told, *call.args), call.kwargs)
+def _call_with(
+    callback_args: tuple[Any, ...], link: BatchedJob, entry: str, policy: RunPolicy
+) -> None:
+    target, call = load_call(link.batch_id, link.role, entry)
+    with time_limit(policy.timeout):
+        invocation.invoke(target, (*callback_args, *call.args), call.kwargs)
 
 
-_CALLS: dict[Role, Callable[[BatchedJob, JobBatch, Terms], Any]] = {
+_CALLS: dict[Role, Callable[[BatchedJob, JobBatch, RunPolicy], Any]] = {
     Role.JOB: _call_job,
-    Role.EACH_FAILURE: _tell_failures,
+    Role.EACH_FAILURE: _call_each_failure,
 }
 
 
@@ -202,7 +206,7 @@ def _drop_broken_connections(error: BaseException) -> None:
 def _is_closed(link: BatchedJob) -> bool:
     using = str(link._state.db)
     open_batch = JobBatch.objects.using(using).filter(pk=link.batch_id, status__in=OPEN)
-    return not ledger.patiently(using, open_batch.exists)
+    return not db.retry_transient(using, open_batch.exists)
 
 
 def _is_ctrl_c(error: BaseException, link: BatchedJob) -> bool:

@@ -13,36 +13,40 @@ from django.db import connections
 
 from django_jobbatch import ledger, tuning
 from django_jobbatch.ledger import Change
-from django_jobbatch.runner.claim_buffer import Desk
+from django_jobbatch.runner.claim_buffer import ClaimBuffer
 
 logger = logging.getLogger(__name__)
 
 
-class Watch:
+class Heartbeat:
     """Settles outcomes that wait behind a long job, renews leases, and has help sent for."""
 
     def __init__(
-        self, desk: Desk, *, on_change: Callable[[Change], None], send_for_help: Callable[[], None]
+        self,
+        buffer: ClaimBuffer,
+        *,
+        on_change: Callable[[Change], None],
+        request_more_tickets: Callable[[], None],
     ) -> None:
-        self._desk = desk
+        self._buffer = buffer
         self._on_change = on_change
-        self._send_for_help = send_for_help
-        self._over = threading.Event()
+        self._request_more_tickets = request_more_tickets
+        self._stopped = threading.Event()
         self._renewed = time.monotonic()
         self._changes: deque[Change] = deque()
 
     def run(self) -> None:
         """Look after the desk until the ticket is over. It has database connections of its own."""
         try:
-            while not self._over.wait(tuning.HEARTBEAT_SECONDS):
-                self._try(self._look)
-            self._try(self._act)
+            while not self._stopped.wait(tuning.HEARTBEAT_SECONDS):
+                self._try(self._tick)
+            self._try(self._apply_changes)
         finally:
             connections.close_all()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """Have `run` return."""
-        self._over.set()
+        self._stopped.set()
 
     def _try(self, action: Callable[[], None]) -> None:
         try:
@@ -51,21 +55,21 @@ class Watch:
             # The next look tries again; meanwhile the ticket goes on.
             logger.exception("The watch of a ticket could not do its work")
 
-    def _look(self) -> None:
+    def _tick(self) -> None:
         now = time.monotonic()
-        oldest = self._desk.oldest()
+        oldest = self._buffer.oldest_outcome_age()
         if oldest is not None and oldest >= tuning.HEARTBEAT_SECONDS:
-            change = self._desk.settle()
+            change = self._buffer.settle()
             if change is not None:
                 self._changes.append(change)
-        self._act()
-        claimant = self._desk.claimant
+        self._apply_changes()
+        claimant = self._buffer.claimant
         if now - self._renewed > claimant.lease.total_seconds() / 3:
-            ledger.renew(claimant, self._desk.held())
+            ledger.renew(claimant, self._buffer.claimed())
             self._renewed = now
-        self._send_for_help()
+        self._request_more_tickets()
 
-    def _act(self) -> None:
+    def _apply_changes(self) -> None:
         """Tell of what was settled here; of a change that could not be acted on, once more."""
         while self._changes:
             self._on_change(self._changes[0])
@@ -73,12 +77,12 @@ class Watch:
 
 
 @contextmanager
-def watching(watch: Watch) -> Iterator[None]:
+def beating(heartbeat: Heartbeat) -> Iterator[None]:
     """Run `watch` in a thread of its own during the block, and wait for it at the end."""
-    thread = threading.Thread(target=watch.run, name="jobbatch-watch", daemon=True)
+    thread = threading.Thread(target=heartbeat.run, name="jobbatch-watch", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        watch.end()
+        heartbeat.stop()
         thread.join()

@@ -17,15 +17,15 @@ from django_jobbatch.specs import validation
 
 #: What is read of the stored options of a job.
 _RULES: Final[dict[str, Callable[[Any], Any]]] = {
-    "timeout": validation.timeout,
-    "retry": validation.retry,
-    "retry_interval": validation.retry_interval,
-    "transactional": partial(validation.yes_or_no, "transactional"),
+    "timeout": validation.validate_timeout,
+    "retry": validation.validate_retry,
+    "retry_interval": validation.validate_retry_interval,
+    "transactional": partial(validation.validate_bool, "transactional"),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class RunPolicy:
     """The terms a link runs under, decided: nothing is left open.
 
     `timeout` is seconds, -1 for no limit; `retry` the number of further attempts, and
@@ -38,7 +38,7 @@ class Terms:
     retry_interval: tuple[int, ...]
     transactional: bool
     store_result: bool
-    refused: Exception | None = None
+    error: Exception | None = None
 
     @classmethod
     def of(cls, link: BatchedJob, batch: JobBatch) -> Self:
@@ -56,15 +56,15 @@ class Terms:
             retry_interval=tuple(named.get("retry_interval", settings.RETRY_INTERVAL)) or (0,),
             transactional=named.get("transactional", False),
             store_result=not link.is_callback and batch.options.get("store_results", False),
-            refused=refused,
+            error=refused,
         )
 
     def check(self) -> None:
         """Raise what is wrong with the stored options, if anything is."""
-        if self.refused is not None:
-            raise self.refused
+        if self.error is not None:
+            raise self.error
 
-    def tries_again(self, link: BatchedJob, error: BaseException) -> bool:
+    def should_retry(self, link: BatchedJob, error: BaseException) -> bool:
         """Whether the attempt that raised this is followed by another."""
         final = isinstance(error, DoNotRetry | BatchCancelled | PayloadRefused)
         return self.has_retry_left(link) and not final

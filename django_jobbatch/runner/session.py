@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 from django.db import close_old_connections
 
-from django_jobbatch import conf, dispatch, ledger, transport, tuning
+from django_jobbatch import conf, db, dispatch, transport, tuning
 from django_jobbatch.models import JobBatch
-from django_jobbatch.runner.batch_runner import Runner
+from django_jobbatch.runner.batch_runner import BatchRunner
 from django_jobbatch.states import BatchStatus
 
 logger = logging.getLogger(__name__)
@@ -24,23 +24,25 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
     A ticket says where to look, not what to do, and whoever can write to Redis can make one. One
     that names what is not here is refused: it is logged and ends, and nothing is sent for it.
     """
-    if why := transport.why_refused(batch_id, queue, using):
+    if why := transport.ticket_error(batch_id, queue, using):
         logger.error("A ticket is refused, and nothing was run for it: %s", why)
         return
     with _fresh_connections(queue):
-        ticket, rq_timeout = transport.begin(uuid.UUID(batch_id), queue)
-        batch = ledger.patiently(using, JobBatch.objects.using(using).filter(pk=batch_id).first)
+        ticket, rq_timeout = transport.start_ticket(uuid.UUID(batch_id), queue)
+        batch = db.retry_transient(using, JobBatch.objects.using(using).filter(pk=batch_id).first)
         if batch is None:
             return
         if batch.status == BatchStatus.STOPPING:
-            dispatch.go_on_stopping(using, batch)
+            dispatch.continue_cancel(using, batch)
             batch.refresh_from_db()
-        longest = batch.longest_timeout if rq_timeout is None else dispatch.room_in(rq_timeout)
-        Trip(queue, using, ticket, longest_timeout=longest).go(batch)
+        longest = (
+            batch.longest_timeout if rq_timeout is None else dispatch.max_job_timeout(rq_timeout)
+        )
+        TicketSession(queue, using, ticket, longest_timeout=longest).run(batch)
         dispatch.send_overdue(using)
 
 
-class Trip:
+class TicketSession:
     """Works on batches of one queue, one at a time, for one time slice.
 
     A batch that becomes due by what this ticket does on its queue, as a child that it begins or
@@ -59,39 +61,39 @@ class Trip:
         self._longest_timeout = longest_timeout
         self._ends = time.monotonic() + conf.current().SLICE
         # The last one is worked on; by the ids of their batches.
-        self._stack: dict[uuid.UUID, Runner] = {}
+        self._stack: dict[uuid.UUID, BatchRunner] = {}
 
-    def go(self, batch: JobBatch) -> None:
+    def run(self, batch: JobBatch) -> None:
         """Work on the batch, and on what that makes due; leave the rest to other tickets.
 
         If the worker is being shut down, links that have not begun go back, and the shutdown
         takes its course.
         """
-        self.take(batch)
+        self.push(batch)
         try:
             while self._stack and self.has_time:
-                runner = self._last()
+                runner = self._current()
                 runner.run()
-                if self.is_at(runner):
-                    self._leave()
-                self.send_for_help()
+                if self.is_current(runner):
+                    self._pop()
+                self.request_more_tickets()
         finally:
             while self._stack:
-                self._leave()
+                self._pop()
 
-    def take(self, batch: JobBatch, *, tickets: int = 1) -> Runner:
+    def push(self, batch: JobBatch, *, tickets: int = 1) -> BatchRunner:
         """Go on with this batch, in place of which `tickets` might be sent."""
-        runner = self._stack[batch.pk] = Runner(batch, self, tickets=tickets)
+        runner = self._stack[batch.pk] = BatchRunner(batch, self, tickets=tickets)
         return runner
 
-    def keep(self, batch: JobBatch, due: Collection[str]) -> str | None:
+    def take_over(self, batch: JobBatch, due: Collection[str]) -> str | None:
         """Take over what is due of this batch; the queue that needs no ticket for it, if any."""
         if batch.pk in self._stack:
             self._stack[batch.pk].batch = batch
             return self.queue
-        if self.queue not in due or not self._may_take(batch):
+        if self.queue not in due or not self._accepts(batch):
             return None
-        self.take(batch, tickets=tuning.MAX_TICKETS)
+        self.push(batch, tickets=tuning.MAX_TICKETS)
         return self.queue
 
     @property
@@ -99,32 +101,32 @@ class Trip:
         """Whether the slice is not used up."""
         return time.monotonic() < self._ends
 
-    def has_room(self, batch: JobBatch) -> bool:
+    def allows(self, batch: JobBatch) -> bool:
         """Whether RQ gives the ticket enough time for the longest job of this batch."""
         return self._longest_timeout < 0 or 0 <= batch.longest_timeout <= self._longest_timeout
 
-    def is_at(self, runner: Runner) -> bool:
+    def is_current(self, runner: BatchRunner) -> bool:
         """Whether no other batch comes first."""
-        return self._last() is runner
+        return self._current() is runner
 
-    def send_for_help(self) -> None:
+    def request_more_tickets(self) -> None:
         """Send further tickets for those batches that have been on the way for long."""
         for runner in list(self._stack.values()):  # a copy: the watch calls this too
-            runner.send_for_help()
+            runner.request_more_tickets()
 
-    def _last(self) -> Runner:
+    def _current(self) -> BatchRunner:
         return next(reversed(self._stack.values()))
 
-    def _leave(self) -> None:
+    def _pop(self) -> None:
         _, runner = self._stack.popitem()
-        runner.hand_on()
+        runner.leave_tickets()
 
-    def _may_take(self, batch: JobBatch) -> bool:
+    def _accepts(self, batch: JobBatch) -> bool:
         """Whether there is room for this batch, and neither it nor the first one is isolated."""
         first = next(iter(self._stack.values())).batch
         if first.options.get("isolated") or batch.options.get("isolated"):
             return False
-        return self.has_room(batch)
+        return self.allows(batch)
 
 
 @contextmanager

@@ -10,32 +10,32 @@ tracebacks, `meta` and options are in neither: the first three have pages with p
 
 from __future__ import annotations
 
-from django_jobbatch.snapshot.batches import duration, of, state, state_label
+from django_jobbatch.snapshot.batches import duration, state, state_label, summary
 from django_jobbatch.snapshot.callbacks import CallbackState, callback_states
-from django_jobbatch.snapshot.calls import ShownCall, shown_call
-from django_jobbatch.snapshot.children import Inside, inside
-from django_jobbatch.snapshot.detail import in_full
+from django_jobbatch.snapshot.calls import DisplayCall, display_call
+from django_jobbatch.snapshot.children import ChildOutline, child_outline
+from django_jobbatch.snapshot.detail import detail
 from django_jobbatch.snapshot.failures import FailureGroup, FailureGroups, failure_groups
 from django_jobbatch.snapshot.progress_bar import Segment, running_jobs, segments
 from django_jobbatch.snapshot.steps import steps
 
 __all__ = [
     "CallbackState",
+    "ChildOutline",
+    "DisplayCall",
     "FailureGroup",
     "FailureGroups",
-    "Inside",
     "Segment",
-    "ShownCall",
     "callback_states",
+    "child_outline",
+    "detail",
+    "display_call",
     "duration",
     "failure_groups",
-    "in_full",
-    "inside",
-    "of",
     "running_jobs",
     "segments",
-    "shown_call",
     "state",
     "state_label",
     "steps",
+    "summary",
 ]

@@ -12,7 +12,7 @@ from django_jobbatch.models import JobBatch
 from django_jobbatch.snapshot.steps import steps
 
 
-def of(batch: JobBatch) -> dict[str, Any]:
+def summary(batch: JobBatch) -> dict[str, Any]:
     """The state and counters of `batch` as it was read, in types that JSON can hold.
 
     `jobs` counts those of the whole tree, without what stands for a batch. No query for a flat
@@ -25,7 +25,7 @@ def of(batch: JobBatch) -> dict[str, Any]:
         "kind": batch.kind,
         "status": batch.status,
         "outcome": batch.outcome,
-        "progress": counters.percent(
+        "progress": counters.progress_percent(
             total=tree.total, pending=tree.pending, finished=batch.is_finished
         ),
         "total_jobs": batch.total_jobs,

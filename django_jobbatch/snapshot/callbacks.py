@@ -55,7 +55,7 @@ def callback_states(batch: JobBatch) -> list[CallbackState]:
     failures = _failures(batch, links)
     states = []
     for position, entry in enumerate(batch.callbacks):
-        link = next((link for link in links if _belongs(link, entry, position, batch.run)), None)
+        link = next((link for link in links if _matches(link, entry, position, batch.run)), None)
         states.append(_current(batch, entry, link, failures))
     shown = {state.link.pk for state in states if state.link}
     left = [link for link in links if link.pk not in shown and link.status != LinkStatus.SUCCEEDED]
@@ -73,11 +73,11 @@ def _failures(batch: JobBatch, links: Iterable[BatchedJob]) -> dict[int, FailedJ
     failed = [link.pk for link in links if link.status == LinkStatus.FAILED]
     if not failed:
         return {}
-    failures = FailedJob.objects.using(batch._state.db).filter(job_id__in=failed).in_order()
+    failures = FailedJob.objects.using(batch._state.db).filter(job_id__in=failed).oldest_first()
     return {failure.job_id: failure for failure in failures}
 
 
-def _belongs(link: BatchedJob, entry: dict[str, Any], position: int, run: int) -> bool:
+def _matches(link: BatchedJob, entry: dict[str, Any], position: int, run: int) -> bool:
     # A link of the lane stands where its entry does; one link calls every `each_failure`.
     if link.run != run or link.role != entry["role"]:
         return False
@@ -93,7 +93,7 @@ def _current(
     without = NOT_CALLED if batch.is_finished else NOT_REACHED
     return CallbackState(
         role=Role(entry["role"]),
-        path=payload.peek_path(entry["payload"]),
+        path=payload.unverified_path(entry["payload"]),
         run=batch.run,
         state=link.status if link else without,
         link=link,

@@ -9,7 +9,7 @@ from django_jobbatch.exceptions import PayloadRefused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShownCall:
+class DisplayCall:
     """The path of a function, and its arguments as names and text.
 
     `left_out` is the number of arguments beyond the first hundred.
@@ -20,31 +20,31 @@ class ShownCall:
     left_out: int
 
 
-def shown_call(text: str) -> ShownCall:
+def display_call(text: str) -> DisplayCall:
     """The call in a stored payload; one that cannot be read has no arguments."""
     try:
-        call = payload.peek(text)
+        call = payload.load_unverified(text)
     except PayloadRefused:
-        return ShownCall(path=payload.UNREADABLE, arguments=[], left_out=0)
+        return DisplayCall(path=payload.UNREADABLE, arguments=[], left_out=0)
     named = [(str(place), value) for place, value in enumerate(call.args, 1)]
     named += call.kwargs.items()
-    return ShownCall(
+    return DisplayCall(
         path=call.path,
-        arguments=[(name, _shown(value)) for name, value in named[: tuning.MAX_ARGUMENTS]],
+        arguments=[(name, _short_value(value)) for name, value in named[: tuning.MAX_ARGUMENTS]],
         left_out=max(0, len(named) - tuning.MAX_ARGUMENTS),
     )
 
 
 def call_line(text: str) -> str:
     """The call in a stored payload as it is written in Python."""
-    call = shown_call(text)
+    call = display_call(text)
     arguments = [value if name.isdecimal() else f"{name}={value}" for name, value in call.arguments]
     if call.left_out:
         arguments.append("…")
     return f"{call.path}({', '.join(arguments)})"
 
 
-def _shown(value: object) -> str:
+def _short_value(value: object) -> str:
     text = repr(value)
     return (
         text

@@ -8,11 +8,11 @@ from itertools import islice
 
 from django_jobbatch import tuning
 from django_jobbatch.models import JobBatch
-from django_jobbatch.models.tree import below
+from django_jobbatch.models.tree import descendants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inside:
+class ChildOutline:
     """Batches inside a batch, each behind the one it stands in, with how deep that is; from 0 on.
 
     `unnamed` is how many more there are.
@@ -22,14 +22,16 @@ class Inside:
     unnamed: int
 
 
-def inside(batch: JobBatch) -> Inside:
+def child_outline(batch: JobBatch) -> ChildOutline:
     """The first batches inside this one; a query for each of them that has others inside.
 
     Without child batches no query; two or more to count the others, if there are more.
     """
     found = list(islice(_walk(batch, depth=0), tuning.MAX_CHILDREN_SHOWN))
-    unnamed = below(batch).count() - len(found) if len(found) == tuning.MAX_CHILDREN_SHOWN else 0
-    return Inside(batches=found, unnamed=unnamed)
+    unnamed = (
+        descendants(batch).count() - len(found) if len(found) == tuning.MAX_CHILDREN_SHOWN else 0
+    )
+    return ChildOutline(batches=found, unnamed=unnamed)
 
 
 def _walk(batch: JobBatch, *, depth: int) -> Iterator[tuple[int, JobBatch]]:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from django_jobbatch.models import FailedJob, JobBatch
-from django_jobbatch.snapshot.batches import iso, of
+from django_jobbatch.snapshot.batches import iso, summary
 from django_jobbatch.snapshot.callbacks import CallbackState, callback_states
 from django_jobbatch.snapshot.calls import call_line
 from django_jobbatch.snapshot.failures import FailureGroups, failure_groups
@@ -16,7 +16,7 @@ from django_jobbatch.snapshot.progress_bar import running_jobs
 Show: TypeAlias = Callable[[FailedJob], dict[str, Any]]
 
 
-def in_full(batch: JobBatch, *, with_messages: bool, with_calls: bool = False) -> dict[str, Any]:
+def detail(batch: JobBatch, *, with_messages: bool, with_calls: bool = False) -> dict[str, Any]:
     """The snapshot of the batch, its running jobs, queues, callbacks and failures.
 
     `with_messages` is for those who may see failures: what an exception says may quote arguments.
@@ -26,7 +26,7 @@ def in_full(batch: JobBatch, *, with_messages: bool, with_calls: bool = False) -
     """
     show = partial(_failure, with_messages=with_messages, with_calls=with_calls)
     return {
-        **of(batch),
+        **summary(batch),
         "running_jobs": running_jobs(batch),
         "queues": batch.queues,
         "cancel_reason": batch.cancel_reason,
@@ -49,7 +49,7 @@ def _callback(state: CallbackState, show: Show) -> dict[str, Any]:
 
 def _failures(groups: FailureGroups, show: Show) -> dict[str, Any]:
     return {
-        "counted": groups.looked_at,
+        "counted": groups.counted,
         "has_more": groups.has_more,
         "by_exception": [
             {
@@ -58,7 +58,7 @@ def _failures(groups: FailureGroups, show: Show) -> dict[str, Any]:
                 "retried": group.retried,
                 "newest": show(group.newest),
                 "to_retry": [
-                    {"batch": str(batch_id), "job": job_id} for batch_id, job_id in group.to_retry
+                    {"batch": str(batch_id), "job": job_id} for batch_id, job_id in group.retryable
                 ],
             }
             for group in groups.groups

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from django_jobbatch import tuning
 from django_jobbatch.models import FailedJob, FailedJobQuerySet, JobBatch
-from django_jobbatch.models.tree import tree_of
+from django_jobbatch.models.tree import with_descendants
 
 
 class JobOfBatch(NamedTuple):
@@ -32,7 +32,7 @@ class FailureGroup:
     count: int
     retried: int
     newest: FailedJob
-    to_retry: list[JobOfBatch]
+    retryable: list[JobOfBatch]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +40,13 @@ class FailureGroups:
     """The most frequent exceptions.
 
     Attributes:
-        looked_at: How many failures were counted.
+        counted: How many failures were counted.
         has_more: There are more, which were not.
         unnamed: How many further exceptions there are.
     """
 
     groups: list[FailureGroup]
-    looked_at: int
+    counted: int
     has_more: bool
     unnamed: int
 
@@ -79,12 +79,12 @@ def failure_groups(batch: JobBatch) -> FailureGroups:
                 count=count,
                 retried=retried[name],
                 newest=failures[newest[name]],
-                to_retry=to_retry[name],
+                retryable=to_retry[name],
             )
             for name, count in named
             if newest[name] in failures  # it may have been pruned a moment ago
         ],
-        looked_at=min(len(found), tuning.MAX_FAILURES_READ),
+        counted=min(len(found), tuning.MAX_FAILURES_READ),
         has_more=len(found) > tuning.MAX_FAILURES_READ,
         unnamed=len(counts) - len(named),
     )
@@ -107,7 +107,7 @@ def _found(batch: JobBatch) -> list[_Found]:
         own = _failures(batch).filter(batch_id=batch.pk).order_by("-failed_at")
         return _read(own)
     # In a tree any of them: to find the newest, a database would sort all there are.
-    of_tree = _failures(batch).filter(batch_id__in=tree_of(batch).values("pk"))
+    of_tree = _failures(batch).filter(batch_id__in=with_descendants(batch).values("pk"))
     return sorted(_read(of_tree), key=attrgetter("failed_at"), reverse=True)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from django_jobbatch import tuning
 from django_jobbatch.counters import TreeCounts
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.models.tree import tree_of
+from django_jobbatch.models.tree import with_descendants
 from django_jobbatch.states import LinkStatus
 
 
@@ -27,9 +27,11 @@ def running_jobs(batch: JobBatch) -> int:
         return 0
     links = batch.jobs.all()
     if batch.child_batches:
-        tree = tree_of(batch).values("pk")
+        tree = with_descendants(batch).values("pk")
         links = BatchedJob.objects.using(batch._state.db).filter(batch_id__in=tree, child_id=None)
-    return len(links.running().work().values_list("pk", flat=True)[: tuning.MAX_RUNNING_COUNTED])
+    return len(
+        links.running().jobs_only().values_list("pk", flat=True)[: tuning.MAX_RUNNING_COUNTED]
+    )
 
 
 def segments(jobs: TreeCounts, running: int = 0) -> list[Segment]:

@@ -15,7 +15,7 @@ from django_jobbatch.states import SETTLED, UNSETTLED
 
 def steps(batch: JobBatch) -> list[dict[str, Any]]:
     """How far each position of its lanes is, in order; see `JobBatch.steps`."""
-    links = batch.jobs.work().filter(run=0).order_by("position")
+    links = batch.jobs.jobs_only().filter(run=0).order_by("position")
     rows = links.values_list("position", "status").annotate(
         count=Count("pk"), payload=Max("payload"), batch=Max("child__name")
     )
@@ -27,7 +27,7 @@ def steps(batch: JobBatch) -> list[dict[str, Any]]:
         batch_name = max(name or "" for *_, name in group)
         found.append(
             {
-                "name": payload.peek_path(call) if call else batch_name,
+                "name": payload.unverified_path(call) if call else batch_name,
                 "total": by_status.total(),
                 "pending": sum(by_status[status] for status in UNSETTLED),
                 **{str(status): by_status[status] for status in SETTLED},

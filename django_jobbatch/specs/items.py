@@ -13,7 +13,7 @@ from django_jobbatch.specs.batch import BatchItem, BatchSpec, JobItem, JobSpec, 
 from django_jobbatch.specs.options import NO_OPTIONS, Options
 
 
-class Source:
+class ItemSource:
     """One iterable of a batch: read once, when the batch is dispatched.
 
     A list may be read again by a second dispatch; an iterator is spent.
@@ -26,7 +26,7 @@ class Source:
         self._spent = False
 
     @classmethod
-    def of(cls, items: object) -> Source:
+    def of(cls, items: object) -> ItemSource:
         """The source of what was given to a batch: an iterable of items, or a single one.
 
         A list or tuple is checked and copied now; anything else is read by the dispatch.
@@ -37,9 +37,9 @@ class Source:
         if isinstance(items, JobItem | BatchItem | JobSpec | BatchSpec):
             return cls((items,))
         if isinstance(items, list | tuple):
-            return cls(tuple([lane_of(item, index) for index, item in enumerate(items)]))
+            return cls(tuple([to_lane(item, index) for index, item in enumerate(items)]))
         if isinstance(items, str | bytes | dict) or not isinstance(items, Iterable):
-            raise InvalidJob(refusal(items))
+            raise InvalidJob(rejection_reason(items))
         return cls(items)
 
     def __iter__(self) -> Iterator[object]:
@@ -64,11 +64,11 @@ def read_lanes(sources: Iterable[Iterable[object]]) -> Iterator[Lane]:
         InvalidJob: an item cannot stand in a batch; the message has its index.
     """
     for index, item in enumerate(chain.from_iterable(sources)):
-        if lane := lane_of(item, index):
+        if lane := to_lane(item, index):
             yield lane
 
 
-def lane_of(item: object, index: int) -> Lane:
+def to_lane(item: object, index: int) -> Lane:
     """The lane that an item of a batch is.
 
     Raises:
@@ -76,10 +76,10 @@ def lane_of(item: object, index: int) -> Lane:
     """
     if isinstance(item, JobItem):  # first, since it may be one of a million
         return (item.spec,)
-    return links_of((item,), f"item {index}: ")
+    return to_links((item,), f"item {index}: ")
 
 
-def links_of(items: Iterable[object], where: str = "") -> Lane:
+def to_links(items: Iterable[object], where: str = "") -> Lane:
     """The links that some items are, one after another: lists and plain chains are spliced.
 
     Raises:
@@ -87,38 +87,38 @@ def links_of(items: Iterable[object], where: str = "") -> Lane:
     """
     links: list[Link] = []
     # A stack and not a recursion: lists may be nested deeper than Python calls.
-    waiting: list[tuple[object, Options]] = [(item, NO_OPTIONS) for item in items][::-1]
-    while waiting:
-        item, outer = waiting.pop()
+    stack: list[tuple[object, Options]] = [(item, NO_OPTIONS) for item in items][::-1]
+    while stack:
+        item, outer = stack.pop()
         if isinstance(item, JobItem | BatchItem):
             item = item.spec
         if isinstance(item, BatchSpec) and item.is_plain_chain:
-            outer, item = item.options.over(outer), list(chain.from_iterable(item.sources))
+            outer, item = item.options.with_defaults(outer), list(chain.from_iterable(item.sources))
         if isinstance(item, list | tuple):
-            within = [outer, *[outer.without_start] * len(item)]
-            waiting += list(zip(item, within, strict=False))[::-1]
+            within = [outer, *[outer.without_delay] * len(item)]
+            stack += list(zip(item, within, strict=False))[::-1]
         elif isinstance(item, JobSpec | BatchSpec):
-            _refuse_what_only_roots_say(item, where)
-            links.append(item if outer is NO_OPTIONS else _under(item, outer))
+            _reject_root_only_options(item, where)
+            links.append(item if outer is NO_OPTIONS else _inherit_options(item, outer))
         else:
-            raise InvalidJob(f"{where}{refusal(item)}")
+            raise InvalidJob(f"{where}{rejection_reason(item)}")
     return tuple(links)
 
 
-def _under(link: Link, outer: Options) -> Link:
+def _inherit_options(link: Link, outer: Options) -> Link:
     """The link with what its own options do not name taken from a chain that was spliced."""
-    return replace(link, options=link.options.over(outer))
+    return replace(link, options=link.options.with_defaults(outer))
 
 
-def _refuse_what_only_roots_say(link: Link, where: str) -> None:
+def _reject_root_only_options(link: Link, where: str) -> None:
     for name in ("unique", "using"):
         if getattr(link, name, None) is not None:
             raise InvalidJob(f"{where}{name}() can be said of the outermost batch or chain only.")
 
 
-def refusal(item: object) -> str:
+def rejection_reason(item: object) -> str:
     """Why `item` cannot stand in a batch or a chain, and what to write instead."""
-    for matches, text in _REFUSALS:
+    for matches, text in _REJECTION_REASONS:
         if matches(item):
             return text.format(type(item).__qualname__)
     return f"an object of type {type(item).__qualname__} is not a job; pass bus.job(func, ...)."
@@ -133,7 +133,7 @@ def _is_task(item: object) -> bool:
 
 
 #: (matches, text): the first that matches speaks.
-_REFUSALS: tuple[tuple[Callable[[object], bool], str], ...] = (
+_REJECTION_REASONS: tuple[tuple[Callable[[object], bool], str], ...] = (
     (
         lambda item: item is None,
         "None is not a job; did you call the function? Write bus.job(func, ...).",

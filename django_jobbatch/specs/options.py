@@ -42,7 +42,7 @@ class Options:
     description: str | None = None
 
     @classmethod
-    def of(
+    def parse(
         cls,
         *,
         queue: str | None = None,
@@ -66,22 +66,22 @@ class Options:
         if delay is not None and run_after is not None:
             raise InvalidOption("delay and run_after both say when to begin; name one of them.")
         return cls(
-            queue=validation.text("queue", queue, validation.LONGEST_QUEUE),
-            timeout=validation.timeout(timeout),
-            retry=validation.retry(retry),
-            retry_interval=validation.retry_interval(retry_interval),
-            delay=validation.delay(delay),
-            run_after=validation.run_after(run_after),
-            transactional=validation.yes_or_no("transactional", transactional),
-            description=validation.text("description", description),
+            queue=validation.validate_text("queue", queue, validation.MAX_QUEUE_LENGTH),
+            timeout=validation.validate_timeout(timeout),
+            retry=validation.validate_retry(retry),
+            retry_interval=validation.validate_retry_interval(retry_interval),
+            delay=validation.validate_delay(delay),
+            run_after=validation.validate_run_after(run_after),
+            transactional=validation.validate_bool("transactional", transactional),
+            description=validation.validate_text("description", description),
         )
 
     @property
-    def without_start(self) -> Options:
+    def without_delay(self) -> Options:
         """The same without `delay` and `run_after`, which say when what has them begins, not more."""
         return replace(self, delay=None, run_after=None)
 
-    def over(self, outer: Options) -> Options:
+    def with_defaults(self, outer: Options) -> Options:
         """These options, with what they do not name taken from `outer`.
 
         `delay` and `run_after` say the same thing, so either of them hides both of `outer`.

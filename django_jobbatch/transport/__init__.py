@@ -8,37 +8,42 @@ harm.
 from __future__ import annotations
 
 from django_jobbatch.transport.consumer import (
-    asks_for_retry,
-    begin,
-    is_interruption,
-    ticket_in,
-    why_refused,
+    is_rq_retry,
+    is_shutdown,
+    parse_ticket,
+    start_ticket,
+    ticket_error,
 )
-from django_jobbatch.transport.inspection import Waiting, executing, waiting, waiting_for
+from django_jobbatch.transport.inspection import (
+    WaitingTickets,
+    executing,
+    waiting_by_batch,
+    waiting_tickets,
+)
 from django_jobbatch.transport.producer import schedule, send
 from django_jobbatch.transport.queues import check_queue, default_timeout, is_sync
 from django_jobbatch.transport.redis import driver_info
 from django_jobbatch.transport.removal import discard, stop
-from django_jobbatch.transport.tickets import Ticket, is_of
+from django_jobbatch.transport.tickets import Ticket, belongs_to
 
 __all__ = [
     "Ticket",
-    "Waiting",
-    "asks_for_retry",
-    "begin",
+    "WaitingTickets",
+    "belongs_to",
     "check_queue",
     "default_timeout",
     "discard",
     "driver_info",
     "executing",
-    "is_interruption",
-    "is_of",
+    "is_rq_retry",
+    "is_shutdown",
     "is_sync",
+    "parse_ticket",
     "schedule",
     "send",
+    "start_ticket",
     "stop",
-    "ticket_in",
-    "waiting",
-    "waiting_for",
-    "why_refused",
+    "ticket_error",
+    "waiting_by_batch",
+    "waiting_tickets",
 ]

@@ -12,11 +12,11 @@ from rq.job import Job
 from django_jobbatch.exceptions import UnknownQueue
 from django_jobbatch.transport.queues import check_queue, is_sync
 from django_jobbatch.transport.redis import redis_errors
-from django_jobbatch.transport.registry import forget
-from django_jobbatch.transport.tickets import ENTRY, PREFIX, Ticket, new_id
+from django_jobbatch.transport.registry import remove
+from django_jobbatch.transport.tickets import PREFIX, TICKET_FUNCTION, Ticket, new_id
 
 
-def begin(batch_id: uuid.UUID, queue: str) -> tuple[str, int | None]:
+def start_ticket(batch_id: uuid.UUID, queue: str) -> tuple[str, int | None]:
     """The id of the ticket that starts here, which no longer counts as waiting, and its RQ timeout.
 
     That is in seconds: -1 for no limit, None if it is not RQ that runs it.
@@ -25,26 +25,26 @@ def begin(batch_id: uuid.UUID, queue: str) -> tuple[str, int | None]:
     if job is None:
         return new_id(batch_id), None
     with redis_errors():
-        forget(job.connection, batch_id, queue, job.id)
+        remove(job.connection, batch_id, queue, job.id)
     return job.id, int(job.timeout or -1)
 
 
-def ticket_in(job: Job) -> Ticket | None:
+def parse_ticket(job: Job) -> Ticket | None:
     """What this job of RQ says if it is a ticket; None if it is somebody else's, or to be refused."""
     if not job.id.startswith(PREFIX):
         return None
     try:
-        if job.func_name != ENTRY:
+        if job.func_name != TICKET_FUNCTION:
             return None
         batch_id, queue, using = job.args
     except (DeserializationError, TypeError, ValueError):
         return None
-    if why_refused(batch_id, queue, using):
+    if ticket_error(batch_id, queue, using):
         return None
     return Ticket(uuid.UUID(batch_id), queue, using, int(job.timeout or -1), job.description or "")
 
 
-def why_refused(batch_id: object, queue: object, using: object) -> str:
+def ticket_error(batch_id: object, queue: object, using: object) -> str:
     """What is wrong with what a ticket names; empty if nothing is.
 
     Whoever can write to Redis can make a ticket.
@@ -64,12 +64,12 @@ def why_refused(batch_id: object, queue: object, using: object) -> str:
     return ""
 
 
-def asks_for_retry(returned: object) -> bool:
+def is_rq_retry(returned: object) -> bool:
     """Whether this is what a job returns to RQ to be run again."""
     return isinstance(returned, Retry)
 
 
-def is_interruption(error: BaseException) -> bool:
+def is_shutdown(error: BaseException) -> bool:
     """Whether RQ raised this to end the worker, rather than the job by itself.
 
     A cold shutdown is a plain SystemExit; what tells it from a job's own is where it was raised.

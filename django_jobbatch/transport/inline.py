@@ -9,12 +9,12 @@ from collections import Counter, deque
 
 from django.utils.module_loading import import_string
 
-from django_jobbatch.transport.tickets import ENTRY, Ticket
+from django_jobbatch.transport.tickets import TICKET_FUNCTION, Ticket
 
 logger = logging.getLogger(__name__)
 
 
-class _Here(threading.local):
+class _InlineQueue(threading.local):
     """What waits for the outermost call of this thread."""
 
     def __init__(self) -> None:
@@ -22,32 +22,32 @@ class _Here(threading.local):
         self.draining = False
 
 
-_here = _Here()
+_inline = _InlineQueue()
 
 
-def work_on(ticket: Ticket, count: int) -> None:
+def run_inline(ticket: Ticket, count: int) -> None:
     """Work on `count` tickets now, or behind the one that is worked on in this thread already."""
-    _here.tickets.extend([ticket] * count)
-    if not _here.draining:
+    _inline.tickets.extend([ticket] * count)
+    if not _inline.draining:
         _drain()
 
 
 def count_waiting(queue: str) -> Counter[uuid.UUID]:
     """How many tickets of each batch wait in this thread for this queue."""
-    return Counter(ticket.batch_id for ticket in _here.tickets if ticket.queue == queue)
+    return Counter(ticket.batch_id for ticket in _inline.tickets if ticket.queue == queue)
 
 
 def _drain() -> None:
-    work = import_string(ENTRY)
-    _here.draining = True
+    work = import_string(TICKET_FUNCTION)
+    _inline.draining = True
     try:
-        while _here.tickets:
-            ticket = _here.tickets.popleft()
+        while _inline.tickets:
+            ticket = _inline.tickets.popleft()
             try:
                 work(*ticket.args)
             except Exception:
                 # What a job raises never comes here: this is the database, and the ledger knows.
                 logger.exception("A ticket broke off", extra={"batch_id": str(ticket.batch_id)})
     finally:
-        _here.draining = False
-        _here.tickets.clear()
+        _inline.draining = False
+        _inline.tickets.clear()

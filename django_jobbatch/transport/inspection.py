@@ -13,18 +13,18 @@ from rq.utils import current_timestamp, parse_composite_key
 
 from django_jobbatch.transport import inline
 from django_jobbatch.transport.queues import is_sync, queue_named
-from django_jobbatch.transport.redis import ask_for_each, redis_errors
-from django_jobbatch.transport.registry import forget, remembered
+from django_jobbatch.transport.redis import pipelined, redis_errors
+from django_jobbatch.transport.registry import remove, tickets_of
 
 
-class Waiting(NamedTuple):
+class WaitingTickets(NamedTuple):
     """How many tickets are queued, and for when the earliest of the others is scheduled."""
 
     queued: int
     scheduled_at: datetime | None
 
 
-def waiting(batch_id: uuid.UUID, queue: str) -> Waiting:
+def waiting_tickets(batch_id: uuid.UUID, queue: str) -> WaitingTickets:
     """The tickets of this batch that wait in this queue and in its schedule, in truth.
 
     A ticket that a dying worker took along is forgotten here.
@@ -32,10 +32,10 @@ def waiting(batch_id: uuid.UUID, queue: str) -> Waiting:
     Raises:
         TransportError: Redis did not answer.
     """
-    return waiting_for([batch_id], queue)[batch_id]
+    return waiting_by_batch([batch_id], queue)[batch_id]
 
 
-def waiting_for(batch_ids: Sequence[uuid.UUID], queue: str) -> dict[uuid.UUID, Waiting]:
+def waiting_by_batch(batch_ids: Sequence[uuid.UUID], queue: str) -> dict[uuid.UUID, WaitingTickets]:
     """The same of several batches, by no more round trips than of one.
 
     Raises:
@@ -43,9 +43,9 @@ def waiting_for(batch_ids: Sequence[uuid.UUID], queue: str) -> dict[uuid.UUID, W
     """
     if is_sync(queue):
         counts = inline.count_waiting(queue)
-        return {batch_id: Waiting(counts[batch_id], None) for batch_id in batch_ids}
+        return {batch_id: WaitingTickets(counts[batch_id], None) for batch_id in batch_ids}
     with redis_errors():
-        return _look_for(batch_ids, queue_named(queue))
+        return _locate(batch_ids, queue_named(queue))
 
 
 def executing(queue: str) -> set[str]:
@@ -72,27 +72,27 @@ class _Found(NamedTuple):
     gone: list[str]
 
 
-def _look_for(batch_ids: Sequence[uuid.UUID], queue: Queue) -> dict[uuid.UUID, Waiting]:
+def _locate(batch_ids: Sequence[uuid.UUID], queue: Queue) -> dict[uuid.UUID, WaitingTickets]:
     """Look where the tickets are that are remembered of these batches, and forget those that are gone."""
-    batch_of = remembered(queue, batch_ids)
+    batch_of = tickets_of(queue, batch_ids)
     found = _find(queue, batch_of)
-    ask_for_each(
+    pipelined(
         queue.connection,
         found.gone,
-        lambda pipe, each: forget(pipe, batch_of[each], queue.name, each),
+        lambda pipe, each: remove(pipe, batch_of[each], queue.name, each),
     )
     queued = Counter(batch_of[each] for each in found.queued)
     times: dict[uuid.UUID, list[datetime]] = defaultdict(list)
     for each, at in found.scheduled.items():
         times[batch_of[each]].append(at)
-    return {pk: Waiting(queued[pk], min(times[pk], default=None)) for pk in batch_ids}
+    return {pk: WaitingTickets(queued[pk], min(times[pk], default=None)) for pk in batch_ids}
 
 
 def _find(queue: Queue, ids: Iterable[str]) -> _Found:
     redis, line, schedule = queue.connection, queue.key, queue.scheduled_job_registry.key
-    places = ask_for_each(redis, ids, lambda pipe, each: pipe.lpos(line, each))
+    places = pipelined(redis, ids, lambda pipe, each: pipe.lpos(line, each))
     elsewhere = [each for each, place in places.items() if place is None]
-    scores = ask_for_each(redis, elsewhere, lambda pipe, each: pipe.zscore(schedule, each))
+    scores = pipelined(redis, elsewhere, lambda pipe, each: pipe.zscore(schedule, each))
     return _Found(
         queued=[each for each, place in places.items() if place is not None],
         scheduled={

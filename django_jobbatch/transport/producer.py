@@ -11,8 +11,8 @@ from django_jobbatch import tuning
 from django_jobbatch.transport import inline
 from django_jobbatch.transport.queues import is_sync, queue_named
 from django_jobbatch.transport.redis import redis_errors
-from django_jobbatch.transport.registry import remember
-from django_jobbatch.transport.tickets import ENTRY, Ticket, new_id
+from django_jobbatch.transport.registry import add
+from django_jobbatch.transport.tickets import TICKET_FUNCTION, Ticket, new_id
 
 
 def send(ticket: Ticket, count: int = 1) -> None:
@@ -25,14 +25,14 @@ def send(ticket: Ticket, count: int = 1) -> None:
         TransportError: Redis did not take them.
     """
     if is_sync(ticket.queue):
-        inline.work_on(ticket, count)
+        inline.run_inline(ticket, count)
         return
     queue = queue_named(ticket.queue)
     with redis_errors(), queue.connection.pipeline() as pipe:
         # What `enqueue_many` does, without writing the status of each job a second time.
         jobs = [_job(queue, ticket, JobStatus.QUEUED) for _ in range(count)]
         pipe.sadd(queue.redis_queues_keys, queue.key)
-        remember(pipe, ticket, [job.id for job in jobs])
+        add(pipe, ticket, [job.id for job in jobs])
         for job in jobs:
             job.enqueued_at = job.created_at
             job.save(pipeline=pipe)
@@ -54,14 +54,14 @@ def schedule(ticket: Ticket, at: datetime) -> None:
     queue = queue_named(ticket.queue)
     job = _job(queue, ticket, JobStatus.SCHEDULED)
     with redis_errors(), queue.connection.pipeline() as pipe:
-        remember(pipe, ticket, [job.id])
+        add(pipe, ticket, [job.id])
         queue.schedule_job(job, at, pipeline=pipe)
         pipe.execute()
 
 
 def _job(queue: Queue, ticket: Ticket, status: JobStatus) -> Job:
     return queue.create_job(
-        ENTRY,
+        TICKET_FUNCTION,
         args=ticket.args,
         timeout=ticket.timeout,
         result_ttl=0,

@@ -14,9 +14,7 @@ from django_jobbatch.exceptions import TransportError
 K = TypeVar("K", bound=Hashable)
 
 
-def ask_for_each(
-    redis: Redis, keys: Iterable[K], command: Callable[[Any, K], object]
-) -> dict[K, Any]:
+def pipelined(redis: Redis, keys: Iterable[K], command: Callable[[Any, K], object]) -> dict[K, Any]:
     """The answer to `command(pipe, key)` for each key, by one round trip, or none if there are none."""
     asked = list(keys)
     if not asked:

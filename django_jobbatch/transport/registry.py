@@ -14,18 +14,18 @@ from typing import Any
 
 from rq import Queue
 
-from django_jobbatch.transport.redis import ask_for_each
-from django_jobbatch.transport.tickets import Ticket, id_of, number_of
+from django_jobbatch.transport.redis import pipelined
+from django_jobbatch.transport.tickets import Ticket, id_of, ticket_suffix
 
 
-def remember(pipe: Any, ticket: Ticket, ids: Iterable[str]) -> None:
+def add(pipe: Any, ticket: Ticket, ids: Iterable[str]) -> None:
     """Keep the ids of these tickets, as short as they are told apart within their batch."""
-    pipe.sadd(_key(ticket.batch_id, ticket.queue), *map(number_of, ids))
+    pipe.sadd(_key(ticket.batch_id, ticket.queue), *map(ticket_suffix, ids))
 
 
-def remembered(queue: Queue, batch_ids: Sequence[uuid.UUID]) -> dict[str, uuid.UUID]:
+def tickets_of(queue: Queue, batch_ids: Sequence[uuid.UUID]) -> dict[str, uuid.UUID]:
     """The ids of the tickets of these batches, each with its batch."""
-    found = ask_for_each(
+    found = pipelined(
         queue.connection, batch_ids, lambda pipe, each: pipe.smembers(_key(each, queue.name))
     )
     return {
@@ -35,12 +35,12 @@ def remembered(queue: Queue, batch_ids: Sequence[uuid.UUID]) -> dict[str, uuid.U
     }
 
 
-def forget(redis: Any, batch_id: uuid.UUID, queue: str, ticket_id: str) -> None:
+def remove(redis: Any, batch_id: uuid.UUID, queue: str, ticket_id: str) -> None:
     """This one does not wait any more."""
-    redis.srem(_key(batch_id, queue), number_of(ticket_id))
+    redis.srem(_key(batch_id, queue), ticket_suffix(ticket_id))
 
 
-def forget_all(redis: Any, batch_id: uuid.UUID, queue: str) -> None:
+def remove_all(redis: Any, batch_id: uuid.UUID, queue: str) -> None:
     """None of this batch waits any more in this queue."""
     redis.delete(_key(batch_id, queue))
 

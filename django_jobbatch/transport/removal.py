@@ -11,7 +11,7 @@ from rq.exceptions import InvalidJobOperation, NoSuchJobError
 
 from django_jobbatch.transport.queues import is_sync, queue_named
 from django_jobbatch.transport.redis import redis_errors
-from django_jobbatch.transport.registry import forget_all, remembered
+from django_jobbatch.transport.registry import remove_all, tickets_of
 
 
 def discard(batch_id: uuid.UUID, queues: Iterable[str]) -> None:
@@ -27,7 +27,7 @@ def discard(batch_id: uuid.UUID, queues: Iterable[str]) -> None:
             continue  # they find nothing to do
         queue = queue_named(name)
         with redis_errors():
-            if ids := list(remembered(queue, [batch_id])):
+            if ids := list(tickets_of(queue, [batch_id])):
                 _discard_from(queue, batch_id, ids)
 
 
@@ -53,7 +53,7 @@ def _discard_from(queue: Queue, batch_id: uuid.UUID, ids: Sequence[str]) -> None
         for job_id in ids:
             pipe.lrem(queue.key, 1, job_id)
             pipe.zrem(scheduled, job_id)
-        forget_all(pipe, batch_id, queue.name)
+        remove_all(pipe, batch_id, queue.name)
         removed = pipe.execute()
     taken_back = [
         queue.job_class.key_for(job_id)

@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass
 
 #: What RQ calls. It stands below the runner, so it knows it by name only, as RQ does.
-ENTRY = "django_jobbatch.runner.work"
+TICKET_FUNCTION = "django_jobbatch.runner.work"
 #: What the ids of all tickets begin with.
 PREFIX = "jb-"
 
@@ -41,11 +41,11 @@ def id_of(batch_id: uuid.UUID, number: str) -> str:
     return f"{PREFIX}{batch_id.hex}-{number}"
 
 
-def number_of(ticket_id: str) -> str:
+def ticket_suffix(ticket_id: str) -> str:
     """What tells this ticket from the others of its batch."""
     return ticket_id.rpartition("-")[2]
 
 
-def is_of(ticket_id: str, batch_id: uuid.UUID) -> bool:
+def belongs_to(ticket_id: str, batch_id: uuid.UUID) -> bool:
     """Whether this ticket was sent for this batch."""
-    return ticket_id == id_of(batch_id, number_of(ticket_id))
+    return ticket_id == id_of(batch_id, ticket_suffix(ticket_id))

@@ -24,9 +24,9 @@ def reconcile_all(aliases: set[str]) -> None:
 
 
 def rescue(using: str, batch_id: uuid.UUID, ticket_id: str) -> None:
-    from django_jobbatch.reconcile import reconcile_after  # noqa: PLC0415 - see above
+    from django_jobbatch.reconcile import reconcile_ticket  # noqa: PLC0415 - see above
 
-    for finding in reconcile_after(using, batch_id, ticket_id):
+    for finding in reconcile_ticket(using, batch_id, ticket_id):
         logger.info("Repaired: %s", finding)
 
 
@@ -47,7 +47,7 @@ def close_connections() -> None:
             close_pool()
 
 
-def in_transaction() -> bool:
+def has_open_transaction() -> bool:
     return any(each.in_atomic_block for each in connections.all(initialized_only=True))
 
 

@@ -24,7 +24,7 @@ from django_jobbatch import transport, tuning
 from django_jobbatch.worker.maintenance import (
     close_connections,
     has_exited,
-    in_transaction,
+    has_open_transaction,
     logging_errors,
     reconcile_all,
     rescue,
@@ -51,16 +51,16 @@ class BatchWorkerMixin(Base):
     """
 
     #: Whole seconds between two looks at everything.
-    tick = 15
+    reconcile_interval = 15
     # How redis-py names itself to Redis; None for one that is too old to be told.
     _driver: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.job_monitoring_interval = min(self.job_monitoring_interval, self.tick)
+        self.job_monitoring_interval = min(self.job_monitoring_interval, self.reconcile_interval)
         self._aliases: set[str] = set()
-        self._looked_at = float("-inf")
-        self._look: int | None = None
+        self._reconciled_at = float("-inf")
+        self._reconcile_pid: int | None = None
         # How the work-horse has ended, as `os.wait4` says it, or None if that is not known.
         self._horse_ends: list[int | None] = []
 
@@ -76,20 +76,20 @@ class BatchWorkerMixin(Base):
     @property
     def should_run_maintenance_tasks(self) -> bool:
         """Whether RQ's maintenance is due, or a look at everything."""
-        return self._look_is_due or super().should_run_maintenance_tasks
+        return self._reconcile_is_due or super().should_run_maintenance_tasks
 
     def run_maintenance_tasks(self) -> None:
         """Run what is due of RQ's maintenance, and look at everything."""
         if super().should_run_maintenance_tasks:
             super().run_maintenance_tasks()  # type: ignore[no-untyped-call]  # RQ's is not typed
-        self._look_at_everything()
+        self._start_reconcile()
 
     def dequeue_job_and_maintain_ttl(self, timeout: int | None, *args: Any, **kwargs: Any) -> Any:
         """Wait for a job as RQ does, but not longer than to the next look at everything."""
         if timeout is not None:
-            timeout = min(timeout, self.tick)
+            timeout = min(timeout, self.reconcile_interval)
         dequeued = super().dequeue_job_and_maintain_ttl(timeout, *args, **kwargs)
-        if dequeued is None and timeout is None and self._end_look():
+        if dequeued is None and timeout is None and self._finish_reconcile():
             # A burst is over when nothing is left, and that look may have sent something.
             dequeued = super().dequeue_job_and_maintain_ttl(timeout, *args, **kwargs)
         return dequeued
@@ -97,15 +97,15 @@ class BatchWorkerMixin(Base):
     def maintain_heartbeats(self, *args: Any, **kwargs: Any) -> None:
         """Say that the work-horse is alive, and look at everything if that is due."""
         super().maintain_heartbeats(*args, **kwargs)
-        if self._look_is_due:
-            self._look_at_everything()
+        if self._reconcile_is_due:
+            self._start_reconcile()
 
     # Work-horses
 
     def execute_job(self, job: Job, *args: Any, **kwargs: Any) -> None:
         """Run a job as RQ does."""
         with logging_errors("read a ticket"):
-            if ticket := transport.ticket_in(job):
+            if ticket := transport.parse_ticket(job):
                 self._aliases.add(ticket.using)
         super().execute_job(job, *args, **kwargs)
 
@@ -147,10 +147,10 @@ class BatchWorkerMixin(Base):
             # Without an end it goes on without us, as RQ's worker gives up if it loses Redis.
             if self._horse_ends:
                 with logging_errors("see to a dead work-horse"):
-                    self._after_horse(job, queue, *args, **kwargs)
+                    self._rescue_horse(job, queue, *args, **kwargs)
 
-    def _after_horse(self, job: Job, queue: Any, *args: Any, **kwargs: Any) -> None:
-        ticket = transport.ticket_in(job)
+    def _rescue_horse(self, job: Job, queue: Any, *args: Any, **kwargs: Any) -> None:
+        ticket = transport.parse_ticket(job)
         if ticket is None:
             return
         status = _rq_status(job)
@@ -167,42 +167,44 @@ class BatchWorkerMixin(Base):
             extra={"batch_id": str(ticket.batch_id)},
         )
         repair = partial(rescue, ticket.using, ticket.batch_id, job.id)
-        wait_for_exit(self._apart(repair, tuning.RESCUE_TIMEOUT))
+        wait_for_exit(self._fork(repair, tuning.RESCUE_TIMEOUT))
 
     # The processes of its own
 
     @property
-    def _look_is_due(self) -> bool:
-        return time.monotonic() - self._looked_at >= self.tick
+    def _reconcile_is_due(self) -> bool:
+        return time.monotonic() - self._reconciled_at >= self.reconcile_interval
 
-    def _look_at_everything(self) -> None:
+    def _start_reconcile(self) -> None:
         """Have everything looked at, unless another worker does, or the last look goes on."""
         with logging_errors("have batches looked at"):
-            self._looked_at = time.monotonic()
-            goes_on = self._look is not None and not has_exited(self._look)
-            if self._leads() and not goes_on and not in_transaction():
-                self._look = self._apart(
+            self._reconciled_at = time.monotonic()
+            goes_on = self._reconcile_pid is not None and not has_exited(self._reconcile_pid)
+            if self._is_leader() and not goes_on and not has_open_transaction():
+                self._reconcile_pid = self._fork(
                     partial(reconcile_all, self._aliases), tuning.RECONCILE_TIMEOUT
                 )
 
-    def _end_look(self) -> bool:
+    def _finish_reconcile(self) -> bool:
         """Wait for the look at everything that goes on; whether there was one."""
-        if self._look is None:
+        if self._reconcile_pid is None:
             return False
-        wait_for_exit(self._look)
-        self._look = None
+        wait_for_exit(self._reconcile_pid)
+        self._reconcile_pid = None
         return True
 
-    def _leads(self) -> bool:
+    def _is_leader(self) -> bool:
         """Whether this worker is the one that looks at everything; it is as long as it goes on."""
         # By the secret of the project, since others may share this Redis.
         key = f"jobbatch:lead:{salted_hmac('django_jobbatch.worker', '').hexdigest()[:8]}"
-        if self.connection.set(key, self.name, nx=True, ex=2 * self.tick):
+        if self.connection.set(key, self.name, nx=True, ex=2 * self.reconcile_interval):
             return True
         leader = self.connection.get(key)
-        return leader == self.name.encode() and bool(self.connection.expire(key, 2 * self.tick))
+        return leader == self.name.encode() and bool(
+            self.connection.expire(key, 2 * self.reconcile_interval)
+        )
 
-    def _apart(self, action: Callable[[], None], seconds: int) -> int:
+    def _fork(self, action: Callable[[], None], seconds: int) -> int:
         """Do this in a process of its own, which is killed after so many seconds; its id."""
         close_connections()
         pid = os.fork()

@@ -59,7 +59,7 @@ class Scene:
         return self.queue.jobs
 
     def ticket_at_work(self) -> str:
-        return self.batch.jobs.running().values_list("claim", flat=True)[0]
+        return self.batch.jobs.running().values_list("claimed_by", flat=True)[0]
 
     def wait_for(self, *lines: str) -> None:
         self.diary.wait_for(*lines)

@@ -16,7 +16,7 @@ from demo import summary
 from airports.importing import dispatch_import
 from airports.models import Country, Report
 from airports.rows import Rows
-from django_jobbatch.runner.session import Trip
+from django_jobbatch.runner.session import TicketSession
 from tests.settings import ROOT
 
 
@@ -27,7 +27,7 @@ def test_the_last_line_counts_the_jobs_of_the_tree_and_the_callbacks_of_its_root
     with mock.patch.object(Rows, "counts", countries):
         batch = dispatch_import()
 
-        Trip("default", "default", "ticket").go(batch)
+        TicketSession("default", "default", "ticket").run(batch)
 
     batch.refresh_from_db()
     assert summary(batch) == (

@@ -726,7 +726,7 @@ def test_a_batch_is_there_although_redis_is_down(
     errors = [(each.levelname, getattr(each, "batch_id", None)) for each in caplog.records]
     stored = counters(batch)
     our_redis.start()
-    dispatch.replenish(batch, "default", "default")
+    dispatch.ensure_tickets(batch, "default", "default")
     workers(1)
 
     assert errors == [("ERROR", str(batch.pk))]
@@ -862,7 +862,7 @@ def test_another_worker_ends_what_a_warm_shutdown_has_left(start: Start, diary: 
     assert End.of(batch) == End(outcome="succeeded", total=26, succeeded=26)
     assert diary.ran() == [*["early"] * 5, "held began", "held done", *["late"] * 20]
     assert diary.calls == ["then succeeded", "finally succeeded"]
-    assert set(batch.jobs.work().values_list("attempts", flat=True)) == {1}
+    assert set(batch.jobs.jobs_only().values_list("attempts", flat=True)) == {1}
 
 
 def test_a_job_that_a_cold_shutdown_cut_off_runs_again(workers: Workers, diary: Diary) -> None:

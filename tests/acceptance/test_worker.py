@@ -39,7 +39,7 @@ def kill(diary: Diary, *others: object) -> None:
 
 
 def stop(diary: Diary, redis: Redis, batch: JobBatch) -> None:
-    send_stop_job_command(redis, batch.jobs.running().get().claim)
+    send_stop_job_command(redis, batch.jobs.running().get().claimed_by)
 
 
 def have_rq_kill(diary: Diary, redis: Redis, batch: JobBatch) -> None:
@@ -123,7 +123,7 @@ def test_what_a_cold_shutdown_cut_off_is_sent_before_the_worker_ends(
 
     wait_until(insist, interval=0.2)
     running = batch.jobs.running().count()
-    waiting = transport.waiting(batch.pk, "default").queued
+    waiting = transport.waiting_tickets(batch.pk, "default").queued
 
     assert (running, waiting) == (0, 1)
 
@@ -179,7 +179,7 @@ def test_a_busy_worker_sends_what_was_not_sent(
     monkeypatch.setattr(transport, "send", lambda *ticket: None)  # as if this process died
 
     batch = bus.batch([diary.job("a")]).dispatch()
-    wait_until(lambda: transport.waiting(batch.pk, "default").queued)
+    wait_until(lambda: transport.waiting_tickets(batch.pk, "default").queued)
     diary.open("gate")
 
     assert End.of(busy) == End(outcome="succeeded", total=2, succeeded=2)

@@ -153,7 +153,7 @@ def test_a_retry_of_all_leaves_out_nothing_that_had_failed() -> None:
 
 def test_failed_callbacks_that_were_chosen_come_back_without_a_new_run() -> None:
     JobBatch.objects.exclude(pk=root().pk).update(outcome=Outcome.SUCCEEDED)  # of no interest here
-    root().jobs.work().failed().update(status=LinkStatus.SUCCEEDED)
+    root().jobs.jobs_only().failed().update(status=LinkStatus.SUCCEEDED)
     link = root().jobs.get(role=Role.FINALLY)
     BatchedJob.objects.filter(pk=link.pk).update(status=LinkStatus.FAILED)
     FailedJob.objects.all().delete()

@@ -20,7 +20,7 @@ from django_jobbatch import bus, db, tuning
 from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.ledger import rows
 from django_jobbatch.runner import work
-from django_jobbatch.runner.session import Trip
+from django_jobbatch.runner.session import TicketSession
 from sandbox.databases import PostgreSQL
 from tests import jobs
 from tests.databases import IMPATIENCE, needs_server
@@ -92,7 +92,10 @@ def test_a_transactional_job_that_has_lost_its_connection_runs_again(diary: Diar
 
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
     assert diary.lines("jobs") == ["written", "written"]
-    assert list(batch.jobs.order_by("pk").values_list("attempts", "losses")) == [(1, 1), (1, 0)]
+    assert list(batch.jobs.order_by("pk").values_list("attempts", "worker_losses")) == [
+        (1, 1),
+        (1, 0),
+    ]
     assert sorted(CallbackCall.objects.values_list("role", flat=True)) == [
         "added by written",
         "written",
@@ -145,7 +148,7 @@ def test_an_outcome_is_kept_until_it_can_be_written(
     pausing = SimpleNamespace(sleep=lambda seconds: held.close(), monotonic=time.monotonic)
     monkeypatch.setattr(db, "time", pausing)
 
-    Trip("default", "default", "ticket").go(batch)
+    TicketSession("default", "default", "ticket").run(batch)
 
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
     assert diary.lines("jobs") == ["a"]

@@ -20,9 +20,9 @@ from django_jobbatch import bus, dispatch, ledger, transport, tuning
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import work
-from django_jobbatch.runner.session import Trip
+from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.states import Role
-from django_jobbatch.transport import Waiting
+from django_jobbatch.transport import WaitingTickets
 from tests import jobs
 from tests.diary import Diary
 from tests.factories import BatchedJobFactory, JobBatchFactory
@@ -36,8 +36,8 @@ pytestmark = [
 ]
 
 
-def waiting(batch: JobBatch) -> Waiting:
-    return transport.waiting(batch.pk, "default")
+def waiting(batch: JobBatch) -> WaitingTickets:
+    return transport.waiting_tickets(batch.pk, "default")
 
 
 def with_nothing_sent(*items: bus.JobBuilder) -> JobBatch:
@@ -155,7 +155,7 @@ def test_a_cancel_of_a_deep_tree_does_no_more_in_place_than_of_a_flat_one(
 
     assert closed_in_place == 4  # a page of children, and one of theirs
     assert set(JobBatch.objects.values_list("outcome", flat=True)) == {"cancelled"}
-    assert list(JobBatch.objects.restless()) == []
+    assert list(JobBatch.objects.not_at_rest()) == []
 
 
 def test_a_large_cancel_is_gone_on_with_where_the_links_are(
@@ -168,7 +168,7 @@ def test_a_large_cancel_is_gone_on_with_where_the_links_are(
 
     batch.cancel()
 
-    queued = {name: transport.waiting(batch.pk, name).queued for name in ("other", "slow")}
+    queued = {name: transport.waiting_tickets(batch.pk, name).queued for name in ("other", "slow")}
     assert (batch.status, batch.cancelled_jobs) == ("stopping", 4)
     assert queued == {"other": 0, "slow": 1}
 
@@ -199,7 +199,7 @@ def test_a_cancel_of_many_batches_inside_is_gone_on_with_by_tickets(
     ).dispatch()
     if begun:
         for link in claim(root):
-            list(ledger.begin_child("default", link))
+            list(ledger.start_child("default", link))
     transport.discard(root.pk, root.queues)
 
     root.cancel("enough")
@@ -212,7 +212,7 @@ def test_a_cancel_of_many_batches_inside_is_gone_on_with_by_tickets(
     assert worked > 1
     assert (root.outcome, root.cancelled_jobs) == ("cancelled", 7)
     assert set(inside.values_list("outcome", "cancel_reason")) == {("cancelled", "enough")}
-    assert list(JobBatch.objects.restless()) == []
+    assert list(JobBatch.objects.not_at_rest()) == []
     assert diary.calls == ["finally cancelled"] * 7
 
 
@@ -239,7 +239,7 @@ def with_more_inside_than_steps(monkeypatch: pytest.MonkeyPatch) -> JobBatch:
     monkeypatch.setattr(tuning, "INLINE_STEPS", 3)
     root = grown(bus.batch([bus.batch([ADD, ADD])] * 7))
     for link in claim(root):
-        list(ledger.begin_child("default", link))
+        list(ledger.start_child("default", link))
     for child in root.children:
         claim(child, 1)
     return root
@@ -261,14 +261,14 @@ def test_a_delete_closes_every_batch_inside_before_it_removes_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     root = with_more_inside_than_steps(monkeypatch)
-    remove = ledger.remove
+    remove = ledger.delete_batch
     seen: list[set[str]] = []
 
     def looked_at(using: str, batch_id: uuid.UUID) -> Counter[str]:
         seen.append(set(root.children.values_list("status", flat=True)))
         return remove(using, batch_id)
 
-    monkeypatch.setattr(ledger, "remove", looked_at)
+    monkeypatch.setattr(ledger, "delete_batch", looked_at)
 
     root.delete()
 
@@ -281,7 +281,7 @@ def test_tickets_are_replenished_up_to_what_is_due() -> None:
 
     counts = []
     for tickets in (1, 1, 2, 16, 16):
-        dispatch.replenish(batch, "default", "default", tickets)
+        dispatch.ensure_tickets(batch, "default", "default", tickets)
         counts.append(waiting(batch).queued)
 
     assert counts == [1, 1, 2, 3, 3]
@@ -290,23 +290,23 @@ def test_tickets_are_replenished_up_to_what_is_due() -> None:
 def test_a_batch_with_nothing_due_gets_no_ticket() -> None:
     batch = with_nothing_sent(ADD.options(delay=3600))
 
-    dispatch.replenish(batch, "default", "default", 16)
+    dispatch.ensure_tickets(batch, "default", "default", 16)
 
-    assert waiting(batch) == Waiting(0, None)
+    assert waiting(batch) == WaitingTickets(0, None)
 
 
 def test_one_ticket_is_scheduled_for_the_earliest_delayed_link() -> None:
     batch = bus.batch([ADD.options(delay=seconds) for seconds in (300, 100, 200)]).dispatch()
     first = waiting(batch)
 
-    dispatch.wake(batch, "default")
+    dispatch.schedule_next_event(batch, "default")
     batch.add(ADD.options(delay=400))
     unmoved = len(django_rq.get_queue("default").scheduled_job_registry.get_job_ids())
     batch.add(ADD.options(delay=50))
 
-    assert first == Waiting(0, batch.jobs.get(lane=1).available_at)
+    assert first == WaitingTickets(0, batch.jobs.get(lane=1).available_at)
     assert unmoved == 1
-    assert waiting(batch).scheduled_at == batch.jobs.get(lane=4).available_at == batch.wake_at
+    assert waiting(batch).scheduled_at == batch.jobs.get(lane=4).available_at == batch.next_event_at
 
 
 def overdue(*later: bus.JobBuilder) -> JobBatch:
@@ -314,7 +314,7 @@ def overdue(*later: bus.JobBuilder) -> JobBatch:
     batch = with_nothing_sent(ADD.options(delay=1), *later)
     ago = timezone.now() - timedelta(seconds=10)
     BatchedJob.objects.filter(batch=batch, lane=0).update(available_at=ago)
-    JobBatch.objects.filter(pk=batch.pk).update(wake_at=ago)
+    JobBatch.objects.filter(pk=batch.pk).update(next_event_at=ago)
     return batch
 
 
@@ -325,8 +325,8 @@ def test_a_delayed_link_whose_ticket_never_came_is_sent_by_whoever_looks_next() 
     for _ in range(3):
         dispatch.send_overdue("default")
 
-    assert waiting(batch) == Waiting(1, None)
-    assert waiting(calm) == Waiting(0, None)
+    assert waiting(batch) == WaitingTickets(1, None)
+    assert waiting(calm) == WaitingTickets(0, None)
 
 
 def test_links_that_are_due_later_than_an_overdue_one_are_not_forgotten() -> None:
@@ -338,7 +338,7 @@ def test_links_that_are_due_later_than_an_overdue_one_are_not_forgotten() -> Non
 
     later = batch.jobs.get(lane=1).available_at
     assert batch.succeeded_jobs == 1
-    assert (batch.wake_at, waiting(batch).scheduled_at) == (later, later)
+    assert (batch.next_event_at, waiting(batch).scheduled_at) == (later, later)
 
 
 def test_a_redis_that_is_down_is_logged_and_the_ledger_keeps_the_batch(
@@ -379,12 +379,15 @@ def test_a_callback_that_waits_for_its_next_attempt_keeps_its_ticket_when_the_ba
     builder = bus.batch([bus.job(jobs.fail), bus.job(jobs.fail)]).allow_failures()
     batch = builder.catch(jobs.told_badly).callback_options(retry=1, retry_interval=600).dispatch()
 
-    Trip("default", "default", "ticket").go(batch)
+    TicketSession("default", "default", "ticket").run(batch)
     batch.refresh_from_db()
 
     due = batch.jobs.get(role="catch").available_at
     assert batch.is_finished
-    assert (batch.wake_at, transport.waiting(batch.pk, "default").scheduled_at) == (due, due)
+    assert (batch.next_event_at, transport.waiting_tickets(batch.pk, "default").scheduled_at) == (
+        due,
+        due,
+    )
 
 
 def test_links_are_due_alike_to_who_counts_one_batch_and_who_counts_many() -> None:
@@ -404,4 +407,4 @@ def test_links_are_due_alike_to_who_counts_one_batch_and_who_counts_many() -> No
     assert counted == {batch.pk: count for batch, count in due.items()}
     for batch in batches:
         transport.discard(batch.pk, batch.queues)
-        assert dispatch.missing(batch, "default", "default", 16) == counted[batch.pk]
+        assert dispatch.missing_tickets(batch, "default", "default", 16) == counted[batch.pk]

@@ -12,7 +12,7 @@ from rq.registry import FailedJobRegistry
 from django_jobbatch import bus, transport
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner import work
-from django_jobbatch.transport.tickets import ENTRY, PREFIX
+from django_jobbatch.transport.tickets import PREFIX, TICKET_FUNCTION
 from tests import jobs
 from tests.diary import Diary, End
 from tests.servers import Workers
@@ -54,9 +54,11 @@ def test_a_ticket_that_names_what_is_not_here_is_refused_and_sends_no_other(
     ],
 )
 def test_a_worker_remembers_nothing_of_such_a_ticket(args: tuple[object, ...]) -> None:
-    job = django_rq.get_queue("default").create_job(ENTRY, args=args, job_id=f"{PREFIX}forged")
+    job = django_rq.get_queue("default").create_job(
+        TICKET_FUNCTION, args=args, job_id=f"{PREFIX}forged"
+    )
 
-    assert transport.ticket_in(job) is None
+    assert transport.parse_ticket(job) is None
 
 
 def test_a_ticket_of_a_batch_that_is_gone_does_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -97,7 +99,7 @@ def test_a_worker_goes_on_behind_forged_tickets(
 ) -> None:
     queue = django_rq.get_queue("default")
     for args in (("x", "default", "default"), (SOME_BATCH, "default", "elsewhere"), ("x",)):
-        queue.enqueue(ENTRY, args=args, job_id=f"{PREFIX}forged-{len(queue)}")
+        queue.enqueue(TICKET_FUNCTION, args=args, job_id=f"{PREFIX}forged-{len(queue)}")
     batch = bus.batch(diary.job()).dispatch()
 
     workers(1, "default", "--worker-class", worker_class)

@@ -155,7 +155,7 @@ def wrong() -> list[tuple[str, dict[str, int], dict[str, int]]]:
 
 def in_rows(batch: JobBatch) -> dict[str, int]:
     """What the counters of a batch should be."""
-    statuses = batch.jobs.work().values_list("status", flat=True)
+    statuses = batch.jobs.jobs_only().values_list("status", flat=True)
     return dict(
         Counter("pending" if status in UNSETTLED else status for status in statuses)
         + Counter(total=len(statuses))

@@ -108,7 +108,7 @@ def test_an_answer_that_is_lost_costs_nothing(
         assert (batch.outcome, page.ran(), sorted(page.calls)) == (outcome, ran, sorted(ends))
         assert list(reconcile(ALIAS)) == []
     assert not JobBatch.objects.exclude(late_outcomes=0, at_rest=True).exists()
-    assert not BatchedJob.objects.exclude(losses=0).exists()
+    assert not BatchedJob.objects.exclude(worker_losses=0).exists()
     written = CallbackCall.objects.filter(role="written").count()
     assert written == (commit if build is a_transaction else 0)
 
@@ -122,7 +122,7 @@ def test_an_answer_that_is_lost_beside_a_late_outcome_makes_no_other_late() -> N
         change = succeed(batch, [lost, kept])
 
     assert was_lost
-    assert (change.settled, change.stale, change.due) == ((kept.pk,), 1, {"default": 1})
+    assert (change.settled, change.late, change.due) == ((kept.pk,), 1, {"default": 1})
     assert statuses(batch) == ["running", "succeeded", "pending"]
 
 

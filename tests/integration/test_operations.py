@@ -88,7 +88,7 @@ def test_tickets_are_as_many_as_links_are_due_up_to_sixteen() -> None:
     counts = []
     for jobs_inside in (0, 1, 16, 17):
         batch = bus.batch([ADD] * jobs_inside).dispatch()
-        counts.append(transport.waiting(batch.pk, "default").queued)
+        counts.append(transport.waiting_tickets(batch.pk, "default").queued)
 
     assert counts == [0, 1, 16, 16]
 
@@ -186,8 +186,8 @@ def test_delays_are_kept_in_whole_seconds_and_never_too_early() -> None:
     assert half.microsecond == 0
     assert before + timedelta(seconds=0.5) <= half <= timezone.now() + timedelta(seconds=1.5)
     assert (fixed, past, none) == (datetime(2040, 11, 1, 12, 0, 1, tzinfo=UTC), None, None)
-    assert batch.wake_at == half
-    assert transport.waiting(batch.pk, "default") == (2, half)
+    assert batch.next_event_at == half
+    assert transport.waiting_tickets(batch.pk, "default") == (2, half)
 
 
 def test_the_start_of_a_batch_is_a_floor_for_its_jobs_and_those_added_later() -> None:
@@ -202,7 +202,7 @@ def test_the_start_of_a_batch_is_a_floor_for_its_jobs_and_those_added_later() ->
     kept = list(batch.jobs.order_by("lane").values_list("available_at", flat=True))
 
     assert kept == [start, later, start, start]
-    assert transport.waiting(batch.pk, "default") == (0, start)
+    assert transport.waiting_tickets(batch.pk, "default") == (0, start)
 
 
 def test_a_unique_key_is_free_again_at_the_end() -> None:
@@ -265,7 +265,7 @@ def test_a_cancel_before_any_worker_finishes_the_batch_and_takes_its_tickets_bac
     assert (batch.outcome, batch.cancelled_jobs, batch.pending_jobs) == ("cancelled", 6, 0)
     assert (batch.cancel_reason, batch.cancelled_by) == ("wrong file", "ann")
     assert (queued("slow"), queued("other"), queued()) == (0, 1, 1)
-    assert transport.waiting(untouched.pk, "default").queued == 1
+    assert transport.waiting_tickets(untouched.pk, "default").queued == 1
     assert not batch.is_settled
 
 
@@ -290,8 +290,8 @@ def test_a_cancel_that_broke_off_is_gone_on_with(go_on: Callable[[JobBatch], obj
     inner = bus.batch([ADD]).named("inner")
     batch = bus.batch([inner, [ADD, ADD]]).dispatch()
     links = ledger.claim(claimant(batch), after=0, limit=1)
-    list(ledger.begin_child("default", links[0]))
-    ledger.close("default", batch.pk, reason="enough")
+    list(ledger.start_child("default", links[0]))
+    ledger.cancel("default", batch.pk, reason="enough")
 
     go_on(batch)
 
@@ -320,7 +320,7 @@ def test_a_cancel_or_retry_with_nothing_to_do_sends_what_redis_has_lost(
     done = again(batch)
 
     assert not done
-    assert transport.waiting(batch.pk, "default").queued == 1
+    assert transport.waiting_tickets(batch.pk, "default").queued == 1
 
 
 def test_a_failed_callback_is_retried_alone_whatever_became_of_its_batch(diary: Diary) -> None:

@@ -34,7 +34,7 @@ def batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Jo
 
 
 def last_job(batch: JobBatch) -> BatchedJob:
-    return batch.jobs.work().order_by("lane")[2]
+    return batch.jobs.jobs_only().order_by("lane")[2]
 
 
 def test_rows_go_along_or_forget_it(batch: JobBatch) -> None:

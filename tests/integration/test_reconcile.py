@@ -14,9 +14,9 @@ from django.utils import timezone
 
 from django_jobbatch import bus, dispatch, ledger, transport, tuning
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.reconcile import Finding, Kind, reconcile, reconcile_after
+from django_jobbatch.reconcile import Repair, RepairKind, reconcile, reconcile_ticket
 from django_jobbatch.states import Role
-from django_jobbatch.transport import Waiting
+from django_jobbatch.transport import WaitingTickets
 from tests import jobs
 from tests.factories import FailedJobFactory, JobBatchFactory
 from tests.integration.tickets import work_on_all
@@ -50,19 +50,19 @@ pytestmark = [
 INNER = bus.batch([ADD, ADD])
 #: A retry of everything that broke off long ago, before its first page.
 BROKE_OFF = {
-    "to": -1,
+    "lane": -1,
     "include_cancelled": True,
-    "partial_too": True,
-    "at": "2026-01-01T00:00:00+00:00",
+    "include_partial": True,
+    "moved_at": "2026-01-01T00:00:00+00:00",
 }
 
 
-def found(batch_id: uuid.UUID | None = None, *, dry_run: bool = False) -> list[Finding]:
+def found(batch_id: uuid.UUID | None = None, *, dry_run: bool = False) -> list[Repair]:
     return list(reconcile(ALIAS, batch_id=batch_id, dry_run=dry_run))
 
 
-def waiting(batch: JobBatch, queue: str = "default") -> Waiting:
-    return transport.waiting(batch.pk, queue)
+def waiting(batch: JobBatch, queue: str = "default") -> WaitingTickets:
+    return transport.waiting_tickets(batch.pk, queue)
 
 
 def execute(server: RedisServer, ticket: str, *, seconds: float = 60) -> None:
@@ -85,9 +85,9 @@ def test_what_a_dead_ticket_held_is_due_again_and_sent() -> None:
     transport_before = waiting(batch)
     age(batch)
 
-    assert found() == [Finding(Kind.LOST, batch.pk, "default", 2)]
+    assert found() == [Repair(RepairKind.LOST, batch.pk, "default", 2)]
     assert (transport_before.queued, waiting(batch).queued) == (0, 3)
-    assert list(batch.jobs.values_list("status", "losses")) == [("pending", 1)] * 2 + [
+    assert list(batch.jobs.values_list("status", "worker_losses")) == [("pending", 1)] * 2 + [
         ("pending", 0)
     ]
     assert found() == []
@@ -105,7 +105,7 @@ def test_a_lease_that_is_over_is_left_to_a_ticket_that_rq_executes(
     execute(redis_server, "one", seconds=-1)
 
     assert alive == []
-    assert found() == [Finding(Kind.LOST, batch.pk, "default", 1)]
+    assert found() == [Repair(RepairKind.LOST, batch.pk, "default", 1)]
 
 
 def test_what_a_ticket_held_whose_horse_is_dead_is_lost_at_once(redis_server: RedisServer) -> None:
@@ -115,16 +115,18 @@ def test_what_a_ticket_held_whose_horse_is_dead_is_lost_at_once(redis_server: Re
     claim(other, 2, "dead")
     execute(redis_server, "dead")
 
-    assert reconcile_after(ALIAS, batch.pk, "dead") == [Finding(Kind.LOST, batch.pk, "default", 1)]
+    assert reconcile_ticket(ALIAS, batch.pk, "dead") == [
+        Repair(RepairKind.LOST, batch.pk, "default", 1)
+    ]
     assert (statuses(batch), statuses(other)) == (["pending", "running"], ["running"] * 2)
-    assert reconcile_after(ALIAS, uuid.uuid4(), "dead") == []
+    assert reconcile_ticket(ALIAS, uuid.uuid4(), "dead") == []
 
 
 def test_a_job_that_has_killed_three_workers_fails_and_that_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     batch = JobBatchFactory.create(jobs=1, running=True)
-    batch.jobs.update(losses=2)
+    batch.jobs.update(worker_losses=2)
     (link,) = claim(batch)
     age(batch)
 
@@ -132,7 +134,7 @@ def test_a_job_that_has_killed_three_workers_fails_and_that_is_logged(
     rehearsed = caplog.text
     findings = found()
 
-    assert (rehearsed, findings) == ("", [Finding(Kind.LOST, batch.pk, "default", 1)])
+    assert (rehearsed, findings) == ("", [Repair(RepairKind.LOST, batch.pk, "default", 1)])
     assert state(batch) == ("finished", "failed", 1)
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("django_jobbatch", "ERROR")
@@ -150,7 +152,7 @@ def test_a_callback_of_a_dead_ticket_is_called_after_all() -> None:
     ledger.claim_callback(claimant(batch))
     age(batch)
 
-    assert found() == [Finding(Kind.LOST, batch.pk, "default", 1)]
+    assert found() == [Repair(RepairKind.LOST, batch.pk, "default", 1)]
     assert waiting(batch).queued == 1
     assert run_callbacks(batch) == [("finally", 1)]
 
@@ -161,10 +163,10 @@ def test_a_batch_on_the_stack_of_a_dead_ticket_goes_on_with_another() -> None:
     child = begun(root)
     claim(child, 2, "dead")
 
-    findings = reconcile_after(ALIAS, child.pk, "dead")
+    findings = reconcile_ticket(ALIAS, child.pk, "dead")
 
     assert sorted((each.batch_id, each.kind, each.count) for each in findings) == sorted(
-        [(child.pk, Kind.LOST, 2), (root.pk, Kind.TICKET, 1)]
+        [(child.pk, RepairKind.LOST, 2), (root.pk, RepairKind.TICKET, 1)]
     )
     assert work_to_the_end(root).outcome == "succeeded"
 
@@ -173,9 +175,9 @@ def test_a_ticket_that_died_with_nothing_in_hand_is_not_followed_by_another_at_o
     # What killed it before it had begun would kill that one too.
     batch = grown(bus.batch([ADD] * 2))
 
-    assert reconcile_after(ALIAS, batch.pk, "dead") == []
+    assert reconcile_ticket(ALIAS, batch.pk, "dead") == []
     assert waiting(batch).queued == 0
-    assert found() == [Finding(Kind.TICKET, batch.pk, "default", 2)]
+    assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 2)]
 
 
 def test_what_a_dead_ticket_held_is_found_in_a_large_tree_at_the_same_cost() -> None:
@@ -184,7 +186,7 @@ def test_what_a_dead_ticket_held_is_found_in_a_large_tree_at_the_same_cost() -> 
         child = begun(root)
         claim(child, 1, "dead")
         with CaptureQueriesContext(connection) as queries:
-            reconcile_after(ALIAS, root.pk, "dead")
+            reconcile_ticket(ALIAS, root.pk, "dead")
         return len(queries)
 
     assert statements(40) == statements(2)
@@ -197,8 +199,8 @@ def test_missing_tickets_are_sent_on_every_queue() -> None:
     batch = grown(bus.batch([ADD] * 20 + [ADD.on_queue("slow")]))
 
     assert found() == [
-        Finding(Kind.TICKET, batch.pk, "default", 16),
-        Finding(Kind.TICKET, batch.pk, "slow", 1),
+        Repair(RepairKind.TICKET, batch.pk, "default", 16),
+        Repair(RepairKind.TICKET, batch.pk, "slow", 1),
     ]
     assert (waiting(batch).queued, waiting(batch, "slow").queued) == (16, 1)
     assert found() == []
@@ -210,7 +212,7 @@ def test_tickets_at_work_need_not_be_sent_again(redis_server: RedisServer) -> No
     execute(redis_server, f"jb-{batch.pk.hex}-executed")
     execute(redis_server, f"jb-{uuid.uuid4().hex}-other")
 
-    assert found() == [Finding(Kind.TICKET, batch.pk, "default", 7)]
+    assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 7)]
 
 
 def test_a_ticket_that_is_with_one_job_for_longer_than_a_slice_takes_no_other() -> None:
@@ -219,7 +221,7 @@ def test_a_ticket_that_is_with_one_job_for_longer_than_a_slice_takes_no_other() 
     begun_at = timezone.now() - timedelta(hours=1)
     batch.jobs.running().update(started_at=begun_at)
 
-    assert found() == [Finding(Kind.TICKET, batch.pk, "default", 1)]
+    assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 1)]
     assert found() == []
 
 
@@ -233,7 +235,7 @@ def test_a_queue_that_is_gone_from_the_settings_keeps_nothing_else_of_its_batch_
     batch.jobs.filter(queue="other").update(queue="gone")
     JobBatch.objects.update(queues=["default", "gone"])
 
-    assert found() == [Finding(Kind.LOST, batch.pk, "default", 1)]
+    assert found() == [Repair(RepairKind.LOST, batch.pk, "default", 1)]
     assert sorted(statuses(batch)) == ["pending", "running"]
     assert "There is no queue 'gone' in RQ_QUEUES" in caplog.text
 
@@ -244,7 +246,7 @@ def test_a_ticket_that_was_lost_between_pop_and_start_is_sent_again(
     batch = bus.batch([ADD]).dispatch()
     redis_server.client.lpop("rq:queue:default")
 
-    assert found() == [Finding(Kind.TICKET, batch.pk, "default", 1)]
+    assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 1)]
     assert work_to_the_end(batch).outcome == "succeeded"
 
 
@@ -253,10 +255,10 @@ def test_a_flushed_redis_is_filled_again(redis_server: RedisServer) -> None:
     redis_server.clear()
 
     assert found() == [
-        Finding(Kind.TICKET, batch.pk, "default", 1),
-        Finding(Kind.WAKE, batch.pk),
+        Repair(RepairKind.TICKET, batch.pk, "default", 1),
+        Repair(RepairKind.DELAY, batch.pk),
     ]
-    assert waiting(batch) == Waiting(1, read(batch).wake_at)
+    assert waiting(batch) == WaitingTickets(1, read(batch).next_event_at)
     assert found() == []
 
 
@@ -264,9 +266,9 @@ def test_a_delayed_job_that_is_overdue_gets_a_ticket() -> None:
     batch = grown(bus.batch([ADD.options(delay=60), ADD.options(delay=3600)]))
     ago = timezone.now() - timedelta(minutes=1)
     batch.jobs.filter(lane=0).update(available_at=ago)
-    JobBatch.objects.update(wake_at=ago)
+    JobBatch.objects.update(next_event_at=ago)
 
-    assert found() == [Finding(Kind.TICKET, batch.pk, "default", 1)]
+    assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 1)]
     assert work_to_the_end(batch).succeeded_jobs == 1
     assert waiting(batch).scheduled_at == batch.jobs.get(lane=1).available_at
 
@@ -276,7 +278,7 @@ def test_jobs_of_a_retry_that_wait_for_callbacks_get_no_tickets() -> None:
     fail(batch, claim(batch))
     reopen(batch)
 
-    assert found() == [Finding(Kind.TICKET, batch.pk, "default", 1)]
+    assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 1)]
     assert (statuses(batch), drawn(batch)) == (["pending"], [(1, "finally", "pending")])
 
 
@@ -284,7 +286,7 @@ def test_a_due_callback_of_a_finished_batch_gets_a_ticket() -> None:
     batch = grown(bus.batch([ADD]).finally_(jobs.told_badly))
     succeed(batch, claim(batch))
 
-    assert found() == [Finding(Kind.TICKET, batch.pk, "default", 1)]
+    assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 1)]
     assert work_to_the_end(batch).at_rest
 
 
@@ -294,7 +296,7 @@ def test_a_due_callback_of_a_finished_batch_gets_a_ticket() -> None:
 def test_a_batch_that_should_have_finished_finishes() -> None:
     batch = JobBatchFactory.create(jobs=["succeeded"], running=True, roles=[Role.FINALLY])
 
-    assert found() == [Finding(Kind.FINISH, batch.pk)]
+    assert found() == [Repair(RepairKind.FINISH, batch.pk)]
     assert (state(batch), waiting(batch).queued) == (("finished", "succeeded", 1), 1)
 
 
@@ -303,7 +305,7 @@ def test_a_callback_that_should_be_due_becomes_due() -> None:
     succeed(batch, claim(batch))
     batch.jobs.filter(role=Role.THEN).update(status="waiting")
 
-    assert found() == [Finding(Kind.CALLBACK, batch.pk)]
+    assert found() == [Repair(RepairKind.CALLBACK, batch.pk)]
     assert run_callbacks(batch) == [("then", 1), ("finally", 1)]
 
 
@@ -311,7 +313,7 @@ def test_a_failure_that_is_to_be_told_is_told() -> None:
     batch = JobBatchFactory.create(failed=True, roles=[Role.EACH_FAILURE])
     FailedJobFactory.create(job__batch=batch, batch=batch)
 
-    assert found() == [Finding(Kind.CALLBACK, batch.pk)]
+    assert found() == [Repair(RepairKind.CALLBACK, batch.pk)]
     assert run_callbacks(batch) == [("each_failure", 1)]
     assert FailedJob.objects.unreported().count() == 0
 
@@ -319,7 +321,7 @@ def test_a_failure_that_is_to_be_told_is_told() -> None:
 def test_a_batch_with_nothing_left_to_do_is_put_to_rest() -> None:
     batch = JobBatchFactory.create(jobs=["succeeded"], finished=True)
 
-    assert found() == [Finding(Kind.REST, batch.pk)]
+    assert found() == [Repair(RepairKind.AT_REST, batch.pk)]
     assert read(batch).at_rest
     assert found() == []
 
@@ -327,7 +329,7 @@ def test_a_batch_with_nothing_left_to_do_is_put_to_rest() -> None:
 def test_a_child_whose_parent_is_gone_is_put_to_rest() -> None:
     child = JobBatchFactory.create(jobs=["succeeded"], finished=True, parent_id=2**62)
 
-    assert found() == [Finding(Kind.REST, child.pk)]
+    assert found() == [Repair(RepairKind.AT_REST, child.pk)]
     assert found() == []
 
 
@@ -344,9 +346,9 @@ def test_callbacks_that_run_are_left_alone() -> None:
 def test_a_stopping_batch_that_nobody_swept_is_swept() -> None:
     batch = JobBatchFactory.create(jobs=3, running=True)
     claim(batch, 1)
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
 
-    assert found() == [Finding(Kind.SWEEP, batch.pk)]
+    assert found() == [Repair(RepairKind.SWEEP, batch.pk)]
     assert statuses(batch) == ["running", "cancelled", "cancelled"]
     assert found() == []
 
@@ -362,17 +364,17 @@ def test_a_retry_that_broke_off_is_gone_on_with_as_it_was_meant(
     )
     retry = ledger.reopen(ALIAS, batch.pk, include_cancelled=include_cancelled)
     next(retry)
-    dispatch.replenish(read(batch), ALIAS, "default", 16)
+    dispatch.ensure_tickets(read(batch), ALIAS, "default", 16)
     fresh = found()
-    long_ago = {**(read(batch).reopening or {}), "at": "2026-01-01T00:00:00+00:00"}
-    JobBatch.objects.update(reopening=long_ago)
+    long_ago = {**(read(batch).retry_cursor or {}), "moved_at": "2026-01-01T00:00:00+00:00"}
+    JobBatch.objects.update(retry_cursor=long_ago)
 
     assert fresh == []
     (finding,) = found()
-    assert (finding.kind, finding.count) == (Kind.RETRY, 2 if include_cancelled else 1)
+    assert (finding.kind, finding.count) == (RepairKind.RETRY, 2 if include_cancelled else 1)
     last = "pending" if include_cancelled else "cancelled"
     assert statuses(batch) == ["pending"] * 3 + [last]
-    assert read(batch).reopening is None
+    assert read(batch).retry_cursor is None
 
 
 def test_a_rehearsal_takes_one_page_of_a_retry_that_broke_off(
@@ -380,12 +382,12 @@ def test_a_rehearsal_takes_one_page_of_a_retry_that_broke_off(
 ) -> None:
 
     monkeypatch.setattr(tuning, "LINKS_CHUNK", 2)
-    batch = JobBatchFactory.create(jobs=["failed"] * 5, running=True, reopening=BROKE_OFF)
+    batch = JobBatchFactory.create(jobs=["failed"] * 5, running=True, retry_cursor=BROKE_OFF)
 
     rehearsed, repaired = found(dry_run=True), found()
 
-    assert rehearsed == [Finding(Kind.RETRY, batch.pk, count=2)]
-    assert repaired == [Finding(Kind.RETRY, batch.pk, count=5)]
+    assert rehearsed == [Repair(RepairKind.RETRY, batch.pk, count=2)]
+    assert repaired == [Repair(RepairKind.RETRY, batch.pk, count=5)]
 
 
 # Trees
@@ -396,7 +398,7 @@ def test_an_end_that_the_parent_was_not_told_of_is_told() -> None:
     child = begun(root)
     succeed(child, claim(child))
 
-    assert found() == [Finding(Kind.END, child.pk)]
+    assert found() == [Repair(RepairKind.CHILD_SETTLED, child.pk)]
     assert (statuses(root), read(child).at_rest) == (["succeeded", "pending"], True)
     assert waiting(root).queued == 1
     assert found() == []
@@ -411,9 +413,9 @@ def test_a_batch_inside_that_goes_no_further_is_stopped(*, allowing: bool) -> No
     fail(root, claim(root, 1))
     if not allowing:
         list(ledger.sweep(ALIAS, root.pk))
-    dispatch.replenish(read(root), ALIAS, "default", 16)
+    dispatch.ensure_tickets(read(root), ALIAS, "default", 16)
 
-    assert Finding(Kind.STOP, child.pk) in found()
+    assert Repair(RepairKind.STOP, child.pk) in found()
     assert state(child) == ("finished", "cancelled", 1)
     assert read(child).at_rest
     assert found() == []
@@ -424,7 +426,7 @@ def test_running_batches_of_a_parent_that_is_being_stopped_are_stopped() -> None
     child = begun(root)
     cancel(root)
 
-    assert found() == [Finding(Kind.STOP, child.pk)]
+    assert found() == [Repair(RepairKind.STOP, child.pk)]
     assert (state(child), state(root)) == (
         ("finished", "cancelled", 1),
         ("finished", "cancelled", 1),
@@ -433,9 +435,9 @@ def test_running_batches_of_a_parent_that_is_being_stopped_are_stopped() -> None
 
 def test_batches_that_have_not_begun_are_left_to_the_sweep_of_the_one_around_them() -> None:
     root = grown(bus.batch([[INNER], [INNER], [ADD]]))
-    ledger.close(ALIAS, root.pk)
+    ledger.cancel(ALIAS, root.pk)
 
-    assert found() == [Finding(Kind.SWEEP, root.pk)]
+    assert found() == [Repair(RepairKind.SWEEP, root.pk)]
     assert {state(batch) for batch in [root, *root.children]} == {("finished", "cancelled", 1)}
     assert found() == []
 
@@ -447,30 +449,30 @@ def test_a_batch_whose_turn_never_comes_since_its_parent_is_gone_is_cancelled() 
 
     findings = found()
 
-    assert findings == [Finding(Kind.STOP, child.pk)]
+    assert findings == [Repair(RepairKind.STOP, child.pk)]
     assert state(child) == ("finished", "cancelled", 1)
     assert run_callbacks(child) == [("finally", 1)]
-    assert found() == [Finding(Kind.REST, child.pk)]
+    assert found() == [Repair(RepairKind.AT_REST, child.pk)]
 
 
 def test_only_the_tree_of_a_batch_is_looked_at() -> None:
     root, other = grown(bus.chain(INNER, ADD)), grown(bus.batch([ADD]))
     (child,) = root.children
 
-    assert found(child.pk) == [Finding(Kind.TICKET, root.pk, "default", 1)]
-    assert found() == [Finding(Kind.TICKET, other.pk, "default", 1)]
+    assert found(child.pk) == [Repair(RepairKind.TICKET, root.pk, "default", 1)]
+    assert found() == [Repair(RepairKind.TICKET, other.pk, "default", 1)]
 
 
 # As a whole
 
 
-def trouble() -> dict[Kind, JobBatch]:
+def trouble() -> dict[RepairKind, JobBatch]:
     """One batch for each kind of finding."""
     lost = JobBatchFactory.create(jobs=1, running=True)
     claim(lost)
     age(lost)
     swept = JobBatchFactory.create(jobs=1)
-    ledger.close(ALIAS, swept.pk)
+    ledger.cancel(ALIAS, swept.pk)
     stuck = JobBatchFactory.create(jobs=1, roles=[Role.THEN])
     succeed(stuck, claim(stuck))
     stuck.jobs.callbacks().update(status="waiting")
@@ -482,21 +484,21 @@ def trouble() -> dict[Kind, JobBatch]:
     retried = JobBatchFactory.create(
         jobs=["failed"],
         running=True,
-        reopening=BROKE_OFF,
+        retry_cursor=BROKE_OFF,
     )
     delayed = JobBatchFactory.create(jobs=1, jobs__available_at=timezone.now() + timedelta(hours=1))
-    JobBatch.objects.filter(pk=delayed.pk).update(wake_at=timezone.now() + timedelta(hours=1))
+    JobBatch.objects.filter(pk=delayed.pk).update(next_event_at=timezone.now() + timedelta(hours=1))
     return {
-        Kind.LOST: lost,
-        Kind.SWEEP: swept,
-        Kind.CALLBACK: stuck,
-        Kind.END: told,
-        Kind.STOP: stopped,
-        Kind.RETRY: retried,
-        Kind.WAKE: delayed,
-        Kind.TICKET: JobBatchFactory.create(jobs=1),
-        Kind.FINISH: JobBatchFactory.create(jobs=["succeeded"], running=True),
-        Kind.REST: JobBatchFactory.create(jobs=["succeeded"], finished=True),
+        RepairKind.LOST: lost,
+        RepairKind.SWEEP: swept,
+        RepairKind.CALLBACK: stuck,
+        RepairKind.CHILD_SETTLED: told,
+        RepairKind.STOP: stopped,
+        RepairKind.RETRY: retried,
+        RepairKind.DELAY: delayed,
+        RepairKind.TICKET: JobBatchFactory.create(jobs=1),
+        RepairKind.FINISH: JobBatchFactory.create(jobs=["succeeded"], running=True),
+        RepairKind.AT_REST: JobBatchFactory.create(jobs=["succeeded"], finished=True),
     }
 
 
@@ -522,7 +524,7 @@ def test_a_dry_run_finds_the_same_and_changes_nothing(redis_server: RedisServer)
     assert sorted(found(), key=_place) == sorted(findings, key=_place)
 
 
-def _place(finding: Finding) -> tuple[str, str]:
+def _place(finding: Repair) -> tuple[str, str]:
     return str(finding.kind), str(finding.batch_id)
 
 
@@ -531,12 +533,18 @@ def test_three_reconcilers_at_once_repair_everything_once() -> None:
 
     three = side_by_side(*[found] * 3)
 
-    once = [Kind.LOST, Kind.CALLBACK, Kind.END, Kind.STOP, Kind.FINISH]
+    once = [
+        RepairKind.LOST,
+        RepairKind.CALLBACK,
+        RepairKind.CHILD_SETTLED,
+        RepairKind.STOP,
+        RepairKind.FINISH,
+    ]
     kinds = [each.kind for findings in three for each in findings]
     assert [(kind, kinds.count(kind)) for kind in once] == [(kind, 1) for kind in once]
     assert found() == []
-    assert list(batches[Kind.LOST].jobs.values_list("losses", flat=True)) == [1]
-    assert drawn(batches[Kind.CALLBACK]) == [(1, "then", "pending")]
+    assert list(batches[RepairKind.LOST].jobs.values_list("worker_losses", flat=True)) == [1]
+    assert drawn(batches[RepairKind.CALLBACK]) == [(1, "then", "pending")]
 
 
 def test_pages_of_batches_leave_none_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -622,9 +630,9 @@ def test_a_batch_that_cannot_be_repaired_does_not_keep_others_from_it(
     broken, batch = sorted(
         (JobBatchFactory.create(jobs=1) for _ in range(2)), key=lambda each: each.pk
     )
-    JobBatch.objects.filter(pk=broken.pk).update(reopening={"edited": "by hand"})
+    JobBatch.objects.filter(pk=broken.pk).update(retry_cursor={"edited": "by hand"})
 
-    assert found() == [Finding(Kind.TICKET, batch.pk, "default", 1)]
+    assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 1)]
     assert f"Batch {broken.pk} could not be reconciled" in caplog.text
 
 
@@ -637,7 +645,7 @@ def test_without_redis_leases_are_left_and_the_ledger_is_repaired(
     rested = JobBatchFactory.create(jobs=["succeeded"], finished=True)
     our_redis.stop()
 
-    assert found() == [Finding(Kind.REST, rested.pk)]
+    assert found() == [Repair(RepairKind.AT_REST, rested.pk)]
     assert statuses(held) == ["running"]
     ours = [each for each in caplog.records if each.name.startswith("django_jobbatch.reconcile")]
     assert [record.getMessage() for record in ours] == [

@@ -23,12 +23,12 @@ from django_jobbatch import JobTimeout, bus, ledger, transport, tuning
 from django_jobbatch.exceptions import RetryReturned
 from django_jobbatch.ledger import Claimant, Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.runner.batch_runner import Runner
-from django_jobbatch.runner.claim_buffer import Desk
-from django_jobbatch.runner.execution import Interrupted, perform
-from django_jobbatch.runner.heartbeat import Watch, watching
-from django_jobbatch.runner.policy import Terms
-from django_jobbatch.runner.session import Trip
+from django_jobbatch.runner.batch_runner import BatchRunner
+from django_jobbatch.runner.claim_buffer import ClaimBuffer
+from django_jobbatch.runner.execution import Interrupted, execute
+from django_jobbatch.runner.heartbeat import Heartbeat, beating
+from django_jobbatch.runner.policy import RunPolicy
+from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.states import LinkStatus
 from tests import jobs
@@ -122,9 +122,9 @@ def test_the_nearest_names_the_terms(settings: Any) -> None:
     bare = dispatched(ADD)
     links = [*batch.jobs.order_by("pk"), bare.jobs.get()]
 
-    terms = [Terms.of(link, link.batch) for link in links]
+    terms = [RunPolicy.of(link, link.batch) for link in links]
     settings.JOBBATCH = {}
-    terms.append(Terms.of(links[-1], bare))
+    terms.append(RunPolicy.of(links[-1], bare))
 
     assert [(each.timeout, each.retry, each.retry_interval) for each in terms] == [
         (10, 3, (5,)),
@@ -138,7 +138,7 @@ def test_the_nearest_names_the_terms(settings: Any) -> None:
 @pytest.mark.usefixtures("redis_server")
 def test_intervals_follow_each_other_and_the_last_is_repeated() -> None:
     link = dispatched(ADD).jobs.get()
-    terms = Terms(
+    terms = RunPolicy(
         timeout=1, retry=4, retry_interval=(0, 60), transactional=False, store_result=False
     )
 
@@ -160,7 +160,7 @@ def test_intervals_follow_each_other_and_the_last_is_repeated() -> None:
 @pytest.mark.usefixtures("redis_server")
 def test_a_claim_takes_one_and_then_as_many_as_run_in_a_quarter_second() -> None:
     batch = dispatched(*[ADD] * 300)
-    runner = Trip("default", "default", "ticket").take(batch)
+    runner = TicketSession("default", "default", "ticket").push(batch)
 
     with mock.patch.object(ledger, "claim", wraps=ledger.claim) as claims:
         runner.run()
@@ -168,7 +168,12 @@ def test_a_claim_takes_one_and_then_as_many_as_run_in_a_quarter_second() -> None
 
     assert limits[0] == 1
     assert max(limits) <= tuning.MAX_CLAIM
-    assert [runner._next_pace(ran, 0.5) for ran in (0, 1, 10, 1000)] == [1, 1, 5, tuning.MAX_CLAIM]
+    assert [runner._next_claim_size(ran, 0.5) for ran in (0, 1, 10, 1000)] == [
+        1,
+        1,
+        5,
+        tuning.MAX_CLAIM,
+    ]
     batch.refresh_from_db()
     assert (batch.outcome, batch.succeeded_jobs) == ("succeeded", 300)
 
@@ -183,7 +188,7 @@ def test_a_ticket_whose_slice_is_over_leaves_no_link_claimed_and_a_ticket_behind
     transport.discard(batch.pk, ["default"])
     somebody_elses = django_rq.enqueue(jobs.sleep, 0)
 
-    Trip("default", "default", "ticket").go(batch)
+    TicketSession("default", "default", "ticket").run(batch)
     batch.refresh_from_db()
 
     assert 0 < batch.succeeded_jobs < 40
@@ -196,23 +201,23 @@ def test_a_ticket_whose_slice_is_over_leaves_no_link_claimed_and_a_ticket_behind
 @pytest.mark.usefixtures("redis_server")
 def test_a_busy_ticket_sends_for_help_if_nobody_waits() -> None:
     helped = threading.Event()
-    desk = mock.Mock(spec=Desk, claimant=mock.Mock(lease=timedelta(minutes=1)))
-    desk.oldest.return_value = None
+    desk = mock.Mock(spec=ClaimBuffer, claimant=mock.Mock(lease=timedelta(minutes=1)))
+    desk.oldest_outcome_age.return_value = None
 
-    with watching(Watch(desk, on_change=mock.Mock(), send_for_help=helped.set)):
+    with beating(Heartbeat(desk, on_change=mock.Mock(), request_more_tickets=helped.set)):
         assert helped.wait(30)
 
 
 # The watch
 
 
-def desk_of(batch: JobBatch, lease: timedelta = timedelta(minutes=1)) -> tuple[Desk, Any]:
+def desk_of(batch: JobBatch, lease: timedelta = timedelta(minutes=1)) -> tuple[ClaimBuffer, Any]:
     claimant = Claimant(
         using="default", batch_id=batch.pk, queue="default", ticket="ticket", lease=lease
     )
-    desk = Desk(claimant)
+    desk = ClaimBuffer(claimant)
     links = ledger.claim(claimant, after=0, limit=100)
-    desk.lay(links)
+    desk.add(links)
     return desk, links
 
 
@@ -230,13 +235,13 @@ def test_outcomes_behind_a_long_job_are_settled_by_the_watch() -> None:
 
     first = desk.start()
     assert first is not None
-    desk.note(Settlement(link=first, status=LinkStatus.SUCCEEDED))
+    desk.record(Settlement(link=first, status=LinkStatus.SUCCEEDED))
     desk.start()
-    with watching(Watch(desk, on_change=note, send_for_help=mock.Mock())):
+    with beating(Heartbeat(desk, on_change=note, request_more_tickets=mock.Mock())):
         assert settled.wait(30)
 
     assert [change.settled for change in changes] == [(links[0].pk,)]
-    assert [link.pk for link in desk.held()] == [links[1].pk, links[2].pk]
+    assert [link.pk for link in desk.claimed()] == [links[1].pk, links[2].pk]
 
 
 @transactional
@@ -248,9 +253,9 @@ def test_a_change_that_could_not_be_acted_on_is_acted_on_again() -> None:
 
     first = desk.start()
     assert first is not None
-    desk.note(Settlement(link=first, status=LinkStatus.SUCCEEDED))
+    desk.record(Settlement(link=first, status=LinkStatus.SUCCEEDED))
     desk.start()
-    with watching(Watch(desk, on_change=on_change, send_for_help=mock.Mock())):
+    with beating(Heartbeat(desk, on_change=on_change, request_more_tickets=mock.Mock())):
         wait_until(lambda: on_change.call_count == 2)
 
     assert [call.args[0].settled for call in on_change.call_args_list] == [(first.pk,)] * 2
@@ -260,10 +265,10 @@ def test_a_change_that_could_not_be_acted_on_is_acted_on_again() -> None:
 @pytest.mark.usefixtures("redis_server")
 def test_a_job_under_way_goes_back_if_its_ticket_breaks_off() -> None:
     batch = dispatched(*[ADD] * 2)
-    runner = Trip("default", "default", "ticket").take(batch)
+    runner = TicketSession("default", "default", "ticket").push(batch)
 
     with (
-        mock.patch.object(Terms, "of", side_effect=OperationalError("gone")),
+        mock.patch.object(RunPolicy, "of", side_effect=OperationalError("gone")),
         pytest.raises(OperationalError),
     ):
         runner.run()
@@ -275,10 +280,10 @@ def test_a_job_under_way_goes_back_if_its_ticket_breaks_off() -> None:
 @pytest.mark.usefixtures("redis_server")
 def test_a_callback_whose_batch_cannot_be_read_goes_back() -> None:
     batch = bus.batch([]).then(jobs.add, 1).dispatch()
-    runner = Trip("default", "default", "ticket").take(batch)
+    runner = TicketSession("default", "default", "ticket").push(batch)
 
     with (
-        mock.patch.object(Terms, "of", side_effect=OperationalError("gone")),
+        mock.patch.object(RunPolicy, "of", side_effect=OperationalError("gone")),
         pytest.raises(OperationalError),
     ):
         runner.run()
@@ -292,9 +297,9 @@ def test_failures_are_told_for_one_slice_at_a_time(diary: Diary, settings: Any) 
     builder = bus.batch(bus.job(jobs.fail, number) for number in range(3)).allow_failures()
     batch = builder.each_failure(jobs.told_failure, diary.path("told"), "each").dispatch()
 
-    trip = Trip("default", "default", "ticket")
+    trip = TicketSession("default", "default", "ticket")
     settings.JOBBATCH = {"SLICE": 0.0001}  # for what it tells; it has time itself
-    trip.go(batch)
+    trip.run(batch)
 
     told = batch.jobs.filter(role="each_failure").order_by("pk")
     assert list(told.values_list("position", "status")) == [
@@ -311,7 +316,7 @@ def test_progress_has_the_time_of_a_callback(
     settings.JOBBATCH = {"TIMEOUT": 1}
     batch = bus.batch([ADD]).progress(jobs.linger).dispatch()
 
-    Trip("default", "default", "ticket").go(batch)
+    TicketSession("default", "default", "ticket").run(batch)
 
     assert "timeout of 1 seconds" in caplog.text
 
@@ -323,8 +328,8 @@ def test_a_long_job_keeps_neither_outcomes_nor_other_workers_waiting() -> None:
     batch = dispatched(*[ADD] * 4, *waits, ADD)
     transport.discard(batch.pk, ["default"])
     # The last job is not claimed together with the long ones: another ticket could take it.
-    with mock.patch.object(Runner, "_next_pace", return_value=5):
-        Trip("default", "default", "ticket").go(batch)
+    with mock.patch.object(BatchRunner, "_next_claim_size", return_value=5):
+        TicketSession("default", "default", "ticket").run(batch)
     batch.refresh_from_db()
 
     assert (batch.outcome, batch.succeeded_jobs) == ("succeeded", 7)
@@ -344,7 +349,7 @@ def test_the_watch_renews_the_lease_of_what_the_ticket_holds() -> None:
 
     with (
         mock.patch.object(ledger, "renew", renew),
-        watching(Watch(desk, on_change=mock.Mock(), send_for_help=mock.Mock())),
+        beating(Heartbeat(desk, on_change=mock.Mock(), request_more_tickets=mock.Mock())),
     ):
         assert renewed.wait(30)
 
@@ -358,7 +363,7 @@ def test_outcomes_that_could_not_be_written_stay_on_the_desk() -> None:
     batch = dispatched(ADD)
     desk, links = desk_of(batch)
     desk.start()
-    desk.note(Settlement(link=links[0], status=LinkStatus.SUCCEEDED))
+    desk.record(Settlement(link=links[0], status=LinkStatus.SUCCEEDED))
 
     with (
         mock.patch.object(ledger, "settle", side_effect=OSError("gone")),
@@ -377,7 +382,7 @@ def test_outcomes_that_could_not_be_written_stay_on_the_desk() -> None:
 def performed(job: bus.JobBuilder, **options: Any) -> Settlement:
     batch = dispatched(job, **options)
     _, links = desk_of(batch)
-    return perform(links[0], batch, Terms.of(links[0], batch))
+    return execute(links[0], batch, RunPolicy.of(links[0], batch))
 
 
 @transactional
@@ -405,7 +410,7 @@ def test_a_call_that_cannot_be_read_is_a_failure(caplog: pytest.LogCaptureFixtur
     BatchedJob.objects.update(payload="no call")
     link = batch.jobs.get()
 
-    settlement = perform(link, batch, Terms.of(link, batch))
+    settlement = execute(link, batch, RunPolicy.of(link, batch))
 
     assert settlement.status == "failed"
     assert caplog.messages == [f"(unreadable) failed: job {link.pk} of batch {batch.pk}"]
@@ -456,10 +461,10 @@ def test_an_imminent_shutdown_puts_back_what_ran_and_what_had_not_begun() -> Non
 
     with (
         mock.patch.object(jobs, "add", add),
-        mock.patch.object(Runner, "_next_pace", return_value=100),
+        mock.patch.object(BatchRunner, "_next_claim_size", return_value=100),
         pytest.raises(ShutDownImminentException),
     ):
-        Trip("default", "default", "ticket").go(batch)
+        TicketSession("default", "default", "ticket").run(batch)
     batch.refresh_from_db()
 
     assert (batch.status, batch.succeeded_jobs, batch.pending_jobs) == ("running", 1, 2)
@@ -469,7 +474,7 @@ def test_an_imminent_shutdown_puts_back_what_ran_and_what_had_not_begun() -> Non
         ("pending", 0, 1),
     ]
     assert batch.failures.count() == 0
-    assert transport.waiting(batch.pk, "default").queued >= 1
+    assert transport.waiting_tickets(batch.pk, "default").queued >= 1
 
 
 @transactional
@@ -492,7 +497,7 @@ def test_a_result_that_is_not_json_fails_the_job_with_that_reason() -> None:
     batch = bus.batch([bus.job("tests.jobs.current_job")]).store_results().dispatch()
     _, links = desk_of(batch)
 
-    settlement = perform(links[0], batch, Terms.of(links[0], batch))
+    settlement = execute(links[0], batch, RunPolicy.of(links[0], batch))
 
     assert settlement.status == LinkStatus.FAILED
     assert settlement.failure is not None
@@ -510,7 +515,7 @@ def test_a_job_that_returns_a_retry_of_rq_has_failed_and_says_what_to_do_instead
     ).dispatch()
     _, links = desk_of(batch)
 
-    settlement = perform(links[0], batch, Terms.of(links[0], batch))
+    settlement = execute(links[0], batch, RunPolicy.of(links[0], batch))
 
     assert settlement.status == LinkStatus.FAILED
     assert settlement.failure is not None
@@ -522,10 +527,10 @@ def test_a_job_that_returns_a_retry_of_rq_has_failed_and_says_what_to_do_instead
 
 def statements(batch: JobBatch) -> list[str]:
     with (
-        mock.patch.object(Runner, "_next_pace", return_value=100),
+        mock.patch.object(BatchRunner, "_next_claim_size", return_value=100),
         CaptureQueriesContext(connection) as captured,
     ):
-        Trip("default", "default", "ticket").go(batch)
+        TicketSession("default", "default", "ticket").run(batch)
     return [query["sql"].split()[0] for query in captured.captured_queries]
 
 
@@ -618,17 +623,17 @@ def test_statements_of_the_last_job_of_a_batch_and_of_its_callbacks(diary: Diary
 def test_progress_is_told_of_what_the_watch_has_settled(diary: Diary) -> None:
     builder = bus.batch([ADD, bus.job(jobs.add, 3, 4)])
     batch = builder.progress(jobs.told_progress, diary.path("progress")).dispatch()
-    runner = Trip("default", "default", "ticket").take(batch)
-    runner.desk.lay(ledger.claim(runner.claimant, after=0, limit=2))
+    runner = TicketSession("default", "default", "ticket").push(batch)
+    runner.buffer.add(ledger.claim(runner.claimant, after=0, limit=2))
 
     for _ in range(2):
-        link = runner.desk.start()
+        link = runner.buffer.start()
         assert link is not None
-        runner.desk.note(Settlement(link=link, status=LinkStatus.SUCCEEDED))
-        change = runner.desk.settle()
+        runner.buffer.record(Settlement(link=link, status=LinkStatus.SUCCEEDED))
+        change = runner.buffer.settle()
         assert change is not None
-        runner._act_behind(change)
-    runner._settle()
+        runner._on_background_settle(change)
+    runner._settle_outcomes()
 
     assert diary.lines("progress") == ["1 of 2", "2 of 2"]
 
@@ -637,13 +642,13 @@ def test_progress_is_told_of_what_the_watch_has_settled(diary: Diary) -> None:
 @pytest.mark.usefixtures("redis_server")
 def test_the_lease_of_a_callback_is_renewed_while_it_runs() -> None:
     batch = bus.batch([]).then(jobs.add, 1).dispatch()
-    runner = Trip("default", "default", "ticket").take(batch)
+    runner = TicketSession("default", "default", "ticket").push(batch)
     held: list[list[str]] = []
 
     def add(*args: Any) -> None:
-        held.append([link.role for link in runner.desk.held()])
+        held.append([link.role for link in runner.buffer.claimed()])
 
     with mock.patch.object(jobs, "add", add):
         runner.run()
 
-    assert (held, runner.desk.held()) == ([["then"]], [])
+    assert (held, runner.buffer.claimed()) == ([["then"]], [])

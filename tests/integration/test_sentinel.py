@@ -43,7 +43,7 @@ def test_a_batch_runs_on_a_queue_behind_a_sentinel(
         "default": {"SENTINELS": [("127.0.0.1", sentinel)], "MASTER_NAME": "batches", "DB": 2}
     }
     batch = diary.told_to(bus.batch(diary.job(text) for text in "abc")).dispatch()
-    sent = transport.waiting(batch.pk, "default").queued
+    sent = transport.waiting_tickets(batch.pk, "default").queued
 
     SimpleWorker(["default"], connection=django_rq.get_connection("default")).work(burst=True)
 
@@ -51,4 +51,4 @@ def test_a_batch_runs_on_a_queue_behind_a_sentinel(
     assert End.of(batch) == End(outcome="succeeded", total=3, succeeded=3)
     assert diary.ran() == ["a", "b", "c"]
     assert diary.calls == ["then succeeded", "finally succeeded"]
-    assert transport.waiting(batch.pk, "default").queued == 0
+    assert transport.waiting_tickets(batch.pk, "default").queued == 0

@@ -106,7 +106,7 @@ def test_a_snapshot_holds_states_numbers_dates_and_names(telling: JobBatch) -> N
 
 
 def test_in_full_it_holds_kinds_of_exceptions_but_not_what_they_said(telling: JobBatch) -> None:
-    shown = snapshot.in_full(telling, with_messages=False)
+    shown = snapshot.detail(telling, with_messages=False)
 
     assert sorted(keys(shown)) == sorted(IN_FULL)
     assert secrets(shown) == set()
@@ -114,7 +114,7 @@ def test_in_full_it_holds_kinds_of_exceptions_but_not_what_they_said(telling: Jo
 
 
 def test_what_exceptions_said_is_for_those_who_may_see_failures(telling: JobBatch) -> None:
-    shown = snapshot.in_full(telling, with_messages=True)
+    shown = snapshot.detail(telling, with_messages=True)
 
     messages = ["callbacks.failure.message", "failures.by_exception.newest.message"]
     assert sorted(keys(shown)) == sorted([*IN_FULL, *messages])

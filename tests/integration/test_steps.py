@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_jobbatch import bus
 from django_jobbatch.models import JobBatch
-from django_jobbatch.runner.session import Trip
+from django_jobbatch.runner.session import TicketSession
 from tests import jobs
 from tests.diary import Diary
 from tests.jobs import ADD
@@ -28,7 +28,7 @@ def shown(batch: JobBatch) -> list[tuple[str, dict[str, int]]]:
 
 
 def run(batch: JobBatch) -> None:
-    Trip("default", "default", "ticket").go(batch)
+    TicketSession("default", "default", "ticket").run(batch)
 
 
 def test_lanes_are_counted_step_by_step(diary: Diary) -> None:

@@ -107,7 +107,7 @@ def test_a_job_that_was_edited_or_copied_fails_and_never_runs(
 
 
 def payload_of(text: str) -> JobSpec:
-    call = payload.peek(text)
+    call = payload.load_unverified(text)
     return JobSpec(call.path, call.args, call.kwargs)
 
 
@@ -229,7 +229,7 @@ def test_a_row_that_is_doubled_but_not_counted_is_left_and_asks_for_no_ticket(
 
 def insert_callback(batch: JobBatch) -> None:
     """Put the call of a job beside it, as a `then` that is due."""
-    job = batch.jobs.work().get()
+    job = batch.jobs.jobs_only().get()
     batch.jobs.create(role=Role.THEN, run=1, position=7, queue=job.queue, payload=job.payload)
 
 
@@ -367,7 +367,7 @@ def test_jobs_and_callbacks_that_have_moved_are_found(diary: Diary, settings: Se
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
     assert diary.ran() == ["found"]
     assert diary.calls == ["progress succeeded", "then succeeded"]
-    assert [job.func for job in batch.jobs.work()] == ["shop.jobs.note"]
+    assert [job.func for job in batch.jobs.jobs_only()] == ["shop.jobs.note"]
 
 
 def test_what_has_moved_unsaid_fails_with_the_setting_and_runs_once_it_is_set(

@@ -12,7 +12,7 @@ from rq import Queue
 from rq.job import JobStatus
 
 from django_jobbatch import TransportError, UnknownQueue, transport
-from django_jobbatch.transport import Ticket, Waiting
+from django_jobbatch.transport import Ticket, WaitingTickets
 from django_jobbatch.transport.queues import queue_named
 from tests.servers import RedisServer
 
@@ -73,10 +73,10 @@ def test_a_ticket_costs_less_than_a_kilobyte(ticket: Ticket, redis_server: Redis
     def received() -> int:
         return int(redis_server.client.info("stats")["total_net_input_bytes"])
 
-    transport.waiting(ticket.batch_id, "default")  # it is connected
+    transport.waiting_tickets(ticket.batch_id, "default")  # it is connected
     before, after_nothing = received(), received()
 
-    transport.waiting(ticket.batch_id, "default")
+    transport.waiting_tickets(ticket.batch_id, "default")
     transport.send(ticket)
 
     assert received() - after_nothing - (after_nothing - before) < 1024
@@ -102,9 +102,9 @@ def test_waiting_counts_what_is_queued_and_knows_the_next_scheduled(ticket: Tick
     transport.schedule(ticket, NOON)
     transport.send(other)
 
-    assert transport.waiting(ticket.batch_id, "default") == Waiting(2, NOON)
-    assert transport.waiting(other.batch_id, "default") == Waiting(1, None)
-    assert transport.waiting(ticket.batch_id, "slow") == Waiting(0, None)
+    assert transport.waiting_tickets(ticket.batch_id, "default") == WaitingTickets(2, NOON)
+    assert transport.waiting_tickets(other.batch_id, "default") == WaitingTickets(1, None)
+    assert transport.waiting_tickets(ticket.batch_id, "slow") == WaitingTickets(0, None)
 
 
 def test_a_ticket_that_was_popped_and_lost_does_not_wait(
@@ -115,7 +115,7 @@ def test_a_ticket_that_was_popped_and_lost_does_not_wait(
 
     redis_server.client.lpop(queue.key)
 
-    assert transport.waiting(ticket.batch_id, "default") == Waiting(1, None)
+    assert transport.waiting_tickets(ticket.batch_id, "default") == WaitingTickets(1, None)
     (remembered,) = redis_server.client.smembers(f"jobbatch:{ticket.batch_id.hex}:default")
     assert queue.job_ids == [f"jb-{ticket.batch_id.hex}-{remembered.decode()}"]
 
@@ -163,7 +163,7 @@ def test_a_worker_reads_a_ticket_without_a_queue_that_its_work_horses_would_inhe
     (job,) = django_rq.get_queue("default").jobs
     queue_named.cache_clear()
 
-    read = transport.ticket_in(job)
+    read = transport.parse_ticket(job)
 
     assert read == ticket
     assert queue_named.cache_info().currsize == 0
@@ -174,7 +174,7 @@ def test_stopping_a_ticket_that_is_not_at_work_does_nothing(ticket: Ticket) -> N
 
     transport.stop("default", [*django_rq.get_queue("default").job_ids, "jb-gone"])
 
-    assert transport.waiting(ticket.batch_id, "default") == Waiting(1, None)
+    assert transport.waiting_tickets(ticket.batch_id, "default") == WaitingTickets(1, None)
 
 
 def test_a_server_that_is_away_is_one_kind_of_error(ticket: Ticket, our_redis: RedisServer) -> None:
@@ -185,7 +185,7 @@ def test_a_server_that_is_away_is_one_kind_of_error(ticket: Ticket, our_redis: R
     with pytest.raises(TransportError):
         transport.schedule(ticket, NOON)
     with pytest.raises(TransportError):
-        transport.waiting(ticket.batch_id, "default")
+        transport.waiting_tickets(ticket.batch_id, "default")
     with pytest.raises(TransportError):
         transport.discard(ticket.batch_id, ["default"])
     with pytest.raises(TransportError):

@@ -8,7 +8,7 @@ from pytest_django import DjangoAssertNumQueries
 from django_jobbatch import bus, tuning
 from django_jobbatch.counters import TreeCounts
 from django_jobbatch.models import JobBatch
-from django_jobbatch.models.tree import below, tree_of
+from django_jobbatch.models.tree import descendants, with_descendants
 from django_jobbatch.operations import previews
 from tests.jobs import ADD
 from tests.ledger.acts import begun, cancel, claim, fail, grown, read, report_end, succeed, sweep
@@ -37,9 +37,9 @@ def test_below_a_batch_inside_is_all_that_it_contains_and_nothing_beside_it(
 ) -> None:
     monkeypatch.setattr(tuning, "TREE_LEVELS", levels)
 
-    assert names(below(middle)) == ["deep", "inner", "inner chain", "leaf"]
-    assert names(tree_of(middle)) == ["deep", "inner", "inner chain", "leaf", "middle"]
-    assert names(below(JobBatch.objects.get(name="leaf"))) == []
+    assert names(descendants(middle)) == ["deep", "inner", "inner chain", "leaf"]
+    assert names(with_descendants(middle)) == ["deep", "inner", "inner chain", "leaf", "middle"]
+    assert names(descendants(JobBatch.objects.get(name="leaf"))) == []
     assert middle.tree_jobs == TreeCounts(4, 4, 0, 0, 0, 0)
 
 
@@ -47,7 +47,7 @@ def test_to_look_below_a_batch_inside_costs_a_query_for_each_level(
     middle: JobBatch, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     with django_assert_num_queries(3):
-        found = below(middle)
+        found = descendants(middle)
 
     assert "IN (" not in str(found.query)
 
@@ -66,7 +66,7 @@ def test_a_preview_of_the_last_failure_leaves_what_somebody_has_cancelled_deep_i
     report_end(strict)
     sweep(root)
 
-    said = previews.retried_jobs(read(root), list(root.jobs.failed()))
+    said = previews.count_retried(read(root), list(root.jobs.failed()))
 
     assert read(partial).outcome == "partial"
     assert said == 2  # the one that has failed, and the one of the root that this has stopped

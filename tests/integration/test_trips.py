@@ -16,7 +16,7 @@ from django_jobbatch import bus, tuning
 from django_jobbatch.bus import Builder, ChainBuilder, JobBuilder
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import work
-from django_jobbatch.runner.session import Trip
+from django_jobbatch.runner.session import TicketSession
 from tests import jobs
 from tests.diary import Diary
 
@@ -102,7 +102,9 @@ def test_what_a_ticket_begins_at_the_end_of_its_time_is_left_to_sixteen(diary: D
     root = bus.chain(bus.batch([record] * 20), record).dispatch()
     begun = BatchedJob.objects.running().exclude(child=None)
 
-    with mock.patch.object(Trip, "has_time", PropertyMock(side_effect=lambda: not begun.exists())):
+    with mock.patch.object(
+        TicketSession, "has_time", PropertyMock(side_effect=lambda: not begun.exists())
+    ):
         work_once(root)
 
     assert diary.lines("jobs") == []
@@ -112,14 +114,14 @@ def test_what_a_ticket_begins_at_the_end_of_its_time_is_left_to_sixteen(diary: D
 def test_a_batch_on_the_way_gets_help_once_when_it_takes_long(diary: Diary) -> None:
     record = diary.job()
     batch = bus.batch([record] * 3).dispatch()
-    trip = Trip("default", "default", "ticket")
-    trip.take(batch, tickets=2)
+    trip = TicketSession("default", "default", "ticket")
+    trip.push(batch, tickets=2)
     sent = []
 
     for patience in (9, 0, 0):
         django_rq.get_queue("default").empty()
         with mock.patch.object(tuning, "HELP_AFTER_SECONDS", patience):
-            trip.send_for_help()
+            trip.request_more_tickets()
         sent.append(waiting()["default"])
 
     assert sent == [0, 2, 0]

@@ -53,7 +53,7 @@ def asked(diary: Diary, monkeypatch: pytest.MonkeyPatch) -> Asked:
         return []
 
     monkeypatch.setattr(reconcile, "reconcile", note)
-    monkeypatch.setattr(reconcile, "reconcile_after", note)
+    monkeypatch.setattr(reconcile, "reconcile_ticket", note)
     return lambda: diary.lines("asked")
 
 
@@ -87,7 +87,7 @@ def test_work_horses_that_die_are_noticed_at_once_and_their_tickets_have_failed(
 
     burst()
 
-    tickets = [batch.jobs.get().claim for batch in batches]
+    tickets = [batch.jobs.get().claimed_by for batch in batches]
     died = [f"default {batch.pk} {claim}" for batch, claim in zip(batches, tickets, strict=True)]
     assert asked() == ["default", *died]
     queue = Queue(connection=get_connection("default"))
@@ -109,8 +109,8 @@ def test_what_cannot_be_repaired_is_logged_and_the_worker_goes_on(
     diary: Diary, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(reconcile, "reconcile", jobs.fail)
-    monkeypatch.setattr(reconcile, "reconcile_after", jobs.fail)
-    monkeypatch.setattr(BatchWorker, "_leads", jobs.fail)
+    monkeypatch.setattr(reconcile, "reconcile_ticket", jobs.fail)
+    monkeypatch.setattr(BatchWorker, "_is_leader", jobs.fail)
     bus.batch(bus.job(jobs.die_of, diary.path("jobs"), "SIGKILL")).dispatch()
     batch = bus.batch(diary.job("after it")).dispatch()
 
@@ -169,12 +169,12 @@ def test_one_worker_looks_at_everything_until_it_is_gone(
 ) -> None:
     first, second = (BatchWorker("default", connection=redis_server.client) for _ in range(2))
 
-    leads = [first._leads(), second._leads(), first._leads()]
+    leads = [first._is_leader(), second._is_leader(), first._is_leader()]
     (key,) = redis_server.client.keys("jobbatch:lead:*")
     redis_server.client.delete(key)
 
     assert leads == [True, False, True]
-    assert [second._leads(), first._leads()] == [True, False]
+    assert [second._is_leader(), first._is_leader()] == [True, False]
 
 
 def test_a_worker_inside_a_transaction_looks_at_nothing_and_closes_no_connection(

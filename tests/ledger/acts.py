@@ -97,7 +97,7 @@ def grown(builder: Builder) -> JobBatch:
 
 def begin(link: BatchedJob) -> list[Change]:
     """Have the turn come of the child batch that this link stands for."""
-    return list(ledger.begin_child(ALIAS, link))
+    return list(ledger.start_child(ALIAS, link))
 
 
 def begun(root: JobBatch) -> JobBatch:
@@ -109,12 +109,12 @@ def begun(root: JobBatch) -> JobBatch:
 
 def report_end(child: JobBatch) -> Change | None:
     """Tell the parent of a child batch of its end."""
-    return ledger.report_end(ALIAS, read(child))
+    return ledger.settle_stand_in(ALIAS, read(child))
 
 
 def cancel(batch: JobBatch) -> list[Change]:
     """Close a batch and cancel what had not begun; its child batches are not told."""
-    closed = ledger.close(ALIAS, batch.pk, reason="enough")
+    closed = ledger.cancel(ALIAS, batch.pk, reason="enough")
     return [] if closed is None else [closed, *sweep(batch)]
 
 
@@ -122,7 +122,7 @@ def ended(root: JobBatch, end: Callable[[BatchedJob], Settlement]) -> JobBatch:
     """The same, after its child batch has ended so."""
     child = begun(root)
     settle(child, *(end(link) for link in claim(child)))
-    ledger.report_end(ALIAS, read(child))
+    ledger.settle_stand_in(ALIAS, read(child))
     return root
 
 
@@ -139,7 +139,7 @@ def run_callbacks(batch: JobBatch, *, ticket: str = "one") -> list[tuple[str, in
 def tell(batch: JobBatch) -> list[str]:
     """Tell `each_failure` of all that it has not seen; the messages."""
     told = []
-    while unseen := ledger.unreported(ALIAS, batch.pk):
+    while unseen := ledger.first_unreported(ALIAS, batch.pk):
         ledger.mark_reported(ALIAS, unseen)
         told.append(unseen.message)
     return told
@@ -172,12 +172,12 @@ def counters(batch: JobBatch) -> dict[str, int]:
 
 def statuses(batch: JobBatch) -> list[str]:
     """The statuses of its jobs, by id."""
-    return list(batch.jobs.work().order_by("pk").values_list("status", flat=True))
+    return list(batch.jobs.jobs_only().order_by("pk").values_list("status", flat=True))
 
 
 def pks(batch: JobBatch) -> list[int]:
     """The ids of its jobs."""
-    return list(batch.jobs.work().order_by("pk").values_list("pk", flat=True))
+    return list(batch.jobs.jobs_only().order_by("pk").values_list("pk", flat=True))
 
 
 def drawn(batch: JobBatch) -> list[tuple[int, str, str]]:
@@ -188,7 +188,7 @@ def drawn(batch: JobBatch) -> list[tuple[int, str, str]]:
 
 def failures(batch: JobBatch) -> list[tuple[int, int]]:
     """Job and attempts of its failures, in order."""
-    rows = FailedJob.objects.filter(batch_id=batch.pk).in_order()
+    rows = FailedJob.objects.filter(batch_id=batch.pk).oldest_first()
     return list(rows.values_list("job_id", "attempts"))
 
 

@@ -61,7 +61,7 @@ def test_a_claim_writes_who_has_the_link_for_how_long() -> None:
 
     expected = {
         "status": RUNNING,
-        "claim": "mine",
+        "claimed_by": "mine",
         "fence": 1,
         "started_at": NOON,
         "lease_until": NOON + timedelta(seconds=90),
@@ -85,7 +85,7 @@ def test_every_claim_raises_the_fence() -> None:
     for ticket in ("one", "two", "three"):
         (link,) = claim(batch, ticket=ticket)
         fences.append(link.fence)
-        settle(batch, Settlement.put_back(link))
+        settle(batch, Settlement.released(link))
 
     assert fences == [1, 2, 3]
 
@@ -104,7 +104,7 @@ def test_claims_walk_on_and_begin_again_at_the_lowest_id_once() -> None:
 def test_a_link_that_was_put_back_is_found_again_from_the_end() -> None:
     batch = JobBatchFactory.create(jobs=2)
     first, second = claim(batch)
-    settle(batch, Settlement.put_back(first))
+    settle(batch, Settlement.released(first))
 
     assert ids(ledger.claim(claimant(batch), after=second.pk, limit=9)) == [first.pk]
 
@@ -164,7 +164,7 @@ def test_links_that_another_ticket_takes_between_the_read_and_the_write_stay_its
     free = pks(batch)[2:] if SKIPS_LOCKED else pks(batch)[2:3]
     assert ids(mine) == free
     assert [link.fence for link in mine] == [1] * len(free)
-    assert {link.pk: link.claim for link in BatchedJob.objects.all()} == {
+    assert {link.pk: link.claimed_by for link in BatchedJob.objects.all()} == {
         **dict.fromkeys(pks(batch), ""),
         **dict.fromkeys(pks(batch)[:2], "other"),
         **dict.fromkeys(free, "mine"),
@@ -194,7 +194,7 @@ def test_a_link_that_came_and_went_between_the_read_and_the_write_is_not_held_by
 
     stored = BatchedJob.objects.get()
     assert (mine.fence, mine.attempts) == (stored.fence, stored.attempts) == (2, 1)
-    assert succeed(batch, [mine]).stale == 0
+    assert succeed(batch, [mine]).late == 0
 
 
 def test_a_link_that_is_delayed_between_the_read_and_the_write_waits_for_its_time(
@@ -215,7 +215,7 @@ def test_a_link_that_is_delayed_between_the_read_and_the_write_waits_for_its_tim
 
 def test_links_of_different_fences_are_taken_together() -> None:
     batch = JobBatchFactory.create(jobs=3)
-    settle(batch, *(Settlement.put_back(link) for link in claim(batch, 2)))
+    settle(batch, *(Settlement.released(link) for link in claim(batch, 2)))
 
     assert [link.fence for link in claim(batch)] == [2, 2, 1]
 
@@ -228,8 +228,8 @@ def test_the_first_claim_begins_the_batch_once() -> None:
     again = read(batch)
 
     with mock.patch.object(timezone, "now", return_value=NOON):
-        ledger.begin(ALIAS, batch)
-    ledger.begin(ALIAS, again)
+        ledger.mark_running(ALIAS, batch)
+    ledger.mark_running(ALIAS, again)
 
     stored = read(batch)
     assert (batch.status, batch.started_at) == (BatchStatus.RUNNING, NOON)
@@ -240,7 +240,7 @@ def test_the_first_claim_begins_the_batch_once() -> None:
 def test_a_batch_that_was_closed_before_it_began_does_not_begin(status: BatchStatus) -> None:
     batch = JobBatchFactory.create(jobs=1, status=status)
 
-    ledger.begin(ALIAS, batch)
+    ledger.mark_running(ALIAS, batch)
 
     assert (read(batch).status, read(batch).started_at) == (status, None)
 
@@ -293,7 +293,7 @@ def test_failures_of_jobs_are_told_in_their_order() -> None:
     FailedJobFactory.create(message="of another batch", failed_at=NOON)
 
     told = []
-    while failure := ledger.unreported(ALIAS, batch.pk):
+    while failure := ledger.first_unreported(ALIAS, batch.pk):
         told.append(failure.message)
         ledger.mark_reported(ALIAS, failure)
 
@@ -335,7 +335,7 @@ def test_the_tickets_at_work_are_those_with_running_jobs() -> None:
     claim(batch, 1, "three", queue="slow")
     ledger.claim_callback(claimant(batch, "four"))
 
-    assert ledger.tickets_at_work(ALIAS, batch.pk) == {"default": {"one", "two"}, "slow": {"three"}}
+    assert ledger.running_tickets(ALIAS, batch.pk) == {"default": {"one", "two"}, "slow": {"three"}}
 
 
 @pytest.fixture
@@ -344,11 +344,11 @@ def between_read_and_write(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     Where rows are locked as they are read, nobody can come in between: there it happens before.
     """
-    read_first = claims._first
+    read_first = claims._first_due
 
     def prepare(happen: Any) -> None:
         def first(due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
-            monkeypatch.setattr(claims, "_first", read_first)
+            monkeypatch.setattr(claims, "_first_due", read_first)
             if due.query.select_for_update:
                 happen()
                 return read_first(due, limit)
@@ -356,6 +356,6 @@ def between_read_and_write(monkeypatch: pytest.MonkeyPatch) -> Any:
             happen()
             return seen
 
-        monkeypatch.setattr(claims, "_first", first)
+        monkeypatch.setattr(claims, "_first_due", first)
 
     return prepare

@@ -43,12 +43,12 @@ def test_an_open_batch_is_closed_by_whoever_comes_first(status: BatchStatus) -> 
     batch = JobBatchFactory.create(jobs=2, status=status, roles=[Role.FINALLY])
 
     with mock.patch.object(timezone, "now", return_value=NOON):
-        first = ledger.close(ALIAS, batch.pk, reason="enough", by="ann")
-    second = ledger.close(ALIAS, batch.pk, reason="me too", by="bob")
+        first = ledger.cancel(ALIAS, batch.pk, reason="enough", by="ann")
+    second = ledger.cancel(ALIAS, batch.pk, reason="me too", by="bob")
 
     row = read(batch)
     assert first is not None
-    assert (first.closed, first.finished, first.batch) == (True, False, batch)
+    assert (first.stopping, first.finished, first.batch) == (True, False, batch)
     assert second is None
     assert (row.status, row.cancelled_at, row.version) == (BatchStatus.STOPPING, NOON, 1)
     assert (row.cancel_reason, row.cancelled_by) == ("enough", "ann")
@@ -59,7 +59,7 @@ def test_an_open_batch_is_closed_by_whoever_comes_first(status: BatchStatus) -> 
 def test_a_batch_that_is_not_open_is_left_alone(trait: str) -> None:
     batch = JobBatchFactory.create(**{trait: True})
 
-    assert ledger.close(ALIAS, batch.pk, reason="late") is None
+    assert ledger.cancel(ALIAS, batch.pk, reason="late") is None
     assert (read(batch).cancel_reason, read(batch).version) == ("", 0)
 
 
@@ -67,7 +67,7 @@ def test_a_failure_that_came_first_is_the_cause() -> None:
     batch = JobBatchFactory.create(jobs=3)
     fail(batch, claim(batch, 1))
 
-    assert ledger.close(ALIAS, batch.pk) is None
+    assert ledger.cancel(ALIAS, batch.pk) is None
     sweep(batch)
 
     assert state(batch) == ("finished", "failed", 1)
@@ -76,12 +76,12 @@ def test_a_failure_that_came_first_is_the_cause() -> None:
 def test_a_cancel_that_came_first_is_the_cause() -> None:
     batch = JobBatchFactory.create(jobs=3)
     one, two, three = claim(batch)
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
 
     change = fail(batch, [one])
     succeed(batch, [two, three])
 
-    assert not change.closed
+    assert not change.stopping
     assert state(batch) == ("finished", "cancelled", 1)
 
 
@@ -115,7 +115,7 @@ def test_a_sweep_cancels_what_has_not_begun() -> None:
 @pytest.mark.usefixtures("small_pages")
 def test_a_sweep_goes_page_by_page_and_the_last_one_finishes() -> None:
     batch = JobBatchFactory.create(jobs=5, roles=[Role.THEN, Role.CATCH, Role.FINALLY])
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
 
     changes = sweep(batch)
 
@@ -133,7 +133,7 @@ def test_a_sweep_goes_page_by_page_and_the_last_one_finishes() -> None:
 @pytest.mark.usefixtures("small_pages")
 def test_whoever_meets_a_sweep_that_was_broken_off_goes_on_with_it() -> None:
     batch = JobBatchFactory.create(jobs=5, roles=[Role.FINALLY])
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
     next(ledger.sweep(ALIAS, batch.pk))
     assert counters(batch) == {"total": 5, "pending": 3, "cancelled": 2}
 
@@ -144,7 +144,7 @@ def test_whoever_meets_a_sweep_that_was_broken_off_goes_on_with_it() -> None:
 @pytest.mark.usefixtures("small_pages")
 def test_two_sweeps_at_once_count_each_link_once() -> None:
     batch = JobBatchFactory.create(jobs=6, roles=[Role.FINALLY])
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
     mine, other = ledger.sweep(ALIAS, batch.pk), ledger.sweep(ALIAS, batch.pk)
 
     changes = [change for pair in zip(mine, other, strict=False) for change in pair]
@@ -158,7 +158,7 @@ def test_two_sweeps_at_once_count_each_link_once() -> None:
 def test_the_last_running_job_finishes_a_batch_that_was_swept() -> None:
     batch = JobBatchFactory.create(jobs=2)
     (link,) = claim(batch, 1)
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
     assert [change.finished for change in sweep(batch)] == [False]
 
     assert succeed(batch, [link]).finished
@@ -168,7 +168,7 @@ def test_the_last_running_job_finishes_a_batch_that_was_swept() -> None:
 def test_a_strict_batch_sweeps_what_a_failure_left() -> None:
     batch = JobBatchFactory.create(jobs=4, roles=[Role.CATCH, Role.THEN, Role.FINALLY])
     one, two = claim(batch, 2)
-    assert fail(batch, [one]).closed
+    assert fail(batch, [one]).stopping
 
     sweep(batch)
     succeed(batch, [two])
@@ -181,12 +181,12 @@ def test_a_strict_batch_sweeps_what_a_failure_left() -> None:
 def test_a_sweep_may_take_running_jobs_whose_outcomes_then_come_too_late() -> None:
     batch = JobBatchFactory.create(jobs=2, roles=[Role.FINALLY])
     (link,) = claim(batch, 1)
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
 
     (change,) = sweep(batch, running=True)
     late = settle(batch, success(link))
 
-    assert (change.finished, late.stale, late.finished) == (True, 1, False)
+    assert (change.finished, late.late, late.finished) == (True, 1, False)
     assert counters(batch) == {"total": 2, "cancelled": 2}
     assert drawn(batch) == [(1, "finally", PENDING)]
 
@@ -202,7 +202,7 @@ def test_a_batch_that_is_not_stopping_is_not_swept(trait: str) -> None:
 
 def test_a_batch_that_is_gone_is_not_swept(django_assert_num_queries: Any) -> None:
     batch = JobBatchFactory.create()
-    ledger.remove(ALIAS, batch.pk)
+    ledger.delete_batch(ALIAS, batch.pk)
 
     (change,) = sweep(batch)
 
@@ -211,7 +211,7 @@ def test_a_batch_that_is_gone_is_not_swept(django_assert_num_queries: Any) -> No
 
 def test_an_empty_batch_that_was_closed_finishes_with_its_sweep() -> None:
     batch = JobBatchFactory.create(jobs=1, pending=True, unique_key="key")
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
 
     sweep(batch)
 
@@ -221,7 +221,7 @@ def test_an_empty_batch_that_was_closed_finishes_with_its_sweep() -> None:
 @pytest.mark.usefixtures("small_pages")
 def test_a_sweep_leaves_what_a_retry_has_brought_back() -> None:
     batch = JobBatchFactory.create(jobs=4)
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
     broken_off = ledger.sweep(ALIAS, batch.pk)
     next(broken_off)
     sweep(batch)

@@ -34,24 +34,24 @@ pytestmark = pytest.mark.django_db
 
 
 def complete(batch: JobBatch, count: int = 0, **named: Any) -> ledger.Change:
-    values = {"due": {}, "queues": [], "longest_timeout": 0, "wake_at": None, **named}
-    return ledger.complete(ALIAS, batch, count=count, **values)
+    values = {"due": {}, "queues": [], "longest_timeout": 0, "next_event_at": None, **named}
+    return ledger.count_inserted(ALIAS, batch, count=count, **values)
 
 
 # enter
 
 
 def test_a_batch_without_a_key_is_always_new() -> None:
-    batches = [ledger.enter(ALIAS, JobBatchFactory.build()) for _ in range(2)]
+    batches = [ledger.insert_batch(ALIAS, JobBatchFactory.build()) for _ in range(2)]
 
     assert [batch.existed for batch in batches] == [False, False]
     assert JobBatch.objects.count() == 2
 
 
 def test_a_key_that_is_taken_gives_the_batch_that_has_it() -> None:
-    first = ledger.enter(ALIAS, JobBatchFactory.build(unique_key="nightly"))
+    first = ledger.insert_batch(ALIAS, JobBatchFactory.build(unique_key="nightly"))
 
-    second = ledger.enter(ALIAS, JobBatchFactory.build(unique_key="nightly"))
+    second = ledger.insert_batch(ALIAS, JobBatchFactory.build(unique_key="nightly"))
 
     assert (first.existed, second.existed) == (False, True)
     assert second == first
@@ -62,23 +62,25 @@ def test_a_key_is_free_again_at_the_end() -> None:
     first = JobBatchFactory.create(jobs=1, unique_key="nightly")
     succeed(first, claim(first))
 
-    second = ledger.enter(ALIAS, JobBatchFactory.build(unique_key="nightly"))
+    second = ledger.insert_batch(ALIAS, JobBatchFactory.build(unique_key="nightly"))
 
     assert (second.existed, second == first) == (False, False)
 
 
 def test_a_batch_that_is_stopping_keeps_its_key() -> None:
     first = JobBatchFactory.create(jobs=1, unique_key="nightly")
-    ledger.close(ALIAS, first.pk)
+    ledger.cancel(ALIAS, first.pk)
 
-    assert ledger.enter(ALIAS, JobBatchFactory.build(unique_key="nightly")) == first
+    assert ledger.insert_batch(ALIAS, JobBatchFactory.build(unique_key="nightly")) == first
 
 
 # complete
 
 
 def test_what_was_inserted_is_counted() -> None:
-    batch = JobBatchFactory.create(jobs=1, queues=["default"], wake_at=NOON + timedelta(hours=1))
+    batch = JobBatchFactory.create(
+        jobs=1, queues=["default"], next_event_at=NOON + timedelta(hours=1)
+    )
 
     change = complete(
         batch,
@@ -86,14 +88,14 @@ def test_what_was_inserted_is_counted() -> None:
         due={"slow": 1},
         queues=["slow", "default"],
         longest_timeout=60,
-        wake_at=NOON,
+        next_event_at=NOON,
         name="Import",
     )
 
     row = read(batch)
     assert counters(batch) == {"total": 3, "pending": 3}
     assert (row.queues, row.longest_timeout, row.name) == (["default", "slow"], 60, "Import")
-    assert (row.wake_at, change.wake_at, change.due) == (NOON, NOON, {"slow": 1})
+    assert (row.next_event_at, change.next_event_at, change.due) == (NOON, NOON, {"slow": 1})
     assert not change.finished
 
 
@@ -110,12 +112,12 @@ def test_a_page_of_long_payloads_is_stored() -> None:
 
 
 def test_a_batch_wakes_at_the_earlier_time() -> None:
-    batch = JobBatchFactory.create(jobs=1, wake_at=NOON)
+    batch = JobBatchFactory.create(jobs=1, next_event_at=NOON)
 
-    complete(batch, 1, wake_at=NOON + timedelta(hours=1))
-    assert read(batch).wake_at == NOON
+    complete(batch, 1, next_event_at=NOON + timedelta(hours=1))
+    assert read(batch).next_event_at == NOON
     complete(batch, 1)
-    assert read(batch).wake_at == NOON
+    assert read(batch).next_event_at == NOON
 
 
 def test_an_empty_batch_finishes_at_once() -> None:
@@ -138,7 +140,7 @@ def test_an_open_batch_takes_more_behind_its_last_lane(trait: str) -> None:
     BatchedJobFactory.create(batch=batch, role=Role.CATCH, run=1, lane=9)
 
     with transaction.atomic():
-        locked, lane = ledger.add(ALIAS, batch)
+        locked, lane = ledger.lock_for_add(ALIAS, batch)
 
     assert (locked, lane, read(batch).version) == (batch, 3, 1)
 
@@ -147,14 +149,14 @@ def test_a_batch_without_lanes_begins_with_the_first() -> None:
     batch = JobBatchFactory.create(pending=True)
 
     with transaction.atomic():
-        assert ledger.add(ALIAS, batch) == (batch, 0)
+        assert ledger.lock_for_add(ALIAS, batch) == (batch, 0)
 
 
 def test_links_that_a_running_job_adds_keep_the_batch_open() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN])
     (loader,) = claim(batch)
     with transaction.atomic():
-        locked, lane = ledger.add(ALIAS, batch)
+        locked, lane = ledger.lock_for_add(ALIAS, batch)
         ledger.insert_links(ALIAS, [BatchedJobFactory.build(batch=locked, lane=lane)])
         complete(locked, 1)
 
@@ -177,17 +179,17 @@ def test_a_batch_that_is_not_open_takes_no_more(trait: str, error: type[Exceptio
     batch = JobBatchFactory.create(**{trait: True})
 
     with pytest.raises(error), transaction.atomic():
-        ledger.add(ALIAS, batch)
+        ledger.lock_for_add(ALIAS, batch)
 
     assert read(batch).version == 0
 
 
 def test_a_batch_that_is_gone_takes_no_more() -> None:
     batch = JobBatchFactory.create()
-    ledger.remove(ALIAS, batch.pk)
+    ledger.delete_batch(ALIAS, batch.pk)
 
     with pytest.raises(BatchFinished), transaction.atomic():
-        ledger.add(ALIAS, batch)
+        ledger.lock_for_add(ALIAS, batch)
 
 
 def test_a_batch_that_was_reopened_takes_more() -> None:
@@ -195,7 +197,7 @@ def test_a_batch_that_was_reopened_takes_more() -> None:
     reopen(batch)
 
     with transaction.atomic():
-        assert ledger.add(ALIAS, batch) == (batch, 1)
+        assert ledger.lock_for_add(ALIAS, batch) == (batch, 1)
 
 
 # What the database refuses

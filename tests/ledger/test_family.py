@@ -70,7 +70,7 @@ def test_a_batch_inside_waits_for_its_turn_and_then_its_jobs_are_due() -> None:
     assert state(child) == ("pending", "", 1)
     assert len(claim(child, queue="other")) == 2
     link = stand_in(child)
-    assert (link.status, link.lease_until, link.claim) == ("running", None, "")
+    assert (link.status, link.lease_until, link.claimed_by) == ("running", None, "")
 
 
 def test_the_turn_of_an_empty_batch_is_its_end() -> None:
@@ -79,7 +79,7 @@ def test_the_turn_of_an_empty_batch_is_its_end() -> None:
     (change,) = begin(claim(root)[0])
     told = report_end(only_child(root))
 
-    assert (change.finished, change.ended) == (True, True)
+    assert (change.finished, change.child_settled) == (True, True)
     assert told is not None
     assert told.due == {"default": 1}
     assert statuses(root) == ["succeeded", "pending"]
@@ -99,12 +99,12 @@ def test_a_turn_that_comes_twice_begins_once() -> None:
 def test_a_turn_in_a_batch_that_was_closed_stops_the_batch_whose_turn_it_was() -> None:
     root = grown(bus.batch([[INNER, ADD], [ADD]]))
     links = claim(root)
-    ledger.close(ALIAS, root.pk)
+    ledger.cancel(ALIAS, root.pk)
 
     (change,) = begin(links[0])
 
     assert statuses(root)[0] == "cancelled"
-    assert change.orphans == (only_child(root).pk,)
+    assert change.children_to_stop == (only_child(root).pk,)
 
 
 def test_a_batch_that_is_still_stopping_when_its_turn_comes_is_looked_at_again() -> None:
@@ -117,7 +117,7 @@ def test_a_batch_that_is_still_stopping_when_its_turn_comes_is_looked_at_again()
 
     (change,) = begin(claim(root)[0])
 
-    assert change.wake_at is not None
+    assert change.next_event_at is not None
     assert stand_in(child).status == "pending"
     sweep(child)
     assert report_end(child) is None
@@ -210,7 +210,12 @@ def test_the_end_of_a_batch_is_not_told_before_its_callbacks_have_run() -> None:
 
     last = ledger.settle_callback(ALIAS, success(link))
 
-    assert (change.finished, change.ended, early, last.ended) == (True, False, None, True)
+    assert (change.finished, change.child_settled, early, last.child_settled) == (
+        True,
+        False,
+        None,
+        True,
+    )
     assert report_end(child) is not None
 
 
@@ -220,7 +225,7 @@ def test_the_end_of_an_earlier_run_is_no_end() -> None:
     before = read(child)
     reopen(child)
 
-    assert ledger.report_end(ALIAS, before) is None
+    assert ledger.settle_stand_in(ALIAS, before) is None
     assert statuses(root) == ["pending", "pending"]
 
 
@@ -252,12 +257,12 @@ def test_a_stop_that_comes_after_a_retry_stops_nothing() -> None:
 def test_a_batch_that_runs_is_stopped_with_its_parent_and_why_is_said() -> None:
     root = grown(bus.batch([INNER, ADD]))
     child = begun(root)
-    ledger.close(ALIAS, root.pk, reason="enough", by="ann")
+    ledger.cancel(ALIAS, root.pk, reason="enough", by="ann")
     children = ledger.running_children(ALIAS, root)
 
     (change,) = ledger.stop_children(ALIAS, children)
 
-    assert (change.batch_id, change.closed) == (child.pk, True)
+    assert (change.batch_id, change.stopping) == (child.pk, True)
     row = read(child)
     assert (row.status, row.cancel_reason, row.cancelled_by) == ("stopping", "enough", "ann")
 
@@ -294,7 +299,7 @@ def test_a_retry_inside_is_refused_while_the_batch_around_it_stops() -> None:
     begin(links[0])
     child = only_child(root)
     fail(child, claim(child))
-    ledger.close(ALIAS, root.pk)
+    ledger.cancel(ALIAS, root.pk)
 
     with pytest.raises(BatchBusy, match="Import, which the batch is part of, is still stopping;"):
         reopen(child)

@@ -42,18 +42,18 @@ pytestmark = pytest.mark.django_db
 
 def places(batch: JobBatch) -> list[int]:
     """The positions in the only lane of a chain."""
-    return list(batch.jobs.work().order_by("position").values_list("position", flat=True))
+    return list(batch.jobs.jobs_only().order_by("position").values_list("position", flat=True))
 
 
 def in_order(batch: JobBatch) -> list[BatchedJob]:
     """The links in the only lane of a chain."""
-    return list(batch.jobs.work().order_by("position"))
+    return list(batch.jobs.jobs_only().order_by("position"))
 
 
 def extend(link: BatchedJob, count: int = 1, *, at_end: bool = False) -> list[int]:
     """Make room behind a link; the positions that are free."""
     with transaction.atomic():
-        return ledger.extend(ALIAS, link, count, at_end=at_end)[1]
+        return ledger.reserve_positions(ALIAS, link, count, at_end=at_end)[1]
 
 
 def test_a_success_makes_the_next_link_due() -> None:
@@ -74,8 +74,8 @@ def test_a_delay_begins_when_the_turn_of_its_link_comes() -> None:
     delayed = batch.jobs.get(status="pending")
     assert delayed.available_at is not None
     assert delayed.available_at >= before + timedelta(seconds=60)
-    assert (change.due, change.wake_at) == ({}, delayed.available_at)
-    assert read(batch).wake_at == delayed.available_at
+    assert (change.due, change.next_event_at) == ({}, delayed.available_at)
+    assert read(batch).next_event_at == delayed.available_at
 
 
 def test_a_failure_skips_the_rest_of_its_lane_and_of_no_other() -> None:
@@ -85,13 +85,13 @@ def test_a_failure_skips_the_rest_of_its_lane_and_of_no_other() -> None:
 
     assert statuses(batch) == ["failed", "skipped", "skipped", "pending", "waiting"]
     assert counters(batch) == {"total": 5, "pending": 2, "failed": 1, "skipped": 2}
-    assert (change.closed, change.finished) == (False, False)
+    assert (change.stopping, change.finished) == (False, False)
 
 
 def test_a_success_in_a_batch_that_was_closed_makes_nothing_due() -> None:
     batch = grown(bus.chain(ADD, ADD))
     links = claim(batch)
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
 
     change = succeed(batch, links)
 
@@ -103,7 +103,7 @@ def test_a_success_in_a_batch_that_was_closed_makes_nothing_due() -> None:
 def test_a_failure_in_a_batch_that_was_closed_leaves_the_rest_of_its_lane_to_the_sweep() -> None:
     batch = grown(bus.chain(ADD, ADD, ADD))
     links = claim(batch)
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
 
     fail(batch, links)
     waiting = statuses(batch)
@@ -120,7 +120,7 @@ def test_of_one_group_a_failure_closes_a_strict_batch_before_anything_is_release
 
     change = settle(batch, success(links[0]), failure(links[1]))
 
-    assert (change.due, change.closed) == ({}, True)
+    assert (change.due, change.stopping) == ({}, True)
     assert statuses(batch) == ["succeeded", "waiting", "failed", "skipped"]
 
 
@@ -156,7 +156,7 @@ def test_later_pages_of_a_retry_leave_out_what_a_cancel_has_ended_too(
     fail(batch, claim(batch, 2))
     child = begun(batch)
     cancel(child)
-    ledger.report_end(ALIAS, read(child))
+    ledger.settle_stand_in(ALIAS, read(child))
 
     reopened = sum(len(change.settled) for change in reopen(batch))
 
@@ -301,7 +301,7 @@ def test_nothing_follows_where_a_link_behind_has_failed() -> None:
     batch = grown(bus.batch([[inner, ADD], [ADD]]).allow_failures())
     ended(batch, failure)
     reopen(batch.children[0])
-    fail(batch, [link for link in claim(batch) if not link.stands_for_batch])
+    fail(batch, [link for link in claim(batch) if not link.is_stand_in])
     stand_in = batch.jobs.exclude(child=None).get()
 
     with pytest.raises(BatchFinished, match="nothing can follow there"):

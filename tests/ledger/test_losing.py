@@ -36,13 +36,13 @@ pytestmark = pytest.mark.django_db
 
 
 def lose(batch: JobBatch, ticket: str = "one", *, is_dead: bool = False) -> list[Change]:
-    return ledger.lose(ALIAS, batch.pk, ticket, is_dead=is_dead)
+    return ledger.rescue_ticket(ALIAS, batch.pk, ticket, is_dead=is_dead)
 
 
 def lost(batch: JobBatch) -> list[tuple[str, int, int, Any]]:
     """Status, losses, attempts and lease of its jobs, by id."""
-    columns = ("status", "losses", "attempts", "lease_until")
-    return list(batch.jobs.work().order_by("pk").values_list(*columns))
+    columns = ("status", "worker_losses", "attempts", "lease_until")
+    return list(batch.jobs.jobs_only().order_by("pk").values_list(*columns))
 
 
 def test_a_link_whose_lease_is_over_comes_back_with_a_loss_and_without_an_attempt() -> None:
@@ -94,13 +94,13 @@ def test_an_outcome_from_a_lost_claim_comes_too_late_and_is_counted() -> None:
 
     change = succeed(batch, links)
 
-    assert (change.stale, read(batch).late_outcomes) == (2, 2)
+    assert (change.late, read(batch).late_outcomes) == (2, 2)
     assert statuses(batch) == ["pending", "pending"]
 
 
 def test_a_link_that_was_lost_before_is_claimed_alone() -> None:
     batch = JobBatchFactory.create(jobs=5, running=True)
-    batch.jobs.filter(lane__in=[2, 3]).update(losses=1)
+    batch.jobs.filter(lane__in=[2, 3]).update(worker_losses=1)
 
     claims = [[link.lane for link in claim(batch)] for _ in range(5)]
 
@@ -134,19 +134,19 @@ def test_the_third_loss_of_a_link_fails_it_and_its_neighbours_have_one_at_most()
 
 def test_a_link_that_fails_by_its_losses_closes_a_strict_batch_and_draws_its_callbacks() -> None:
     batch = JobBatchFactory.create(jobs=2, running=True, roles=[Role.CATCH, Role.FINALLY])
-    batch.jobs.update(losses=2)
+    batch.jobs.update(worker_losses=2)
     claim(batch)
     age(batch)
 
     (change,) = lose(batch)
 
-    assert (state(batch), change.closed) == (("stopping", "", 1), True)
+    assert (state(batch), change.stopping) == (("stopping", "", 1), True)
     assert drawn(batch) == [(1, "catch", "pending")]
 
 
 def test_in_a_batch_that_is_being_stopped_what_is_lost_is_cancelled() -> None:
     batch = JobBatchFactory.create(jobs=2, running=True)
-    batch.jobs.update(losses=2)
+    batch.jobs.update(worker_losses=2)
     claim(batch, 1)
     cancel(batch)
     age(batch)
@@ -159,7 +159,7 @@ def test_in_a_batch_that_is_being_stopped_what_is_lost_is_cancelled() -> None:
 
 def test_a_batch_inside_whose_turn_was_lost_never_fails_by_that() -> None:
     root = grown(bus.chain(bus.batch([ADD]), ADD))
-    root.jobs.update(losses=7)
+    root.jobs.update(worker_losses=7)
     claim(root)
     age(root)
 

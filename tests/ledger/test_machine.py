@@ -90,17 +90,17 @@ class LedgerMachine(RuleBasedStateMachine):
 
         change = ledger.settle(ALIAS, self.batch.pk, settlements)
 
-        assert change.stale == 0
+        assert change.late == 0
         self._note(settlements)
         assert change.finished == self._finish()
 
     @rule(ticket=TICKETS)
     def die(self, ticket: str) -> None:
-        lost = [link for link in self.held if link.claim == ticket]
-        self.held = [link for link in self.held if link.claim != ticket]
+        lost = [link for link in self.held if link.claimed_by == ticket]
+        self.held = [link for link in self.held if link.claimed_by != ticket]
         self.sent += [success(link) for link in lost]  # should it have been alive after all
 
-        changes = ledger.lose(ALIAS, self.batch.pk, ticket, is_dead=True)
+        changes = ledger.rescue_ticket(ALIAS, self.batch.pk, ticket, is_dead=True)
 
         jobs = len(lost)
         if self.callback is not None and ticket == "one":
@@ -116,12 +116,12 @@ class LedgerMachine(RuleBasedStateMachine):
     def deliver_again(self, data: st.DataObject) -> None:
         old = data.draw(st.sampled_from(self.sent))
         change = ledger.settle(ALIAS, self.batch.pk, [old])
-        assert (change.stale, change.finished, change.settled) == (1, False, ())
+        assert (change.late, change.finished, change.settled) == (1, False, ())
 
     @rule()
     def cancel(self) -> None:
         is_open = not self.finished and not self.stopped_by
-        assert (ledger.close(ALIAS, self.batch.pk) is not None) == is_open
+        assert (ledger.cancel(ALIAS, self.batch.pk) is not None) == is_open
         if is_open:
             self.stopped_by = "cancel"
 
@@ -151,16 +151,16 @@ class LedgerMachine(RuleBasedStateMachine):
     def add(self) -> None:
         try:
             with transaction.atomic():
-                batch, lane = ledger.add(ALIAS, self.batch)
+                batch, lane = ledger.lock_for_add(ALIAS, self.batch)
                 ledger.insert_links(ALIAS, [BatchedJobFactory.build(batch=batch, lane=lane)])
-                ledger.complete(
+                ledger.count_inserted(
                     ALIAS,
                     batch,
                     count=1,
                     due={},
                     queues=["default"],
                     longest_timeout=0,
-                    wake_at=None,
+                    next_event_at=None,
                 )
         except (BatchFinished, BatchCancelled):
             assert self.finished or self.stopped_by
@@ -182,7 +182,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if link.role == Role.EACH_FAILURE:
             tell(self.batch)
         change = ledger.settle_callback(ALIAS, _settlement(link, end))
-        assert change.stale == 0
+        assert change.late == 0
         if end in ("success", "failure") and link.role in CALLBACK_LANE:
             self.ran.append((link.run, link.role))
 
@@ -192,7 +192,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def rows_are_as_the_model_says(self) -> None:
         if not hasattr(self, "jobs"):
             return
-        rows = self.batch.jobs.work().order_by("pk").values_list("pk", "status")
+        rows = self.batch.jobs.jobs_only().order_by("pk").values_list("pk", "status")
         assert dict(rows) == self.jobs
 
     @invariant()
@@ -265,7 +265,7 @@ class LedgerMachine(RuleBasedStateMachine):
     # The model
 
     def _pks(self) -> list[int]:
-        return list(self.batch.jobs.work().order_by("pk").values_list("pk", flat=True))
+        return list(self.batch.jobs.jobs_only().order_by("pk").values_list("pk", flat=True))
 
     def _note(self, settlements: list[Settlement]) -> None:
         for each in settlements:
@@ -335,7 +335,7 @@ def _settlement(link: BatchedJob, end: str) -> Settlement:
         "success": success,
         "failure": failure,
         "retry": lambda link: Settlement(link=link, status=PENDING),
-        "back": Settlement.put_back,
+        "back": Settlement.released,
     }
     settlement: Settlement = made[end](link)
     return settlement

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.db import connections, transaction
 
-from django_jobbatch import ledger
+from django_jobbatch import db, ledger
 from django_jobbatch.exceptions import BatchBusy
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
@@ -49,7 +49,7 @@ ROUNDS = 1000
 def enter() -> JobBatch:
     """Begin a batch with a key that others want too, as a dispatch does."""
     new = JobBatchFactory.build(unique_key="import")
-    with ledger.beginning_with(ALIAS, partial(ledger.enter, ALIAS, new)) as batch:
+    with db.transaction_starting_with(ALIAS, partial(ledger.insert_batch, ALIAS, new)) as batch:
         return batch
 
 
@@ -108,7 +108,7 @@ def test_a_link_is_claimed_by_one_ticket() -> None:
     assert sorted(pk for mine in taken for pk in mine) == pks(batch)
     assert set(BatchedJob.objects.values_list("fence", flat=True)) == {1}
     assert Counter(dict(zip("abcd", map(len, taken), strict=True))) == Counter(
-        BatchedJob.objects.values_list("claim", flat=True)
+        BatchedJob.objects.values_list("claimed_by", flat=True)
     )
 
 
@@ -131,7 +131,7 @@ def test_a_cancel_races_with_the_last_job(attempt: int) -> None:
     links = claim(batch, 1)
 
     def cancel() -> list[Change]:
-        closed = ledger.close(ALIAS, batch.pk)
+        closed = ledger.cancel(ALIAS, batch.pk)
         return [] if closed is None else sweep(batch)
 
     def last() -> list[Change]:
@@ -170,7 +170,7 @@ def test_a_retry_races_with_a_cancel(attempt: int) -> None:
             pytest.fail("a batch that is finished, or just reopened, is not stopping here")
 
     def cancel() -> bool:
-        return ledger.close(ALIAS, batch.pk) is not None
+        return ledger.cancel(ALIAS, batch.pk) is not None
 
     closed = side_by_side(retry, cancel)[1]
     sweep(batch)
@@ -189,13 +189,13 @@ def test_a_batch_waits_for_what_a_job_adds_while_the_other_ends(attempt: int) ->
 
     def load() -> Change:
         with transaction.atomic():
-            locked, lane = ledger.add(ALIAS, batch)
+            locked, lane = ledger.lock_for_add(ALIAS, batch)
             added = BatchedJobFactory.build_batch(3, batch=locked)
             for place, link in enumerate(added, start=lane):
                 link.lane = place
             ledger.insert_links(ALIAS, added)
-            ledger.complete(
-                ALIAS, locked, count=3, due={}, queues=[], longest_timeout=0, wake_at=None
+            ledger.count_inserted(
+                ALIAS, locked, count=3, due={}, queues=[], longest_timeout=0, next_event_at=None
             )
         return succeed(batch, [loader])
 
@@ -242,7 +242,7 @@ def test_one_outcome_delivered_by_two_threads_counts_once(attempt: int) -> None:
 
     changes: Iterable[Change] = side_by_side(lambda: fail(batch, links), lambda: fail(batch, links))
 
-    assert sorted(change.stale for change in changes) == [0, 2]
+    assert sorted(change.late for change in changes) == [0, 2]
     assert [change.finished for change in changes].count(True) == 1
     assert counters(batch) == {"total": 2, "failed": 2}
     assert drawn(batch) == [(1, "catch", "pending"), (1, "finally", "waiting")]

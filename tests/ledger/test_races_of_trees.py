@@ -85,7 +85,7 @@ def test_the_end_of_a_batch_inside_races_with_the_cancel_of_the_one_around_it(
 
     def stop() -> list[Change]:
         changes = cancel(root)
-        orphans = [pk for change in changes for pk in change.orphans]
+        orphans = [pk for change in changes for pk in change.children_to_stop]
         return [*changes, *ledger.stop_children(ALIAS, orphans)]
 
     def end() -> list[Change]:
@@ -110,7 +110,7 @@ def test_a_turn_races_with_the_cancel_of_the_batch_around_it(attempt: int) -> No
         return ledger.stop_children(ALIAS, ledger.running_children(ALIAS, root))
 
     begins, _ = side_by_side(lambda: begin(links[0]), stop)
-    ledger.stop_children(ALIAS, [pk for change in begins for pk in change.orphans])
+    ledger.stop_children(ALIAS, [pk for change in begins for pk in change.children_to_stop])
     sweep(child)
     report_end(child)
 
@@ -177,13 +177,13 @@ def appended(root: JobBatch, link: BatchedJob) -> bool:
     """Whether one more link could be put at the end of the lane."""
     try:
         with transaction.atomic():
-            batch, (position,) = ledger.extend(ALIAS, link, 1, at_end=True)
+            batch, (position,) = ledger.reserve_positions(ALIAS, link, 1, at_end=True)
             new = BatchedJobFactory.build(
                 batch=batch, lane=link.lane, position=position, status="waiting"
             )
             ledger.insert_links(ALIAS, [new])
-            ledger.complete(
-                ALIAS, batch, count=1, due={}, queues=[], longest_timeout=0, wake_at=None
+            ledger.count_inserted(
+                ALIAS, batch, count=1, due={}, queues=[], longest_timeout=0, next_event_at=None
             )
     except BatchFinished:
         return False

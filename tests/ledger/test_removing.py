@@ -50,7 +50,7 @@ def test_a_batch_goes_with_all_its_links(monkeypatch: pytest.MonkeyPatch, page: 
     batch, other = JobBatchFactory.create(jobs=3), JobBatchFactory.create(jobs=1)
     BatchedJobFactory.create(batch=batch, role=Role.FINALLY, run=1)
 
-    assert ledger.remove(ALIAS, batch.pk) == removed(links=4)
+    assert ledger.delete_batch(ALIAS, batch.pk) == removed(links=4)
     assert list(JobBatch.objects.all()) == [other]
     assert list(BatchedJob.objects.values_list("pk", flat=True)) == pks(other)
 
@@ -64,19 +64,19 @@ def test_a_lane_may_be_longer_than_a_page(monkeypatch: pytest.MonkeyPatch, page:
 
     pages = [
         list(page.order_by("lane", "position").values_list("lane", "position"))
-        for page in rows._pages(ALIAS, batch.pk)
+        for page in batches._chunks(ALIAS, batch.pk)
     ]
 
     assert list(chain.from_iterable(pages)) == [(0, 0), (1, 10), (1, 15), (1, 20), (1, 30), (2, 0)]
     assert max(map(len, pages)) <= page
-    assert ledger.remove(ALIAS, batch.pk) == removed(links=6)
+    assert ledger.delete_batch(ALIAS, batch.pk) == removed(links=6)
 
 
 def test_failures_outlive_their_batch() -> None:
     failure = FailedJobFactory.create()
     batch_id, job_id = failure.batch_id, failure.job_id
 
-    ledger.remove(ALIAS, batch_id)
+    ledger.delete_batch(ALIAS, batch_id)
 
     kept = FailedJob.objects.get()
     assert (kept.batch_id, kept.job_id, kept.func) == (batch_id, job_id, "tests.jobs.add")
@@ -85,7 +85,7 @@ def test_failures_outlive_their_batch() -> None:
 def test_failures_are_removed_by_name() -> None:
     failures = [FailedJobFactory.create() for _ in range(3)]
 
-    counted = ledger.remove_failures(ALIAS, [failure.pk for failure in failures[:2]])
+    counted = ledger.delete_failures(ALIAS, [failure.pk for failure in failures[:2]])
 
     assert counted == {"django_jobbatch.FailedJob": 2}
     assert list(FailedJob.objects.all()) == failures[2:]
@@ -93,15 +93,15 @@ def test_failures_are_removed_by_name() -> None:
 
 def test_a_batch_that_is_gone_is_removed_no_further() -> None:
     batch = JobBatchFactory.create(jobs=1)
-    ledger.remove(ALIAS, batch.pk)
+    ledger.delete_batch(ALIAS, batch.pk)
 
-    assert ledger.remove(ALIAS, batch.pk) == Counter()
+    assert ledger.delete_batch(ALIAS, batch.pk) == Counter()
 
 
 def test_what_comes_while_links_are_removed_goes_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "LINKS_CHUNK", 1)
     batch = JobBatchFactory.create(jobs=2)
-    remove_page = batches._remove_page
+    remove_page = batches._delete_chunk
 
     def and_add_some(using: str, batch_id: uuid.UUID, after: Any) -> Any:
         done = remove_page(using, batch_id, after)
@@ -110,9 +110,9 @@ def test_what_comes_while_links_are_removed_goes_too(monkeypatch: pytest.MonkeyP
             BatchedJobFactory.create(batch=batch, role=Role.FINALLY, run=1)
         return done
 
-    monkeypatch.setattr(batches, "_remove_page", and_add_some)
+    monkeypatch.setattr(batches, "_delete_chunk", and_add_some)
 
-    assert ledger.remove(ALIAS, batch.pk) == removed(links=4)
+    assert ledger.delete_batch(ALIAS, batch.pk) == removed(links=4)
     assert (JobBatch.objects.count(), BatchedJob.objects.count()) == (0, 0)
 
 
@@ -120,7 +120,7 @@ def test_what_comes_while_links_are_removed_goes_too(monkeypatch: pytest.MonkeyP
 
 
 def remove_a_page(batch: JobBatch) -> None:
-    batches._remove_page(ALIAS, batch.pk, None)
+    batches._delete_chunk(ALIAS, batch.pk, None)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_counters_that_are_wrong_do_not_keep_a_batch(monkeypatch: pytest.MonkeyP
     batch = JobBatchFactory.create(jobs=[FAILED, CANCELLED, PENDING], running=True)
     JobBatch.objects.update(total_jobs=2, pending_jobs=0, failed_jobs=1, cancelled_jobs=1)
 
-    assert ledger.remove(ALIAS, batch.pk) == removed(links=3)
+    assert ledger.delete_batch(ALIAS, batch.pk) == removed(links=3)
 
 
 # The batch around it
@@ -176,7 +176,7 @@ def test_a_batch_goes_on_without_the_one_that_it_waited_for(
     JobBatch.objects.update(allow_failures=allow_failures, status="running")
     child = begun(root)
 
-    ledger.remove(ALIAS, child.pk)
+    ledger.delete_batch(ALIAS, child.pk)
 
     assert statuses(root) == [CANCELLED, SKIPPED, PENDING]
     assert counters(root) == {"total": 3, "pending": 1, "cancelled": 1, "skipped": 1}
@@ -186,9 +186,9 @@ def test_a_batch_goes_on_without_the_one_that_it_waited_for(
 def test_a_stopping_batch_ends_without_the_one_that_it_waited_for() -> None:
     root = grown(bus.batch([bus.batch([ADD])]).finally_(jobs.told_badly))
     child = begun(root)
-    ledger.close(ALIAS, root.pk)
+    ledger.cancel(ALIAS, root.pk)
 
-    ledger.remove(ALIAS, child.pk)
+    ledger.delete_batch(ALIAS, child.pk)
 
     assert counters(root) == {"total": 1, "cancelled": 1}
     assert state(root) == ("finished", "cancelled", 1)
@@ -205,7 +205,7 @@ def test_the_end_of_a_batch_that_is_removed_before_it_was_told_counts(
     child = begun(root)
     end(child, claim(child))
 
-    ledger.remove(ALIAS, child.pk)
+    ledger.delete_batch(ALIAS, child.pk)
 
     assert (statuses(root), state(root)) == ([status], ("finished", outcome, 1))
 
@@ -216,8 +216,8 @@ def test_a_batch_whose_turn_comes_after_it_was_removed_is_cancelled() -> None:
     succeed(root, claim(root))
     (link,) = claim(root)
 
-    ledger.remove(ALIAS, child.pk)
+    ledger.delete_batch(ALIAS, child.pk)
 
-    assert list(ledger.begin_child(ALIAS, link)) == []
+    assert list(ledger.start_child(ALIAS, link)) == []
     assert statuses(root) == [SUCCEEDED, CANCELLED, SKIPPED]
     assert state(root) == ("finished", "cancelled", 1)

@@ -76,10 +76,18 @@ def test_a_retry_opens_the_next_run_with_all_that_did_not_succeed() -> None:
 
 def test_a_link_that_comes_back_has_nothing_of_its_last_run_but_its_fence() -> None:
     fresh = BatchedJobFactory.build(batch=JobBatchFactory.build())
-    names = ["attempts", "losses", "available_at", "started_at", "ended_at", "result", "claim"]
+    names = [
+        "attempts",
+        "worker_losses",
+        "available_at",
+        "started_at",
+        "ended_at",
+        "result",
+        "claimed_by",
+    ]
     batch = JobBatchFactory.create(jobs=1, jobs__available_at=NOON)
     fail(batch, claim(batch))
-    BatchedJob.objects.update(losses=2, result="1")
+    BatchedJob.objects.update(worker_losses=2, result="1")
 
     reopen(batch)
 
@@ -111,7 +119,7 @@ def test_a_failure_that_was_retried_before_keeps_its_time() -> None:
 
     reopen(batch)
 
-    first, second = FailedJob.objects.in_order()
+    first, second = FailedJob.objects.oldest_first()
     assert first.retried_at == NOON
     assert second.retried_at is not None
     assert second.retried_at > NOON
@@ -124,7 +132,7 @@ def test_an_outcome_of_the_run_before_comes_too_late() -> None:
     reopen(batch)
     claim(batch)
 
-    assert settle(batch, success(old)).stale == 1
+    assert settle(batch, success(old)).late == 1
     assert (statuses(batch), state(batch)) == ([RUNNING], ("running", "", 2))
 
 
@@ -153,7 +161,7 @@ def test_with_nothing_to_retry_nothing_changes(trait: str, jobs: list[int] | Non
 def test_a_batch_that_is_gone_is_not_reopened() -> None:
     batch = failed([FAILED])
     pk = pks(batch)
-    ledger.remove(ALIAS, batch.pk)
+    ledger.delete_batch(ALIAS, batch.pk)
 
     assert settled(reopen(batch) + reopen(batch, pk)) == []
 
@@ -233,7 +241,7 @@ def test_a_batch_that_somebody_cancelled_is_not_reopened_by_the_way(
 
 def test_a_batch_that_somebody_cancelled_is_reopened_on_request() -> None:
     batch = JobBatchFactory.create(jobs=2)
-    ledger.close(ALIAS, batch.pk, reason="enough", by="ann")
+    ledger.cancel(ALIAS, batch.pk, reason="enough", by="ann")
     sweep(batch)
 
     reopen(batch, include_cancelled=True)
@@ -310,7 +318,7 @@ def test_a_retry_goes_page_by_page_in_one_run() -> None:
 
     assert [len(change.settled) for change in changes] == [2, 2, 1]
     assert (statuses(batch), state(batch)) == ([PENDING] * 5, ("running", "", 2))
-    assert read(batch).reopening is None
+    assert read(batch).retry_cursor is None
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -318,7 +326,7 @@ def test_a_retry_of_whole_pages_ends_with_an_empty_one() -> None:
     batch = failed([FAILED] * 4)
 
     assert [len(change.settled) for change in reopen(batch)] == [2, 2, 0]
-    assert read(batch).reopening is None
+    assert read(batch).retry_cursor is None
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -327,10 +335,10 @@ def test_a_retry_that_somebody_goes_on_with_does_not_stand_still() -> None:
     retry = ledger.reopen(ALIAS, batch.pk)
     next(retry)
     before = read(batch)
-    before.reopening = {**(before.reopening or {}), "at": "2026-01-01T00:00:00+00:00"}
+    before.retry_cursor = {**(before.retry_cursor or {}), "moved_at": "2026-01-01T00:00:00+00:00"}
 
     # Its row, as it is once it is locked, says otherwise than what was read.
-    assert list(ledger.go_on_reopening(ALIAS, before, after=60)) == []
+    assert list(ledger.continue_reopen(ALIAS, before, after=60)) == []
     assert [len(change.settled) for change in retry] == [2, 1]
 
 
@@ -383,7 +391,7 @@ def test_a_retry_that_was_broken_off_is_gone_on_with_by_a_retry_of_chosen_jobs()
     reopen(batch, pks(batch)[-1:])
 
     assert (statuses(batch), state(batch)) == ([PENDING] * 5, ("running", "", 2))
-    assert read(batch).reopening is None
+    assert read(batch).retry_cursor is None
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -397,7 +405,7 @@ def test_chosen_jobs_come_back_page_by_page_in_one_run() -> None:
 
     assert (between.finished, settled(rest)) == (False, pks(batch)[2:5])
     assert counters(batch) == {"total": 6, "pending": 3, "succeeded": 2, "failed": 1}
-    assert read(batch).reopening is None
+    assert read(batch).retry_cursor is None
     assert succeed(batch, claim(batch)).finished
     assert state(batch) == ("finished", "partial", 2)
     assert drawn(batch) == [(2, "finally", PENDING)]
@@ -416,7 +424,7 @@ def test_chosen_jobs_that_come_back_between_two_pages_of_others_end_nothing() ->
     assert (settled(between), ran.finished) == (pks(batch)[5:], False)
     assert settled(rest) == pks(batch)[2:4]
     assert counters(batch) == {"total": 6, "pending": 2, "succeeded": 3, "failed": 1}
-    assert read(batch).reopening is None
+    assert read(batch).retry_cursor is None
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -427,7 +435,7 @@ def test_the_rest_of_a_strict_batch_follows_the_last_page_of_chosen_jobs() -> No
 
     assert [len(change.settled) for change in changes] == [2, 1, 2, 0]
     assert (statuses(batch), state(batch)) == ([PENDING] * 5, ("running", "", 2))
-    assert read(batch).reopening is None
+    assert read(batch).retry_cursor is None
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -440,7 +448,7 @@ def test_pages_of_chosen_jobs_without_one_that_has_failed_are_passed_over(
     changes = reopen(batch, pks(batch))
 
     assert settled(changes) == [pks(batch)[number] for number in chosen]
-    assert read(batch).reopening is None
+    assert read(batch).retry_cursor is None
     assert state(batch) == (("running", "", 2) if chosen else ("finished", "failed", 1))
 
 
@@ -450,12 +458,12 @@ def test_a_retry_of_chosen_jobs_that_was_broken_off_lets_the_batch_finish() -> N
     next(ledger.reopen(ALIAS, batch.pk, pks(batch)[:4]))
     assert not succeed(batch, claim(batch)).finished
 
-    (change,) = ledger.go_on_reopening(ALIAS, read(batch), after=0)
+    (change,) = ledger.continue_reopen(ALIAS, read(batch), after=0)
 
     assert change.finished
     assert state(batch) == ("finished", "partial", 2)
     assert counters(batch) == {"total": 5, "succeeded": 2, "failed": 3}
-    assert read(batch).reopening is None
+    assert read(batch).retry_cursor is None
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -463,7 +471,7 @@ def test_a_retry_of_chosen_jobs_stops_where_somebody_has_closed_the_batch() -> N
     batch = failed([FAILED] * 5)
     changes = ledger.reopen(ALIAS, batch.pk, pks(batch)[:4])
     next(changes)
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
 
     assert settled(list(changes)) == []
     sweep(batch)
@@ -475,7 +483,7 @@ def test_a_retry_stops_where_somebody_has_closed_the_batch() -> None:
     batch = failed([FAILED] * 5)
     changes = ledger.reopen(ALIAS, batch.pk)
     next(changes)
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
 
     assert settled(list(changes)) == []
     sweep(batch)
@@ -523,7 +531,7 @@ def test_a_retry_while_callbacks_run_starts_after_them() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.CATCH, Role.FINALLY])
     fail(batch, claim(batch))
     reopen(batch)
-    assert ledger.held_back(ALIAS, batch.pk, 2)
+    assert ledger.waits_for_previous_run(ALIAS, batch.pk, 2)
     assert claim(batch) == []
 
     assert run_callbacks(batch) == [("catch", 1), ("finally", 1)]
@@ -611,7 +619,7 @@ def test_each_failure_runs_again_at_once() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.EACH_FAILURE])
     fail(batch, claim(batch))
     link = claim_callback(batch)
-    told = ledger.unreported(ALIAS, batch.pk)
+    told = ledger.first_unreported(ALIAS, batch.pk)
     assert told is not None
     ledger.mark_reported(ALIAS, told, raised_in=link)
     ledger.settle_callback(ALIAS, failure(link))
@@ -625,7 +633,7 @@ def test_each_failure_runs_again_at_once() -> None:
 
 def test_the_callbacks_of_a_batch_that_is_gone_do_not_run_again() -> None:
     batch = failed([FAILED])
-    ledger.remove(ALIAS, batch.pk)
+    ledger.delete_batch(ALIAS, batch.pk)
 
     assert ledger.reopen_callbacks(ALIAS, batch.pk, [1]).batch is None
 
@@ -636,7 +644,7 @@ def test_a_link_put_back_in_the_next_run_is_still_of_that_run() -> None:
     run_callbacks(batch)
     reopen(batch)
     (link,) = claim(batch)
-    settle(batch, Settlement.put_back(link))
+    settle(batch, Settlement.released(link))
 
     succeed(batch, claim(batch))
 

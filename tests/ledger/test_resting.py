@@ -142,7 +142,7 @@ def test_a_callback_that_is_called_again_disturbs_a_batch() -> None:
 def test_a_finish_that_was_not_drawn_is_drawn_with_its_callbacks() -> None:
     batch = JobBatchFactory.create(jobs=["succeeded"], running=True, roles=[Role.FINALLY])
 
-    change = ledger.put_right(ALIAS, batch.pk)
+    change = ledger.repair(ALIAS, batch.pk)
 
     assert (state(batch), change.finished) == (("finished", "succeeded", 1), True)
     assert drawn(batch) == [(1, "finally", "pending")]
@@ -152,7 +152,7 @@ def test_a_failure_that_nobody_is_to_be_told_of_is_told_after_all() -> None:
     batch = JobBatchFactory.create(finished=True, roles=[Role.EACH_FAILURE])
     FailedJobFactory.create(job__batch=batch, batch=batch)
 
-    change = ledger.put_right(ALIAS, batch.pk)
+    change = ledger.repair(ALIAS, batch.pk)
 
     assert change.due == {"default": 1}
     assert run_callbacks(batch) == [("each_failure", 1)]
@@ -162,7 +162,7 @@ def test_a_failure_that_nobody_is_to_be_told_of_is_told_after_all() -> None:
 def test_what_is_right_is_put_right_without_effect() -> None:
     batch = JobBatchFactory.create(jobs=1, running=True, roles=[Role.CATCH, Role.FINALLY])
 
-    change = ledger.put_right(ALIAS, batch.pk)
+    change = ledger.repair(ALIAS, batch.pk)
 
     assert (change.due, change.finished, drawn(batch)) == ({}, False, [])
-    assert ledger.put_right(ALIAS, JobBatchFactory.build().pk).batch is None
+    assert ledger.repair(ALIAS, JobBatchFactory.build().pk).batch is None

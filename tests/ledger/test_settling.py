@@ -64,9 +64,9 @@ def test_a_success_is_written_and_counted() -> None:
     written = {"status": SUCCEEDED, "attempts": 1, "ended_at": NOON, "lease_until": None}
     stored = BatchedJob.objects.get(pk=link.pk)
     assert {name: getattr(stored, name) for name in written} == written
-    assert stored.returned == 3
+    assert stored.return_value == 3
     assert counters(batch) == {"total": 2, "pending": 1, "succeeded": 1}
-    assert (change.settled, change.stale, change.finished, change.due) == ((link.pk,), 0, False, {})
+    assert (change.settled, change.late, change.finished, change.due) == ((link.pk,), 0, False, {})
     assert change.batch is not None
     assert (change.batch.pending_jobs, change.batch.version) == (1, 1)
 
@@ -126,7 +126,7 @@ def test_a_failure_is_written_counted_and_kept() -> None:
         "retried_at": None,
     }
     assert counters(batch) == {"total": 2, "pending": 1, "failed": 1}
-    assert (change.settled, change.closed) == ((link.pk,), False)
+    assert (change.settled, change.stopping) == ((link.pk,), False)
 
 
 def test_failures_of_one_group_keep_their_order() -> None:
@@ -146,7 +146,7 @@ def test_an_attempt_that_is_not_the_last_makes_the_job_due_again() -> None:
 
     stored = BatchedJob.objects.get()
     assert (stored.status, stored.attempts, stored.ended_at) == (PENDING, 1, None)
-    assert (change.settled, change.due, change.wake_at) == ((), {"default": 1}, None)
+    assert (change.settled, change.due, change.next_event_at) == ((), {"default": 1}, None)
     assert counters(batch) == {"total": 1, "pending": 1}
 
 
@@ -160,15 +160,15 @@ def test_an_attempt_that_is_to_wait_makes_the_batch_wake_at_the_earliest() -> No
     third = settle(batch, Settlement(link=three, status=PENDING, available_at=later))
 
     assert [each.due for each in (first, second, third)] == [{}, {}, {}]
-    assert [each.wake_at for each in (first, second, third)] == [later, soon, None]
-    assert read(batch).wake_at == soon
+    assert [each.next_event_at for each in (first, second, third)] == [later, soon, None]
+    assert read(batch).next_event_at == soon
 
 
 def test_a_link_that_is_put_back_has_lost_nothing() -> None:
     batch = JobBatchFactory.create(jobs=1)
     (link,) = claim(batch)
 
-    change = settle(batch, Settlement.put_back(link))
+    change = settle(batch, Settlement.released(link))
 
     stored = BatchedJob.objects.get()
     assert (stored.status, stored.attempts, stored.lease_until) == (PENDING, 0, None)
@@ -185,7 +185,7 @@ def test_outcomes_of_all_kinds_settle_in_one_transaction() -> None:
     change = settle(
         batch,
         failure(one),
-        Settlement.put_back(two),
+        Settlement.released(two),
         success(three),
         Settlement(link=four, status=PENDING),
     )
@@ -197,11 +197,11 @@ def test_outcomes_of_all_kinds_settle_in_one_transaction() -> None:
 
 def test_a_group_of_different_fences_settles_as_one() -> None:
     batch = JobBatchFactory.create(jobs=2)
-    settle(batch, *(Settlement.put_back(link) for link in claim(batch, 1)))
+    settle(batch, *(Settlement.released(link) for link in claim(batch, 1)))
 
     change = succeed(batch, claim(batch))
 
-    assert (change.stale, change.finished, statuses(batch)) == (0, True, [SUCCEEDED, SUCCEEDED])
+    assert (change.late, change.finished, statuses(batch)) == (0, True, [SUCCEEDED, SUCCEEDED])
 
 
 # What comes too late
@@ -215,7 +215,7 @@ def test_an_outcome_that_was_settled_before_changes_nothing() -> None:
 
     again = [settle(batch, success(link)), settle(batch, failure(link))]
 
-    assert [(each.stale, each.settled, each.closed, each.finished) for each in again] == [
+    assert [(each.late, each.settled, each.stopping, each.finished) for each in again] == [
         (1, (), False, False)
     ] * 2
     assert (counters(batch), statuses(batch), drawn(batch)) == before
@@ -225,22 +225,22 @@ def test_an_outcome_that_was_settled_before_changes_nothing() -> None:
 def test_an_outcome_of_an_earlier_claim_changes_nothing() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=CALLBACKS)
     (lost,) = claim(batch, ticket="lost")
-    settle(batch, Settlement.put_back(lost))
+    settle(batch, Settlement.released(lost))
     (taken,) = claim(batch, ticket="other")
 
     late = settle(batch, failure(lost))
 
-    assert (late.stale, statuses(batch), failures(batch)) == (1, [RUNNING], [])
+    assert (late.late, statuses(batch), failures(batch)) == (1, [RUNNING], [])
     assert succeed(batch, [taken]).finished
 
 
 def test_a_late_outcome_of_the_same_ticket_changes_nothing() -> None:
     batch = JobBatchFactory.create(jobs=1)
     (lost,) = claim(batch, ticket="mine")
-    settle(batch, Settlement.put_back(lost))
+    settle(batch, Settlement.released(lost))
     claim(batch, ticket="mine")
 
-    assert settle(batch, success(lost)).stale == 1
+    assert settle(batch, success(lost)).late == 1
     assert statuses(batch) == [RUNNING]
 
 
@@ -251,7 +251,7 @@ def test_late_outcomes_do_not_hold_up_those_beside_them() -> None:
 
     change = settle(batch, failure(one), failure(two), success(three))
 
-    assert (change.stale, change.settled, change.finished) == (1, (two.pk, three.pk), True)
+    assert (change.late, change.settled, change.finished) == (1, (two.pk, three.pk), True)
     assert counters(batch) == {"total": 3, "succeeded": 2, "failed": 1}
     assert failures(batch) == [(two.pk, 1)]
 
@@ -268,11 +268,11 @@ def test_a_link_that_comes_twice_in_a_group_counts_once() -> None:
 def test_an_outcome_of_a_batch_that_is_gone_changes_nothing() -> None:
     batch = JobBatchFactory.create(jobs=1)
     (link,) = claim(batch)
-    ledger.remove(ALIAS, batch.pk)
+    ledger.delete_batch(ALIAS, batch.pk)
 
     change = settle(batch, success(link))
 
-    assert (change.batch, change.stale) == (None, 1)
+    assert (change.batch, change.late) == (None, 1)
 
 
 # What was tried before, and perhaps written
@@ -282,7 +282,7 @@ TRIED: dict[str, Callable[[BatchedJob], Settlement]] = {
     "success": success,
     "failure": failure,
     "retry": lambda link: Settlement(link=link, status=PENDING),
-    "put back": Settlement.put_back,
+    "put back": Settlement.released,
     "lost": Settlement.lost,
 }
 
@@ -297,10 +297,10 @@ def test_an_outcome_that_was_tried_and_written_is_not_late(
     settle(batch, outcome)
     before = counters(batch), statuses(batch), failures(batch)
 
-    change = settle(batch, replace(outcome, tried=True))
+    change = settle(batch, replace(outcome, maybe_written=True))
 
     is_over = outcome.status in SETTLED
-    assert (change.stale, change.due) == (0, {"default": 1})
+    assert (change.late, change.due) == (0, {"default": 1})
     assert change.settled == ((links[0].pk,) if is_over else ())
     assert (counters(batch), statuses(batch), failures(batch)) == before
 
@@ -310,9 +310,9 @@ def test_what_was_tried_and_written_is_acted_on_with_what_follows_from_it() -> N
     links = claim(batch)
     fail(batch, links)
 
-    change = settle(batch, *(replace(failure(link), tried=True) for link in links))
+    change = settle(batch, *(replace(failure(link), maybe_written=True) for link in links))
 
-    assert (change.stale, change.finished, change.due) == (0, True, {"default": 1})
+    assert (change.late, change.finished, change.due) == (0, True, {"default": 1})
     assert (state(batch), drawn(batch)) == (
         ("finished", "failed", 1),
         [(1, "finally", PENDING)],
@@ -332,11 +332,11 @@ def test_what_was_tried_and_lost_in_between_is_late(
 ) -> None:
     batch = JobBatchFactory.create(jobs=1)
     (link,) = claim(batch)
-    ledger.lose(ALIAS, batch.pk, "one", is_dead=True)
+    ledger.rescue_ticket(ALIAS, batch.pk, "one", is_dead=True)
 
-    change = settle(batch, replace(tried(link), tried=True))
+    change = settle(batch, replace(tried(link), maybe_written=True))
 
-    assert (change.stale, change.settled, change.due) == (1, (), {})
+    assert (change.late, change.settled, change.due) == (1, (), {})
     assert statuses(batch) == [PENDING]
 
 
@@ -345,9 +345,9 @@ def test_a_transaction_that_was_believed_to_be_lost_and_was_not_is_not_late() ->
     (link,) = claim(batch)
     succeed(batch, [link])
 
-    change = settle(batch, replace(Settlement.lost(link), tried=True))
+    change = settle(batch, replace(Settlement.lost(link), maybe_written=True))
 
-    assert (change.stale, change.settled, change.finished) == (0, (link.pk,), True)
+    assert (change.late, change.settled, change.finished) == (0, (link.pk,), True)
     assert counters(batch) == {"total": 1, "succeeded": 1}
 
 
@@ -364,7 +364,7 @@ def test_what_would_go_back_into_a_closed_batch_is_cancelled(
 ) -> None:
     batch = JobBatchFactory.create(jobs=2)
     one, _two = claim(batch)
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
 
     change = settle(
         batch, Settlement(link=one, status=status, attempts=attempts, available_at=available_at)
@@ -373,18 +373,18 @@ def test_what_would_go_back_into_a_closed_batch_is_cancelled(
     stored = BatchedJob.objects.get(pk=one.pk)
     assert (stored.status, stored.attempts, stored.available_at) == (CANCELLED, attempts, None)
     assert counters(batch) == {"total": 2, "pending": 1, "cancelled": 1}
-    assert (change.settled, change.due, change.wake_at) == ((one.pk,), {}, None)
+    assert (change.settled, change.due, change.next_event_at) == ((one.pk,), {}, None)
 
 
 def test_what_comes_back_after_a_sweep_has_taken_it_comes_too_late() -> None:
     batch = JobBatchFactory.create(jobs=2)
     one, two = claim(batch)
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
     sweep(batch, running=True)
 
-    change = settle(batch, Settlement.put_back(one), Settlement(link=two, status=PENDING))
+    change = settle(batch, Settlement.released(one), Settlement(link=two, status=PENDING))
 
-    assert (change.stale, change.settled) == (2, ())
+    assert (change.late, change.settled) == (2, ())
     assert (counters(batch), statuses(batch)) == (
         {"total": 2, "cancelled": 2},
         [CANCELLED, CANCELLED],
@@ -394,7 +394,7 @@ def test_what_comes_back_after_a_sweep_has_taken_it_comes_too_late() -> None:
 def test_running_jobs_of_a_closed_batch_finish_and_are_counted() -> None:
     batch = JobBatchFactory.create(jobs=3, roles=CALLBACKS)
     one, two, three = claim(batch)
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
 
     settle(batch, success(one), failure(two))
     last = settle(batch, Settlement(link=three, status=CANCELLED))
@@ -435,10 +435,10 @@ def test_the_outcome_follows_from_the_ends(
     with mock.patch.object(timezone, "now", return_value=NOON):
         change = settle(batch, *settlements)
 
-    assert (change.finished, change.closed) == (True, False)
+    assert (change.finished, change.stopping) == (True, False)
     assert state(batch) == ("finished", outcome, 1)
     row = read(batch)
-    assert (row.finished_at, row.unique_key, row.wake_at) == (NOON, None, None)
+    assert (row.finished_at, row.unique_key, row.next_event_at) == (NOON, None, None)
     assert row.progress == 100
 
 
@@ -446,7 +446,7 @@ def test_the_outcome_follows_from_the_ends(
 def test_a_cancel_comes_before_every_other_outcome(ending: str) -> None:
     batch = JobBatchFactory.create(jobs=2, allow_failures=ending == "partial")
     one, two = claim(batch)
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
 
     settle(batch, success(one), success(two) if ending == "succeeded" else failure(two))
 
@@ -472,7 +472,7 @@ def test_the_first_failure_closes_a_strict_batch() -> None:
 
     first, second = fail(batch, [one]), fail(batch, [two])
 
-    assert (first.closed, second.closed) == (True, False)
+    assert (first.stopping, second.stopping) == (True, False)
     assert state(batch) == ("stopping", "", 1)
     assert read(batch).cancelled_at is None
     assert counters(batch) == {"total": 4, "pending": 2, "failed": 2}
@@ -485,7 +485,7 @@ def test_a_failure_closes_no_batch_that_allows_it() -> None:
 
     change = fail(batch, claim(batch, 1))
 
-    assert (change.closed, state(batch)) == (False, ("running", "", 1))
+    assert (change.stopping, state(batch)) == (False, ("running", "", 1))
     assert drawn(batch) == [(1, "catch", PENDING), (1, "each_failure", PENDING)]
 
 
@@ -529,7 +529,7 @@ def test_callbacks_run_one_after_another_in_their_order(
 
 def test_only_finally_fires_for_a_batch_that_somebody_cancelled() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN, Role.CATCH, Role.FINALLY])
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
     sweep(batch)
 
     assert run_callbacks(batch) == [("finally", 1)]
@@ -589,7 +589,7 @@ def test_a_callback_that_was_settled_before_releases_nothing() -> None:
 
     again = ledger.settle_callback(ALIAS, failure(first))
 
-    assert (again.stale, again.settled, again.due) == (1, (), {})
+    assert (again.late, again.settled, again.due) == (1, (), {})
     assert [status for _, _, status in drawn(batch)] == [SUCCEEDED, PENDING, WAITING]
     assert failures(batch) == []
 
@@ -598,11 +598,11 @@ def test_a_callback_of_a_batch_that_is_gone_changes_nothing() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN])
     succeed(batch, claim(batch))
     then = claim_callback(batch)
-    ledger.remove(ALIAS, batch.pk)
+    ledger.delete_batch(ALIAS, batch.pk)
 
     change = ledger.settle_callback(ALIAS, success(then))
 
-    assert (change.batch, change.stale) == (None, 1)
+    assert (change.batch, change.late) == (None, 1)
 
 
 # each_failure
@@ -668,7 +668,7 @@ def test_a_link_that_raises_for_good_remembers_the_failure_it_told() -> None:
     batch = JobBatchFactory.create(jobs=2, roles=[Role.EACH_FAILURE], allow_failures=True)
     fail(batch, claim(batch))
     link = claim_callback(batch)
-    told = ledger.unreported(ALIAS, batch.pk)
+    told = ledger.first_unreported(ALIAS, batch.pk)
     assert told is not None
     ledger.mark_reported(ALIAS, told, raised_in=link)
 
@@ -677,7 +677,7 @@ def test_a_link_that_raises_for_good_remembers_the_failure_it_told() -> None:
     assert change.due == {"default": 1}
     assert drawn(batch) == [(1, "each_failure", FAILED), (1, "each_failure", PENDING)]
     assert BatchedJob.objects.get(pk=link.pk).failure == told
-    remaining = ledger.unreported(ALIAS, batch.pk)
+    remaining = ledger.first_unreported(ALIAS, batch.pk)
     assert remaining is not None
     assert remaining.job_id == pks(batch)[1]
 
@@ -686,7 +686,7 @@ def test_a_link_that_lost_its_claim_remembers_nothing() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.EACH_FAILURE])
     fail(batch, claim(batch))
     link = claim_callback(batch)
-    ledger.settle_callback(ALIAS, Settlement.put_back(link))
+    ledger.settle_callback(ALIAS, Settlement.released(link))
     told = FailedJob.objects.get()
 
     ledger.mark_reported(ALIAS, told, raised_in=link)
@@ -701,7 +701,7 @@ def test_failures_of_callbacks_are_not_told() -> None:
     ledger.settle_callback(ALIAS, failure(claim_callback(batch)))
 
     assert drawn(batch) == [(1, "then", FAILED)]
-    assert ledger.unreported(ALIAS, batch.pk) is None
+    assert ledger.first_unreported(ALIAS, batch.pk) is None
 
 
 def test_the_jobs_of_the_next_run_become_due_with_the_last_callback_of_this_one() -> None:

@@ -101,9 +101,9 @@ def act_claim() -> Callable[[], object]:
     return lambda: claim(batch)
 
 
-def act_begin() -> Callable[[], object]:
+def act_mark_running() -> Callable[[], object]:
     batch = JobBatchFactory.create(jobs=3)
-    return lambda: ledger.begin(ALIAS, batch)
+    return lambda: ledger.mark_running(ALIAS, batch)
 
 
 def act_claim_callback() -> Callable[[], object]:
@@ -125,7 +125,7 @@ def act_settle_mixed() -> Callable[[], object]:
         failure(links[1]),
         Settlement(link=links[2], status=PENDING),
         Settlement(link=links[3], status=PENDING, available_at=soon),
-        Settlement.put_back(links[4]),
+        Settlement.released(links[4]),
         Settlement(link=links[5], status=CANCELLED),
     ]
     return lambda: settle(batch, *settlements)
@@ -148,10 +148,10 @@ def act_settle_late() -> Callable[[], object]:
     return lambda: succeed(batch, links)
 
 
-def act_settle_in_closed_batch() -> Callable[[], object]:
+def act_settle_in_stopping_batch() -> Callable[[], object]:
     batch, links = running()
-    ledger.close(ALIAS, batch.pk)
-    return lambda: settle(batch, *(Settlement.put_back(link) for link in links))
+    ledger.cancel(ALIAS, batch.pk)
+    return lambda: settle(batch, *(Settlement.released(link) for link in links))
 
 
 def act_settle_callback() -> Callable[[], object]:
@@ -161,28 +161,28 @@ def act_settle_callback() -> Callable[[], object]:
     return lambda: ledger.settle_callback(ALIAS, failure(link))
 
 
-def act_lose() -> Callable[[], object]:
+def act_rescue_ticket() -> Callable[[], object]:
     batch, links = running()
     fail(batch, links[:1])
     claim_callback(batch)
-    BatchedJob.objects.filter(batch=batch).update(losses=2)
-    return lambda: ledger.lose(ALIAS, batch.pk, "one", is_dead=True)
+    BatchedJob.objects.filter(batch=batch).update(worker_losses=2)
+    return lambda: ledger.rescue_ticket(ALIAS, batch.pk, "one", is_dead=True)
 
 
-def act_put_right() -> Callable[[], object]:
+def act_repair() -> Callable[[], object]:
     batch = JobBatchFactory.create(running=True, roles=CALLBACKS)
     FailedJobFactory.create(job__batch=batch)
-    return lambda: ledger.put_right(ALIAS, batch.pk)
+    return lambda: ledger.repair(ALIAS, batch.pk)
 
 
-def act_close() -> Callable[[], object]:
+def act_cancel() -> Callable[[], object]:
     batch, _ = running()
-    return lambda: ledger.close(ALIAS, batch.pk)
+    return lambda: ledger.cancel(ALIAS, batch.pk)
 
 
 def act_sweep() -> Callable[[], object]:
     batch = JobBatchFactory.create(jobs=3, roles=CALLBACKS)
-    ledger.close(ALIAS, batch.pk)
+    ledger.cancel(ALIAS, batch.pk)
     return lambda: sweep(batch)
 
 
@@ -192,12 +192,12 @@ def act_reopen() -> Callable[[], object]:
     return lambda: reopen(batch)
 
 
-def act_go_on_reopening() -> Callable[[], object]:
+def act_continue_reopen() -> Callable[[], object]:
     batch, links = running(allow_failures=True)
     fail(batch, links)
-    batch.reopening = RetryCursor().come_to(0)
-    JobBatch.objects.update(reopening=batch.reopening)
-    return lambda: list(ledger.go_on_reopening(ALIAS, batch, after=0))
+    batch.retry_cursor = RetryCursor().advanced_to(0)
+    JobBatch.objects.update(retry_cursor=batch.retry_cursor)
+    return lambda: list(ledger.continue_reopen(ALIAS, batch, after=0))
 
 
 def act_reopen_some() -> Callable[[], object]:
@@ -219,21 +219,21 @@ def act_add() -> Callable[[], object]:
 
     def add() -> None:
         with transaction.atomic():
-            locked, lane = ledger.add(ALIAS, batch)
+            locked, lane = ledger.lock_for_add(ALIAS, batch)
             ledger.insert_links(ALIAS, [BatchedJobFactory.build(batch=locked, lane=lane)])
-            ledger.complete(
-                ALIAS, locked, count=1, due={}, queues=[], longest_timeout=0, wake_at=None
+            ledger.count_inserted(
+                ALIAS, locked, count=1, due={}, queues=[], longest_timeout=0, next_event_at=None
             )
 
     return add
 
 
-def act_extend() -> Callable[[], object]:
+def act_reserve_positions() -> Callable[[], object]:
     link = grown(bus.chain(ADD, ADD, ADD)).jobs.order_by("pk")[0]
 
     def extend() -> None:
         with transaction.atomic():
-            ledger.extend(ALIAS, link, 5000, at_end=False)
+            ledger.reserve_positions(ALIAS, link, 5000, at_end=False)
 
     return extend
 
@@ -245,29 +245,29 @@ def act_settle_in_lanes() -> Callable[[], object]:
     return lambda: settle(batch, success(links[0]), failure(links[1]))
 
 
-def act_begin_child() -> Callable[[], object]:
+def act_start_child() -> Callable[[], object]:
     (link,) = claim(grown(bus.chain(bus.batch([ADD.options(delay=60), ADD]), ADD)))
     return lambda: begin(link)
 
 
-def act_begin_child_again() -> Callable[[], object]:
+def act_start_child_again() -> Callable[[], object]:
     root = ended(grown(bus.chain(bus.batch([ADD]), ADD)), failure)
     reopen(root)
     (link,) = claim(root)
     return lambda: begin(link)
 
 
-def act_report_end() -> Callable[[], object]:
+def act_settle_stand_in() -> Callable[[], object]:
     root = grown(bus.chain(bus.batch([ADD]), ADD))
     child = begun(root)
     fail(child, claim(child))
-    return lambda: ledger.report_end(ALIAS, read(child))
+    return lambda: ledger.settle_stand_in(ALIAS, read(child))
 
 
 def act_stop_children() -> Callable[[], object]:
     root = grown(bus.chain(bus.batch([ADD]), ADD))
     child = begun(root)
-    ledger.close(ALIAS, root.pk)
+    ledger.cancel(ALIAS, root.pk)
     return lambda: ledger.stop_children(ALIAS, [child.pk])
 
 
@@ -276,24 +276,24 @@ def act_reopen_child() -> Callable[[], object]:
     return lambda: reopen(root.children[0])
 
 
-def act_remove() -> Callable[[], object]:
+def act_delete_batch() -> Callable[[], object]:
     batch, _ = running()
-    return lambda: ledger.remove(ALIAS, batch.pk)
+    return lambda: ledger.delete_batch(ALIAS, batch.pk)
 
 
-def act_remove_child() -> Callable[[], object]:
+def act_delete_batch_of_parent() -> Callable[[], object]:
     child = begun(grown(bus.chain(bus.batch([ADD]), ADD)))
-    return lambda: ledger.remove(ALIAS, child.pk)
+    return lambda: ledger.delete_batch(ALIAS, child.pk)
 
 
-def act_remove_in_pages() -> Callable[[], object]:
+def act_delete_batch_in_chunks() -> Callable[[], object]:
     batch = JobBatchFactory.create(jobs=tuning.LINKS_CHUNK + 1)
-    return lambda: ledger.remove(ALIAS, batch.pk)
+    return lambda: ledger.delete_batch(ALIAS, batch.pk)
 
 
-def act_remove_failures() -> Callable[[], object]:
+def act_delete_failures() -> Callable[[], object]:
     failed = FailedJobFactory.create()
-    return lambda: ledger.remove_failures(ALIAS, [failed.pk])
+    return lambda: ledger.delete_failures(ALIAS, [failed.pk])
 
 
 def act_mark_reported() -> Callable[[], object]:
@@ -303,13 +303,13 @@ def act_mark_reported() -> Callable[[], object]:
     return lambda: ledger.mark_reported(ALIAS, FailedJob.objects.get(), raised_in=link)
 
 
-def act_wake() -> Callable[[], object]:
+def act_refresh_next_event() -> Callable[[], object]:
     batch = JobBatchFactory.create(jobs=1, jobs__available_at=timezone.now() + timedelta(minutes=1))
-    return lambda: ledger.wake(ALIAS, batch)
+    return lambda: ledger.refresh_next_event(ALIAS, batch)
 
 
 def act_overdue() -> Callable[[], object]:
-    JobBatchFactory.create(jobs=1, wake_at=timezone.now() - timedelta(minutes=1))
+    JobBatchFactory.create(jobs=1, next_event_at=timezone.now() - timedelta(minutes=1))
     return lambda: ledger.overdue(ALIAS)
 
 
@@ -367,12 +367,11 @@ def test_a_batch_row_is_locked_by_its_key_alone(act: Callable[[], Callable[[], o
 
 
 def test_every_function_of_the_ledger_that_writes_is_looked_at() -> None:
-    reads = {"held_back", "is_unswept", "running_children", "tickets_at_work"}
+    reads = {"has_unstopped", "running_children", "running_tickets", "waits_for_previous_run"}
     values = {"Change", "Claimant", "Failure", "Settlement"}
-    entering = {"add", "beginning_with", "complete", "enter", "enter_children", "insert_links"}
-    checks = {"check_failures_removable", "check_removable", "unreported"}
-    trying = {"is_transient", "patiently"}
-    functions = set(ledger.__all__) - reads - checks - values - entering - trying
+    creation = {"count_inserted", "insert_batch", "insert_children", "insert_links", "lock_for_add"}
+    checks = {"check_deletable", "check_failures_deletable", "first_unreported"}
+    functions = set(ledger.__all__) - reads - checks - values - creation
     assert functions == {name for name in functions if any(act.startswith(name) for act in ACTS)}
 
 
@@ -389,7 +388,7 @@ def test_statements_of_a_claim(size: int) -> None:
 
 
 def test_to_ask_for_what_is_overdue_is_one_read_while_nothing_is() -> None:
-    JobBatchFactory.create(jobs=1, wake_at=timezone.now() + timedelta(minutes=1))
+    JobBatchFactory.create(jobs=1, next_event_at=timezone.now() + timedelta(minutes=1))
 
     statements = capture(lambda: ledger.overdue(ALIAS))
 
@@ -498,7 +497,7 @@ def test_statements_of_the_end_of_a_batch_inside() -> None:
     succeed(child, claim(child))
     row = read(child)
 
-    statements = capture(lambda: ledger.report_end(ALIAS, row))
+    statements = capture(lambda: ledger.settle_stand_in(ALIAS, row))
 
     assert statements.shapes == [
         "SELECT jobbatch",  # who is the parent
@@ -564,8 +563,8 @@ def test_statements_of_a_removal(
     batch = JobBatchFactory.create(jobs=[status] * size, finished=True)
 
     def check_and_remove() -> None:
-        ledger.check_removable(ALIAS, batch)  # nobody points at it: nothing is read
-        ledger.remove(ALIAS, batch.pk)
+        ledger.check_deletable(ALIAS, batch)  # nobody points at it: nothing is read
+        ledger.delete_batch(ALIAS, batch.pk)
 
     lock_and_look = ("UPDATE jobbatch", "SELECT jobbatch", "SELECT batchedjob")
     assert capture(check_and_remove).shapes == [
@@ -586,7 +585,7 @@ def test_statements_of_a_removal(
 
 
 def test_statements_of_the_removal_of_a_batch_that_is_waited_for() -> None:
-    statements = capture(act_remove_child())
+    statements = capture(act_delete_batch_of_parent())
 
     assert statements.shapes == [
         # First without the parent, which most need not: what has ended is not waited for.
@@ -616,7 +615,7 @@ def test_statements_of_the_removal_of_a_batch_that_is_waited_for() -> None:
 def test_statements_of_the_removal_of_a_batch_that_is_waited_for_no_more() -> None:
     child = ended(grown(bus.chain(bus.batch([ADD]), ADD)), success).children.get()
 
-    statements = capture(lambda: ledger.remove(ALIAS, child.pk))
+    statements = capture(lambda: ledger.delete_batch(ALIAS, child.pk))
 
     assert statements.shapes == in_transaction(
         "UPDATE jobbatch",

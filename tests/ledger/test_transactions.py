@@ -22,8 +22,8 @@ from django.db import (
 )
 
 from django_jobbatch import db
-from django_jobbatch.db import atomically, is_transient
-from django_jobbatch.ledger import enter, rows
+from django_jobbatch.db import in_transaction, is_transient
+from django_jobbatch.ledger import insert_batch, rows
 from django_jobbatch.models import JobBatch
 from tests.databases import IMPATIENCE, needs_server
 from tests.factories import JobBatchFactory
@@ -122,7 +122,7 @@ def test_the_ledger_sees_what_is_committed_at_any_isolation(repeatable: str) -> 
         write(batch)
         return [before, version.get(pk=batch.pk)]
 
-    assert atomically(repeatable, read_write_read) == [0, 1]
+    assert in_transaction(repeatable, read_write_read) == [0, 1]
     with transaction.atomic(using=repeatable):
         assert read_write_read() == [1, 1]
 
@@ -131,14 +131,14 @@ def test_the_ledger_sees_what_is_committed_at_any_isolation(repeatable: str) -> 
 def test_a_key_that_was_taken_after_the_transaction_of_the_caller_began(repeatable: str) -> None:
     with transaction.atomic(using=repeatable):
         assert not JobBatch.objects.using(repeatable).exists()
-        first = enter(ALIAS, JobBatchFactory.build(unique_key="nightly"))
+        first = insert_batch(ALIAS, JobBatchFactory.build(unique_key="nightly"))
         late = JobBatchFactory.build(unique_key="nightly")
 
         if connection.vendor == "postgresql":
             with pytest.raises(IntegrityError):
-                enter(repeatable, late)
+                insert_batch(repeatable, late)
         else:
-            assert enter(repeatable, late) == first
+            assert insert_batch(repeatable, late) == first
 
 
 # What passes
@@ -187,7 +187,7 @@ def test_a_deadlock_is_tried_again_by_the_one_whom_it_hit() -> None:
             write(second)
             return len(attempts)
 
-        return lambda: atomically(ALIAS, operation)
+        return lambda: in_transaction(ALIAS, operation)
 
     assert sorted(side_by_side(crossing(one, two), crossing(two, one))) == [1, 2]
     assert list(JobBatch.objects.values_list("version", flat=True)) == [2, 2]
@@ -198,7 +198,7 @@ def test_a_connection_that_was_ended_while_it_was_idle_is_made_anew(other: str) 
     batch = JobBatchFactory.create()
     kill(other)
 
-    atomically(ALIAS, lambda: write(batch))
+    in_transaction(ALIAS, lambda: write(batch))
 
     assert JobBatch.objects.get().version == 1
 
@@ -215,7 +215,7 @@ def test_a_connection_that_was_ended_in_a_transaction_is_made_anew(other: str) -
             kill(other)
         write(batch)
 
-    atomically(ALIAS, operation)
+    in_transaction(ALIAS, operation)
 
     assert (len(attempts), JobBatch.objects.get().version) == (2, 2)
 
@@ -228,7 +228,7 @@ def test_what_is_held_is_had_when_it_is_free(other: str, during_pause: Any) -> N
     execute(IMPATIENCE[connection.vendor])
     during_pause(holding(batch, other).close)
 
-    atomically(ALIAS, lambda: write(batch))
+    in_transaction(ALIAS, lambda: write(batch))
 
     assert JobBatch.objects.get().version == 2
 
@@ -241,14 +241,14 @@ def test_inside_a_transaction_of_the_caller_nothing_is_tried_again(
     during_pause(lambda: pytest.fail("the ledger has paused"))
 
     with holding(batch, other):
-        raised_by(lambda: atomically(ALIAS, lambda: write(batch)))
+        raised_by(lambda: in_transaction(ALIAS, lambda: write(batch)))
 
 
 def test_an_error_that_would_come_again_is_raised_at_once(during_pause: Any) -> None:
     during_pause(lambda: pytest.fail("the ledger has paused"))
 
     with pytest.raises(DatabaseError) as caught:
-        atomically(ALIAS, lambda: execute("SELECT nothing FROM nowhere"))
+        in_transaction(ALIAS, lambda: execute("SELECT nothing FROM nowhere"))
 
     assert not is_transient(caught.value, ALIAS)
 
@@ -260,7 +260,7 @@ def test_only_the_first_step_of_an_open_transaction_is_tried_again(
     execute(IMPATIENCE[connection.vendor])
     during_pause(holding(batch, other).close)
 
-    with db.beginning_with(ALIAS, lambda: write(batch)):
+    with db.transaction_starting_with(ALIAS, lambda: write(batch)):
         JobBatch.objects.filter(pk=later.pk).update(name="written in the same transaction")
         transaction.set_rollback(True)
 

@@ -27,7 +27,7 @@ from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations import previews
 from django_jobbatch.reconcile import reconcile
 from django_jobbatch.states import Role
-from django_jobbatch.transport import Ticket, Waiting
+from django_jobbatch.transport import Ticket, WaitingTickets
 from tests.ledger import tree_model as model
 from tests.ledger.acts import ALIAS, claim, claimant, failure, success
 from tests.ledger.machines import run
@@ -50,17 +50,24 @@ class Post:
         self.late = False
         self.held: list[Message] = []
         self.sent: list[Message] = []
-        self._report_end = ledger.report_end
+        self._report_end = ledger.settle_stand_in
         self._stop_children = ledger.stop_children
         self._sweep = ledger.sweep
 
     def lay_out(self, patch: pytest.MonkeyPatch) -> None:
         """Take the place of Redis, and stand between batches."""
-        for name in ("send", "schedule", "waiting", "waiting_for", "discard", "executing"):
+        for name in (
+            "send",
+            "schedule",
+            "waiting_tickets",
+            "waiting_by_batch",
+            "discard",
+            "executing",
+        ):
             patch.setattr(f"django_jobbatch.transport.{name}", getattr(self, name))
         for name in ("report_end", "stop_children", "sweep"):
             patch.setattr(ledger, name, getattr(self, name))
-        patch.setattr(dispatch, "after_commit", dispatch.act)
+        patch.setattr(dispatch, "after_commit", dispatch.apply)
 
     # Tickets
 
@@ -70,12 +77,14 @@ class Post:
     def schedule(self, ticket: Ticket, at: datetime) -> None:
         self.scheduled.append((at, ticket))
 
-    def waiting(self, batch_id: uuid.UUID, queue: str) -> Waiting:
+    def waiting(self, batch_id: uuid.UUID, queue: str) -> WaitingTickets:
         moments = [at for at, ticket in self.scheduled if ticket.batch_id == batch_id]
         queued = sum(ticket.batch_id == batch_id for ticket in self.tickets)
-        return Waiting(queued, min(moments, default=None))
+        return WaitingTickets(queued, min(moments, default=None))
 
-    def waiting_for(self, batch_ids: Sequence[uuid.UUID], queue: str) -> dict[uuid.UUID, Waiting]:
+    def waiting_for(
+        self, batch_ids: Sequence[uuid.UUID], queue: str
+    ) -> dict[uuid.UUID, WaitingTickets]:
         return {batch_id: self.waiting(batch_id, queue) for batch_id in batch_ids}
 
     def discard(self, batch_id: uuid.UUID, queues: Iterable[str]) -> None:
@@ -108,14 +117,14 @@ class Post:
         """Bring one message now."""
         if kind == "sweep":
             for change in self.sweep(ALIAS, ids[0]):
-                dispatch.act(change)
+                dispatch.apply(change)
         elif kind == "stop":
             for change in self._stop_children(ALIAS, ids):
-                dispatch.act(change)
+                dispatch.apply(change)
         else:
             told = self._report_end(ALIAS, JobBatch.objects.get(pk=ids[0]))
             if told is not None:
-                dispatch.act(told)
+                dispatch.apply(told)
 
     def _is_late(self, kind: str, ids: list[uuid.UUID]) -> bool:
         self.sent.append((kind, ids))
@@ -249,7 +258,7 @@ class TreesMachine(RuleBasedStateMachine):
     def settle_again(self, outcome: int) -> None:
         old = _one(self.settled, outcome)
         change = ledger.settle(ALIAS, old.link.batch_id, [old])
-        assert (change.stale, change.finished, change.settled) == (1, False, ())
+        assert (change.late, change.finished, change.settled) == (1, False, ())
 
     # What always holds
 
@@ -305,7 +314,7 @@ class TreesMachine(RuleBasedStateMachine):
         self.rows_are_as_the_model_says()
 
     def _check_the_end(self) -> None:
-        assert list(JobBatch.objects.restless()) == []
+        assert list(JobBatch.objects.not_at_rest()) == []
         for batch in self.ids.values():
             assert batch.has_ended, "stuck"
             if Role.FINALLY in batch.roles:
@@ -398,8 +407,8 @@ class TreesMachine(RuleBasedStateMachine):
 
     def _begin(self, each: BatchedJob, link: Link) -> None:
         is_held = _is_held(each, link)
-        for change in ledger.begin_child(ALIAS, each):
-            dispatch.act(change)
+        for change in ledger.start_child(ALIAS, each):
+            dispatch.apply(change)
         if is_held:
             self.laws.begin(link)
             self.act.tell()
@@ -414,13 +423,13 @@ class TreesMachine(RuleBasedStateMachine):
         settlements = [_settlement(each, status) for each, _, status in ends]
         change = ledger.settle(ALIAS, ends[0][0].batch_id, settlements)
         live = [(link, status) for each, link, status in ends if _is_held(each, link)]
-        assert change.stale == len(ends) - len(live)
+        assert change.late == len(ends) - len(live)
         self.settled += settlements
         if live:
             self.laws.settle(live)
         for link, status in live:
             link.fails -= status == FAILED
-        dispatch.act(change)
+        dispatch.apply(change)
         self.act.tell()
 
     def _take_callback(self, batch: Batch) -> bool:
@@ -437,16 +446,16 @@ class TreesMachine(RuleBasedStateMachine):
     def _settle_callback(self, status: str) -> None:
         link, batch, callback = self.callbacks.pop()
         change = ledger.settle_callback(ALIAS, _settlement(link, status))
-        assert change.stale == 0
+        assert change.late == 0
         self.laws.end_callback(batch, callback, status)
-        dispatch.act(change)
+        dispatch.apply(change)
         self.act.tell()
 
     def _work(self, ticket: Ticket) -> None:
         """As a worker does: until nothing is due, and then leave a ticket for what comes later."""
         batch = self.ids[ticket.batch_id]
         if batch.status == "stopping":
-            dispatch.go_on_stopping(ALIAS, JobBatch.objects.get(pk=ticket.batch_id))
+            dispatch.continue_cancel(ALIAS, JobBatch.objects.get(pk=ticket.batch_id))
             if not self.post.late:
                 self.laws.sweep(batch)
                 self.act.tell()
@@ -457,8 +466,8 @@ class TreesMachine(RuleBasedStateMachine):
                 self._settle([each for each in self.held if each[1].batch is batch])
             else:
                 break
-        dispatch.replenish(self._row(batch), ALIAS, ticket.queue)
-        dispatch.wake(self._row(batch), ALIAS)
+        dispatch.ensure_tickets(self._row(batch), ALIAS, ticket.queue)
+        dispatch.schedule_next_event(self._row(batch), ALIAS)
 
 
 class RetriedTreesMachine(TreesMachine):
@@ -477,7 +486,7 @@ class RetriedTreesMachine(TreesMachine):
         jobs = (
             None if chosen is None else list(row.jobs.filter(pk__in=[each.pk for each in chosen]))
         )
-        may_retry, said = previews.can_retry(row), previews.retried_jobs(row, jobs)
+        may_retry, said = previews.can_retry(row), previews.count_retried(row, jobs)
         before = self._fences()
         run = row.run
         for link in (link for batch in self.ids.values() for link in batch.links):
@@ -518,7 +527,7 @@ class MortalTreesMachine(TreesMachine):
         batches = {row.pk: row for row in JobBatch.objects.filter(pk__in=self.ids)}
         assert [row for row in batches.values() if not row.at_rest] == []
         for pk, row in batches.items():
-            count = Counter(row.jobs.work().values_list("status", flat=True))
+            count = Counter(row.jobs.jobs_only().values_list("status", flat=True))
             assert count == +Counter(
                 succeeded=row.succeeded_jobs,
                 failed=row.failed_jobs,
@@ -535,29 +544,29 @@ def _work_for(ticket: Ticket) -> None:
     """As a worker does whose jobs all succeed."""
     batches = JobBatch.objects.filter(pk=ticket.batch_id)
     if batches.get().status == "stopping":
-        dispatch.go_on_stopping(ALIAS, batches.get())
+        dispatch.continue_cancel(ALIAS, batches.get())
     while _run_callback(batches.get()) or _run_links(batches.get()):
         pass
-    dispatch.replenish(batches.get(), ALIAS, ticket.queue)
-    dispatch.wake(batches.get(), ALIAS)
+    dispatch.ensure_tickets(batches.get(), ALIAS, ticket.queue)
+    dispatch.schedule_next_event(batches.get(), ALIAS)
 
 
 def _run_callback(batch: JobBatch) -> bool:
     link = ledger.claim_callback(claimant(batch))
     if link is not None:
-        dispatch.act(ledger.settle_callback(ALIAS, success(link)))
+        dispatch.apply(ledger.settle_callback(ALIAS, success(link)))
     return link is not None
 
 
 def _run_links(batch: JobBatch) -> bool:
     links = claim(batch, 2, ignore_delays=True)
     for link in links:
-        if link.stands_for_batch:
-            changes = ledger.begin_child(ALIAS, link)
+        if link.is_stand_in:
+            changes = ledger.start_child(ALIAS, link)
         else:
             changes = iter([ledger.settle(ALIAS, batch.pk, [success(link)])])
         for change in changes:
-            dispatch.act(change)
+            dispatch.apply(change)
     return bool(links)
 
 
@@ -601,7 +610,7 @@ def _end(link: Link) -> str:
 
 def _settlement(link: BatchedJob, status: str) -> Settlement:
     if status == PENDING:
-        return Settlement.put_back(link)
+        return Settlement.released(link)
     return failure(link) if status == FAILED else success(link)
 
 

@@ -29,24 +29,24 @@ def test_a_batch_wakes_for_the_earliest_of_its_delayed_links() -> None:
     BatchedJobFactory.create(batch=batch, lane=7, queue="slow", available_at=NOON)
     BatchedJobFactory.create(batch=batch, lane=8)
 
-    assert ledger.wake(ALIAS, batch) == ("slow", NOON)
-    assert (read(batch).wake_at, read(batch).version) == (NOON, 1)
+    assert ledger.refresh_next_event(ALIAS, batch) == ("slow", NOON)
+    assert (read(batch).next_event_at, read(batch).version) == (NOON, 1)
 
 
 def test_a_batch_that_knows_its_time_is_not_written_again() -> None:
-    batch = JobBatchFactory.create(jobs=1, jobs__available_at=NOON, wake_at=NOON)
+    batch = JobBatchFactory.create(jobs=1, jobs__available_at=NOON, next_event_at=NOON)
 
-    assert ledger.wake(ALIAS, batch) == ("default", NOON)
+    assert ledger.refresh_next_event(ALIAS, batch) == ("default", NOON)
     assert read(batch).version == 0
 
 
 def test_a_moment_that_came_in_between_is_not_lost() -> None:
-    batch = JobBatchFactory.create(jobs=1, jobs__available_at=LATER, wake_at=NOON)
+    batch = JobBatchFactory.create(jobs=1, jobs__available_at=LATER, next_event_at=NOON)
     with mock.patch.object(rows, "lock", side_effect=in_between(batch, rows.lock)):
-        noted = ledger.wake(ALIAS, batch)
+        noted = ledger.refresh_next_event(ALIAS, batch)
 
     assert noted == ("slow", SOONER)
-    assert read(batch).wake_at == SOONER
+    assert read(batch).next_event_at == SOONER
 
 
 def in_between(batch: JobBatch, lock: Lock) -> Lock:
@@ -54,7 +54,7 @@ def in_between(batch: JobBatch, lock: Lock) -> Lock:
 
     def lock_after(using: str, batch_id: uuid.UUID) -> JobBatch | None:
         BatchedJobFactory.create(batch=batch, lane=9, queue="slow", available_at=SOONER)
-        JobBatch.objects.filter(pk=batch.pk).update(wake_at=SOONER)
+        JobBatch.objects.filter(pk=batch.pk).update(next_event_at=SOONER)
         return lock(using, batch_id)
 
     return lock_after
@@ -62,14 +62,14 @@ def in_between(batch: JobBatch, lock: Lock) -> Lock:
 
 @pytest.mark.parametrize("status", [RUNNING, CANCELLED])
 def test_a_batch_whose_delayed_links_are_taken_sleeps_on(status: str) -> None:
-    batch = JobBatchFactory.create(jobs=[status], jobs__available_at=NOON, wake_at=NOON)
+    batch = JobBatchFactory.create(jobs=[status], jobs__available_at=NOON, next_event_at=NOON)
 
-    assert ledger.wake(ALIAS, batch) is None
-    assert read(batch).wake_at is None
+    assert ledger.refresh_next_event(ALIAS, batch) is None
+    assert read(batch).next_event_at is None
 
 
 def test_a_batch_that_is_overdue_is_given_to_one_caller_only() -> None:
-    late, patient = (JobBatchFactory.create(wake_at=at) for at in (NOON, LATER))
+    late, patient = (JobBatchFactory.create(next_event_at=at) for at in (NOON, LATER))
     JobBatchFactory.create()
 
     with mock.patch.object(timezone, "now", return_value=NOON + tuning.OVERDUE_AFTER):
@@ -79,5 +79,5 @@ def test_a_batch_that_is_overdue_is_given_to_one_caller_only() -> None:
         assert ledger.overdue(ALIAS) == []
 
     # Put off, so that it is not forgotten should this caller die.
-    assert (read(late).wake_at, read(late).version) == (LATER + 2 * tuning.OVERDUE_AFTER, 1)
-    assert (read(patient).wake_at, read(patient).version) == (LATER, 0)
+    assert (read(late).next_event_at, read(late).version) == (LATER + 2 * tuning.OVERDUE_AFTER, 1)
+    assert (read(patient).next_event_at, read(patient).version) == (LATER, 0)

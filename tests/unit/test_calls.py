@@ -50,7 +50,7 @@ LATER = datetime(2027, 1, 1, tzinfo=UTC)
     ],
 )
 def test_what_an_import_finds_goes_by_its_path(func: object, path: str) -> None:
-    assert paths.describe(func) == (path, NO_OPTIONS)
+    assert paths.path_and_options(func) == (path, NO_OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -66,12 +66,12 @@ def test_what_an_import_finds_goes_by_its_path(func: object, path: str) -> None:
     ],
 )
 def test_a_function_carries_what_its_decorator_names(func: object, options: Options) -> None:
-    assert paths.describe(func)[1] == options
+    assert paths.path_and_options(func)[1] == options
 
 
 def test_an_option_that_cannot_be_used_is_refused_where_it_is_carried() -> None:
     with pytest.raises(InvalidOption) as caught:
-        paths.describe(targets.with_no_time)
+        paths.path_and_options(targets.with_no_time)
 
     assert str(caught.value) == (
         "timeout=0: pass whole seconds above 0 (up to ten years), a timedelta, or -1 for no limit."
@@ -194,7 +194,7 @@ Nowhere.method.__module__ = "no.such.module"
 )
 def test_what_no_worker_could_call_is_refused_with_the_way_out(func: object, message: str) -> None:
     with pytest.raises(InvalidJob) as caught:
-        paths.describe(func)
+        paths.path_and_options(func)
 
     assert str(caught.value) == message
 
@@ -203,7 +203,7 @@ def test_a_coroutine_instead_of_a_function_is_refused() -> None:
     coroutine = targets.add_later(1)
 
     with pytest.raises(InvalidJob) as caught:
-        paths.describe(coroutine)
+        paths.path_and_options(coroutine)
 
     coroutine.close()
     assert str(caught.value) == (

@@ -26,7 +26,7 @@ def decorated(queue: Any = "imports", **named: Any) -> Any:
 
 
 def test_a_function_without_a_decorator_carries_nothing() -> None:
-    assert options.by_decorator(targets.add) is NO_OPTIONS
+    assert options.options_of_decorator(targets.add) is NO_OPTIONS
 
 
 def test_a_function_with_a_delay_of_its_own_carries_nothing() -> None:
@@ -35,7 +35,7 @@ def test_a_function_with_a_delay_of_its_own_carries_nothing() -> None:
 
     func.delay = 5  # type: ignore[attr-defined]
 
-    assert options.by_decorator(func) is NO_OPTIONS
+    assert options.options_of_decorator(func) is NO_OPTIONS
 
 
 def test_a_function_with_an_enqueue_of_its_own_carries_nothing() -> None:
@@ -46,14 +46,14 @@ def test_a_function_with_an_enqueue_of_its_own_carries_nothing() -> None:
 
     func.enqueue = lambda: other  # type: ignore[attr-defined]
 
-    assert options.by_decorator(func) is NO_OPTIONS
+    assert options.options_of_decorator(func) is NO_OPTIONS
 
 
 def test_a_queue_object_is_carried_by_its_name() -> None:
     queue = object.__new__(Queue)
     queue.name = "reports"
 
-    assert options.by_decorator(decorated(queue)) == Options(queue="reports")
+    assert options.options_of_decorator(decorated(queue)) == Options(queue="reports")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_queue_object_is_carried_by_its_name() -> None:
     ],
 )
 def test_a_retry_is_carried(retry: Retry | None, expected: Options) -> None:
-    assert options.by_decorator(decorated(retry=retry)) == expected
+    assert options.options_of_decorator(decorated(retry=retry)) == expected
 
 
 @pytest.mark.parametrize(
@@ -89,13 +89,13 @@ def test_a_retry_is_carried(retry: Retry | None, expected: Options) -> None:
     ids=repr,
 )
 def test_a_timeout_means_what_it_means_to_rq(timeout: object, seconds: int | None) -> None:
-    assert options.by_decorator(decorated(timeout=timeout)).timeout == seconds
+    assert options.options_of_decorator(decorated(timeout=timeout)).timeout == seconds
 
 
 @pytest.mark.parametrize("timeout", ["1w", "h", "", "1.5h", 0, "0"], ids=repr)
 def test_a_timeout_that_rq_would_not_take_is_refused(timeout: object) -> None:
     with pytest.raises(InvalidOption, match="timeout="):
-        options.by_decorator(decorated(timeout=timeout))
+        options.options_of_decorator(decorated(timeout=timeout))
 
 
 @pytest.mark.parametrize(
@@ -112,4 +112,4 @@ def test_a_task_carries_its_queue_and_its_time(
 ) -> None:
     task = SimpleNamespace(queue_name=queue, run_after=run_after)
 
-    assert options.by_task(task) == expected
+    assert options.options_of_task(task) == expected

@@ -84,7 +84,7 @@ def test_a_value_that_cannot_be_used_has_its_default_and_a_problem(
 ) -> None:
     settings.JOBBATCH = {name: value}
 
-    found, problems = conf.examine()
+    found, problems = conf.validate()
 
     assert found == Settings()
     assert [problem.message for problem in problems] == [

@@ -12,7 +12,7 @@ from django_jobbatch.exceptions import BuilderSpent, InvalidJob
 from django_jobbatch.models import JobBatch
 from django_jobbatch.specs import items
 from django_jobbatch.specs.batch import JobSpec, Lane
-from django_jobbatch.specs.items import Source
+from django_jobbatch.specs.items import ItemSource
 from django_jobbatch.specs.options import Options
 from tests.unit import targets
 
@@ -34,17 +34,17 @@ SECOND = JobSpec("shop.jobs.sync", (2,))
     ],
 )
 def test_a_source_has_the_jobs_it_was_made_of(given: object, jobs: list[JobSpec]) -> None:
-    assert jobs_of([Source.of(given)]) == jobs
+    assert jobs_of([ItemSource.of(given)]) == jobs
 
 
 def test_a_batch_has_the_jobs_of_all_its_sources_in_order() -> None:
-    sources = (Source([FIRST]), Source(iter([SECOND])), Source([FIRST]))
+    sources = (ItemSource([FIRST]), ItemSource(iter([SECOND])), ItemSource([FIRST]))
 
     assert jobs_of(sources) == [FIRST, SECOND, FIRST]
 
 
 def test_a_list_can_be_read_again() -> None:
-    sources = (Source.of([FIRST]),)
+    sources = (ItemSource.of([FIRST]),)
 
     assert jobs_of(sources) == [FIRST]
     assert jobs_of(sources) == [FIRST]
@@ -52,7 +52,7 @@ def test_a_list_can_be_read_again() -> None:
 
 def test_a_list_is_copied() -> None:
     jobs = [FIRST]
-    source = Source.of(jobs)
+    source = ItemSource.of(jobs)
 
     jobs.append(SECOND)
 
@@ -60,7 +60,7 @@ def test_a_list_is_copied() -> None:
 
 
 def test_an_iterator_can_be_read_once() -> None:
-    sources = (Source.of(iter([FIRST])),)
+    sources = (ItemSource.of(iter([FIRST])),)
     jobs_of(sources)
 
     with pytest.raises(BuilderSpent) as caught:
@@ -75,14 +75,14 @@ def test_an_iterator_can_be_read_once() -> None:
 def test_an_iterator_is_not_touched_before_it_is_read() -> None:
     items = iter([None])
 
-    sources = (Source.of(items),)
+    sources = (ItemSource.of(items),)
 
     assert next(items) is None
     assert jobs_of(sources) == []
 
 
 def test_an_item_that_is_no_job_is_refused_by_its_index_in_the_batch() -> None:
-    sources = (Source([FIRST, SECOND]), Source(iter([FIRST, None])))
+    sources = (ItemSource([FIRST, SECOND]), ItemSource(iter([FIRST, None])))
 
     with pytest.raises(InvalidJob) as caught:
         jobs_of(sources)
@@ -94,7 +94,7 @@ def test_an_item_that_is_no_job_is_refused_by_its_index_in_the_batch() -> None:
 
 def test_an_item_of_a_list_is_refused_at_once() -> None:
     with pytest.raises(InvalidJob) as caught:
-        Source.of([FIRST, targets.add])
+        ItemSource.of([FIRST, targets.add])
 
     assert str(caught.value) == (
         "item 1: a bare function is not a job; wrap it: bus.job(func, ...)."
@@ -126,7 +126,7 @@ def test_an_item_of_a_list_is_refused_at_once() -> None:
 )
 def test_what_is_neither_jobs_nor_a_job_is_refused(given: object, message: str) -> None:
     with pytest.raises(InvalidJob) as caught:
-        Source.of(given)
+        ItemSource.of(given)
 
     assert str(caught.value) == message
 

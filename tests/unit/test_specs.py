@@ -41,7 +41,7 @@ LATER = datetime(2027, 1, 1, tzinfo=UTC)
     ],
 )
 def test_options_have_one_form(named: dict[str, Any], options: Options) -> None:
-    assert Options.of(**named) == options
+    assert Options.parse(**named) == options
 
 
 TIMEOUT = "pass whole seconds above 0 (up to ten years), a timedelta, or -1 for no limit"
@@ -101,21 +101,21 @@ def test_an_option_that_cannot_be_used_is_refused_by_name(
     name: str, value: object, way_out: str
 ) -> None:
     with pytest.raises(InvalidOption) as caught:
-        Options.of(**{name: value})  # type: ignore[arg-type]
+        Options.parse(**{name: value})  # type: ignore[arg-type]
 
     assert str(caught.value) == f"{name}={value!r}: {way_out}."
 
 
 def test_two_times_to_begin_are_refused() -> None:
     with pytest.raises(InvalidOption) as caught:
-        Options.of(delay=5, run_after=LATER)
+        Options.parse(delay=5, run_after=LATER)
 
     assert str(caught.value) == ("delay and run_after both say when to begin; name one of them.")
 
 
 def test_an_unknown_option_is_refused() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'tiemout'"):
-        Options.of(tiemout=5)  # type: ignore[call-arg]
+        Options.parse(tiemout=5)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
@@ -133,4 +133,4 @@ def test_an_unknown_option_is_refused() -> None:
     ],
 )
 def test_the_nearest_options_win(inner: Options, outer: Options, both: Options) -> None:
-    assert inner.over(outer) == both
+    assert inner.with_defaults(outer) == both

@@ -12,10 +12,10 @@ from django.db.models import Count, Q
 from django.db.models.deletion import Collector
 
 from django_jobbatch import tuning
-from django_jobbatch.counters import COUNTED
-from django_jobbatch.db import atomically
+from django_jobbatch.counters import STATUSES_BY_COUNTER
+from django_jobbatch.db import in_transaction
 from django_jobbatch.ledger import children, rows
-from django_jobbatch.ledger.cancellation import closed
+from django_jobbatch.ledger.cancellation import cancelled_values
 from django_jobbatch.ledger.deletion import cascade
 from django_jobbatch.models import (
     BatchedJob,
@@ -27,18 +27,18 @@ from django_jobbatch.models import (
 from django_jobbatch.states import OPEN
 
 
-class _IsAwaited(Exception):  # not an error: the sign to lock the batch around it first
+class _ParentLockNeeded(Exception):  # not an error: the sign to lock the batch around it first
     """The batch may be waited for by the one around it."""
 
 
-class Place(NamedTuple):
+class LinkPosition(NamedTuple):
     """Where a job stands in its batch."""
 
     lane: int
     position: int
 
 
-def check_removable(using: str, batch: JobBatch) -> None:
+def check_deletable(using: str, batch: JobBatch) -> None:
     """Raise if rows of other apps forbid that the batch or one of its links is deleted.
 
     Nothing is written. Links are read, page by page, only if a model points at them.
@@ -47,12 +47,12 @@ def check_removable(using: str, batch: JobBatch) -> None:
         ProtectedError, RestrictedError: as Django's `delete()` does.
     """
     cascade.check(using, batch)
-    if cascade.concerns_links(using):
-        for page in _pages(using, batch.pk):
+    if cascade.references_links(using):
+        for page in _chunks(using, batch.pk):
             cascade.check(using, batch, list(page.only("pk")))
 
 
-def remove(using: str, batch_id: uuid.UUID) -> Counter[str]:
+def delete_batch(using: str, batch_id: uuid.UUID) -> Counter[str]:
     """Delete the links of a batch, page by page, then its row; how many rows, by model.
 
     What still runs finds its link or its batch gone, and its outcome changes nothing. Rows of other
@@ -60,14 +60,14 @@ def remove(using: str, batch_id: uuid.UUID) -> Counter[str]:
     one transaction. Each page leaves a batch that can come to its end, and can be deleted again: it
     is closed, and counts what it has. The batch around it goes on, if it waited for this one.
     """
-    removed, after = _remove_page(using, batch_id, None)
+    removed, after = _delete_chunk(using, batch_id, None)
     while after is not None:
-        page, after = _remove_page(using, batch_id, after)
+        page, after = _delete_chunk(using, batch_id, after)
         removed += page
     return removed
 
 
-def check_failures_removable(using: str, pks: Sequence[uuid.UUID]) -> None:
+def check_failures_deletable(using: str, pks: Sequence[uuid.UUID]) -> None:
     """Raise if rows of other apps forbid that one of these failures is deleted.
 
     Raises:
@@ -77,87 +77,87 @@ def check_failures_removable(using: str, pks: Sequence[uuid.UUID]) -> None:
     Collector(using, origin=failures).collect(failures)
 
 
-def remove_failures(using: str, pks: Sequence[uuid.UUID]) -> Counter[str]:
+def delete_failures(using: str, pks: Sequence[uuid.UUID]) -> Counter[str]:
     """Delete these failures, all or none; how many rows, by model.
 
     Raises:
         ProtectedError, RestrictedError: as Django's `delete()` does.
     """
-    return atomically(using, lambda: Counter(_failures(using, pks).delete()[1]))
+    return in_transaction(using, lambda: Counter(_failures(using, pks).delete()[1]))
 
 
-def _remove_page(
-    using: str, batch_id: uuid.UUID, after: Place | None
-) -> tuple[Counter[str], Place | None]:
+def _delete_chunk(
+    using: str, batch_id: uuid.UUID, after: LinkPosition | None
+) -> tuple[Counter[str], LinkPosition | None]:
     """Delete one page of jobs; with the last, whose place is None, the callbacks and the batch."""
 
-    def operation(around: uuid.UUID | None = None) -> tuple[Counter[str], Place | None]:
+    def operation(around: uuid.UUID | None = None) -> tuple[Counter[str], LinkPosition | None]:
         parent = rows.lock(using, around) if around else None
         batch = rows.lock(using, batch_id)
         if batch is None:
             return Counter(), None
         if around is None and batch.parent_id is not None and not batch.at_rest:
-            raise _IsAwaited
+            raise _ParentLockNeeded
         removed: Counter[str] = Counter()
         if after is None:
-            removed += cascade.follow(using, batch)
-        page, last = _next_page(_jobs(using, batch_id), after)
+            removed += cascade.apply_on_delete(using, batch)
+        page, last = _next_chunk(_jobs(using, batch_id), after)
         if last is None:
             removed += Counter(page.delete()[1])
             removed += Counter(_callbacks(using, batch_id).delete()[1])
-            children.abandon(using, parent, batch)
+            children.settle_deleted_child(using, parent, batch)
             removed += cascade.delete(using, batch)
         else:
-            removed += _take_out(using, batch, page)
+            removed += _delete_links(using, batch, page)
         return removed, last
 
     try:
-        return atomically(using, operation)
-    except _IsAwaited:
+        return in_transaction(using, operation)
+    except _ParentLockNeeded:
         around = rows.parent_id(using, batch_id)
-        return atomically(using, partial(operation, around))
+        return in_transaction(using, partial(operation, around))
 
 
-def _take_out(using: str, batch: JobBatch, page: BatchedJobQuerySet) -> Counter[str]:
+def _delete_links(using: str, batch: JobBatch, page: BatchedJobQuerySet) -> Counter[str]:
     """Delete these jobs of a locked batch that keeps others, and count them no more."""
     values = _counters_without(batch, page)
     removed = Counter(page.delete()[1])
     # Rows that were put there or changed by hand are in no counter, and do not keep a batch.
     total = batch.total_jobs - removed[BatchedJob._meta.label]
     values["total_jobs"] = max(total, sum(values.values()))
-    ends = closed(reason="deleted") if batch.status in OPEN else {}
+    ends = cancelled_values(reason="deleted") if batch.status in OPEN else {}
     rows.write(using, batch, **values, **ends)
     return removed
 
 
 def _counters_without(batch: JobBatch, page: BatchedJobQuerySet) -> dict[str, int]:
     """The counters of the batch, but the total, without these jobs; no query if all succeeded."""
-    before: dict[str, int] = {column: getattr(batch, column) for column in COUNTED}
+    before: dict[str, int] = {column: getattr(batch, column) for column in STATUSES_BY_COUNTER}
     if not any(before.values()):
         return before
     # Without locks: a claim moves no counter, and all else waits for the batch row.
     gone = page.aggregate(
         **{
             column: Count("pk", filter=Q(status__in=statuses))
-            for column, statuses in COUNTED.items()
+            for column, statuses in STATUSES_BY_COUNTER.items()
         }
     )
     return {column: max(0, count - gone[column]) for column, count in before.items()}
 
 
-def _pages(using: str, batch_id: uuid.UUID) -> Iterator[BatchedJobQuerySet]:
+def _chunks(using: str, batch_id: uuid.UUID) -> Iterator[BatchedJobQuerySet]:
     """All links of the batch in pages, its callbacks last."""
-    page, last = _next_page(_jobs(using, batch_id), None)
+    page, last = _next_chunk(_jobs(using, batch_id), None)
     yield page
     while last is not None:
-        page, last = _next_page(_jobs(using, batch_id), last)
+        page, last = _next_chunk(_jobs(using, batch_id), last)
         yield page
     yield _callbacks(using, batch_id)
 
 
-def _next_page(
-    jobs: BatchedJobQuerySet, after: Place | None
-) -> tuple[BatchedJobQuerySet, Place | None]:
+def _next_chunk(
+    jobs: BatchedJobQuerySet, after: LinkPosition | None
+) -> tuple[BatchedJobQuerySet, LinkPosition | None]:
     """The next PAGE jobs after a place and the last place of them; None if nothing comes behind.
 
     A page is one range along the index of places, the only one in which the jobs of a batch lie
@@ -170,7 +170,8 @@ def _next_page(
         )
     places = jobs.order_by("lane", "position").values_list("lane", "position")
     last = next(
-        (Place(*place) for place in places[tuning.LINKS_CHUNK - 1 : tuning.LINKS_CHUNK]), None
+        (LinkPosition(*place) for place in places[tuning.LINKS_CHUNK - 1 : tuning.LINKS_CHUNK]),
+        None,
     )
     if last is not None:
         jobs = jobs.filter(lane__lte=last.lane).exclude(lane=last.lane, position__gt=last.position)
@@ -178,7 +179,7 @@ def _next_page(
 
 
 def _jobs(using: str, batch_id: uuid.UUID) -> BatchedJobQuerySet:
-    return rows.links(using, batch_id).work().filter(run=0)
+    return rows.links(using, batch_id).jobs_only().filter(run=0)
 
 
 def _callbacks(using: str, batch_id: uuid.UUID) -> BatchedJobQuerySet:

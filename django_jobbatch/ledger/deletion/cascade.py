@@ -35,7 +35,7 @@ def check(using: str, batch: JobBatch, links: Sequence[BatchedJob] = ()) -> None
     cascade.collect(links)
 
 
-def follow(using: str, batch: JobBatch) -> Counter[str]:
+def apply_on_delete(using: str, batch: JobBatch) -> Counter[str]:
     """Do to the rows that point at the batch what they ask for; how many went, by model."""
     cascade = Cascade(using, origin=batch)
     cascade.collect([batch])
@@ -50,6 +50,6 @@ def delete(using: str, batch: JobBatch) -> Counter[str]:
     return Counter(cascade.delete()[1])
 
 
-def concerns_links(using: str) -> bool:
+def references_links(using: str) -> bool:
     """Whether Django has to read links to delete them, because models point at them."""
     return not Collector(using).can_fast_delete(BatchedJob.objects.using(using).none())

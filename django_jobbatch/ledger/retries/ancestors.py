@@ -30,7 +30,7 @@ def reopen_ancestors(
         if link is None:
             return
         if not link.is_settled:
-            _await(using, child, link)
+            _expect_run(using, child, link)
             return
         rows.write(using, child, status=BatchStatus.WAITING)
         found = reset.read_links(BatchedJob.objects.using(using).filter(pk=link.pk))
@@ -38,13 +38,13 @@ def reopen_ancestors(
             using,
             parent,
             found,
-            reopening=parent.reopening,
+            cursor=parent.retry_cursor,
             include_cancelled=include_cancelled,
         )
         child = parent
 
 
-def _await(using: str, child: JobBatch, link: BatchedJob) -> None:
+def _expect_run(using: str, child: JobBatch, link: BatchedJob) -> None:
     """Have an unsettled stand-in wait for this run; if its turn has not come, the child waits."""
     BatchedJob.objects.using(using).filter(pk=link.pk).update(child_run=child.run)
     if link.status != LinkStatus.RUNNING or link.lease_until is not None:

@@ -33,7 +33,9 @@ def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Ch
         if batch.at_rest:
             rows.write(using, batch, at_rest=False)
         reset.reset(using, pks, LinkStatus.FAILED)
-        change = callbacks.release_report(using, callbacks.release_callback(using, change))
+        change = callbacks.make_each_failure_due(
+            using, callbacks.make_next_callback_due(using, change)
+        )
         return [replace(change, settled=tuple(pks))]
 
     (change,) = reopen_in_transaction(using, batch_id, operation)

@@ -11,7 +11,7 @@ from django_jobbatch.db import chunked
 from django_jobbatch.ledger import rows
 from django_jobbatch.ledger.change import Change
 from django_jobbatch.ledger.retries import reset
-from django_jobbatch.ledger.retries.cursor import START, RetryCursor
+from django_jobbatch.ledger.retries.cursor import BEFORE_FIRST_LANE, RetryCursor
 from django_jobbatch.ledger.retries.reset import LinkToReset
 from django_jobbatch.ledger.retries.rules import (
     children_of,
@@ -29,10 +29,10 @@ def chosen_pages(jobs: Sequence[int]) -> Iterator[PageOperation]:
     for start in range(0, max(1, len(jobs)), tuning.KEYS_CHUNK):
         page = jobs[start : start + tuning.KEYS_CHUNK]
         is_last = start + tuning.KEYS_CHUNK >= len(jobs)
-        yield partial(_chosen, jobs=page, is_first=start == 0, is_last=is_last)
+        yield partial(_chosen_page, jobs=page, is_first=start == 0, is_last=is_last)
 
 
-def _chosen(
+def _chosen_page(
     using: str,
     batch: JobBatch,
     *,
@@ -47,7 +47,7 @@ def _chosen(
     """
     under_way = RetryCursor.of(batch)
     found = reset.read_links(
-        rows.lanes(using, batch.pk)
+        rows.lane_links(using, batch.pk)
         .retryable(include_cancelled=include_cancelled)
         .filter(pk__in=jobs)
     )
@@ -55,20 +55,18 @@ def _chosen(
     found += partial_stand_ins(using, children, include_cancelled=include_cancelled)
     if not found and (not is_last or under_way is None):
         raise NothingToReopen
-    if under_way is None or not under_way.rest:
+    if under_way is None or not under_way.all_jobs:
         if not is_last:
-            under_way = RetryCursor(include_cancelled=include_cancelled, rest=False)
+            under_way = RetryCursor(include_cancelled=include_cancelled, all_jobs=False)
         elif not is_first:
             under_way = None
-    reopening = under_way.come_to(under_way.to) if under_way else None
-    return reopen_lanes(
-        using, batch, found, reopening=reopening, include_cancelled=include_cancelled
-    )
+    cursor = under_way.advanced_to(under_way.lane) if under_way else None
+    return reopen_lanes(using, batch, found, cursor=cursor, include_cancelled=include_cancelled)
 
 
-def _let_go(using: str, batch: JobBatch) -> Change:
+def _drop_cursor(using: str, batch: JobBatch) -> Change:
     """Have the batch finish, though of the jobs that somebody has chosen some may not have come back."""
-    return reset.reopen_links(using, batch, [], reopening=None, include_cancelled=False)
+    return reset.reopen_links(using, batch, [], cursor=None, include_cancelled=False)
 
 
 def reopen_lanes(
@@ -76,24 +74,24 @@ def reopen_lanes(
     batch: JobBatch,
     found: list[LinkToReset],
     *,
-    reopening: dict[str, Any] | None,
+    cursor: dict[str, Any] | None,
     include_cancelled: bool,
 ) -> Change:
     """Reopen links with the rest of their lanes; if everything else is to follow, note that."""
     if batch.has_lanes:
-        rest = _rest_of_lanes(using, batch, found)
+        rest = _remaining_in_lanes(using, batch, found)
         found = found + without_cancelled(batch, rest, include_cancelled=include_cancelled)
-    if reopening is None and frees_remaining(batch, found):
-        following = RetryCursor(include_cancelled=include_cancelled, partial_too=False)
-        reopening = following.come_to(START)
+    if cursor is None and frees_remaining(batch, found):
+        following = RetryCursor(include_cancelled=include_cancelled, include_partial=False)
+        cursor = following.advanced_to(BEFORE_FIRST_LANE)
     return reset.reopen_links(
-        using, batch, found, reopening=reopening, include_cancelled=include_cancelled
+        using, batch, found, cursor=cursor, include_cancelled=include_cancelled
     )
 
 
-def _rest_of_lanes(using: str, batch: JobBatch, found: list[LinkToReset]) -> list[LinkToReset]:
+def _remaining_in_lanes(using: str, batch: JobBatch, found: list[LinkToReset]) -> list[LinkToReset]:
     """What else did not succeed in the lanes of these links."""
-    settled = rows.lanes(using, batch.pk).filter(status__in=RETRYABLE)
+    settled = rows.lane_links(using, batch.pk).filter(status__in=RETRYABLE)
     chosen = {each.pk for each in found}
     return [
         each

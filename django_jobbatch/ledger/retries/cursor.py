@@ -11,7 +11,7 @@ from django.utils import timezone
 from django_jobbatch.models import JobBatch
 
 #: Where a retry stands that begins anew with the first lane.
-START: Final = -1
+BEFORE_FIRST_LANE: Final = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,21 +23,21 @@ class RetryCursor:
     `rest` its further pages are jobs that somebody has chosen, and nobody else knows which.
     """
 
-    to: int = START
+    lane: int = BEFORE_FIRST_LANE
     include_cancelled: bool = True
-    partial_too: bool = True
-    rest: bool = True
-    at: str = ""
+    include_partial: bool = True
+    all_jobs: bool = True
+    moved_at: str = ""
 
     @classmethod
     def of(cls, batch: JobBatch | None) -> Self | None:
         """The retry that goes through this batch, if there is one."""
-        return None if batch is None or batch.reopening is None else cls(**batch.reopening)
+        return None if batch is None or batch.retry_cursor is None else cls(**batch.retry_cursor)
 
-    def come_to(self, lane: int) -> dict[str, Any]:
+    def advanced_to(self, lane: int) -> dict[str, Any]:
         """What to keep of it now that it has come so far."""
-        return asdict(replace(self, to=lane, at=timezone.now().isoformat()))
+        return asdict(replace(self, lane=lane, moved_at=timezone.now().isoformat()))
 
-    def has_stood_still(self, seconds: float) -> bool:
+    def is_stalled(self, seconds: float) -> bool:
         """Whether its last page is so long ago that who went through them must be dead."""
-        return datetime.fromisoformat(self.at) < timezone.now() - timedelta(seconds=seconds)
+        return datetime.fromisoformat(self.moved_at) < timezone.now() - timedelta(seconds=seconds)

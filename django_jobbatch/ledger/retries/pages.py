@@ -11,8 +11,8 @@ from django_jobbatch.ledger import rows
 from django_jobbatch.ledger.change import Change
 from django_jobbatch.ledger.retries import reset
 from django_jobbatch.ledger.retries.ancestors import reopen_ancestors
-from django_jobbatch.ledger.retries.chosen import _let_go, chosen_pages
-from django_jobbatch.ledger.retries.cursor import START, RetryCursor
+from django_jobbatch.ledger.retries.chosen import _drop_cursor, chosen_pages
+from django_jobbatch.ledger.retries.cursor import BEFORE_FIRST_LANE, RetryCursor
 from django_jobbatch.ledger.retries.reset import LinkToReset
 from django_jobbatch.ledger.retries.rules import (
     check_retryable,
@@ -54,39 +54,39 @@ def reopen(
 
     def reopen_page(operation: PageOperation) -> list[Change]:
         around = rows.lock_all(using, ancestors)
-        batch = _lock(using, batch_id, include_cancelled=include_cancelled, begun=begun)
+        batch = _lock(using, batch_id, include_cancelled=include_cancelled, started=begun)
         change = operation(using, batch, include_cancelled=include_cancelled)
         return [
             change,
             *reopen_ancestors(using, batch, around, include_cancelled=include_cancelled),
         ]
 
-    for operation in [_all] if jobs is None else chosen_pages(jobs):
+    for operation in [_first_page] if jobs is None else chosen_pages(jobs):
         for change in reopen_in_transaction(using, batch_id, partial(reopen_page, operation)):
             begun = begun or change.batch is not None
             yield change
-            yield from go_on(using, change)
+            yield from remaining_pages(using, change)
 
 
-def go_on(using: str, change: Change) -> Iterator[Change]:
+def remaining_pages(using: str, change: Change) -> Iterator[Change]:
     """The other pages of a retry of all that has begun, as it was meant."""
-    while (under_way := RetryCursor.of(change.batch)) is not None and under_way.rest:
-        change = _go_on(using, change.batch_id)
+    while (under_way := RetryCursor.of(change.batch)) is not None and under_way.all_jobs:
+        change = _next_page(using, change.batch_id)
         yield change
 
 
-def go_on_reopening(using: str, batch: JobBatch, *, after: float) -> Iterator[Change]:
+def continue_reopen(using: str, batch: JobBatch, *, after: float) -> Iterator[Change]:
     """Go on with a retry of the batch that broke off between two pages, `after` seconds ago."""
     under_way = RetryCursor.of(batch)
-    if under_way is None or not under_way.has_stood_still(after):
+    if under_way is None or not under_way.is_stalled(after):
         return
-    change = _go_on(using, batch.pk, after=after)
+    change = _next_page(using, batch.pk, after=after)
     if change.batch is not None:
         yield change
-        yield from go_on(using, change)
+        yield from remaining_pages(using, change)
 
 
-def _go_on(using: str, batch_id: uuid.UUID, *, after: float | None = None) -> Change:
+def _next_page(using: str, batch_id: uuid.UUID, *, after: float | None = None) -> Change:
     """The next page of a retry of all; or of one that has stood still for `after` seconds, if told."""
 
     def next_page() -> list[Change]:
@@ -94,9 +94,13 @@ def _go_on(using: str, batch_id: uuid.UUID, *, after: float | None = None) -> Ch
         under_way = RetryCursor.of(batch)
         if batch is None or under_way is None:
             raise NothingToReopen  # it was closed or finished in between: the rest stays as it is
-        if not (under_way.rest if after is None else under_way.has_stood_still(after)):
+        if not (under_way.all_jobs if after is None else under_way.is_stalled(after)):
             raise NothingToReopen  # somebody else goes on with it
-        return [_page(using, batch, under_way) if under_way.rest else _let_go(using, batch)]
+        return [
+            _reopen_page(using, batch, under_way)
+            if under_way.all_jobs
+            else _drop_cursor(using, batch)
+        ]
 
     (change,) = reopen_in_transaction(using, batch_id, next_page)
     return change
@@ -108,43 +112,43 @@ def reopen_finished(using: str, batch: JobBatch) -> Change:
     As the retry was meant that brought the stand-in back; one that was cancelled comes back as a
     whole. With nothing to bring back it finishes again at once.
     """
-    whole = batch.reopens_cancelled or batch.is_cancelled
+    whole = batch.reopen_cancelled or batch.is_cancelled
     try:
-        return _page(using, batch, RetryCursor(include_cancelled=whole))
+        return _reopen_page(using, batch, RetryCursor(include_cancelled=whole))
     except NothingToReopen:
-        return reset.reopen_links(using, batch, [], reopening=None, include_cancelled=whole)
+        return reset.reopen_links(using, batch, [], cursor=None, include_cancelled=whole)
 
 
-def _all(using: str, batch: JobBatch, *, include_cancelled: bool) -> Change:
+def _first_page(using: str, batch: JobBatch, *, include_cancelled: bool) -> Change:
     """Reopen the first page of all that did not succeed; or the next, if such a retry broke off."""
     broken_off = RetryCursor.of(batch)
-    is_alike = broken_off is not None and broken_off.rest and broken_off.partial_too
-    to = broken_off.to if broken_off is not None and is_alike else START
-    return _page(using, batch, RetryCursor(to=to, include_cancelled=include_cancelled))
+    is_alike = broken_off is not None and broken_off.all_jobs and broken_off.include_partial
+    to = broken_off.lane if broken_off is not None and is_alike else BEFORE_FIRST_LANE
+    return _reopen_page(using, batch, RetryCursor(lane=to, include_cancelled=include_cancelled))
 
 
-def _page(using: str, batch: JobBatch, retry: RetryCursor) -> Change:
+def _reopen_page(using: str, batch: JobBatch, cursor: RetryCursor) -> Change:
     """Reopen what is in the next lanes."""
-    include_cancelled = retry.include_cancelled
-    found, more = _read_page(using, batch, retry.to)
+    include_cancelled = cursor.include_cancelled
+    found, more = _read_lanes(using, batch, cursor.lane)
     found = without_cancelled(batch, found, include_cancelled=include_cancelled)
-    if retry.partial_too:
-        children = _children_within(using, batch, retry.to, more)
+    if cursor.include_partial:
+        children = _children_within(using, batch, cursor.lane, more)
         found += partial_stand_ins(using, children, include_cancelled=include_cancelled)
-    if not found and batch.reopening is None and not more:
+    if not found and batch.retry_cursor is None and not more:
         raise NothingToReopen
-    reopening = None if more is None else retry.come_to(more)
+    further = None if more is None else cursor.advanced_to(more)
     return reset.reopen_links(
-        using, batch, found, reopening=reopening, include_cancelled=include_cancelled
+        using, batch, found, cursor=further, include_cancelled=include_cancelled
     )
 
 
-def _read_page(using: str, batch: JobBatch, after: int) -> tuple[list[LinkToReset], int | None]:
+def _read_lanes(using: str, batch: JobBatch, after: int) -> tuple[list[LinkToReset], int | None]:
     """What comes back in the next lanes, and the last of these lanes if there are more.
 
     A lane comes back whole, in one transaction, so that none of it is stranded.
     """
-    lanes = rows.lanes(using, batch.pk)
+    lanes = rows.lane_links(using, batch.pk)
     settled = lanes.filter(lane__gt=after, status__in=RETRYABLE)
     found = reset.read_links(settled, tuning.LINKS_CHUNK)
     more = found[-1].lane if len(found) == tuning.LINKS_CHUNK else None
@@ -161,9 +165,9 @@ def _children_within(using: str, batch: JobBatch, after: int, last: int | None) 
     return children if last is None else children.filter(parent__lane__lte=last)
 
 
-def _lock(using: str, batch_id: uuid.UUID, *, include_cancelled: bool, begun: bool) -> JobBatch:
+def _lock(using: str, batch_id: uuid.UUID, *, include_cancelled: bool, started: bool) -> JobBatch:
     batch = rows.lock(using, batch_id)
-    if batch is None or (begun and batch.status not in OPEN):
+    if batch is None or (started and batch.status not in OPEN):
         raise NothingToReopen  # it was closed in between: the rest stays as it is
     check_retryable(batch, include_cancelled=include_cancelled)
     return batch

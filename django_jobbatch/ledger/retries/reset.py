@@ -44,12 +44,12 @@ def reopen_links(
     batch: JobBatch,
     found: list[LinkToReset],
     *,
-    reopening: dict[str, Any] | None,
+    cursor: dict[str, Any] | None,
     include_cancelled: bool,
 ) -> Change:
     """Write the batch row, these links, and their failures; a finished batch begins its next run.
 
-    `reopening` is what a retry notes that has further pages, or None. With `include_cancelled`, what
+    `cursor` is what a retry notes that has further pages, or None. With `include_cancelled`, what
     was cancelled in child batches comes back too when they are reopened.
 
     Raises:
@@ -58,17 +58,17 @@ def reopen_links(
     by_status = Counter(each.status for each in found)
     values: dict[str, object] = {
         column: getattr(batch, column) - by_status[status]
-        for status, column in counters.COUNTERS.items()
+        for status, column in counters.COUNTER_BY_STATUS.items()
     }
     values["pending_jobs"] = batch.pending_jobs + len(found)
-    values["reopening"] = reopening
+    values["retry_cursor"] = cursor
     _write_reopened(using, batch, values)
-    due = _due_ones(using, batch, found)
+    due = _first_of_lanes(using, batch, found)
     for status in by_status:
         alike = [each.pk for each in found if each.status == status]
         reset(using, [pk for pk in alike if pk in due], status, LinkStatus.PENDING)
         reset(using, [pk for pk in alike if pk not in due], status)
-    _expect_runs(using, found, include_cancelled=include_cancelled)
+    _set_child_runs(using, found, include_cancelled=include_cancelled)
     change = replace(Change.of(batch, using), settled=tuple(each.pk for each in found))
     for queue, count in Counter(each.queue for each in found if each.pk in due).items():
         change = change.with_due(queue, count)
@@ -76,32 +76,34 @@ def reopen_links(
 
 
 def reset(
-    using: str, pks: Sequence[int], status: LinkStatus, back_to: LinkStatus = LinkStatus.WAITING
+    using: str, pks: Sequence[int], status: LinkStatus, to: LinkStatus = LinkStatus.WAITING
 ) -> None:
     """Have links in this state begin anew, with nothing of their last run but the fence."""
     for page in chunked(pks):
         BatchedJob.objects.using(using).filter(pk__in=page, status=status).update(
-            status=back_to,
+            status=to,
             attempts=0,
-            losses=0,
+            worker_losses=0,
             available_at=None,
             started_at=None,
             ended_at=None,
             result=None,
-            claim="",
+            claimed_by="",
         )
         FailedJob.objects.using(using).filter(job_id__in=page, retried_at=None).update(
             retried_at=timezone.now()
         )
 
 
-def _due_ones(using: str, batch: JobBatch, found: list[LinkToReset]) -> set[int]:
+def _first_of_lanes(using: str, batch: JobBatch, found: list[LinkToReset]) -> set[int]:
     """Those that begin at once: the first of each lane, unless something before it is under way."""
     if not batch.has_lanes:
         return {each.pk for each in found}
     in_order = sorted(found, key=lambda each: (each.lane, each.position), reverse=True)
     first = {each.lane: each for each in in_order}
-    unsettled = rows.lanes(using, batch.pk).unsettled().select_for_update().order_by("-position")
+    unsettled = (
+        rows.lane_links(using, batch.pk).unsettled().select_for_update().order_by("-position")
+    )
     ahead: dict[int, int] = {}
     for page in chunked(list(first)):
         ahead |= dict(unsettled.filter(lane__in=page).values_list("lane", "position"))
@@ -110,7 +112,7 @@ def _due_ones(using: str, batch: JobBatch, found: list[LinkToReset]) -> set[int]
     }
 
 
-def _expect_runs(using: str, found: Iterable[LinkToReset], *, include_cancelled: bool) -> None:
+def _set_child_runs(using: str, found: Iterable[LinkToReset], *, include_cancelled: bool) -> None:
     """Have stand-ins wait for the run that is open of their child batches, or else the next one.
 
     That begins when the turn of the stand-in comes; the child keeps how it is meant.
@@ -124,7 +126,7 @@ def _expect_runs(using: str, found: Iterable[LinkToReset], *, include_cancelled:
             by_run[run if status in OPEN else run + 1].append(stand_ins[pk])
         for run, pks in by_run.items():
             BatchedJob.objects.using(using).filter(pk__in=pks).update(child_run=run)
-        batches.update(reopens_cancelled=include_cancelled)
+        batches.update(reopen_cancelled=include_cancelled)
 
 
 def _write_reopened(using: str, batch: JobBatch, values: dict[str, object]) -> None:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from typing import TypeAlias
 
-from django_jobbatch.db import atomically
+from django_jobbatch.db import in_transaction
 from django_jobbatch.ledger.change import Change
 
 #: What reopens a page of a batch whose row is locked.
@@ -27,7 +27,7 @@ def reopen_in_transaction(
         return commits[-1]
 
     try:
-        return atomically(using, attempt)
+        return in_transaction(using, attempt)
     except NothingToReopen:
         # Or the commit before got no answer, and has left nothing more to do.
         return commits[-1] if commits else [Change(batch_id=batch_id, using=using)]

@@ -8,7 +8,7 @@ from django.core.management.base import CommandParser
 
 from django_jobbatch import operations
 from django_jobbatch.management.base import ID_HELP, BatchCommand
-from django_jobbatch.management.formatting import counted
+from django_jobbatch.management.formatting import pluralize
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import BatchStatus
 
@@ -49,9 +49,9 @@ class Command(BatchCommand):
             was_stopping = batch.status == BatchStatus.STOPPING
             closed = operations.cancel(batch, reason, by=BY, stop_running=stop_running)
             if not (closed or batch.is_cancelled or (was_stopping and stop_running)):
-                self.refuse(f"{batch.pk} {_why_not(batch)}")
+                self.report_error(f"{batch.pk} {_why_not(batch)}")
             elif verbosity > 0:
-                self.stdout.write(f"{batch.pk} {_what_became_of(batch, closed=closed)}")
+                self.stdout.write(f"{batch.pk} {_result(batch, closed=closed)}")
 
 
 def _why_not(batch: JobBatch) -> str:
@@ -60,8 +60,8 @@ def _why_not(batch: JobBatch) -> str:
     return "is being stopped by a failure; --stop-running cancels the jobs that still run."
 
 
-def _what_became_of(batch: JobBatch, *, closed: bool) -> str:
+def _result(batch: JobBatch, *, closed: bool) -> str:
     said = "is cancelled" if closed else "was being stopped already"
     jobs = batch.tree_jobs
     running = f", {jobs.pending:,} still running" if jobs.pending else ""
-    return f"{said}: {counted(jobs.cancelled, 'job')} cancelled{running}."
+    return f"{said}: {pluralize(jobs.cancelled, 'job')} cancelled{running}."

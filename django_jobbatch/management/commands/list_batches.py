@@ -12,16 +12,16 @@ from django.db import router
 
 from django_jobbatch import snapshot
 from django_jobbatch.management.base import BatchCommand, short_id
-from django_jobbatch.management.formatting import minute, one_line, table
+from django_jobbatch.management.formatting import minute, table, truncate
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import BatchStatus, Outcome
 
 #: Batches that are listed if nothing else is said.
-LIMIT: Final = 20
+DEFAULT_LIMIT: Final = 20
 #: Characters of a name that are shown.
-LONGEST_NAME: Final = 24
+MAX_NAME_LENGTH: Final = 24
 #: The outcomes of batches that have one.
-ENDS: Final = [outcome.value for outcome in Outcome if outcome]
+OUTCOMES: Final = [outcome.value for outcome in Outcome if outcome]
 COLUMNS: Final = ("ID", "NAME", "STATE", "PROGRESS", "JOBS", "FAILED", "CREATED")
 
 
@@ -42,7 +42,7 @@ class Command(BatchCommand):
         parser.add_argument(
             "--outcome",
             action="append",
-            choices=ENDS,
+            choices=OUTCOMES,
             help="Only batches that ended so. Can be repeated.",
         )
         parser.add_argument(
@@ -51,9 +51,9 @@ class Command(BatchCommand):
         parser.add_argument(
             "--limit",
             type=positive,
-            default=LIMIT,
+            default=DEFAULT_LIMIT,
             metavar="N",
-            help=f"At most N batches; default: {LIMIT}.",
+            help=f"At most N batches; default: {DEFAULT_LIMIT}.",
         )
         parser.add_argument("--json", action="store_true", help="Print a JSON list of snapshots.")
 
@@ -94,14 +94,14 @@ def positive(text: str) -> int:
 
 
 def _as_json(batches: Iterable[JobBatch]) -> str:
-    return json.dumps([snapshot.of(batch) for batch in batches], indent=2)
+    return json.dumps([snapshot.summary(batch) for batch in batches], indent=2)
 
 
 def _cells(batch: JobBatch) -> tuple[str, ...]:
     jobs = batch.tree_jobs
     return (
         short_id(batch.pk),
-        one_line(batch.name, LONGEST_NAME),
+        truncate(batch.name, MAX_NAME_LENGTH),
         snapshot.state(batch),
         f"{batch.progress} %",
         f"{jobs.total:,}",

@@ -11,11 +11,11 @@ from django.core.management.base import CommandParser
 
 from django_jobbatch import operations
 from django_jobbatch.management.base import BatchCommand
-from django_jobbatch.management.formatting import counted
-from django_jobbatch.operations import Kept, Pruned
+from django_jobbatch.management.formatting import pluralize
+from django_jobbatch.operations import Pruned, RetainedRow
 
 #: A century: beyond some more, no date is that old.
-MOST_HOURS: Final = 876_600
+MAX_HOURS: Final = 876_600
 
 
 class Command(BatchCommand):
@@ -82,38 +82,38 @@ class Command(BatchCommand):
             dry_run=dry_run,
         )
         seconds = time.perf_counter() - began
-        for kept in pruned.refused:
-            self.refuse(f"{_name(kept)} stays: {kept.why}")
+        for kept in pruned.protected:
+            self.report_error(f"{_name(kept)} stays: {kept.reason}")
         if verbosity > 0:
-            self._tell(pruned, dry_run=dry_run)
+            self._print_result(pruned, dry_run=dry_run)
             if pruned.total and not dry_run:
                 rate = round(pruned.total / seconds)
-                rows = counted(pruned.total, "row")
+                rows = pluralize(pruned.total, "row")
                 self.stdout.write(f"{rows} in {seconds:.1f} s, {rate:,} rows a second.")
 
-    def _tell(self, pruned: Pruned, *, dry_run: bool) -> None:
+    def _print_result(self, pruned: Pruned, *, dry_run: bool) -> None:
         removed = [
-            counted(pruned.batches, "batch", "batches"),
-            counted(pruned.jobs, "job or callback", "jobs and callbacks"),
-            counted(pruned.failures, "failure"),
+            pluralize(pruned.batches, "batch", "batches"),
+            pluralize(pruned.jobs, "job or callback", "jobs and callbacks"),
+            pluralize(pruned.failures, "failure"),
         ]
         if pruned.others:
-            removed.append(counted(pruned.others, "row of other apps", "rows of other apps"))
+            removed.append(pluralize(pruned.others, "row of other apps", "rows of other apps"))
         verb, cancelled = ("Would remove", "would be") if dry_run else ("Removed", "is")
         self.stdout.write(self.style.SUCCESS(f"{verb} {', '.join(removed)}."))
         for kept in pruned.cancelled:
             self.stdout.write(f"{_name(kept)} {cancelled} cancelled; the next call removes it.")
-        for kept in pruned.at_work:
+        for kept in pruned.unsettled:
             self.stdout.write(f"{_name(kept)} stays: its callbacks or last jobs are not settled.")
-        if pruned.untold:
-            untold = counted(pruned.untold, "failure stays", "failures stay")
+        if pruned.unreported:
+            untold = pluralize(pruned.unreported, "failure stays", "failures stay")
             self.stdout.write(f"{untold}: a callback is still to be told.")
 
 
 def whole_hours(text: str) -> int:
     """An age in whole hours; 0 is one."""
-    if not text.isdecimal() or int(text) > MOST_HOURS:
-        raise ArgumentTypeError(f"{text!r} is not a number of whole hours, from 0 to {MOST_HOURS}")
+    if not text.isdecimal() or int(text) > MAX_HOURS:
+        raise ArgumentTypeError(f"{text!r} is not a number of whole hours, from 0 to {MAX_HOURS}")
     return int(text)
 
 
@@ -121,5 +121,5 @@ def _age(hours: int | None) -> timedelta | None:
     return None if hours is None else timedelta(hours=hours)
 
 
-def _name(kept: Kept) -> str:
+def _name(kept: RetainedRow) -> str:
     return f"{kept.id} ({kept.name})"

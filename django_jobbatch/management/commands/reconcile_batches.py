@@ -9,27 +9,27 @@ from django.core.management.base import CommandParser
 from django.db import router
 
 from django_jobbatch.management.base import ID_HELP, BatchCommand
-from django_jobbatch.management.formatting import counted
+from django_jobbatch.management.formatting import pluralize
 from django_jobbatch.models import JobBatch
-from django_jobbatch.reconcile import Finding, Kind, reconcile
+from django_jobbatch.reconcile import Repair, RepairKind, reconcile
 
 #: What each finding says, after its number of jobs or tickets.
-FOUND: Final = {
-    Kind.LOST: "of a worker that died",
-    Kind.RETRY: "a retry that broke off",
-    Kind.STOP: "not stopped, though the batch around it goes no further",
-    Kind.SWEEP: "stopping, with jobs that were not cancelled",
-    Kind.FINISH: "all jobs are settled, but it had not finished",
-    Kind.CALLBACK: "a callback that had not become due",
-    Kind.END: "ended, and the batch around it did not know",
-    Kind.REST: "nothing was left to do, which was not noted",
-    Kind.TICKET: "missing",
-    Kind.WAKE: "no ticket scheduled for its delayed jobs",
+DESCRIPTIONS: Final = {
+    RepairKind.LOST: "of a worker that died",
+    RepairKind.RETRY: "a retry that broke off",
+    RepairKind.STOP: "not stopped, though the batch around it goes no further",
+    RepairKind.SWEEP: "stopping, with jobs that were not cancelled",
+    RepairKind.FINISH: "all jobs are settled, but it had not finished",
+    RepairKind.CALLBACK: "a callback that had not become due",
+    RepairKind.CHILD_SETTLED: "ended, and the batch around it did not know",
+    RepairKind.AT_REST: "nothing was left to do, which was not noted",
+    RepairKind.TICKET: "missing",
+    RepairKind.DELAY: "no ticket scheduled for its delayed jobs",
 }
 #: What a finding counts, if it counts anything.
-COUNTED: Final = {
-    Kind.LOST: ("job or callback", "jobs and callbacks"),
-    Kind.TICKET: ("ticket", "tickets"),
+COUNT_NOUNS: Final = {
+    RepairKind.LOST: ("job or callback", "jobs and callbacks"),
+    RepairKind.TICKET: ("ticket", "tickets"),
 }
 
 
@@ -69,7 +69,7 @@ class Command(BatchCommand):
         """Repair, and print what was found."""
         using = database or router.db_for_write(JobBatch)
         trees = [None] if batch is None else [each.pk for each in self.batches([batch], database)]
-        found: list[Finding] = []
+        found: list[Repair] = []
         for tree in trees:
             for finding in reconcile(using, batch_id=tree, dry_run=dry_run):
                 found.append(finding)
@@ -81,20 +81,20 @@ class Command(BatchCommand):
             self.stdout.write(_summary(found, dry_run=dry_run))
 
 
-def _line(finding: Finding) -> str:
-    said = FOUND[finding.kind]
-    if names := COUNTED.get(finding.kind):
-        said = f"{counted(finding.count, *names)} {said}"
+def _line(finding: Repair) -> str:
+    said = DESCRIPTIONS[finding.kind]
+    if names := COUNT_NOUNS.get(finding.kind):
+        said = f"{pluralize(finding.count, *names)} {said}"
     queue = f" on queue {finding.queue}" if finding.queue else ""
     return f"{finding.batch_id} {finding.kind}: {said}{queue}"
 
 
-def _summary(found: list[Finding], *, dry_run: bool) -> str:
+def _summary(found: list[Repair], *, dry_run: bool) -> str:
     if not found:
         return "Nothing to repair."
     verb = "Would repair" if dry_run else "Repaired"
-    return f"{verb} {counted(len(found), 'finding')}."
+    return f"{verb} {pluralize(len(found), 'finding')}."
 
 
-def _as_json(found: list[Finding]) -> str:
+def _as_json(found: list[Repair]) -> str:
     return json.dumps([finding.as_json() for finding in found], indent=2)

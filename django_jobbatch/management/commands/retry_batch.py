@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from django_jobbatch import operations
 from django_jobbatch.exceptions import BatchCancelled
 from django_jobbatch.management.base import ID_HELP, BatchCommand
-from django_jobbatch.management.formatting import counted
+from django_jobbatch.management.formatting import pluralize
 from django_jobbatch.models import BatchedJob, JobBatch
 
 
@@ -53,11 +53,11 @@ class Command(BatchCommand):
         if jobs and len(ids) > 1:
             raise CommandError("--job takes the jobs of one batch; name one batch.", returncode=2)
         for batch in self.batches(ids, database):
-            with self.refusing(batch):
+            with self.reporting_errors(batch):
                 chosen = self._found(batch, jobs, include_cancelled=include_cancelled)
                 count = _retry(batch, chosen, include_cancelled=include_cancelled)
                 if verbosity > 0:
-                    self.stdout.write(f"{batch.pk}: {_what_became_of(batch, count)}")
+                    self.stdout.write(f"{batch.pk}: {_result(batch, count)}")
 
     def _found(
         self, batch: JobBatch, jobs: list[int] | None, *, include_cancelled: bool
@@ -69,7 +69,7 @@ class Command(BatchCommand):
         found = set(known.values_list("pk", flat=True))
         for job in dict.fromkeys(jobs):
             if job not in found:
-                self.refuse(
+                self.report_error(
                     f"{batch.pk}: {job} is not a failed job of this batch{_elsewhere(batch, job)}."
                 )
         return sorted(found)
@@ -91,7 +91,7 @@ def _retry(batch: JobBatch, jobs: list[int] | None, *, include_cancelled: bool) 
         ) from None
 
 
-def _what_became_of(batch: JobBatch, count: int) -> str:
+def _result(batch: JobBatch, count: int) -> str:
     if not count:
         return "nothing to retry."
-    return f"{counted(count, 'job')} retried, in run {batch.run}."
+    return f"{pluralize(count, 'job')} retried, in run {batch.run}."

@@ -11,17 +11,17 @@ from django.utils.dateparse import parse_datetime
 
 from django_jobbatch import snapshot
 from django_jobbatch.management.base import ID_HELP, BatchCommand, short_id
-from django_jobbatch.management.formatting import counted, moment, one_line, table, wrapped
+from django_jobbatch.management.formatting import moment, pluralize, table, truncate, wrapped
 from django_jobbatch.models import JobBatch
 
 #: Characters of what an exception says that are shown: all of what ours advise at their ends.
-LONGEST_MESSAGE: Final = 1_000
+MAX_MESSAGE_LENGTH: Final = 1_000
 #: Characters of a call that are shown.
-LONGEST_CALL: Final = 200
+MAX_CALL_LENGTH: Final = 200
 #: Characters of the name of a batch inside that are shown.
-LONGEST_NAME: Final = 30
+MAX_NAME_LENGTH: Final = 30
 #: In the order in which they are named.
-ENDS: Final = ("succeeded", "failed", "cancelled", "skipped")
+TERMINAL_STATUSES: Final = ("succeeded", "failed", "cancelled", "skipped")
 
 
 class Command(BatchCommand):
@@ -39,18 +39,18 @@ class Command(BatchCommand):
         """Print it."""
         for batch in self.batches([id], database):
             # Whoever runs commands has the database and the settings too.
-            shown = snapshot.in_full(batch, with_messages=True, with_calls=True)
+            shown = snapshot.detail(batch, with_messages=True, with_calls=True)
             if json:
                 self.stdout.write(_as_json(shown))
             else:
-                self.stdout.write("\n".join(_lines(shown, snapshot.inside(batch))))
+                self.stdout.write("\n".join(_lines(shown, snapshot.child_outline(batch))))
 
 
 def _as_json(shown: dict[str, Any]) -> str:
     return json.dumps(shown, indent=2)
 
 
-def _lines(shown: dict[str, Any], inside: snapshot.Inside) -> Iterator[str]:
+def _lines(shown: dict[str, Any], inside: snapshot.ChildOutline) -> Iterator[str]:
     yield " ".join(shown["name"].split())
     yield from _indented(_facts(shown))
     if shown["steps"]:
@@ -75,13 +75,13 @@ def _facts(shown: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     yield "id", shown["id"]
     yield "state", shown["outcome"] or shown["status"]
     yield "progress", _progress(shown)
-    yield "jobs", ", ".join(f"{jobs[state]:,} {state}" for state in ENDS)
+    yield "jobs", ", ".join(f"{jobs[state]:,} {state}" for state in TERMINAL_STATUSES)
     if shown["child_batches"]:
-        yield "inside", counted(shown["child_batches"], "batch", "batches")
+        yield "inside", pluralize(shown["child_batches"], "batch", "batches")
     yield "queues", ", ".join(shown["queues"])
     yield "run", f"{shown['run']}"
     if shown["late_outcomes"]:
-        yield "too late", counted(shown["late_outcomes"], "outcome")
+        yield "too late", pluralize(shown["late_outcomes"], "outcome")
     yield "created", _moment(shown["created_at"])
     yield "started", _moment(shown["started_at"])
     if shown["cancelled_at"]:
@@ -95,21 +95,23 @@ def _progress(shown: dict[str, Any]) -> str:
     jobs, running = shown["jobs"], shown["running_jobs"]
     done = jobs["total"] - jobs["pending"]
     now = f", {running:,} running" if running else ""
-    return f"{shown['progress']} %, {done:,} of {counted(jobs['total'], 'job')}{now}"
+    return f"{shown['progress']} %, {done:,} of {pluralize(jobs['total'], 'job')}{now}"
 
 
 def _step(step: dict[str, Any]) -> tuple[str, ...]:
-    states = [f"{step[state]:,} {state}" for state in (*ENDS, "pending") if step[state]]
+    states = [
+        f"{step[state]:,} {state}" for state in (*TERMINAL_STATUSES, "pending") if step[state]
+    ]
     return " ".join(step["name"].split()), f"{step['total']:,}", ", ".join(states)
 
 
 def _inside(depth: int, batch: JobBatch) -> tuple[str, ...]:
     failed = f", {batch.failed_jobs:,} failed" if batch.failed_jobs else ""
-    links = counted(batch.total_jobs, "link" if batch.child_batches else "job")
+    links = pluralize(batch.total_jobs, "link" if batch.child_batches else "job")
     return (
         f"{'  ' * depth}{short_id(batch.pk)}",
         batch.kind,
-        one_line(batch.name, LONGEST_NAME),
+        truncate(batch.name, MAX_NAME_LENGTH),
         snapshot.state(batch),
         f"{batch.processed_jobs:,} of {links}{failed}",
     )
@@ -145,8 +147,8 @@ def _group(group: dict[str, Any], batch_id: str) -> Iterator[str]:
     retried = f", {group['retried']:,} retried since" if group["retried"] else ""
     yield f"  {group['count']:,} x {group['exception']}{retried}"
     where = f"newest: job {newest['job']}{_of(newest['batch'], batch_id)}"
-    yield from wrapped(f"{where}, {one_line(newest['call'], LONGEST_CALL)}", " " * 4)
-    yield from wrapped(one_line(newest["message"], LONGEST_MESSAGE), " " * 4)
+    yield from wrapped(f"{where}, {truncate(newest['call'], MAX_CALL_LENGTH)}", " " * 4)
+    yield from wrapped(truncate(newest["message"], MAX_MESSAGE_LENGTH), " " * 4)
     yield from _to_retry(group)
 
 
@@ -167,7 +169,7 @@ def _of(batch: str, shown: str) -> str:
 
 
 def _raised(failure: dict[str, Any]) -> str:
-    return one_line(f"{failure['exception']}: {failure['message']}", LONGEST_MESSAGE)
+    return truncate(f"{failure['exception']}: {failure['message']}", MAX_MESSAGE_LENGTH)
 
 
 def _moment(text: str | None) -> str:

@@ -120,7 +120,7 @@ def test_failures_are_grouped_by_exception_the_most_frequent_first(viewer: Clien
         (group.exception_class, group.count, group.retried, group.newest.message)
         for group in groups.groups
     ] == [("a.A", 3, 1, "four"), ("b.B", 1, 0, "two")]
-    assert (groups.looked_at, groups.has_more, groups.unnamed) == (4, False, 0)
+    assert (groups.counted, groups.has_more, groups.unnamed) == (4, False, 0)
     assert "a.A 3 1 four" in text(viewer.get(address(batch)))
 
 
@@ -151,7 +151,7 @@ def test_of_many_failures_the_newest_are_counted_and_some_exceptions_named(
     assert {group.exception_class for group in groups.groups} < {
         *("shop.Error2", "shop.Error3", "shop.Error4"),
     }
-    assert (groups.looked_at, groups.has_more, groups.unnamed) == (3, True, 1)
+    assert (groups.counted, groups.has_more, groups.unnamed) == (3, True, 1)
     assert "1 further exception is not shown." in shown
     assert "Counted among 3 failures; there are more." in shown
 
@@ -201,7 +201,7 @@ def test_a_job_shows_its_call_its_times_and_its_failures(admin_client: Client) -
     batch = JobBatchFactory.create(name="Import", queue="slow")
     call = signed(batch.pk, JobSpec("shop.jobs.sync", (7, [None]), {"day": "x" * 3000}))
     job = BatchedJobFactory.create(
-        batch=batch, status=S.FAILED, attempts=3, losses=1, payload=call, result='"kept"'
+        batch=batch, status=S.FAILED, attempts=3, worker_losses=1, payload=call, result='"kept"'
     )
     FailedJobFactory.create(job=job, exception_class="shop.Sold", message="out", traceback="at 9")
 

@@ -212,7 +212,7 @@ def test_jobs_of_a_batch_are_listed_in_their_order_and_its_callbacks_are_not(
     batch = JobBatchFactory.create(name="Import", jobs=MIXED)
     BatchedJobFactory.create(batch=batch, role=Role.THEN, run=1)
     JobBatchFactory.create(jobs=2)
-    pks = list(batch.jobs.work().order_by("lane").values_list("pk", flat=True))
+    pks = list(batch.jobs.jobs_only().order_by("lane").values_list("pk", flat=True))
 
     listed = viewer.get(address(BatchedJob, batch=batch.pk))
 
@@ -289,7 +289,7 @@ def test_failures_are_listed_newest_first_also_of_a_batch_that_is_gone(viewer: C
     of_gone = viewer.get(address(FailedJob, batch=gone.batch_id))
 
     assert names(listed, "exception") == ["shop.Kept", "shop.Gone"]
-    assert names(listed, "of_batch") == ["Import", str(gone.batch_id)[:8]]
+    assert names(listed, "batch_link") == ["Import", str(gone.batch_id)[:8]]
     assert names(listed, "short_message") == ["failed on purpose", "x" * 499 + "…"]
     assert names(of_gone, "exception") == ["shop.Gone"]
     assert names(viewer.get(address(FailedJob, q=kept.batch_id)), "exception") == ["shop.Kept"]
@@ -355,7 +355,7 @@ def test_a_deep_page_costs_one_range_more(viewer: Client) -> None:
     assert [sql for sql in found if "OFFSET" in sql or "COUNT(" in sql] == []
 
 
-def test_the_number_of_batches_is_counted_up_to_ten_thousand(
+def test_the_number_batch_linkes_is_counted_up_to_ten_thousand(
     viewer: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuning, "MAX_ROWS_COUNTED", 3)

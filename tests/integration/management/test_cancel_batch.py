@@ -111,7 +111,7 @@ def test_without_redis_a_batch_is_cancelled_and_the_rest_is_done_by_the_next_cal
     assert line.startswith(f"Batch {batch.pk} is stored, but its queues are not told (Redis: ")
     assert again == (f"{batch.pk} was being stopped already: 1 job cancelled.\n", "", 0)
     assert batch.jobs.get(role=Role.FINALLY).status == LinkStatus.PENDING
-    assert transport.waiting(batch.pk, "default").queued == 1
+    assert transport.waiting_tickets(batch.pk, "default").queued == 1
 
 
 def test_silence_is_kept_if_asked_for() -> None:

@@ -250,7 +250,7 @@ def test_a_batch_that_somebody_else_cancelled_stays_while_jobs_of_it_run() -> No
 
 def test_a_batch_whose_stop_broke_off_is_stopped_and_goes() -> None:
     batch = JobBatchFactory.create(jobs=3)
-    ledger.close(ALIAS, batch.pk)  # and the process died before its jobs were cancelled
+    ledger.cancel(ALIAS, batch.pk)  # and the process died before its jobs were cancelled
 
     answer = prune("--unfinished=0")
 
@@ -261,14 +261,14 @@ def test_a_batch_that_was_retried_a_moment_ago_is_not_old(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     batch = finished(48, jobs=[LinkStatus.FAILED])
-    pages = pruning._pages
+    pages = pruning._chunks
 
     def and_retry(rows: Any) -> Any:
         for page in pages(rows):
             batch.retry()
             yield page
 
-    monkeypatch.setattr(pruning, "_pages", and_retry)
+    monkeypatch.setattr(pruning, "_chunks", and_retry)
 
     assert prune().out == NOTHING
     assert left() == {batch}
@@ -520,7 +520,7 @@ def test_failures_cost_six_statements_a_page(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_batch_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pruning, "_pages", lambda rows: iter([[uuid.uuid4()]]))
+    monkeypatch.setattr(pruning, "_chunks", lambda rows: iter([[uuid.uuid4()]]))
 
     assert prune() == (NOTHING, "", 0)
 

@@ -8,9 +8,9 @@ import uuid
 import pytest
 
 from django_jobbatch import bus, transport
-from django_jobbatch.management.commands.reconcile_batches import FOUND
+from django_jobbatch.management.commands.reconcile_batches import DESCRIPTIONS
 from django_jobbatch.models import JobBatch
-from django_jobbatch.reconcile import Kind
+from django_jobbatch.reconcile import RepairKind
 from tests.factories import JobBatchFactory
 from tests.integration.management.calling import manage
 from tests.jobs import ADD
@@ -42,7 +42,7 @@ def test_a_dry_run_says_what_it_would_repair() -> None:
 
     for _ in range(2):
         assert manage("reconcile_batches", "--dry-run") == (
-            f"{rested.pk} rest: nothing was left to do, which was not noted\n"
+            f"{rested.pk} at_rest: nothing was left to do, which was not noted\n"
             "Would repair 1 finding.\n",
             "",
             0,
@@ -67,7 +67,7 @@ def test_only_the_tree_of_one_batch_is_looked_at() -> None:
     answer = manage("reconcile_batches", "--batch", batch.pk, "--database=default")
 
     assert answer.out.splitlines()[0].startswith(str(batch.pk))
-    assert transport.waiting(other.pk, "default").queued == 0
+    assert transport.waiting_tickets(other.pk, "default").queued == 0
     assert manage("reconcile_batches", "--batch", nobody) == (
         "",
         f"There is no batch {nobody}.\n",
@@ -101,4 +101,4 @@ def test_a_redis_that_does_not_answer_is_named_once(our_redis: RedisServer) -> N
 
 
 def test_every_kind_of_finding_has_its_words() -> None:
-    assert list(FOUND) == list(Kind)
+    assert list(DESCRIPTIONS) == list(RepairKind)

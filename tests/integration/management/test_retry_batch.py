@@ -137,7 +137,7 @@ def test_without_redis_a_batch_is_retried_and_sent_by_the_next_call(
     (line,) = without.err.splitlines()
     assert line.startswith(f"Batch {batch.pk} is stored, but its queues are not told (Redis: ")
     assert again == (f"{batch.pk}: nothing to retry.\n", "", 0)
-    assert transport.waiting(batch.pk, "default").queued == 1
+    assert transport.waiting_tickets(batch.pk, "default").queued == 1
 
 
 def test_a_job_that_fails_again_in_place_is_no_error_of_the_command() -> None:

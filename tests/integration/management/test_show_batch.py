@@ -16,7 +16,7 @@ from django_jobbatch.exceptions import (
     PayloadRefused,
     WorkerLost,
 )
-from django_jobbatch.functions.loader import open_call
+from django_jobbatch.functions.loader import load_call
 from django_jobbatch.models import FailedJob, JobBatch
 from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.states import Role
@@ -32,7 +32,7 @@ def function_not_found(path: str) -> FunctionNotFound:
     """What a job with the path of a function that is gone fails with."""
     batch_id = uuid.uuid4()
     with pytest.raises(FunctionNotFound) as caught:
-        open_call(batch_id, Role.JOB, signed(batch_id, JobSpec(path)))
+        load_call(batch_id, Role.JOB, signed(batch_id, JobSpec(path)))
     return caught.value
 
 
