@@ -86,12 +86,14 @@ def numbers() -> dict[str, str]:
         "SQLITE_TIMEOUT": checks.SQLITE_PATIENCE,
         "SHORT_ID": batch_command.SHORT_ID,
         "MAX_MESSAGE_SHOWN": show_batch.LONGEST_MESSAGE,
+        "INLINE_LINKS": tuning.INLINE_STEPS * tuning.LINKS_PER_STEP,
+        "MAX_LANE_LENGTH": tuning.MAX_POSITION // tuning.POSITION_STEP,
     }
     return {
         name: f"{value:,}" if isinstance(value, int) else f"{value:g}"
         for name, value in values.items()
         if name.isupper() and isinstance(value, int | float)
-    }
+    } | {"RETRY_BACKOFF": ", ".join(f"{seconds:g}" for seconds in tuning.RETRY_BACKOFF)}
 
 
 def statement_tables() -> dict[str, str]:
