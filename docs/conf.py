@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
+from configparser import ConfigParser
+from dataclasses import asdict
 from importlib import import_module
 from importlib.metadata import version as version_of
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import django
 from django.conf import settings
 
-# What autodoc imports are models, which want a project around them.
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+# Autodoc imports models, which need a configured project.
 settings.configure(
     INSTALLED_APPS=["django.contrib.contenttypes", "django_rq", "django_jobbatch"],
     RQ_QUEUES={"default": {}},
@@ -25,6 +33,7 @@ project_copyright = author
 release = version = version_of("django-jobbatch")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_enable_extensions = ["substitution"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"{project} {version}"
@@ -48,10 +57,78 @@ autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
 
 
-def told_by_operation(
+def lowest_versions() -> dict[str, str]:
+    """Return the lowest versions that the package metadata allows, such as `DJANGO_RQ`."""
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    options = setup["options"]
+    requirements = dict(line.split(">=") for line in options["install_requires"].split())
+    requirements["python"] = options["python_requires"].removeprefix(">=")
+    return {
+        name.upper().replace("-", "_"): version.strip() for name, version in requirements.items()
+    }
+
+
+def numbers() -> dict[str, str]:
+    """Return the numbers of the code under the names that they have there."""
+    from rq import Queue  # noqa: PLC0415 - after the settings
+
+    from django_jobbatch import checks, conf, tuning  # noqa: PLC0415
+    from django_jobbatch.management import base  # noqa: PLC0415
+    from django_jobbatch.management.commands import show_batch  # noqa: PLC0415
+    from django_jobbatch.worker import BatchWorkerMixin  # noqa: PLC0415
+
+    values = {
+        **vars(tuning),
+        **asdict(conf.Settings()),
+        "RECONCILE_INTERVAL": BatchWorkerMixin.reconcile_interval,
+        "RQ_TIMEOUT": Queue.DEFAULT_TIMEOUT,
+        "SQLITE_TIMEOUT": checks.MIN_SQLITE_TIMEOUT,
+        "SHORT_ID": base.SHORT_ID,
+        "MAX_MESSAGE_SHOWN": show_batch.MAX_MESSAGE_LENGTH,
+        "INLINE_LINKS": tuning.INLINE_STEPS * tuning.LINKS_PER_STEP,
+        "MAX_LANE_LENGTH": tuning.MAX_POSITION // tuning.POSITION_STEP,
+    }
+    return {
+        name: f"{value:,}" if isinstance(value, int) else f"{value:g}"
+        for name, value in values.items()
+        if name.isupper() and isinstance(value, int | float)
+    } | {"RETRY_BACKOFF": ", ".join(f"{seconds:g}" for seconds in tuning.RETRY_BACKOFF)}
+
+
+def statement_tables() -> dict[str, str]:
+    """Return a table for each list of statements that the tests compare."""
+    from tests import statements  # noqa: PLC0415 - found by the path above
+
+    return {
+        f"STATEMENTS_{name}": "\n".join(
+            [
+                "| statement | purpose |",
+                "|---|---|",
+                *(f"| `{each.shape}` | {each.purpose} |" for each in rows),
+            ]
+        )
+        for name, rows in constants(statements).items()
+    }
+
+
+def constants(module: ModuleType) -> dict[str, Any]:
+    """Return the tuples of a module that have names in capitals."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if name.isupper() and isinstance(value, tuple)
+    }
+
+
+# `{{ MAX_CLAIM }}` on a page is the value in the code.
+myst_substitutions = {**lowest_versions(), **numbers(), **statement_tables()}
+
+
+def use_docstring_of_operation(
     app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
-    """A method that says "See `operations.cancel`" has the text of that function here."""
+    """Show the docstring of `operations.cancel` for a method that says "See `operations.cancel`"."""
     found = re.search(r"See `operations\.(\w+)`", "\n".join(lines))
     if found:
         operation = getattr(import_module("django_jobbatch.operations"), found[1])
@@ -59,5 +136,5 @@ def told_by_operation(
 
 
 def setup(app: Any) -> None:
-    """Before napoleon, which reads the sections of a docstring."""
-    app.connect("autodoc-process-docstring", told_by_operation, priority=400)
+    """Connect before napoleon, which reads the sections of a docstring."""
+    app.connect("autodoc-process-docstring", use_docstring_of_operation, priority=400)

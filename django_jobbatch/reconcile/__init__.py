@@ -7,7 +7,7 @@ workers at work, is harmless.
 
 from __future__ import annotations
 
-from django_jobbatch.reconcile.findings import Repair, RepairKind
 from django_jobbatch.reconcile.reconciler import reconcile, reconcile_ticket
+from django_jobbatch.reconcile.repairs import Repair, RepairKind
 
 __all__ = ["Repair", "RepairKind", "reconcile", "reconcile_ticket"]

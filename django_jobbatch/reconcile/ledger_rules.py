@@ -10,8 +10,8 @@ from itertools import islice
 from django_jobbatch import conf, dispatch, ledger
 from django_jobbatch.ledger import Change
 from django_jobbatch.reconcile.case import Case
-from django_jobbatch.reconcile.findings import Repair, RepairKind
 from django_jobbatch.reconcile.loader import TicketHoldings
+from django_jobbatch.reconcile.repairs import Repair, RepairKind
 from django_jobbatch.states import (
     CALLBACK_LANE,
     OPEN,

@@ -10,8 +10,8 @@ from typing import Final
 from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import ledger_rules, loader, ticket_rules
 from django_jobbatch.reconcile.case import Case
-from django_jobbatch.reconcile.findings import Repair
 from django_jobbatch.reconcile.queue_state import QueueState
+from django_jobbatch.reconcile.repairs import Repair
 
 logger = logging.getLogger(__name__)
 

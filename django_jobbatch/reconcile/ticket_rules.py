@@ -8,8 +8,8 @@ from django.utils import timezone
 
 from django_jobbatch import dispatch, tuning
 from django_jobbatch.reconcile.case import Case
-from django_jobbatch.reconcile.findings import Repair, RepairKind
 from django_jobbatch.reconcile.queue_state import max_due
+from django_jobbatch.reconcile.repairs import Repair, RepairKind
 from django_jobbatch.states import ACTIVE, BatchStatus
 
 

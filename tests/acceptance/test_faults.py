@@ -1,6 +1,6 @@
 """Whatever dies: every job settles, every callback is called once, and nothing is counted twice.
 
-The rows of the table are what RQ itself loses or tells twice; docs/explanation/tested.md says which
+The rows of the table are what RQ itself loses or tells twice; docs/internals/tested.md says which
 is which. Where RQ and the ledger wait for
 somebody who does not answer any more, the rows and scores are aged instead.
 """

@@ -32,10 +32,12 @@ from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.states import LinkStatus
 from tests import jobs
+from tests import statements as expected
 from tests.databases import claim_of, in_transaction
 from tests.diary import Diary
 from tests.jobs import ADD
 from tests.servers import wait_until
+from tests.statements import verbs
 
 transactional = pytest.mark.django_db(transaction=True)
 
@@ -534,11 +536,11 @@ def statements(batch: JobBatch) -> list[str]:
     return [query["sql"].split()[0] for query in captured.captured_queries]
 
 
-CLAIM = claim_of("SELECT", "UPDATE")
+CLAIM = claim_of(*verbs(expected.CLAIM))
 LOOK = claim_of("SELECT")
 BEGUN = in_transaction("UPDATE")
-GROUP = in_transaction("UPDATE", "SELECT", "UPDATE")
-LAST = in_transaction("UPDATE", "SELECT", "UPDATE", "UPDATE")
+GROUP = in_transaction(*verbs(expected.GROUP))
+LAST = in_transaction(*verbs(expected.LAST_JOB))
 NOTHING_DUE = ["SELECT"]
 
 
@@ -597,24 +599,21 @@ def test_statements_of_the_last_job_of_a_batch_and_of_its_callbacks(diary: Diary
 
     counted = statements(batch)
 
-    assert (
-        counted
-        == [
-            *LOOK,  # whether a callback is due, once
-            *CLAIM,
-            *BEGUN,
-            # The callbacks are inserted, the next of them is read and made due.
-            *[*LAST[:-1], "INSERT", "SELECT", "UPDATE", "COMMIT"],
-            *[*CLAIM, "SELECT"],
-            # The next is made due, and whether one is left is read.
-            *in_transaction("UPDATE", "SELECT", "UPDATE", "SELECT", "UPDATE", "SELECT"),
-            *[*CLAIM, "SELECT"],
-            # None is left: the batch is at rest.
-            *in_transaction("UPDATE", "SELECT", "UPDATE", "SELECT", "SELECT", "UPDATE"),
-            *LOOK,  # no callback is due
-            *NOTHING_DUE,
-        ]
-    )
+    assert counted == [
+        *LOOK,  # whether a callback is due, once
+        *CLAIM,
+        *BEGUN,
+        # The callbacks are inserted, the next of them is read and made due.
+        *in_transaction(*verbs(expected.LAST_JOB_WITH_CALLBACKS)),
+        *[*CLAIM, "SELECT"],
+        # The next is made due, and whether one is left is read.
+        *in_transaction(*verbs(expected.CALLBACK)),
+        *[*CLAIM, "SELECT"],
+        # None is left: the batch is at rest.
+        *in_transaction(*verbs(expected.LAST_CALLBACK)),
+        *LOOK,  # no callback is due
+        *NOTHING_DUE,
+    ]
     assert diary.calls == ["then succeeded", "finally succeeded"]
 
 

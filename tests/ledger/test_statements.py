@@ -18,6 +18,7 @@ from django_jobbatch.ledger.retries.cursor import RetryCursor
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import CALLBACKS, LinkStatus, Role
 from tests import jobs
+from tests import statements as expected
 from tests.databases import claim_of, in_transaction
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
 from tests.jobs import ADD
@@ -44,6 +45,7 @@ from tests.ledger.acts import (
     success,
     sweep,
 )
+from tests.statements import shapes
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -384,7 +386,7 @@ def test_statements_of_a_claim(size: int) -> None:
 
     statements = capture(lambda: claim(batch))
 
-    assert statements.shapes == claim_of("SELECT batchedjob", "UPDATE batchedjob")
+    assert statements.shapes == claim_of(*shapes(expected.CLAIM))
 
 
 def test_to_ask_for_what_is_overdue_is_one_read_while_nothing_is() -> None:
@@ -424,9 +426,7 @@ def test_statements_of_a_group_of_successes(size: int) -> None:
 
     statements = capture(lambda: succeed(batch, links))
 
-    assert statements.shapes == in_transaction(
-        "UPDATE jobbatch", "SELECT jobbatch", "UPDATE batchedjob"
-    )
+    assert statements.shapes == in_transaction(*shapes(expected.GROUP))
 
 
 def test_statements_of_the_last_job_of_a_batch() -> None:
@@ -435,15 +435,7 @@ def test_statements_of_the_last_job_of_a_batch() -> None:
 
     statements = capture(lambda: succeed(batch, links))
 
-    assert statements.shapes == in_transaction(
-        "UPDATE jobbatch",
-        "SELECT jobbatch",
-        "UPDATE batchedjob",
-        "UPDATE jobbatch",  # finished
-        "INSERT batchedjob",  # then, finally
-        "SELECT batchedjob",  # which of them is next
-        "UPDATE batchedjob",  # it is due
-    )
+    assert statements.shapes == in_transaction(*shapes(expected.LAST_JOB_WITH_CALLBACKS))
 
 
 def test_statements_of_the_last_job_of_a_batch_without_callbacks() -> None:
@@ -452,9 +444,7 @@ def test_statements_of_the_last_job_of_a_batch_without_callbacks() -> None:
 
     statements = capture(lambda: succeed(batch, links))
 
-    assert statements.shapes == in_transaction(
-        "UPDATE jobbatch", "SELECT jobbatch", "UPDATE batchedjob", "UPDATE jobbatch"
-    )
+    assert statements.shapes == in_transaction(*shapes(expected.LAST_JOB))
 
 
 def test_statements_of_a_hop_in_a_chain() -> None:
@@ -464,15 +454,8 @@ def test_statements_of_a_hop_in_a_chain() -> None:
     settled = capture(lambda: succeed(chain, links))
     claimed = capture(lambda: claim(chain))
 
-    assert settled.shapes == in_transaction(
-        "UPDATE jobbatch",
-        "SELECT jobbatch",
-        "UPDATE batchedjob",
-        "SELECT batchedjob",  # which link follows
-        "SELECT batchedjob",  # its queue and delay
-        "UPDATE batchedjob",  # it is due
-    )
-    assert claimed.shapes == claim_of("SELECT batchedjob", "UPDATE batchedjob")
+    assert settled.shapes == in_transaction(*shapes(expected.HOP))
+    assert claimed.shapes == claim_of(*shapes(expected.CLAIM))
 
 
 def test_statements_of_the_turn_of_a_batch_inside() -> None:
@@ -632,16 +615,14 @@ def test_statements_of_the_removal_of_a_batch_that_is_waited_for_no_more() -> No
 def test_statements_of_a_dispatch(size: int, pages: int) -> None:
     builder = bus.batch(bus.job(jobs.add, number, 1) for number in range(size))
 
-    shapes = capture(builder.dispatch).shapes
+    sent = capture(builder.dispatch).shapes
 
-    # SQLite takes fewer values in a statement, so there a page is several of them.
-    inserts = shapes.count("INSERT batchedjob")
+    # SQLite takes fewer values in a statement, so there a chunk is several of them.
+    inserts = sent.count("INSERT batchedjob")
     assert (inserts == pages) or connection.vendor == "sqlite"
-    assert [shape for shape in shapes if shape != "INSERT batchedjob"] == [
+    assert [shape for shape in sent if shape != "INSERT batchedjob"] == [
         *in_transaction(
-            "INSERT jobbatch",
-            "UPDATE jobbatch",
+            *(shape for shape in shapes(expected.DISPATCH) if shape != "INSERT batchedjob")
         ),
-        "SELECT batchedjob",  # how many are due, up to 16
-        "SELECT jobbatch",  # for the caller
+        *shapes(expected.AFTER_DISPATCH),
     ]

@@ -1,0 +1,89 @@
+"""The exact statements of the most frequent steps, in order.
+
+The tests compare them with what is sent, and `docs/internals/statements.md` shows them. `BEGIN` and
+`COMMIT` are left out: they differ between databases.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Statement(NamedTuple):
+    """A verb and a table, and the purpose of the statement."""
+
+    shape: str
+    purpose: str
+
+    @property
+    def verb(self) -> str:
+        """The first word, such as `UPDATE`."""
+        return self.shape.partition(" ")[0]
+
+
+Statements = tuple[Statement, ...]
+
+#: In the transaction of a dispatch.
+DISPATCH: Final[Statements] = (
+    Statement("INSERT jobbatch", "the batch"),
+    Statement("INSERT batchedjob", "its links, one statement for each chunk"),
+    Statement("UPDATE jobbatch", "its counters"),
+)
+#: After the commit of a dispatch.
+AFTER_DISPATCH: Final[Statements] = (
+    Statement("SELECT batchedjob", "how many links are due"),
+    Statement("SELECT jobbatch", "the batch, for the caller"),
+)
+CLAIM: Final[Statements] = (
+    Statement("SELECT batchedjob", "due links"),
+    Statement("UPDATE batchedjob", "claim them"),
+)
+#: A settlement of jobs that succeeded.
+GROUP: Final[Statements] = (
+    Statement("UPDATE jobbatch", "lock the batch, write its counters"),
+    Statement("SELECT jobbatch", "the batch"),
+    Statement("UPDATE batchedjob", "settle the links"),
+)
+#: A settlement after which the next link of a lane is due.
+HOP: Final[Statements] = (
+    *GROUP,
+    Statement("SELECT batchedjob", "the id of the next link"),
+    Statement("SELECT batchedjob", "its queue and delay"),
+    Statement("UPDATE batchedjob", "make it due"),
+)
+#: The last settlement of a batch without callbacks.
+LAST_JOB: Final[Statements] = (
+    *GROUP,
+    Statement("UPDATE jobbatch", "finish the batch"),
+)
+#: The last settlement of a batch with callbacks.
+LAST_JOB_WITH_CALLBACKS: Final[Statements] = (
+    *LAST_JOB,
+    Statement("INSERT batchedjob", "its callbacks"),
+    Statement("SELECT batchedjob", "the first callback"),
+    Statement("UPDATE batchedjob", "make it due"),
+)
+#: The settlement of a callback that another one follows.
+CALLBACK: Final[Statements] = (
+    *GROUP,
+    Statement("SELECT batchedjob", "the next callback"),
+    Statement("UPDATE batchedjob", "make it due"),
+    Statement("SELECT batchedjob", "whether a callback is unsettled"),
+)
+#: The settlement of the last callback of a batch.
+LAST_CALLBACK: Final[Statements] = (
+    *GROUP,
+    Statement("SELECT batchedjob", "the next callback: none"),
+    Statement("SELECT batchedjob", "whether a callback is unsettled"),
+    Statement("UPDATE jobbatch", "mark the batch as at rest"),
+)
+
+
+def shapes(statements: Statements) -> list[str]:
+    """Return the verb and table of each statement."""
+    return [statement.shape for statement in statements]
+
+
+def verbs(statements: Statements) -> list[str]:
+    """Return the verb of each statement."""
+    return [statement.verb for statement in statements]
