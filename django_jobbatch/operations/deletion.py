@@ -9,7 +9,6 @@ from django_jobbatch import dispatch, ledger
 from django_jobbatch.exceptions import BatchBusy
 from django_jobbatch.models import JobBatch
 from django_jobbatch.models.tree import descendant_levels, descendants
-from django_jobbatch.operations.databases import alias
 from django_jobbatch.states import BatchStatus
 
 
@@ -24,7 +23,7 @@ def delete(batch: JobBatch) -> tuple[int, dict[str, int]]:
         ProtectedError, RestrictedError: rows of other apps forbid it; nothing has been changed.
         BatchBusy: it is part of another batch, which waits for it; cancel it first.
     """
-    using = alias(batch)
+    using = batch.database
     if batch.parent is not None and not batch.parent.is_settled:
         raise BatchBusy(
             f"{batch.parent.batch} waits for this batch; cancel it, and delete it later."

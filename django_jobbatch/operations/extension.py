@@ -7,7 +7,6 @@ from functools import partial
 from django_jobbatch import context, db, dispatch, ledger
 from django_jobbatch.exceptions import BatchFinished, InvalidJob
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.operations.databases import alias
 from django_jobbatch.operations.insertion import LinkInserter
 from django_jobbatch.specs.batch import Lane
 from django_jobbatch.specs.items import ItemSource, read_lanes, to_links
@@ -28,7 +27,7 @@ def add(batch: JobBatch, items: object) -> int:
     if batch.kind == Kind.CHAIN:
         raise InvalidJob("A chain has one lane; extend it by current_job().append(...).")
     _reject_callback(batch)
-    using = alias(batch)
+    using = batch.database
     source = ItemSource.of(items)
     with db.transaction_starting_with(using, partial(ledger.lock_for_add, using, batch)) as (
         locked,

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from django_jobbatch import dispatch, ledger
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.operations.databases import alias
 
 
 def retry(
@@ -26,7 +25,7 @@ def retry(
             not set.
         BatchBusy: one of these is still stopping, or another unfinished batch has its unique key.
     """
-    using = alias(batch)
+    using = batch.database
     chosen = None if jobs is None else sorted({_pk(job) for job in jobs})
     reopened = 0
     if chosen is not None:

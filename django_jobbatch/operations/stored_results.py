@@ -8,7 +8,6 @@ from typing import Any
 from django_jobbatch import payload, tuning
 from django_jobbatch.exceptions import ResultsNotStored
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.operations.databases import alias
 
 
 def results(batch: JobBatch) -> Iterator[Any]:
@@ -20,7 +19,7 @@ def results(batch: JobBatch) -> Iterator[Any]:
     if not batch.options.get("store_results"):
         raise ResultsNotStored
     stored = (
-        BatchedJob.objects.using(alias(batch))
+        BatchedJob.objects.using(batch.database)
         .filter(batch_id=batch.pk, run=0)
         .jobs_only()
         .succeeded()
