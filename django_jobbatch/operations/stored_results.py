@@ -1,4 +1,4 @@
-"""results and previous_result: what jobs returned."""
+"""Reading the results of jobs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django_jobbatch.models import BatchedJob, JobBatch
 
 
 def results(batch: JobBatch) -> Iterator[Any]:
-    """What the jobs of the batch returned, by lane and position, read a page at a time.
+    """Yield the results of the succeeded jobs, by lane and position, read in chunks.
 
     Raises:
         ResultsNotStored: the batch was built without `store_results()`.
@@ -34,9 +34,9 @@ def results(batch: JobBatch) -> Iterator[Any]:
 
 
 def previous_result(link: BatchedJob) -> Any:
-    """What the link before `link` in its lane returned; None if there is none.
+    """Return the result of the link before `link` in its lane; None for the first link.
 
-    After a child batch that is an iterator over the results of its jobs.
+    The result of a child batch is an iterator over the results of its jobs.
 
     Raises:
         ResultsNotStored: the batch was built without `store_results()`, or the child batch was
