@@ -105,9 +105,10 @@ class LinkInserter:
                 if inserter is not self:
                     inserter.finish()
                 continue
-            stack += [(child, child._child_chunks(spec)) for child, spec in reversed(children)]
+            stack += [(child, child.child_chunks(spec)) for child, spec in reversed(children)]
 
-    def _child_chunks(self, spec: BatchSpec) -> Iterator[list[Child]]:
+    def child_chunks(self, spec: BatchSpec) -> Iterator[list[Child]]:
+        """Insert the links of a child batch in chunks, once its turn in the stack comes."""
         return self._chunks(_placed_links(read_lanes(spec.sources), self.batch.total_jobs))
 
     def _chunks(self, placed: Iterator[PlacedLink]) -> Iterator[list[Child]]:
