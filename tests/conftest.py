@@ -9,8 +9,9 @@ from django.db import connection, connections
 from hypothesis import settings
 
 from tests.diary import Diary
+from tests.launcher import Launcher
 from tests.ledger.machines import LONG, MANY
-from tests.servers import RedisServer, Workers
+from tests.servers import RedisServer, Workers, worker_env
 from tests.settings import REDIS_URL, RUN_DIR
 from tests.wheels import build_wheel
 
@@ -86,15 +87,24 @@ def other() -> Iterator[str]:
     del connections["other"]
 
 
+@pytest.fixture(scope="session")
+def launcher(django_db_setup: None, redis_session: RedisServer) -> Iterator[Launcher]:
+    """What starts the workers of all tests."""
+    launcher = Launcher(worker_env(redis_session.url))
+    yield launcher
+    launcher.close()
+
+
 @pytest.fixture
 def workers(
     request: pytest.FixtureRequest,
     transactional_db: None,
     redis_server: RedisServer,
+    launcher: Launcher,
     tmp_path: Path,
 ) -> Iterator[Workers]:
     """Real worker processes on the test database: `workers(2)`, `workers.simple()`."""
-    pool = Workers(redis_server.url, tmp_path)
+    pool = Workers(launcher, worker_env(redis_server.url), tmp_path)
     request.node.stash[LOGS] = pool
     yield pool
     pool.stop()
