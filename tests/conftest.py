@@ -6,19 +6,15 @@ from pathlib import Path
 
 import pytest
 from django.db import connection, connections
-from hypothesis import settings
 
+from tests import thoroughness  # noqa: F401 - its profiles are there before options name one
 from tests.diary import Diary
 from tests.launcher import Launcher
-from tests.ledger.machines import LONG, MANY
 from tests.servers import RedisServer, Workers, worker_env
 from tests.settings import REDIS_URL, RUN_DIR
 from tests.wheels import build_wheel
 
 LOGS: pytest.StashKey[Workers] = pytest.StashKey()
-
-
-settings.register_profile(LONG, max_examples=MANY)
 
 
 def pytest_configure(config: pytest.Config) -> None:

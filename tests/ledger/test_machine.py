@@ -344,4 +344,4 @@ def _settlement(link: BatchedJob, end: str) -> Settlement:
 @pytest.mark.django_db
 @pytest.mark.parametrize("page", [1, 2, 5000], ids=["1", "2", "5000"])
 def test_the_ledger_is_as_its_model(page: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(LedgerMachine, page, monkeypatch, examples=60, steps=30)
+    run(LedgerMachine, page, monkeypatch, quick=20, full=60, steps=30)

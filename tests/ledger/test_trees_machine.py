@@ -654,18 +654,18 @@ def _in_order(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
 @pytest.mark.django_db
 @pytest.mark.parametrize("page", [1, 5000], ids=["1", "5000"])
 def test_trees_are_as_their_model(page: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(TreesMachine, page, monkeypatch, examples=35, steps=25)
+    run(TreesMachine, page, monkeypatch, quick=12, full=35, steps=25)
 
 
 @pytest.mark.django_db
 def test_a_retry_of_a_tree_brings_back_as_many_jobs_as_its_preview_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run(RetriedTreesMachine, 5000, monkeypatch, examples=35, steps=25)
+    run(RetriedTreesMachine, 5000, monkeypatch, quick=12, full=35, steps=25)
 
 
 @pytest.mark.django_db
 def test_trees_whose_workers_tickets_and_messages_all_die_come_to_their_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run(MortalTreesMachine, 2, monkeypatch, examples=35, steps=25)
+    run(MortalTreesMachine, 2, monkeypatch, quick=12, full=35, steps=25)
