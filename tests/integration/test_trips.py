@@ -129,8 +129,8 @@ def test_a_batch_on_the_way_gets_help_once_when_it_takes_long(diary: Diary) -> N
 def few_calls() -> Iterator[int]:
     """How deep Python may call, for this test, so that a deep tree need not be so deep."""
     limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(400)
-    yield 400
+    sys.setrecursionlimit(250)
+    yield 250
     sys.setrecursionlimit(limit)
 
 
