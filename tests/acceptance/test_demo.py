@@ -58,6 +58,7 @@ def demo() -> Iterator[psutil.Popen]:
     process.communicate(timeout=30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_demo_leaves_no_process_behind(
     demo: psutil.Popen, number: signal.Signals
@@ -72,6 +73,7 @@ def test_an_interrupted_demo_leaves_no_process_behind(
     assert [process for process in started if runs(process)] == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_ends_the_demo_with_its_log(demo: psutil.Popen) -> None:
     started = demo.children(recursive=True)
     worker = next(process for process in started if "rqworker" in process.cmdline())

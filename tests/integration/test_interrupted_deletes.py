@@ -101,6 +101,7 @@ def pruned(root: JobBatch) -> None:
     pruning.prune(finished=timedelta(0), unfinished=timedelta(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("state", "allow_failures", "remove", "page"),
     [

@@ -134,6 +134,7 @@ def few_calls() -> Iterator[int]:
     sys.setrecursionlimit(limit)
 
 
+@pytest.mark.slow
 def test_a_tree_may_be_deeper_than_python_calls(
     diary: Diary, few_calls: int, settings: Any
 ) -> None:

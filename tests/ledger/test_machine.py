@@ -341,6 +341,7 @@ def _settlement(link: BatchedJob, end: str) -> Settlement:
     return settlement
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 @pytest.mark.parametrize("page", [1, 2, 5000], ids=["1", "2", "5000"])
 def test_the_ledger_is_as_its_model(page: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,7 @@ def enter() -> JobBatch:
         return batch
 
 
+@pytest.mark.slow
 def test_two_workers_race_for_the_last_two_jobs_of_a_batch() -> None:
     rounds = tries(quick=200, full=1000)
     batches = [

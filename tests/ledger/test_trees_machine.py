@@ -651,12 +651,14 @@ def _in_order(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return {"links": sorted(found["links"]), "callbacks": found["callbacks"]}
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 @pytest.mark.parametrize("page", [1, 5000], ids=["1", "5000"])
 def test_trees_are_as_their_model(page: int, monkeypatch: pytest.MonkeyPatch) -> None:
     run(TreesMachine, page, monkeypatch, quick=12, full=35, steps=25)
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 def test_a_retry_of_a_tree_brings_back_as_many_jobs_as_its_preview_says(
     monkeypatch: pytest.MonkeyPatch,
@@ -664,6 +666,7 @@ def test_a_retry_of_a_tree_brings_back_as_many_jobs_as_its_preview_says(
     run(RetriedTreesMachine, 5000, monkeypatch, quick=12, full=35, steps=25)
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 def test_trees_whose_workers_tickets_and_messages_all_die_come_to_their_end(
     monkeypatch: pytest.MonkeyPatch,
