@@ -13,6 +13,7 @@ from tests.diary import Diary
 from tests.launcher import Launcher
 from tests.servers import RedisServer, Workers, worker_env
 from tests.settings import REDIS_URL, RUN_DIR
+from tests.tuning import Tuning
 from tests.wheels import build_wheel
 
 LOGS: pytest.StashKey[Workers] = pytest.StashKey()
@@ -85,6 +86,11 @@ def our_redis(redis_server: RedisServer) -> RedisServer:
     if not redis_server.is_ours:
         pytest.skip("the Redis in REDIS_URL is not ours to stop or flush")
     return redis_server
+
+
+@pytest.fixture
+def tuning(monkeypatch: pytest.MonkeyPatch) -> Tuning:
+    return Tuning(monkeypatch)
 
 
 @pytest.fixture

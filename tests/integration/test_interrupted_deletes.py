@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from itertools import count
 
 import pytest
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from django_jobbatch import bus, tuning
+from django_jobbatch import bus
 from django_jobbatch.bus import BatchBuilder
-from django_jobbatch.ledger import transactions
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations import pruning
 from django_jobbatch.reconcile import reconcile
@@ -25,6 +24,7 @@ from tests.integration.tickets import work_on_all
 from tests.jobs import ADD
 from tests.ledger.acts import ALIAS, begun, claim, counters, grown
 from tests.thoroughness import tries
+from tests.tuning import Tuning
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -37,19 +37,17 @@ class Killed(BaseException):
 
 
 def killed_after(commits: int, action: Callable[[], object]) -> bool:
-    """Kill who does this once the ledger has committed so many transactions; whether it came to that."""
+    """Kill who does this once it has committed so many transactions; whether it came to that."""
     committed = count(1)
-    opened = transactions._read_committed
+    commit = BaseDatabaseWrapper.commit
 
-    @contextmanager
-    def killing(using: str) -> Iterator[None]:
-        with opened(using):
-            yield
+    def killing(connection: BaseDatabaseWrapper) -> None:
+        commit(connection)
         if next(committed) == commits:
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transactions, "_read_committed", killing)
+        patch.setattr(BaseDatabaseWrapper, "commit", killing)
         try:
             action()
         except Killed:
@@ -118,7 +116,7 @@ def test_what_a_delete_has_left_ends_and_can_be_deleted(
     remove: Callable[[JobBatch], None],
     page: int,
     diary: Diary,
-    monkeypatch: pytest.MonkeyPatch,
+    tuning: Tuning,
     *,
     allow_failures: bool,
 ) -> None:
@@ -126,7 +124,7 @@ def test_what_a_delete_has_left_ends_and_can_be_deleted(
 
     After every third one only, where it is to be quick.
     """
-    monkeypatch.setattr(tuning, "LINKS_CHUNK", page)
+    tuning(LINKS_CHUNK=page)
     step = tries(quick=3, full=1)
     commits, was_killed = 1 - step, True
     while was_killed:

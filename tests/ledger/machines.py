@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
-from django_jobbatch import tuning
 from tests.thoroughness import is_long, tries
 
 
 def run(
     machine: type[RuleBasedStateMachine],
-    page: int,
-    patch: pytest.MonkeyPatch,
     *,
     quick: int,
     full: int,
     steps: int,
 ) -> None:
-    """Run a machine in a ledger whose pages are so large, `quick` or `full` examples of it.
+    """Run `quick` or `full` examples of a machine, each of so many steps.
 
     The same examples each time, unless `--hypothesis-profile long` asks for new ones.
     """
-    patch.setattr(tuning, "LINKS_CHUNK", page)
-    patch.setattr(tuning, "KEYS_CHUNK", page)
     run_state_machine_as_test(
         machine,
         settings=settings(
