@@ -1,7 +1,11 @@
-"""Import all airports, country by country, with two workers, and say how it ended: `make demo`."""
+"""Import all airports, country by country, with two workers, and say how it ended: `make demo`.
+
+`demo.py BR CA` imports those of two countries alone.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -16,7 +20,7 @@ def main() -> None:
         # Django is set up only now.
         from airports.importing import dispatch_import  # noqa: PLC0415
 
-        batch = dispatch_import()
+        batch = dispatch_import(sys.argv[1:])
         ready.follow(batch)
         line = summary(batch)
     print(f"demo: {line}")

@@ -10,17 +10,23 @@ from airports.rows import Rows
 from django_jobbatch import bus
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from django_jobbatch.bus import ChainBuilder
     from django_jobbatch.models import JobBatch
 
 
-def dispatch_import() -> JobBatch:
-    """Prepare, then import and index each country, and report when all of them are done."""
+def dispatch_import(only: Collection[str] = ()) -> JobBatch:
+    """Prepare, then import and index each country, and report when all of them are done.
+
+    `only` these countries, by their codes; all, if it is empty.
+    """
     rows = Rows()
+    countries = [country for country in rows.counts if not only or country in only]
     return (
         bus.chain(
             bus.job(prepare),
-            bus.batch(country_chain(country, rows) for country in rows.counts).named("Countries"),
+            bus.batch(country_chain(country, rows) for country in countries).named("Countries"),
             bus.job(report),
         )
         .named("Import airports")

@@ -50,7 +50,7 @@ class Server:
         with self.log.open("ab") as log:
             # Another of this name may have written before.
             self._log_start = log.tell()
-            self.process = subprocess.Popen(
+            self.process = self.launch(
                 command,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
                 stdin=subprocess.DEVNULL,
@@ -59,6 +59,10 @@ class Server:
                 start_new_session=True,
                 **run_as(user),
             )
+
+    def launch(self, command: Sequence[str], **named: Any) -> subprocess.Popen[bytes]:
+        """Start the process, in a session of its own that writes to the log."""
+        return subprocess.Popen(command, **named)
 
     @property
     def pid(self) -> int:

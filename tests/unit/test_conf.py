@@ -13,8 +13,12 @@ from django_jobbatch import conf
 from django_jobbatch.conf import Settings
 
 
-def test_every_setting_has_a_rule() -> None:
-    assert list(conf._RULES) == [field.name for field in fields(Settings)]
+@pytest.mark.parametrize("name", [field.name for field in fields(Settings)])
+def test_every_setting_has_a_rule(settings: Any, name: str) -> None:
+    settings.JOBBATCH = {name: object()}
+
+    with pytest.raises(ImproperlyConfigured, match=f"JOBBATCH has a {name} that cannot be used"):
+        conf.current()
 
 
 def test_without_settings_the_defaults_are_in_force(settings: Any) -> None:

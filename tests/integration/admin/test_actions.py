@@ -10,13 +10,14 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
 
-from django_jobbatch import bus, tuning
+from django_jobbatch import bus
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
 from tests.integration.admin.pages import Answer, address, messages, text
 from tests.jobs import ADD
 from tests.servers import RedisServer
+from tests.tuning import Tuning
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -311,9 +312,9 @@ def test_many_jobs_want_a_box_ticked(
     verb: str,
     trait: str,
     status: LinkStatus,
-    monkeypatch: pytest.MonkeyPatch,
+    tuning: Tuning,
 ) -> None:
-    monkeypatch.setattr(tuning, "CONFIRM_ABOVE", 2)
+    tuning(CONFIRM_ABOVE=2)
     few = JobBatchFactory.create(**{trait: True}, jobs=[status] * 2)
     many = JobBatchFactory.create(**{trait: True}, jobs=[status] * 3)
 

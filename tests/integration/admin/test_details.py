@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from django_jobbatch import snapshot, tuning
+from django_jobbatch import snapshot
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.states import CALLBACKS, LinkStatus, Role
@@ -21,6 +21,7 @@ from tests.factories import (
     signed,
 )
 from tests.integration.admin.pages import address, logged_in, statements, text
+from tests.tuning import Tuning
 
 pytestmark = pytest.mark.django_db
 
@@ -137,10 +138,9 @@ def test_what_a_long_message_advises_at_its_end_is_shown(viewer: Client) -> None
 
 
 def test_of_many_failures_the_newest_are_counted_and_some_exceptions_named(
-    viewer: Client, monkeypatch: pytest.MonkeyPatch
+    viewer: Client, tuning: Tuning
 ) -> None:
-    monkeypatch.setattr(tuning, "MAX_FAILURES_READ", 3)
-    monkeypatch.setattr(tuning, "MAX_FAILURE_GROUPS", 2)
+    tuning(MAX_FAILURES_READ=3, MAX_FAILURE_GROUPS=2)
     batch = JobBatchFactory.create(failed=True, jobs=[S.FAILED] * 5)
     for number, job in enumerate(batch.jobs.order_by("pk")):
         FailedJobFactory.create(job=job, exception_class=f"shop.Error{number}")

@@ -13,7 +13,6 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from django_jobbatch import tuning
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
@@ -26,6 +25,7 @@ from tests.integration.admin.pages import (
     statements,
     text,
 )
+from tests.tuning import Tuning
 
 pytestmark = pytest.mark.django_db
 
@@ -355,10 +355,10 @@ def test_a_deep_page_costs_one_range_more(viewer: Client) -> None:
     assert [sql for sql in found if "OFFSET" in sql or "COUNT(" in sql] == []
 
 
-def test_the_number_batch_linkes_is_counted_up_to_ten_thousand(
-    viewer: Client, monkeypatch: pytest.MonkeyPatch
+def test_the_number_of_batches_is_counted_up_to_ten_thousand(
+    viewer: Client, tuning: Tuning
 ) -> None:
-    monkeypatch.setattr(tuning, "MAX_ROWS_COUNTED", 3)
+    tuning(MAX_ROWS_COUNTED=3)
     for _ in range(3):
         JobBatchFactory.create()
     exact = text(viewer.get(address(JobBatch)))
