@@ -213,7 +213,7 @@ class JobBatch(BatchVerbs):
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether a person cancelled the batch. Jobs may still run."""
+        """Whether the batch was cancelled, or its parent was stopped. Jobs may still run."""
         return self.cancelled_at is not None
 
     @property
