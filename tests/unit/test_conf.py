@@ -102,7 +102,7 @@ def test_moves_are_followed_to_their_end(settings: Any) -> None:
 def test_moves_in_a_circle_are_named(settings: Any) -> None:
     settings.JOBBATCH = {"MOVED": {"a.b": "c.d", "c.d": "e.f", "e.f": "c.d"}}
 
-    with pytest.raises(ImproperlyConfigured, match=r"; a\.b -> c\.d -> e\.f -> c\.d does not\.$"):
+    with pytest.raises(ImproperlyConfigured, match=r"; a\.b -> c\.d -> e\.f -> c\.d is one\.$"):
         conf.current()
 
 
@@ -131,6 +131,6 @@ def test_a_late_error_says_everything_that_is_wrong(settings: Any) -> None:
         " There are: LEASE, MOVED, QUEUE, RETRY, RETRY_INTERVAL, SLICE, TIMEOUT."
         " JOBBATCH has a RETRY that cannot be used."
         " RETRY=-1: pass the number of further attempts, 0 or more."
-        " JOBBATCH has LEASE=60.0 and SLICE=60.0, so a claim could be over before the ticket that"
-        " holds it. Make LEASE longer than SLICE, several times if you can."
+        " JOBBATCH has LEASE=60.0 and SLICE=60.0, so a lease could expire while its ticket still"
+        " works. Make LEASE longer than SLICE, several times if you can."
     )

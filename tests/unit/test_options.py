@@ -110,7 +110,7 @@ def test_two_times_to_begin_are_refused() -> None:
     with pytest.raises(InvalidOption) as caught:
         Options.parse(delay=5, run_after=LATER)
 
-    assert str(caught.value) == ("delay and run_after both say when to begin; name one of them.")
+    assert str(caught.value) == ("delay and run_after both set the start time; name one of them.")
 
 
 def test_an_unknown_option_is_refused() -> None:

@@ -398,7 +398,7 @@ def test_a_tag_of_a_newer_version_is_refused() -> None:
 JOB = JobSpec("shop.jobs.sync", (7,), {"$": (1,)})
 REFUSED = (
     "The stored call was not signed by this application for this batch and role, so it was not"
-    " run. If SECRET_KEY has changed since it was dispatched, put the former key into"
+    " run. If SECRET_KEY has changed since the dispatch, put the former key into"
     " SECRET_KEY_FALLBACKS and retry the job."
 )
 CONTENT = '{"f":"shop.jobs.sync","a":[7],"k":{"$":{"$":"tuple","v":[1]}}}'
