@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from django_jobbatch.exceptions import InvalidJob, InvalidOption
 from django_jobbatch.functions.paths import path_and_options
-from django_jobbatch.payload.encoding import check_json
 from django_jobbatch.payload.errors import EncodingError
+from django_jobbatch.payload.plain_json import check_json
 from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.specs.items import ItemSource
 from django_jobbatch.specs.options import OptionNames, Options

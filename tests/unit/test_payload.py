@@ -27,7 +27,7 @@ from pytest_django import Settings
 
 from django_jobbatch import payload
 from django_jobbatch.exceptions import PayloadRefused, UnencodableArgument
-from django_jobbatch.payload import Call, CallSigner, encoding
+from django_jobbatch.payload import Call, CallSigner, encoding, plain_json
 from django_jobbatch.payload.errors import EncodingError
 from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.states import Role
@@ -528,7 +528,7 @@ def test_peek_refuses_what_is_no_call(text: str) -> None:
     )
 )
 def test_plain_json_passes_as_plain(value: object) -> None:
-    encoding.check_json(value)
+    plain_json.check_json(value)
 
     assert json.loads(json.dumps(value)) == value
 
@@ -565,6 +565,6 @@ def test_plain_json_passes_as_plain(value: object) -> None:
 )
 def test_what_a_json_column_would_change_is_not_plain(value: object, message: str) -> None:
     with pytest.raises(EncodingError) as caught:
-        encoding.check_json(value)
+        plain_json.check_json(value)
 
     assert str(caught.value.as_public_error("x")) == message
