@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class JobBatchConfig(AppConfig):
-    """Batches of background jobs, kept in the database."""
+    """Batches of background jobs, stored in the database."""
 
     name = "django_jobbatch"
     verbose_name = _("Job batches")

@@ -86,7 +86,7 @@ def _name_error(path: str) -> str:
         return "is a lambda, which no worker can import; write a function in a module."
     if "<locals>" in path:
         return (
-            "is defined inside another function, where no worker can import it; move it to its"
+            "is defined in another function, where no worker can import it; move it to its"
             " module. If a decorator made it, give the decorator functools.wraps."
         )
     if path.startswith("__main__."):

@@ -45,7 +45,7 @@ def encode(value: object, depth: int = 0) -> Any:
         return _encode_subclass(value)
     if depth == MAX_DEPTH:
         raise EncodingError(
-            f"a value that contains itself or goes deeper than {MAX_DEPTH} levels", "pass flat data"
+            f"a value that contains itself or has more than {MAX_DEPTH} levels", "pass flat data"
         )
     return write_items(value, depth + 1)
 

@@ -44,10 +44,10 @@ def _check_json_at(step: str, value: object) -> None:
 def _check_json_text(value: str) -> None:
     # PostgreSQL's jsonb rejects both.
     if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise EncodingError("text with NUL characters or surrogates", "remove them")
+        raise EncodingError("text with NUL characters or surrogates", "pass text without them")
 
 
-#: The hints for types that have a tag, and so no place in plain JSON.
+#: The hints for types that only a tag could represent.
 _JSON_HINTS: Final[dict[type, str]] = {
     tuple: "pass a list",
     date: "pass .isoformat()",

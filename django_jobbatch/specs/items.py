@@ -88,7 +88,7 @@ def to_links(items: Iterable[object], where: str = "") -> Lane:
         InvalidJob: an item is not valid. The message starts with `where`.
     """
     links: list[Link] = []
-    # A stack and not a recursion: lists may be nested deeper than Python calls.
+    # A stack and not a recursion: lists may have more levels than Python's stack allows.
     stack: list[tuple[object, Options]] = [(item, NO_OPTIONS) for item in items][::-1]
     while stack:
         item, inherited = stack.pop()
@@ -117,7 +117,7 @@ def _inherit_options(link: Link, inherited: Options) -> Link:
 def _reject_root_only_options(link: Link, where: str) -> None:
     for name in ("unique", "using"):
         if getattr(link, name, None) is not None:
-            raise InvalidJob(f"{where}{name}() can be said of the outermost batch or chain only.")
+            raise InvalidJob(f"{where}{name}() is allowed for the outermost batch or chain only.")
 
 
 def rejection_reason(item: object) -> str:

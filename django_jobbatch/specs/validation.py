@@ -39,7 +39,7 @@ def validate_text(name: str, value: object, max_length: int = MAX_TEXT_LENGTH) -
     if not 0 < len(value) <= max_length:
         _reject(name, value, f"pass text of 1 to {max_length} characters")
     if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-        _reject(name, value, "remove NUL characters and surrogates")
+        _reject(name, value, "pass text without NUL characters and surrogates")
     return str(value)
 
 
