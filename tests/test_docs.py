@@ -128,10 +128,12 @@ def test_every_field_is_described(model: type[models.JobBatch]) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_property_and_method_is_described(model: type[models.JobBatch]) -> None:
+    ours = [kind for kind in model.__mro__ if kind.__module__.startswith("django_jobbatch.")]
     own = {
         name
-        for name in public(model)
-        if isinstance(vars(model)[name], property | bool) or inspect.isfunction(vars(model)[name])
+        for kind in ours
+        for name in public(kind)
+        if isinstance(vars(kind)[name], property | bool) or inspect.isfunction(vars(kind)[name])
     }
 
     described = generated(
