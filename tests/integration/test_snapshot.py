@@ -1,4 +1,4 @@
-"""What leaves as JSON: nothing that a job was given, returned or raised, unless it is asked for."""
+"""JSON of a snapshot contains no arguments, results or messages unless asked for."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ IN_FULL = [
     "failures.has_more",
     *[f"failures.by_exception.{name}" for name in ("exception", "count", "retried")],
     *[f"failures.by_exception.newest.{name}" for name in FAILURE],
-    *[f"failures.by_exception.to_retry.{name}" for name in ("batch", "job")],
+    *[f"failures.by_exception.retryable.{name}" for name in ("batch", "job")],
 ]
 
 
