@@ -22,7 +22,10 @@ class Segment:
 
 
 def running_jobs(batch: JobBatch) -> int:
-    """Return the number of running jobs of the tree, at most `MAX_RUNNING_COUNTED`; takes one query at most."""
+    """Return the number of running jobs of the tree, at most `MAX_RUNNING_COUNTED`.
+
+    A finished batch takes no query, any other one.
+    """
     if batch.is_finished:
         return 0
     links = batch.jobs.all()
