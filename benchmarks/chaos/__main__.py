@@ -35,7 +35,7 @@ def main() -> None:
     kinds = chosen.faults or faults.possible(chosen.database)
     with stage(chosen.database, settings=SETTINGS) as up:
         # What goes wrong here, as it shall, is no news; only what is wrong at the end.
-        logging.basicConfig(filename=up.folder / "adversary.log")
+        logging.basicConfig(filename=up.folder / "nemesis.log")
         # Django is set up only now.
         from benchmarks.chaos.round import Plan, play  # noqa: PLC0415
         from benchmarks.chaos.summary import Summary, broken  # noqa: PLC0415

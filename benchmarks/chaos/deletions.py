@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from benchmarks.chaos.dying import PAGE
+from benchmarks.chaos.kill_after_commit import PAGE
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch
 from django_jobbatch.models.tree import descendant_levels
 

@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING
 
 from airports.models import CallbackCall
-from benchmarks.chaos import diary
-from benchmarks.chaos.diary import Call
+from benchmarks.chaos import history
+from benchmarks.chaos.history import Call
 from django_jobbatch import bus, current_batch, current_job
 from django_jobbatch.states import Kind
 
@@ -49,7 +49,7 @@ def fail_runs(count: int) -> None:
 def kill_horse(times: int) -> None:
     """Take the process along, this many times."""
     link = _begin().link
-    if sum(call.link == link for call in diary.calls()) <= times:
+    if sum(call.link == link for call in history.calls()) <= times:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -105,5 +105,5 @@ def _begin() -> Call:
     link = current_job()
     run = link.run if link.is_callback else current_batch().run
     call = Call(link.pk, run, link.attempts, os.getpid())
-    diary.write(call)
+    history.write(call)
     return call

@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 
 from django.db.models import Q
 
-from benchmarks.chaos import diary
+from benchmarks.chaos import history
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import CALLBACKS, LinkStatus
 
@@ -51,7 +51,7 @@ class Record:
             {batch.pk: Ended.of(batch) for batch in JobBatch.objects.all()},
             settled_links(),
             frozenset(FailedJob.objects.values_list("pk", flat=True)),
-            len(diary.calls()),
+            len(history.calls()),
         )
 
     def end(self, batch: JobBatch, run: int) -> Ended | None:

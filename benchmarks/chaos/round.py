@@ -15,12 +15,12 @@ from typing import Any, Final
 from django.db import connections
 
 from airports.models import CallbackCall
-from benchmarks.chaos import acts, crew, diary, judge, tickets
-from benchmarks.chaos.acts import Act, Begun
-from benchmarks.chaos.adversary import Adversary
-from benchmarks.chaos.crew import Crew
+from benchmarks.chaos import checker, history, phases, tickets, workers
+from benchmarks.chaos.nemesis import Adversary
+from benchmarks.chaos.phases import Act, Begun
 from benchmarks.chaos.record import Record
 from benchmarks.chaos.recovery import reconcile_by
+from benchmarks.chaos.workers import Crew
 from benchmarks.stage import Stage
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 
@@ -37,14 +37,14 @@ class Plan:
     """All that a seed decides."""
 
     seed: int
-    crew: list[crew.Kind]
+    crew: list[workers.Kind]
     acts: tuple[Act, Act]
 
     @classmethod
     def of(cls, seed: int, kinds: Sequence[str]) -> Plan:
         random = Random(seed)
-        first = acts.first(random, kinds)
-        return cls(seed, crew.draw(random), (first, acts.second(random, kinds)))
+        first = phases.first(random, kinds)
+        return cls(seed, workers.draw(random), (first, phases.second(random, kinds)))
 
     def lines(self) -> list[str]:
         return [*map(str, self.crew), *(line for act in self.acts for line in act.lines())]
@@ -73,7 +73,7 @@ def play(plan: Plan, stage: Stage) -> Report:
     """Play one round, with workers of its own and nothing else in the ledger or in Redis."""
     folder = stage.folder / f"round-{plan.seed}"
     folder.mkdir(exist_ok=True)
-    os.environ[diary.VARIABLE] = str(folder / "diary")
+    os.environ[history.VARIABLE] = str(folder / "diary")
     _clear()
     report = Report(plan.seed)
     workers = Crew(plan.crew, folder)
@@ -82,7 +82,7 @@ def play(plan: Plan, stage: Stage) -> Report:
         _Stand(stage, workers, report).play(plan.acts)
     finally:
         workers.stop()
-    report.rerun = diary.rerun()
+    report.rerun = history.rerun()
     report.late = sum(JobBatch.objects.values_list("late_outcomes", flat=True))
     report.links = BatchedJob.objects.count()
     report.remembered = len(tickets.sets())
@@ -118,12 +118,14 @@ class _Stand:
             self._report.violations.append(traceback.format_exc())
 
     def _play(self, act: Act) -> Begun | None:
-        before = len(diary.calls())
+        before = len(history.calls())
         begun = act.opening.begin()
         if begun is None:
             return None
         _wait(
-            lambda: len(diary.calls()) > before or judge.is_over(), self._workers.revive, AFTERWARDS
+            lambda: len(history.calls()) > before or checker.is_over(),
+            self._workers.revive,
+            AFTERWARDS,
         )
         began = time.monotonic()
         for fault in act.faults:
@@ -142,16 +144,16 @@ class _Stand:
             tickets.age()
             reconcile_by(1)
 
-        _wait(judge.is_over, go_on, PATIENCE)
+        _wait(checker.is_over, go_on, PATIENCE)
         seconds = round(time.monotonic() - began, 2)
-        _wait(judge.is_quiet, _tidy_up, AFTERWARDS)
+        _wait(checker.is_quiet, _tidy_up, AFTERWARDS)
         return seconds
 
     def _judge(self, past: Record, begun: Begun) -> None:
-        for found in judge.violations(past, begun, self._adversary.deletions):
+        for found in checker.violations(past, begun, self._adversary.deletions):
             self._report.violations.append(f"{found.what} (batch {found.batch_id or '-'})")
             if found.batch_id is not None:
-                self._report.rows[found.batch_id] = judge.rows(found.batch_id)
+                self._report.rows[found.batch_id] = checker.rows(found.batch_id)
 
     def _log(self, line: str) -> None:
         self._report.log.append(line)
@@ -179,4 +181,4 @@ def _clear() -> None:
     for model in (FailedJob, BatchedJob, JobBatch, CallbackCall):
         model._default_manager.all()._raw_delete("default")  # noqa: SLF001 - rows only: a delete() would repair first
     connections.close_all()
-    Path(os.environ[diary.VARIABLE]).unlink(missing_ok=True)
+    Path(os.environ[history.VARIABLE]).unlink(missing_ok=True)

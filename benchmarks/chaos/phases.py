@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
 
-from benchmarks.chaos import choosing, faults, trees
-from benchmarks.chaos.dying import End, killed_after_commit
+from benchmarks.chaos import faults, selection, trees
 from benchmarks.chaos.faults import Fault
+from benchmarks.chaos.kill_after_commit import End, killed_after_commit
 from django_jobbatch.exceptions import BatchCancelled
 from django_jobbatch.models import JobBatch
 
@@ -93,7 +93,7 @@ class Retry:
     choice: int
 
     def begin(self) -> Begun | None:
-        batch = choosing.one(self._batches(), self.choice)
+        batch = selection.one(self._batches(), self.choice)
         if batch is None:
             return None
         jobs, callbacks = self._chosen(batch)
@@ -106,7 +106,7 @@ class Retry:
         yield str(self)
 
     def _batches(self) -> list[JobBatch]:
-        found = choosing.retryable()
+        found = selection.retryable()
         wanted = {
             "root": lambda batch: batch.parent_id is None,
             "inner": lambda batch: batch.parent_id is not None,

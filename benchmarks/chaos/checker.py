@@ -11,9 +11,9 @@ from typing import Any, Final
 from django.db.models import Count
 
 from airports.models import CallbackCall
-from benchmarks.chaos import diary, due, jobs, record, tickets
-from benchmarks.chaos.acts import Begun
+from benchmarks.chaos import callback_counts, history, jobs, record, tickets
 from benchmarks.chaos.deletions import Deletion, batches_of
+from benchmarks.chaos.phases import Begun
 from benchmarks.chaos.record import Record
 from django_jobbatch import tuning
 from django_jobbatch.exceptions import WorkerLost
@@ -119,7 +119,7 @@ def _of_batch(batch: JobBatch, past: Record, torn: Container[uuid.UUID]) -> Iter
     rules = (_counters, _stand_in) if batch.pk in torn else (_counters, _outcome, _lanes, _stand_in)
     for wrong in (found for rule in rules for found in rule(batch)):
         yield Violation(wrong, batch.pk)
-    for wrong in due.wrong(batch, past):
+    for wrong in callback_counts.wrong(batch, past):
         yield Violation(wrong, batch.pk)
 
 
@@ -216,7 +216,7 @@ def _not_written_once() -> Iterator[Violation]:
 
 def _never_called(past: Record) -> Iterator[Violation]:
     """What has succeeded in this act was called in it, however often."""
-    called = {call.link for call in diary.calls()[past.calls :]}
+    called = {call.link for call in history.calls()[past.calls :]}
     for link in BatchedJob.objects.succeeded().filter(child=None).exclude(pk__in=past.settled):
         # One for each failure has nothing to tell if another has done so.
         if link.pk not in called and link.role != Role.EACH_FAILURE:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.chaos import diary, jobs, judge
-from benchmarks.chaos.acts import Begun, NotRetried, Retry
+from benchmarks.chaos import checker, history, jobs
 from benchmarks.chaos.deletions import Deletion
+from benchmarks.chaos.phases import Begun, NotRetried, Retry
 from benchmarks.chaos.record import Record
 from django_jobbatch import bus
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
@@ -24,7 +24,7 @@ pytestmark = [
 @pytest.fixture
 def played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A batch that fails in its first run, and has every callback; a batch with one that fails is in it."""
-    monkeypatch.setenv(diary.VARIABLE, str(tmp_path / "diary"))
+    monkeypatch.setenv(history.VARIABLE, str(tmp_path / "diary"))
     inner = bus.batch([bus.job(jobs.fail_runs, 1)]).catch(jobs.told_failure, 0)
     batch = bus.batch([bus.job(jobs.work, 0), bus.job(jobs.fail_runs, 1), inner])
     batch = batch.allow_failures().catch(jobs.told_failure, 0).then(jobs.told, 0)
@@ -36,7 +36,7 @@ def root() -> JobBatch:
 
 
 def found(past: Record, begun: Begun | None = None) -> list[str]:
-    return [each.what for each in judge.violations(past, begun or Begun())]
+    return [each.what for each in checker.violations(past, begun or Begun())]
 
 
 def retry(scope: str) -> Begun | None:
@@ -115,7 +115,7 @@ def test_a_job_that_had_succeeded_is_not_touched_again() -> None:
 
 def test_what_succeeds_in_the_second_act_was_called_in_it() -> None:
     past = second_act()
-    lines = Path(os.environ[diary.VARIABLE])
+    lines = Path(os.environ[history.VARIABLE])
 
     lines.write_text("".join(lines.read_text().splitlines(keepends=True)[: past.calls]))
 
@@ -173,11 +173,11 @@ def test_a_deletion_that_is_through_leaves_no_row_and_one_that_broke_off_may() -
     deletion.is_whole = True
 
     assert deletion.batches == {root().pk, inner.pk}
-    assert [each.what for each in judge.violations(past, Begun(), [deletion])] == [
+    assert [each.what for each in checker.violations(past, Begun(), [deletion])] == [
         f"{left} rows are left of what was deleted"
     ]
     deletion.run()
-    assert judge.violations(past, Begun(), [deletion]) == []
+    assert checker.violations(past, Begun(), [deletion]) == []
 
 
 def test_what_nobody_has_deleted_is_there() -> None:

@@ -16,13 +16,13 @@ from typing import Any, Final
 
 from django.db import connection, connections, transaction
 
-from benchmarks.chaos import diary, tickets, trees
-from benchmarks.chaos.choosing import in_order, one, retryable, soon
-from benchmarks.chaos.crew import Crew
+from benchmarks.chaos import history, tickets, trees
 from benchmarks.chaos.deletions import Deletion
-from benchmarks.chaos.dying import End, killed_after_commit
 from benchmarks.chaos.faults import Fault
+from benchmarks.chaos.kill_after_commit import End, killed_after_commit
 from benchmarks.chaos.recovery import reconcile_by
+from benchmarks.chaos.selection import in_order, one, retryable, soon
+from benchmarks.chaos.workers import Crew
 from benchmarks.stage import Stage
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
 from django_jobbatch.models import BatchedJob, JobBatch
@@ -235,7 +235,7 @@ class Adversary:
 def _in_a_call(horses: Sequence[int]) -> list[int]:
     """Those whose outcomes are still to come."""
     running = set(BatchedJob.objects.running().values_list("pk", flat=True))
-    busy = {call.pid for call in diary.calls() if call.link in running}
+    busy = {call.pid for call in history.calls() if call.link in running}
     return [pid for pid in horses if pid in busy]
 
 
