@@ -1,4 +1,4 @@
-"""A file to which every call of a round writes a line when it begins, whatever happens after."""
+"""History of a round: a file with one line for each call that started."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-#: Where workers find the file of the round.
-VARIABLE: Final = "CHAOS_DIARY"
+#: Environment variable with the path of the file, for workers.
+VARIABLE: Final = "CHAOS_HISTORY"
 
 
 class Call(NamedTuple):
-    """One call that began: of which link, in which run, after how many attempts, in which process."""
+    """Start of a call: its link, run, number of earlier attempts, and process."""
 
     link: int
     run: int
@@ -20,27 +20,27 @@ class Call(NamedTuple):
     pid: int
 
     @classmethod
-    def read(cls, line: str) -> Self:
+    def parse(cls, line: str) -> Self:
         return cls(*map(int, line.split()))
 
 
-def write(call: Call) -> None:
-    """Write one line, at once and whole, also while other processes do."""
+def record(call: Call) -> None:
+    """Append one line in a single write, so that lines of several processes do not mix."""
     line = " ".join(map(str, call))
-    target = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    file = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
-        os.write(target, f"{line}\n".encode())
+        os.write(file, f"{line}\n".encode())
     finally:
-        os.close(target)
+        os.close(file)
 
 
 def calls() -> list[Call]:
-    """All that has begun in this round."""
+    """Return all calls of the round."""
     path = Path(os.environ[VARIABLE])
-    return [Call.read(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [Call.parse(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def rerun() -> int:
-    """How many attempts were made more than once: their worker died, or was told to stop."""
+def repeated_attempts() -> int:
+    """Return the number of attempts that started twice, because a worker died or was stopped."""
     attempts = Counter((call.link, call.run, call.attempts) for call in calls())
     return sum(count > 1 for count in attempts.values())

@@ -1,4 +1,4 @@
-"""What a process does that is killed in the middle of it."""
+"""Processes that are killed right after a commit."""
 
 from __future__ import annotations
 
@@ -12,46 +12,48 @@ from django.db import connection, connections
 
 from django_jobbatch import tuning
 
-#: Links that such a process takes in one transaction, so that what it does to a small batch takes some.
-PAGE: Final = 2
+#: `tuning.LINKS_CHUNK` of such a process, so that it needs several commits for a small batch.
+LINKS_CHUNK: Final = 2
 
 
-class End(enum.Enum):
-    """How such a process ended."""
+class Exit(enum.Enum):
+    """Exit of such a process."""
 
     KILLED = "killed"
-    #: It was through before it had committed so often.
-    DONE = "done"
-    #: It raised.
-    BROKEN = "broken"
+    #: The action made fewer commits.
+    COMPLETED = "completed"
+    RAISED = "raised"
 
 
-def killed_after_commit(action: Callable[[], object], number: int = 1) -> End:
-    """Let a process do this that dies right after so many commits, before anything more is sent."""
-    connections.close_all()  # none is shared with it
+def kill_after_commits(action: Callable[[], object], commits: int = 1) -> Exit:
+    """Perform the action in a process that is killed right after this many commits.
+
+    After its last commit the process sends nothing.
+    """
+    connections.close_all()  # the process must not share them
     pid = os.fork()
     if not pid:
         try:
-            tuning.LINKS_CHUNK = PAGE
-            _die_after(number)
+            tuning.LINKS_CHUNK = LINKS_CHUNK
+            _kill_after(commits)
             action()
             os._exit(0)
         finally:
             os._exit(1)
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status):
-        return End.KILLED
-    return End.DONE if os.waitstatus_to_exitcode(status) == 0 else End.BROKEN
+        return Exit.KILLED
+    return Exit.COMPLETED if os.waitstatus_to_exitcode(status) == 0 else Exit.RAISED
 
 
-def _die_after(number: int) -> None:
-    commit, left = connection.commit, number
+def _kill_after(commits: int) -> None:
+    commit, remaining = connection.commit, commits
 
     def commit_and_count() -> None:
-        nonlocal left
+        nonlocal remaining
         commit()
-        left -= 1
-        if not left:
+        remaining -= 1
+        if not remaining:
             os.kill(os.getpid(), signal.SIGKILL)
 
     connection.commit = commit_and_count  # type: ignore[method-assign]  # Django calls it at the end of each transaction

@@ -1,6 +1,6 @@
-"""Does what the plan of a round says: each fault is a method of its name.
+"""Nemesis: injects the faults of a round. Each kind of fault is a method.
 
-Each returns what it has hit, in words, or nothing if there was nothing to be hit.
+Such a method returns a description of its target, or None without a target.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from django.db import connection, connections, transaction
 from benchmarks.chaos import history, tickets, trees
 from benchmarks.chaos.deletions import Deletion
 from benchmarks.chaos.faults import Fault
-from benchmarks.chaos.kill_after_commit import End, killed_after_commit
-from benchmarks.chaos.recovery import reconcile_by
-from benchmarks.chaos.selection import in_order, one, retryable, soon
-from benchmarks.chaos.workers import Crew
+from benchmarks.chaos.kill_after_commit import Exit, kill_after_commits
+from benchmarks.chaos.recovery import reconcile_concurrently
+from benchmarks.chaos.selection import oldest_first, pick, pick_soon, retryable
+from benchmarks.chaos.workers import WorkerPool
 from benchmarks.stage import Stage
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import ACTIVE, SETTLED
 from sandbox.servers import Server
 
-#: Seconds for which a horse stops: longer than its lease.
-FROZEN: Final = 0.9
-#: Seconds for which another has the database for itself, or Redis is away.
-AWAY: Final = 0.3
-#: Who cancels or retries dies after one of so many commits, if it makes as many.
-COMMITS: Final = 3
-OTHERS: Final = {
+#: Seconds for which a work-horse is stopped: longer than its lease.
+FREEZE_SECONDS: Final = 0.9
+#: Seconds for which the database is locked, or Redis is stopped.
+OUTAGE_SECONDS: Final = 0.3
+#: Commits of a cancel or retry, after one of which its process is killed.
+MAX_COMMITS: Final = 3
+#: Statements that list or end the connections of other clients.
+OTHER_CONNECTIONS: Final = {
     "postgresql": (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
@@ -44,23 +45,27 @@ OTHERS: Final = {
 }
 
 
-class Adversary:
-    """Whom a fault hits is chosen by its number among those that are there."""
+class Nemesis:
+    """Injector of faults. The number of a fault selects its target among the present ones."""
 
-    def __init__(self, stage: Stage, crew: Crew) -> None:
+    def __init__(self, stage: Stage, workers: WorkerPool) -> None:
         self._stage = stage
-        self._crew = crew
+        self._workers = workers
         self.deletions: list[Deletion] = []
 
-    def commit(self, fault: Fault) -> str:
-        """Do this fault now; what it has hit, or "" if there was nothing."""
-        hit: str | None = getattr(self, fault.kind)(fault.choice)
-        self._crew.revive()
-        return hit or ""
+    def inject(self, fault: Fault) -> str:
+        """Inject the fault; return a description of its target, or "" without a target."""
+        target: str | None = getattr(self, fault.kind)(fault.choice)
+        self._workers.restart_dead()
+        return target or ""
 
     def repeat_deletions(self) -> bool:
-        """Do now what those who were killed have not done; whether there was anything."""
-        repeated = [each for each in self.deletions if each.is_repeated and not each.is_whole]
+        """Repeat the interrupted deletions that are to be repeated; return whether any were."""
+        repeated = [
+            deletion
+            for deletion in self.deletions
+            if deletion.is_repeated and not deletion.is_complete
+        ]
         for deletion in repeated:
             deletion.run()
         return bool(repeated)
@@ -72,16 +77,16 @@ class Adversary:
         return _signal(horse, signal.SIGKILL) if horse else None
 
     def horse_frozen(self, choice: int) -> str | None:
-        """Stop a work-horse until its claims are over and have been lost, and let it go on."""
+        """Stop a work-horse until its claims have expired and are rescued, then continue it."""
         horse = self._horse(choice)
         if horse is None or not _signal(horse, signal.SIGSTOP):
             return None
-        # By a timer, because it may have stopped with a lock that the reconciler waits for.
-        thaw = threading.Timer(FROZEN + AWAY, _signal, (horse, signal.SIGCONT))
+        # A timer, because the reconciler may wait for a lock of the stopped process.
+        thaw = threading.Timer(FREEZE_SECONDS + OUTAGE_SECONDS, _signal, (horse, signal.SIGCONT))
         thaw.start()
-        time.sleep(FROZEN)
-        tickets.age()
-        reconcile_by(1)
+        time.sleep(FREEZE_SECONDS)
+        tickets.expire_heartbeats()
+        reconcile_concurrently(1)
         thaw.join()
         return f"pid {horse}"
 
@@ -97,7 +102,7 @@ class Adversary:
         return worker.name
 
     def worker_terminated(self, choice: int) -> str:
-        """Ask for a warm shutdown, and every other time at once for a cold one."""
+        """Request a warm shutdown; for odd numbers, also a cold one."""
         worker = self._worker(choice)
         worker.terminate()
         if choice % 2:
@@ -106,21 +111,21 @@ class Adversary:
         return worker.name
 
     def _horse(self, choice: int) -> int | None:
-        """The process id of a work-horse, mostly of one in a call."""
-        horses = self._crew.horses
-        return soon(lambda: _in_a_call(horses()) if choice % 4 else horses(), choice)
+        """Return the process id of a work-horse, for three numbers of four of one with a call."""
+        horses = self._workers.horses
+        return pick_soon(lambda: _with_call(horses()) if choice % 4 else horses(), choice)
 
     def _worker(self, choice: int) -> Server:
-        return self._crew.servers[choice % len(self._crew.servers)]
+        return self._workers.servers[choice % len(self._workers.servers)]
 
     # Redis
 
     def ticket_lost(self, choice: int) -> str | None:
-        ticket = one(tickets.queued(), choice)
-        return ticket[1] if ticket and tickets.lose(ticket[0]) else None
+        ticket = pick(tickets.queued(), choice)
+        return ticket[1] if ticket and tickets.drop(ticket[0]) else None
 
     def tickets_doubled(self, choice: int) -> str | None:
-        """Deliver every ticket that waits or is at work once more."""
+        """Deliver each waiting or running ticket again."""
         doubled = [*tickets.queued(), *tickets.started()]
         for queue, ticket in doubled:
             tickets.deliver(queue, ticket)
@@ -131,10 +136,10 @@ class Adversary:
         return "all"
 
     def redis_restarted(self, choice: int) -> str:
-        """Stop it, dispatch a batch meanwhile, and start it with nothing in it."""
+        """Stop Redis, dispatch a batch, and start Redis without data."""
         self._stage.redis.stop()
-        trees.build(trees.draw(Random(choice), 1)).dispatch()
-        time.sleep(AWAY)
+        trees.build(trees.random_tree(Random(choice), 1)).dispatch()
+        time.sleep(OUTAGE_SECONDS)
         self._stage.redis.start()
         return "and a batch was dispatched meanwhile"
 
@@ -142,7 +147,7 @@ class Adversary:
 
     def connections_dropped(self, choice: int) -> str:
         with connection.cursor() as cursor:
-            cursor.execute(OTHERS[connection.vendor])
+            cursor.execute(OTHER_CONNECTIONS[connection.vendor])
             others = cursor.fetchall()
             if connection.vendor == "mysql":
                 _kill_connections(cursor, others)
@@ -157,53 +162,53 @@ class Adversary:
         return "all"
 
     def database_locked(self, choice: int) -> str:
-        """Write, and leave the others waiting."""
+        """Lock the database for a while."""
         with transaction.atomic():
-            time.sleep(AWAY)
+            time.sleep(OUTAGE_SECONDS)
         return "all"
 
     # People
 
     def dispatcher_killed(self, choice: int) -> str | None:
-        tree = trees.draw(Random(choice), 2)
-        return _killed(trees.build(tree).dispatch)
+        tree = trees.random_tree(Random(choice), 2)
+        return _kill(trees.build(tree).dispatch)
 
     def canceller_killed(self, choice: int) -> str | None:
-        batch = one(_open(), choice)
+        batch = pick(_unfinished(), choice)
         if batch is None:
             return None
-        return _killed(lambda: batch.cancel("by one who died"), 1 + choice % COMMITS, of=batch)
+        return _kill(lambda: batch.cancel("by the nemesis"), 1 + choice % MAX_COMMITS, of=batch)
 
     def retrier_killed(self, choice: int) -> str | None:
-        batch = soon(retryable, choice)
+        batch = pick_soon(retryable, choice)
         if batch is None:
             return None
-        return _killed(lambda: _retry(batch, choice), 1 + choice % COMMITS, of=batch)
+        return _kill(lambda: _retry(batch, choice), 1 + choice % MAX_COMMITS, of=batch)
 
     def deleter_killed(self, choice: int) -> str | None:
-        """Half of these deletions are repeated by `repeat_deletions`, the others stay as they are."""
+        """Interrupt a deletion. `repeat_deletions` repeats half of them."""
         random = Random(choice)
-        batch = one(in_order(JobBatch.objects.roots()), choice)
+        batch = pick(oldest_first(JobBatch.objects.roots()), choice)
         if batch is None:
             return None
         deletion = Deletion.of(batch)
         self.deletions.append(deletion)
         deletion.is_repeated = random.random() < 0.5
-        number = random.randint(1, deletion.commits)
-        end = killed_after_commit(deletion.run, number)
-        if end is End.BROKEN:
+        commits = random.randint(1, deletion.commits)
+        result = kill_after_commits(deletion.run, commits)
+        if result is Exit.RAISED:
             raise RuntimeError(f"{batch.pk} cannot be deleted")
-        deletion.is_whole = end is End.DONE
-        return f"{batch.pk}: {end.value} after {number} commits"
+        deletion.is_complete = result is Exit.COMPLETED
+        return f"{batch.pk}: {result.value} after {commits} commits"
 
     def cancelled(self, choice: int) -> str | None:
-        batch = one(_open(), choice)
-        if batch is None or not batch.cancel("by the adversary", stop_running=choice % 3 == 0):
+        batch = pick(_unfinished(), choice)
+        if batch is None or not batch.cancel("by the nemesis", stop_running=choice % 3 == 0):
             return None
         return str(batch.pk)
 
     def retried(self, choice: int) -> str | None:
-        batch = soon(retryable, choice)
+        batch = pick_soon(retryable, choice)
         if batch is None:
             return None
         try:
@@ -213,27 +218,27 @@ class Adversary:
         return f"{batch.pk}: {count} links" if count else None
 
     def deleted(self, choice: int) -> str | None:
-        """Delete a tree that is under way, if there is one; or a batch inside one that has ended.
+        """Delete a root, unfinished if possible; for odd numbers, a child batch of a settled stand-in.
 
-        Another one is dispatched, so that something is left to be hit.
+        Another tree is dispatched, as a target of further faults.
         """
-        inside = _ended_inside() if choice % 2 else []
-        batch = one(inside or _roots(), choice)
+        children = _settled_children() if choice % 2 else []
+        batch = pick(children or _roots(), choice)
         if batch is None:
             return None
         deletion = Deletion.of(batch)
         self.deletions.append(deletion)
         deletion.run()
-        trees.build(trees.draw(Random(choice), 2)).dispatch()
+        trees.build(trees.random_tree(Random(choice), 2)).dispatch()
         return f"{batch.pk}: {len(deletion.batches)} batches"
 
     def reconciled_by_three(self, choice: int) -> str:
-        reconcile_by(3)
+        reconcile_concurrently(3)
         return "the ledger"
 
 
-def _in_a_call(horses: Sequence[int]) -> list[int]:
-    """Those whose outcomes are still to come."""
+def _with_call(horses: Sequence[int]) -> list[int]:
+    """Return the work-horses whose calls are not settled."""
     running = set(BatchedJob.objects.running().values_list("pk", flat=True))
     busy = {call.pid for call in history.calls() if call.link in running}
     return [pid for pid in horses if pid in busy]
@@ -247,35 +252,35 @@ def _signal(pid: int, number: signal.Signals) -> str | None:
 
 
 def _kill_connections(cursor: Any, ids: Sequence[tuple[int]]) -> None:
-    for (each,) in ids:
-        with contextlib.suppress(Exception):  # it has gone by itself
-            cursor.execute(f"KILL {each:d}")
+    for (connection_id,) in ids:
+        with contextlib.suppress(Exception):  # already closed
+            cursor.execute(f"KILL {connection_id:d}")
 
 
-def _open() -> list[JobBatch]:
-    return in_order(JobBatch.objects.filter(status__in=ACTIVE))
+def _unfinished() -> list[JobBatch]:
+    return oldest_first(JobBatch.objects.filter(status__in=ACTIVE))
 
 
 def _roots() -> list[JobBatch]:
-    """Those that are under way; if there is none, all."""
+    """Return the unfinished roots; if there is none, all roots."""
     roots = JobBatch.objects.roots()
-    return in_order(roots.unfinished()) or in_order(roots)
+    return oldest_first(roots.unfinished()) or oldest_first(roots)
 
 
-def _ended_inside() -> list[JobBatch]:
-    """Batches inside others that nobody waits for any more."""
-    return in_order(JobBatch.objects.filter(parent__status__in=SETTLED))
+def _settled_children() -> list[JobBatch]:
+    """Return the child batches whose stand-ins are settled."""
+    return oldest_first(JobBatch.objects.filter(parent__status__in=SETTLED))
 
 
 def _retry(batch: JobBatch, choice: int) -> int:
     return batch.retry(include_cancelled=choice % 2 == 0)
 
 
-def _killed(
-    action: Callable[[], object], number: int = 1, *, of: JobBatch | None = None
+def _kill(
+    action: Callable[[], object], commits: int = 1, *, of: JobBatch | None = None
 ) -> str | None:
-    """What a process has left behind that did this and was killed after so many commits."""
-    end = killed_after_commit(action, number)
-    if end is End.BROKEN or (end is End.DONE and number == 1):
+    """Kill a process that performs the action; return a description if it changed anything."""
+    result = kill_after_commits(action, commits)
+    if result is Exit.RAISED or (result is Exit.COMPLETED and commits == 1):
         return None
-    return f"{of.pk if of else 'a new batch'}: {end.value}"
+    return f"{of.pk if of else 'a new batch'}: {result.value}"

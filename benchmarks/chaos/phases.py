@@ -1,4 +1,4 @@
-"""The acts of a round, and how each begins: a tree is dispatched, or what has ended is retried."""
+"""Phases of a round: each starts with an action, a dispatch or a retry, and then has faults."""
 
 from __future__ import annotations
 
@@ -10,69 +10,70 @@ from typing import Final, Protocol
 
 from benchmarks.chaos import faults, selection, trees
 from benchmarks.chaos.faults import Fault
-from benchmarks.chaos.kill_after_commit import End, killed_after_commit
+from benchmarks.chaos.kill_after_commit import Exit, kill_after_commits
 from django_jobbatch.exceptions import BatchCancelled
 from django_jobbatch.models import JobBatch
 
-#: What a retry takes, the usual more often than what is rare.
-SCOPES: Final = {"root": 4, "inner": 3, "jobs": 3}
+#: Scopes of a retry, with their weights.
+SCOPES: Final = {"root": 4, "child": 3, "jobs": 3}
 
 
 class NotRetried(Exception):
-    """A retry has not done what it says."""
+    """A retry without its effect."""
 
 
 @dataclass(frozen=True)
-class Begun:
-    """What has come back with the beginning of an act: callbacks, by name, or all of a batch."""
+class Reset:
+    """Links that the action of a phase has reset: single callbacks, or everything of one batch."""
 
     callbacks: tuple[int, ...] = ()
-    whole: uuid.UUID | None = None
+    whole_batch: uuid.UUID | None = None
 
 
-class Opening(Protocol):
-    """What an act begins with."""
+class Action(Protocol):
+    """First action of a phase."""
 
-    def begin(self) -> Begun | None:
-        """Do it; None if there was nothing to do."""
+    def perform(self) -> Reset | None:
+        """Perform the action; return None if nothing was possible."""
 
     def lines(self) -> Iterator[str]:
-        """The plan of it as lines of text."""
+        """Yield the plan of the action as lines of text."""
 
 
 @dataclass(frozen=True)
-class Act:
-    """What it begins with, and the faults that come while it goes."""
+class Phase:
+    """An action, and the faults after it."""
 
-    opening: Opening
+    action: Action
     faults: list[Fault]
 
     def lines(self) -> list[str]:
-        return [*self.opening.lines(), *map(str, self.faults)]
+        return [*self.action.lines(), *map(str, self.faults)]
 
 
-def first(random: Random, kinds: Sequence[str]) -> Act:
-    """A random tree, and two to five faults."""
-    return Act(Dispatch(trees.draw(random)), faults.draw(random, kinds, 2, 5, faults.SPAN))
+def dispatch_phase(random: Random, kinds: Sequence[str]) -> Phase:
+    """Return a phase with a dispatch of a random tree, and two to five faults."""
+    action = Dispatch(trees.random_tree(random))
+    return Phase(action, faults.random_faults(random, kinds, (2, 5), faults.SPAN))
 
 
-def second(random: Random, kinds: Sequence[str]) -> Act:
-    """A retry, and one to three faults."""
+def retry_phase(random: Random, kinds: Sequence[str]) -> Phase:
+    """Return a phase with a retry, and one to three faults."""
     [scope] = random.choices(list(SCOPES), list(SCOPES.values()))
-    dies_after = random.choice([0, 0, 1, 2])
-    retry = Retry(scope, random.random() < 0.5, dies_after, random.randrange(1000))
-    return Act(retry, faults.draw(random, kinds, 1, 3, faults.SHORT_SPAN))
+    killed_after = random.choice([0, 0, 1, 2])
+    retry = Retry(scope, random.random() < 0.5, killed_after, random.randrange(1000))
+    return Phase(retry, faults.random_faults(random, kinds, (1, 3), faults.SHORT_SPAN))
 
 
 @dataclass(frozen=True)
 class Dispatch:
-    """A tree, dispatched."""
+    """Dispatch of a tree."""
 
-    tree: trees.Group
+    tree: trees.Tree
 
-    def begin(self) -> Begun:
+    def perform(self) -> Reset:
         trees.build(self.tree).dispatch()
-        return Begun()
+        return Reset()
 
     def lines(self) -> Iterator[str]:
         return trees.outline(self.tree)
@@ -80,44 +81,45 @@ class Dispatch:
 
 @dataclass(frozen=True)
 class Retry:
-    """A retry of something that has ended otherwise than well.
+    """Retry of a batch that did not succeed.
 
-    `scope` is "root", "inner" (a batch inside another) or "jobs" (some that have failed, callbacks
-    among them, of any batch); where there is no such thing, whatever can be retried. `dies_after`
-    is the number of commits after which the process is killed that does it; 0 if it lives.
+    Attributes:
+        scope: "root", "child" (a child batch) or "jobs" (some failed jobs and callbacks of any
+            batch). Without a batch of this scope, any retryable batch is retried.
+        killed_after: Number of commits after which the retrying process is killed; 0 for never.
     """
 
     scope: str
     include_cancelled: bool
-    dies_after: int
+    killed_after: int
     choice: int
 
-    def begin(self) -> Begun | None:
-        batch = selection.one(self._batches(), self.choice)
+    def perform(self) -> Reset | None:
+        batch = selection.pick(self._batches(), self.choice)
         if batch is None:
             return None
         jobs, callbacks = self._chosen(batch)
         expected = batch.run + (bool(jobs) or not callbacks)
-        if not self._do(batch, [*jobs, *callbacks] or None) or batch.run != expected:
-            raise NotRetried(f"{batch.pk} is in run {batch.run}, and not in {expected}")
-        return Begun(tuple(callbacks), None if jobs or callbacks else batch.pk)
+        if not self._retry_or_die(batch, [*jobs, *callbacks] or None) or batch.run != expected:
+            raise NotRetried(f"{batch.pk} is in run {batch.run} instead of {expected}")
+        return Reset(tuple(callbacks), None if jobs or callbacks else batch.pk)
 
     def lines(self) -> Iterator[str]:
         yield str(self)
 
     def _batches(self) -> list[JobBatch]:
-        found = selection.retryable()
-        wanted = {
+        retryable = selection.retryable()
+        is_in_scope = {
             "root": lambda batch: batch.parent_id is None,
-            "inner": lambda batch: batch.parent_id is not None,
+            "child": lambda batch: batch.parent_id is not None,
             "jobs": lambda batch: batch.jobs.failed().exists(),
         }[self.scope]
-        return list(filter(wanted, found)) or found
+        return list(filter(is_in_scope, retryable)) or retryable
 
     def _chosen(self, batch: JobBatch) -> tuple[list[int], list[int]]:
-        """Some failed jobs of the batch and some failed callbacks, if it is to be these.
+        """Return random failed jobs and callbacks of the batch, for the scope "jobs".
 
-        One who dies takes one or the other, so that it is known what the first commit was.
+        A process that is killed retries only jobs or only callbacks, so its first commit is known.
         """
         failed = list(batch.jobs.failed().order_by("pk"))
         if self.scope != "jobs" or not failed:
@@ -126,18 +128,18 @@ class Retry:
         chosen = random.sample(failed, random.randint(1, len(failed)))
         jobs = [link.pk for link in chosen if not link.is_callback]
         callbacks = [link.pk for link in chosen if link.is_callback]
-        return jobs, [] if jobs and self.dies_after else callbacks
+        return jobs, [] if jobs and self.killed_after else callbacks
 
-    def _do(self, batch: JobBatch, jobs: Sequence[int] | None) -> bool:
-        """Whether anything has come back."""
-        if not self.dies_after:
+    def _retry_or_die(self, batch: JobBatch, jobs: Sequence[int] | None) -> bool:
+        """Return whether the retry has reset any links."""
+        if not self.killed_after:
             return self._retry(batch, jobs) > 0
-        end = killed_after_commit(lambda: self._retry(batch, jobs), self.dies_after)
+        result = kill_after_commits(lambda: self._retry(batch, jobs), self.killed_after)
         batch.refresh_from_db()
-        return end is not End.BROKEN
+        return result is not Exit.RAISED
 
     def _retry(self, batch: JobBatch, jobs: Sequence[int] | None) -> int:
-        """At first without what a cancel has ended; if that is all there is, with it."""
+        """Retry without cancelled links; with them if nothing else is retryable."""
         if not self.include_cancelled:
             try:
                 if count := batch.retry(jobs):

@@ -1,4 +1,4 @@
-"""One of those that are there, by a number that the plan of the round has drawn."""
+"""Selection of targets by the numbers in the plan of a round."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from django_jobbatch.states import Outcome
 
 T = TypeVar("T")
 
-#: Seconds to wait for somebody who can be hit.
-PATIENCE: Final = 0.5
+#: Seconds to wait for a target.
+PICK_TIMEOUT: Final = 0.5
 
 
-def one(found: Sequence[T], choice: int) -> T | None:
-    """The one of this number, counted around and around; None if there is none."""
-    return found[choice % len(found)] if found else None
+def pick(targets: Sequence[T], choice: int) -> T | None:
+    """Return the target with this number, modulo their count; None if there is none."""
+    return targets[choice % len(targets)] if targets else None
 
 
-def soon(find: Callable[[], Sequence[T]], choice: int) -> T | None:
-    """One of those that are there now, or that come within PATIENCE."""
-    deadline = time.monotonic() + PATIENCE
-    while not (found := find()) and time.monotonic() < deadline:
+def pick_soon(find: Callable[[], Sequence[T]], choice: int) -> T | None:
+    """Return a target, and wait at most `PICK_TIMEOUT` for one."""
+    deadline = time.monotonic() + PICK_TIMEOUT
+    while not (targets := find()) and time.monotonic() < deadline:
         time.sleep(0.01)
-    return one(found, choice)
+    return pick(targets, choice)
 
 
 def retryable() -> list[JobBatch]:
-    """What has ended otherwise than well, and has links that have not succeeded.
+    """Return the finished batches that did not succeed and have links that did not succeed.
 
-    Of a batch that was cancelled or deleted all that is left may have.
+    A cancelled or partly deleted batch may have only succeeded links.
     """
-    ended = JobBatch.objects.finished().exclude(outcome=Outcome.SUCCEEDED)
-    return in_order(ended.exclude(failed_jobs=0, cancelled_jobs=0, skipped_jobs=0))
+    finished = JobBatch.objects.finished().exclude(outcome=Outcome.SUCCEEDED)
+    return oldest_first(finished.exclude(failed_jobs=0, cancelled_jobs=0, skipped_jobs=0))
 
 
-def in_order(batches: JobBatchQuerySet) -> list[JobBatch]:
-    """These batches as they were made, so that a number means the same one in every look."""
+def oldest_first(batches: JobBatchQuerySet) -> list[JobBatch]:
+    """Return the batches in order of creation, so that a number means the same batch each time."""
     return list(batches.order_by("created_at", "pk"))

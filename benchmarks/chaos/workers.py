@@ -1,4 +1,4 @@
-"""The workers of a round: real processes, kept at two or three as a process manager would."""
+"""Workers of a round: two or three real processes, restarted when they die."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sandbox.servers import Server, manage, stop_all
 CLASSES: Final = ("rq.Worker", "django_jobbatch.worker.BatchWorker")
 
 
-class Kind(NamedTuple):
-    """How a worker is started."""
+class WorkerOptions(NamedTuple):
+    """Options of a worker's command line."""
 
     worker_class: str
     scheduler: bool
@@ -25,56 +25,58 @@ class Kind(NamedTuple):
         return self.worker_class.rpartition(".")[2] + (" with scheduler" if self.scheduler else "")
 
 
-def draw(random: Random) -> list[Kind]:
-    """Two or three workers."""
+def random_workers(random: Random) -> list[WorkerOptions]:
+    """Return the options of two or three workers."""
     return [
-        Kind(random.choice(CLASSES), random.random() < 0.3) for _ in range(random.choice([2, 2, 3]))
+        WorkerOptions(random.choice(CLASSES), random.random() < 0.3)
+        for _ in range(random.choice([2, 2, 3]))
     ]
 
 
-class Crew:
-    """Starts the workers, and starts anew those that have ended."""
+class WorkerPool:
+    """Workers of a round, as a process manager keeps them."""
 
-    def __init__(self, kinds: list[Kind], folder: Path) -> None:
-        self.kinds = kinds
+    def __init__(self, options: list[WorkerOptions], folder: Path) -> None:
+        self.options = options
         self.servers: list[Server] = []
         self._folder = folder
         self._numbers = count(1)
-        self._ended: list[Server] = []
+        self._dead: list[Server] = []
 
     def start(self) -> None:
-        self.servers = [self._start(kind) for kind in self.kinds]
+        self.servers = [self._start(options) for options in self.options]
 
-    def revive(self) -> None:
-        """Start anew who has died; what it had started itself lives on."""
+    def restart_dead(self) -> None:
+        """Start a new worker for each dead one, whose child processes may still run."""
         for index, server in enumerate(self.servers):
             if not server.is_alive:
-                self._ended.append(server)
-                self.servers[index] = self._start(self.kinds[index])
+                self._dead.append(server)
+                self.servers[index] = self._start(self.options[index])
 
     def stop(self) -> None:
-        """End all processes, also those that have lost their parent."""
+        """Stop all processes, the children of dead workers included."""
         stop_all(self.servers, grace=2)
-        for server in self._ended:
+        for server in self._dead:
             server.kill()
 
     def horses(self) -> list[int]:
-        """The process ids of the work-horses that are alive now, orphans among them."""
-        pids = [pid for server in [*self.servers, *self._ended] for pid in server.children()]
-        # RQ gives a work-horse a process group of its own, and nothing else.
+        """Return the process ids of the live work-horses, orphans included."""
+        pids = [pid for server in [*self.servers, *self._dead] for pid in server.children()]
+        # RQ gives a process group to work-horses only.
         return [pid for pid in pids if _leads_group(pid)]
 
     def log(self) -> str:
         return "\n".join(
-            f"--- {server.name}\n{server.tail(60)}" for server in [*self._ended, *self.servers]
+            f"--- {server.name}\n{server.tail(60)}" for server in [*self._dead, *self.servers]
         )
 
-    def _start(self, kind: Kind) -> Server:
+    def _start(self, options: WorkerOptions) -> Server:
         name = f"{self._folder.name}-{next(self._numbers)}-{os.getpid()}"
-        options = ["--with-scheduler"] if kind.scheduler else []
+        scheduler = ["--with-scheduler"] if options.scheduler else []
         return manage(
             name,
-            *("rqworker", *QUEUES, "--name", name, "--worker-class", kind.worker_class, *options),
+            *("rqworker", *QUEUES, "--name", name),
+            *("--worker-class", options.worker_class, *scheduler),
             env={"PYTHONPATH": str(ROOT)},
             folder=self._folder,
         )
