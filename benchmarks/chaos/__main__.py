@@ -35,7 +35,7 @@ def main() -> None:
     with stage(chosen.database, settings=SETTINGS) as servers:
         # Errors are expected here, so the terminal shows only violations.
         logging.basicConfig(filename=servers.folder / "nemesis.log")
-        # Django is set up only now.
+        # These imports need Django.
         from benchmarks.chaos.round import Plan, play  # noqa: PLC0415
         from benchmarks.chaos.summary import Summary, violation_details  # noqa: PLC0415
 

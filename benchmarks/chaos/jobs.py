@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from django_jobbatch.models import FailedJob, JobBatch
 
 
-class Unlucky(Exception):
+class FailsOnPurpose(Exception):
     """Exception of a job that fails on purpose."""
 
 
@@ -29,21 +29,21 @@ def work(seconds: float) -> None:
 def fail(seconds: float) -> None:
     _record_start()
     time.sleep(seconds)
-    raise Unlucky("always")
+    raise FailsOnPurpose("always")
 
 
 def fail_first(times: int) -> None:
     """Fail in the first attempts of each run, this many times."""
     call = _record_start()
     if call.attempts < times:
-        raise Unlucky(f"failed attempt {call.attempts + 1} of {times}")
+        raise FailsOnPurpose(f"failed attempt {call.attempts + 1} of {times}")
 
 
 def fail_runs(count: int) -> None:
     """Fail in the first runs of the batch, this many times."""
     run = _record_start().run
     if run <= count:
-        raise Unlucky(f"failed run {run} of {count}")
+        raise FailsOnPurpose(f"failed run {run} of {count}")
 
 
 def kill_horse(times: int) -> None:
@@ -98,7 +98,7 @@ def dying_callback(batch: JobBatch, times: int) -> None:
 
 def failing_callback(batch: JobBatch) -> None:
     _record_start()
-    raise Unlucky("a callback")
+    raise FailsOnPurpose("a callback")
 
 
 def _record_start() -> Call:
