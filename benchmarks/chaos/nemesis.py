@@ -148,10 +148,10 @@ class Nemesis:
     def connections_dropped(self, choice: int) -> str:
         with connection.cursor() as cursor:
             cursor.execute(OTHER_CONNECTIONS[connection.vendor])
-            others = cursor.fetchall()
+            connection_ids = cursor.fetchall()
             if connection.vendor == "mysql":
-                _kill_connections(cursor, others)
-        return f"{len(others)} connections"
+                _kill_connections(cursor, connection_ids)
+        return f"{len(connection_ids)} connections"
 
     def database_restarted(self, choice: int) -> str | None:
         if self._stage.database is None:

@@ -92,7 +92,7 @@ class CreatedFilter(admin.SimpleListFilter):
 
 
 class LevelFilter(admin.SimpleListFilter):
-    """Batches by their place in the tree: by default without child batches."""
+    """Batches by their level in the tree: by default those without a parent."""
 
     title = _("level")
     parameter_name = "level"
@@ -102,7 +102,7 @@ class LevelFilter(admin.SimpleListFilter):
 
     def choices(self, changelist: ChangeList) -> Iterator[Any]:
         default, *further = super().choices(changelist)
-        yield {**default, "display": _("Without child batches")}
+        yield {**default, "display": _("Without a parent")}
         yield from further
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:

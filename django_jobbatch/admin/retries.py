@@ -43,8 +43,8 @@ class RetryView(ConfirmView):
     verb = "retry"
     heading = gettext_lazy("Retry")
     nothing_message = gettext_lazy(
-        "There is nothing to retry. Only failed, cancelled or skipped jobs can be retried, and not"
-        " while their batch is stopping."
+        "There is nothing to retry: no job failed or was cancelled, the batch is stopping, or its"
+        " child batches have not finished."
     )
     form_class = RetryForm
     count = 0

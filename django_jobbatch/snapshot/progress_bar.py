@@ -24,7 +24,7 @@ class Segment:
 def running_jobs(batch: JobBatch) -> int:
     """Return the number of running jobs of the tree, at most `MAX_RUNNING_COUNTED`.
 
-    A finished batch takes no query, any other one.
+    A finished batch takes no query; an unfinished one takes one.
     """
     if batch.is_finished:
         return 0

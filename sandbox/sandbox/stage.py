@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WORKERS = 2
 POLL_SECONDS = 0.25
-#: Must exceed the lease of a dead worker, whose jobs others run after it.
+#: Must exceed the lease of a dead worker: its jobs run again only after that.
 STALL_SECONDS = 180
 
 

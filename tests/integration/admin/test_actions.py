@@ -66,7 +66,10 @@ def test_the_page_shows_the_effects_of_a_cancel(admin_client: Client) -> None:
 
     assert "Cancel “Import” with 3 unfinished jobs?" in shown
     assert "1 job is running now." in shown
-    assert "these callbacks are called: finally: tests.jobs.add Running jobs" in shown
+    assert (
+        "These callbacks are called after the last job: finally: tests.jobs.add Running jobs"
+        in shown
+    )
     assert batch.status == "running"
 
 
@@ -158,7 +161,7 @@ def test_a_retry_is_performed_reported_and_stored_in_the_history(admin_client: C
     batch.refresh_from_db()
 
     assert "Run 3 jobs of “Import” again?" in shown
-    assert "these callbacks may be called again: then: tests.jobs.add" in shown
+    assert "These callbacks may be called again: then: tests.jobs.add" in shown
     assert response.redirect_chain == [(address(batch), 302)]
     assert messages(response) == ["success: 3 jobs run again."]
     assert states(batch) == ["succeeded", "pending", "pending", "pending"]
