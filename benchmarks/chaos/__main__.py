@@ -5,10 +5,10 @@
 The seed of a round decides its trees, workers and faults. The timing depends on the machine.
 `--seed N --rounds 1` plays round N again.
 
-A round has two phases. In the second, failed or cancelled jobs are retried. When everything is
-settled at the end of a phase, a checker compares counters with rows, callbacks of each run, reported
-failures and the writes of transactional jobs. Redis must contain no ticket. A violation is printed
-with the plan of its round, the injected faults, the rows and the logs. The exit code is then 1.
+A round has two phases. In the second, failed or cancelled jobs are retried. A phase ends when
+everything is settled. Then a checker compares the rows with the history: counters, callbacks of each
+run, reported failures, writes of transactional jobs. Redis must contain no ticket. A violation is
+printed with the plan of its round, the injected faults, the rows and the logs. The exit code is 1.
 """
 
 from __future__ import annotations

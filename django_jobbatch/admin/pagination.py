@@ -49,8 +49,8 @@ class Order:
     ) -> Iterator[dict[str, Any]]:
         """Yield the conditions for the rows after the row with these values, the nearest first.
 
-        Each condition is one range of the index. For a single condition, such as
-        `a > x OR (a = x AND b > y)`, some databases read the index from its first entry.
+        Each condition is one range of the index. Some databases would read a single condition,
+        `a > x OR (a = x AND b > y)`, from the first entry of the index.
         """
         lookup = "lt" if self.descending != backward else "gt"
         for depth in reversed(range(len(self.fields))):
