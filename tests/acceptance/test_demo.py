@@ -82,7 +82,7 @@ def test_a_worker_that_dies_ends_the_demo_with_its_log(demo: psutil.Popen) -> No
     code = demo.wait(timeout=30)
 
     assert code == 1
-    assert "ended with code -9:" in demo.stderr.read()
+    assert "exited with code -9:" in demo.stderr.read()
     assert [process for process in started if runs(process)] == []
 
 
