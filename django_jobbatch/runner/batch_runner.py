@@ -139,6 +139,7 @@ class BatchRunner:
                 # Another ticket may have finished the batch since it was read.
                 batches = JobBatch.objects.using(self.using).filter(pk=self.batch.pk)
                 batch = db.retry_transient(self.using, batches.first) or self.batch
+                batch = ledger.batch_at_finish(batch, link)
                 settlement = execute(link, batch, RunPolicy.of(link, batch))
             finally:
                 self._settle_callback(settlement)
