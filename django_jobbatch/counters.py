@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from django.db.models import Sum
 
 from django_jobbatch.states import UNSETTLED, LinkStatus, Outcome
-
-if TYPE_CHECKING:
-    pass
 
 
 def progress_percent(*, total: int, pending: int, finished: bool) -> int:

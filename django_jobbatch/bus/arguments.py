@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django_jobbatch.exceptions import InvalidJob, InvalidOption
 from django_jobbatch.functions.paths import path_and_options
@@ -11,9 +11,6 @@ from django_jobbatch.payload.errors import EncodingError
 from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.specs.items import ItemSource
 from django_jobbatch.specs.options import OptionNames, Options
-
-if TYPE_CHECKING:
-    pass
 
 
 def items_argument(called: str, items: object, extra: tuple[object, ...]) -> ItemSource:

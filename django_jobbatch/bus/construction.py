@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django_jobbatch.bus.arguments import items_argument
 from django_jobbatch.bus.builders import BatchBuilder, ChainBuilder, JobBuilder
@@ -10,9 +10,6 @@ from django_jobbatch.functions.paths import path_and_options
 from django_jobbatch.specs.batch import BatchSpec, JobSpec
 from django_jobbatch.specs.items import to_links
 from django_jobbatch.states import Kind
-
-if TYPE_CHECKING:
-    pass
 
 
 def job(func: object, /, *args: Any, **kwargs: Any) -> JobBuilder:

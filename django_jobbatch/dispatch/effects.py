@@ -57,8 +57,8 @@ def apply(
     """
     steps = _Budget(tuning.INLINE_STEPS if budget is None else budget)
     with log_errors_once(change.batch):
-        # A stack, since a tree may be deeper than Python's calls. Each change is applied before
-        # the next one is made, since a sweep may have many.
+        # A stack, since a tree may have more levels than Python allows calls. Each change is
+        # applied before the next one is made, since a sweep may have many.
         stack = [_apply_one(change, current_ticket, steps)]
         while stack:
             following = next(stack[-1], None)

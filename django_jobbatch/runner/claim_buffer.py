@@ -48,7 +48,7 @@ class ClaimBuffer:
             self._append(settlement)
 
     def discard(self) -> None:
-        """Remove the running job, which is settled already."""
+        """Discard the running job, which is settled already."""
         with self._guard:
             self._running = None
 

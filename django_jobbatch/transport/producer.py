@@ -56,7 +56,7 @@ def schedule(ticket: Ticket, at: datetime) -> None:
     with redis_errors(), queue.connection.pipeline() as pipe:
         seconds = add(pipe, ticket, [job.id], at=at)
         queue.schedule_job(job, at, pipeline=pipe)
-        # Where no scheduler runs, nobody else removes the job.
+        # Where no scheduler runs, nothing else deletes the job.
         pipe.expire(job.key, seconds)
         pipe.execute()
 

@@ -218,7 +218,7 @@ LONG = round(conf.Settings().LEASE)
 
 
 @dataclass
-class Scene:
+class Situation:
     """A batch, and the outage that begins in the middle of what is done with it."""
 
     batch: JobBatch
@@ -237,47 +237,50 @@ class Scene:
         return buffer
 
 
-def settle_in_the_heartbeat(scene: Scene) -> Callable[[], object]:
-    buffer = scene.claimed()
+def settle_in_the_heartbeat(situation: Situation) -> Callable[[], object]:
+    buffer = situation.claimed()
     buffer.release_unstarted()
-    return scene.begin_outage(buffer.settle)
+    return situation.begin_outage(buffer.settle)
 
 
-def apply_a_cancel(scene: Scene) -> Callable[[], object]:
-    change = ledger.cancel("default", scene.batch.pk)
+def apply_a_cancel(situation: Situation) -> Callable[[], object]:
+    change = ledger.cancel("default", situation.batch.pk)
     assert change is not None
-    return scene.begin_outage(partial(dispatch.apply, change))
+    return situation.begin_outage(partial(dispatch.apply, change))
 
 
-def run_a_job(scene: Scene) -> Callable[[], object]:
+def run_a_job(situation: Situation) -> Callable[[], object]:
     def add(*args: Any) -> None:
-        scene.outage.begin()
+        situation.outage.begin()
 
     def run() -> None:
         with mock.patch.object(jobs, "add", add):
-            TicketSession("default", "default", "ticket").run(scene.batch)
+            TicketSession("default", "default", "ticket").run(situation.batch)
 
     return run
 
 
-def run_a_callback(scene: Scene) -> Callable[[], object]:
-    scene.batch = bus.batch([]).then("tests.jobs.add").dispatch()
-    return run_a_job(scene)
+def run_a_callback(situation: Situation) -> Callable[[], object]:
+    situation.batch = bus.batch([]).then("tests.jobs.add").dispatch()
+    return run_a_job(situation)
 
 
-def reconcile_an_expired_claim(scene: Scene) -> Callable[[], object]:
-    scene.claimed()
-    scene.batch.jobs.update(lease_until=timezone.now() - timedelta(hours=1))
-    scene.outage.begin(reads=False)
+def reconcile_an_expired_claim(situation: Situation) -> Callable[[], object]:
+    situation.claimed()
+    situation.batch.jobs.update(lease_until=timezone.now() - timedelta(hours=1))
+    situation.outage.begin(reads=False)
     return lambda: list(reconcile("default"))
 
 
 #: Who waits, and how many seconds.
-WAITS: dict[str, tuple[Callable[[Scene], Callable[[], object]], int]] = {
-    "a dispatch": (lambda scene: scene.begin_outage(bus.batch([ADD]).dispatch), SHORT),
-    "a cancel": (lambda scene: scene.begin_outage(scene.batch.cancel), SHORT),
-    "a retry": (lambda scene: scene.begin_outage(scene.batch.retry, reads=False), SHORT),
-    "a claim": (lambda scene: scene.begin_outage(scene.claimed, reads=False), SHORT),
+WAITS: dict[str, tuple[Callable[[Situation], Callable[[], object]], int]] = {
+    "a dispatch": (lambda situation: situation.begin_outage(bus.batch([ADD]).dispatch), SHORT),
+    "a cancel": (lambda situation: situation.begin_outage(situation.batch.cancel), SHORT),
+    "a retry": (
+        lambda situation: situation.begin_outage(situation.batch.retry, reads=False),
+        SHORT,
+    ),
+    "a claim": (lambda situation: situation.begin_outage(situation.claimed, reads=False), SHORT),
     "a settlement by the heartbeat": (settle_in_the_heartbeat, SHORT),
     "a cancel that is applied": (apply_a_cancel, SHORT),
     # Nothing but the tickets that are left behind is waited for after the lease.
@@ -291,7 +294,7 @@ WAITS: dict[str, tuple[Callable[[Scene], Callable[[], object]], int]] = {
 def test_no_retry_of_a_lost_database_stands_inside_another(who: str, outage: Outage) -> None:
     batch = bus.batch([bus.job("tests.jobs.add")] * 2).dispatch()
     prepare, seconds = WAITS[who]
-    act = prepare(Scene(batch, outage))
+    act = prepare(Situation(batch, outage))
 
     with suppress(OperationalError):
         act()
