@@ -85,6 +85,9 @@ MAX_TICKETS = 16
 TICKET_GRACE_SECONDS = 60
 #: Time for which RQ keeps a dead ticket.
 TICKET_FAILURE_TTL = timedelta(hours=1)
+#: Time after which Redis forgets the waiting tickets of a batch, counted from the last one that was
+#: sent or is scheduled. A queue without a worker for so long gets further tickets.
+TICKET_REGISTRY_TTL = timedelta(days=30)
 #: Delay of a scheduled ticket after which another process sends one.
 OVERDUE_AFTER = timedelta(seconds=2)
 #: Steps of a cancel in the caller's process, perhaps in a web request. Tickets do the remaining

@@ -483,7 +483,7 @@ def test_a_tree_that_runs_is_deleted_and_what_runs_ends_unheard(start: Start, di
 
     root.delete()
     diary.open("end")
-    worker.wait_for_log("came too late and changed nothing")
+    worker.wait_for_log("were late and changed nothing")
 
     assert JobBatch.objects.count() == 0
     assert BatchedJob.objects.count() == 0

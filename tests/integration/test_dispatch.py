@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 from unittest import mock
@@ -344,7 +345,49 @@ def test_a_redis_that_is_down_is_logged_and_the_ledger_keeps_the_batch(
     assert cancelled
     assert (batch.outcome, batch.cancelled_jobs) == ("cancelled", 1)
     records = [(record.levelname, record.__dict__["batch_id"]) for record in caplog.records]
-    assert set(records) == {("ERROR", str(batch.pk))}
+    assert records == [("ERROR", str(batch.pk))] * 2  # one of each call
+
+
+@pytest.mark.parametrize("is_in_transaction", [False, True])
+def test_a_cancel_without_redis_logs_each_line_once(
+    our_redis: RedisServer, caplog: pytest.LogCaptureFixture, *, is_in_transaction: bool
+) -> None:
+    child = bus.batch([ADD, ADD.options(queue="json")])
+    batch = bus.batch([ADD, child, ADD.options(queue="other")]).finally_(jobs.add, 1).dispatch()
+    claim(batch)
+    our_redis.stop()
+
+    with caplog.at_level(logging.ERROR), ExitStack() as stack:
+        if is_in_transaction:
+            stack.enter_context(transaction.atomic())
+        batch.cancel(stop_running=True)
+    lines = [record.getMessage().partition(": ") for record in caplog.records]
+
+    assert [(line[0], line[2][:7]) for line in lines] == [
+        (f"Batch {batch.pk} is stored, but tickets were not sent or deleted", "Redis: "),
+        (f"Batch {batch.pk} is stopped, but work-horses were not killed", "Redis: "),
+    ]
+
+
+def test_a_callback_gets_the_batch_as_its_run_finished_though_a_retry_has_reopened_it(
+    diary: Diary,
+) -> None:
+    builder = bus.batch([bus.job(jobs.fail), ADD]).allow_failures()
+    path = diary.path("calls")
+    batch = builder.finally_(jobs.told_counts, path, "finally").dispatch()
+    fail(batch, claim(batch, 1))
+    succeed(batch, claim(batch, 1))
+
+    batch.retry()
+    batch.refresh_from_db()
+    before = (batch.outcome, batch.failed_jobs, batch.finished_at)
+    TicketSession("default", "default", "ticket").run(batch)
+
+    assert before == ("", 0, None)
+    assert diary.calls == [
+        "finally finished partial: 1 failed of 2, 0 pending",
+        "finally finished partial: 1 failed of 2, 0 pending",
+    ]
 
 
 def test_wrong_settings_are_said_before_anything_is_stored(settings: Any) -> None:

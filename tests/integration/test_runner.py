@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
 from types import FrameType
 from typing import Any
@@ -19,10 +20,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rq.exceptions import ShutDownImminentException
 
-from django_jobbatch import JobTimeout, bus, ledger, transport
+from django_jobbatch import JobTimeout, bus, dispatch, ledger, transport
+from django_jobbatch.dispatch import apply
 from django_jobbatch.exceptions import RetryReturned
 from django_jobbatch.ledger import Claimant, Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.runner.change_queue import ChangeQueue
 from django_jobbatch.runner.claim_buffer import ClaimBuffer
 from django_jobbatch.runner.execution import Interrupted, execute
 from django_jobbatch.runner.heartbeat import Heartbeat, beating
@@ -161,6 +164,15 @@ def test_intervals_follow_each_other_and_the_last_is_repeated() -> None:
 # The pace and the slice
 
 
+def heartbeat_of(
+    desk: ClaimBuffer,
+    *,
+    apply: Callable[[ledger.Change], None] = lambda change: None,
+    request_more_tickets: Callable[[], None] = lambda: None,
+) -> Heartbeat:
+    return Heartbeat(desk, ChangeQueue(), apply=apply, request_more_tickets=request_more_tickets)
+
+
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_a_claim_takes_one_and_then_as_many_as_run_in_a_quarter_second() -> None:
@@ -218,7 +230,7 @@ def test_a_busy_ticket_sends_for_help_if_nobody_waits() -> None:
     desk = mock.Mock(spec=ClaimBuffer, claimant=mock.Mock(lease=timedelta(minutes=1)))
     desk.oldest_outcome_age.return_value = None
 
-    with beating(Heartbeat(desk, on_change=mock.Mock(), request_more_tickets=helped.set)):
+    with beating(heartbeat_of(desk, request_more_tickets=helped.set)):
         assert helped.wait(30)
 
 
@@ -251,7 +263,7 @@ def test_outcomes_behind_a_long_job_are_settled_by_the_watch() -> None:
     assert first is not None
     desk.record(Settlement(link=first, status=LinkStatus.SUCCEEDED))
     desk.start()
-    with beating(Heartbeat(desk, on_change=note, request_more_tickets=mock.Mock())):
+    with beating(heartbeat_of(desk, apply=note)):
         assert settled.wait(30)
 
     assert [change.settled for change in changes] == [(links[0].pk,)]
@@ -260,19 +272,19 @@ def test_outcomes_behind_a_long_job_are_settled_by_the_watch() -> None:
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_a_change_that_could_not_be_acted_on_is_acted_on_again() -> None:
+def test_a_change_that_the_heartbeat_could_not_apply_is_applied_again() -> None:
     batch = dispatched(*[ADD] * 2)
     desk, _ = desk_of(batch)
-    on_change = mock.Mock(side_effect=[OSError("gone"), None])
+    apply = mock.Mock(side_effect=[OSError("gone"), None])
 
     first = desk.start()
     assert first is not None
     desk.record(Settlement(link=first, status=LinkStatus.SUCCEEDED))
     desk.start()
-    with beating(Heartbeat(desk, on_change=on_change, request_more_tickets=mock.Mock())):
-        wait_until(lambda: on_change.call_count == 2)
+    with beating(heartbeat_of(desk, apply=apply)):
+        wait_until(lambda: apply.call_count == 2)
 
-    assert [call.args[0].settled for call in on_change.call_args_list] == [(first.pk,)] * 2
+    assert [call.args[0].settled for call in apply.call_args_list] == [(first.pk,)] * 2
 
 
 @transactional
@@ -363,7 +375,7 @@ def test_the_watch_renews_the_lease_of_what_the_ticket_holds() -> None:
 
     with (
         mock.patch.object(ledger, "renew", renew),
-        beating(Heartbeat(desk, on_change=mock.Mock(), request_more_tickets=mock.Mock())),
+        beating(heartbeat_of(desk)),
     ):
         assert renewed.wait(30)
 
@@ -632,16 +644,102 @@ def test_statements_of_the_last_job_of_a_batch_and_of_its_callbacks(
     assert diary.calls == ["then succeeded", "finally succeeded"]
 
 
+# Changes
+
+
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_progress_is_told_of_what_the_watch_has_settled(diary: Diary, tuning: Tuning) -> None:
-    # The second job is settled behind the third, which waits for that.
-    builder = bus.batch([ADD, ADD, bus.job(jobs.hold_until_settled, 2)])
-    batch = builder.progress(jobs.told_progress, diary.path("progress")).dispatch()
-    tuning(CLAIM_SECONDS=FOR_EVER)
+def test_progress_is_reported_of_what_the_heartbeat_has_settled(
+    diary: Diary, tuning: Tuning
+) -> None:
+    waits = bus.job(jobs.hold_until_settled, 2)
+    builder = bus.batch([ADD, ADD, waits]).progress(jobs.told_progress, diary.path("progress"))
+    batch = builder.dispatch()
+
+    tuning(CLAIM_SECONDS=FOR_EVER, MAX_CLAIM=2)
 
     TicketSession("default", "default", "ticket").run(batch)
 
+    assert diary.lines("progress") == ["1 of 3", "2 of 3", "3 of 3"]
+
+
+@dataclass
+class FailingApply:
+    """`dispatch.apply`, which the database fails once its patience is over, in one thread or both."""
+
+    failures: int
+    changes: list[ledger.Change] = field(default_factory=list)
+
+    def __call__(self, change: ledger.Change, **options: Any) -> None:
+        self.changes.append(change)
+        if self.failures:
+            self.failures -= 1
+            raise OperationalError(1213, "Deadlock found")
+        apply(change, **options)
+
+    @property
+    def settled(self) -> list[tuple[int, ...]]:
+        return [change.settled for change in self.changes]
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_change_that_the_runner_could_not_apply_is_applied_again_and_reported_once(
+    diary: Diary,
+) -> None:
+    builder = bus.chain(ADD, bus.job(jobs.add, 3, 4))
+    batch = builder.progress(jobs.told_progress, diary.path("progress")).dispatch()
+    first, last = batch.jobs.order_by("pk").values_list("pk", flat=True)
+
+    with mock.patch.object(dispatch, "apply", FailingApply(failures=1)) as failing:
+        TicketSession("default", "default", "ticket").run(batch)
+
+    # The first is applied again with the next.
+    assert failing.settled == [(first,), (first,), (last,)]
+    assert diary.lines("progress") == ["1 of 2", "2 of 2"]
+    batch.refresh_from_db()
+    assert (batch.outcome, transport.waiting_tickets(batch.pk, "default").queued) == (
+        "succeeded",
+        0,
+    )
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_change_that_fails_to_the_end_of_its_ticket_ends_it_with_the_error(diary: Diary) -> None:
+    batch = bus.batch([ADD]).progress(jobs.told_progress, diary.path("progress")).dispatch()
+
+    with (
+        mock.patch.object(dispatch, "apply", FailingApply(failures=100)),
+        pytest.raises(OperationalError, match="Deadlock"),
+    ):
+        TicketSession("default", "default", "ticket").run(batch)
+
+    batch.refresh_from_db()
+    assert (batch.outcome, diary.lines("progress")) == ("succeeded", [])
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_change_that_the_heartbeat_leaves_is_applied_by_the_runner(
+    diary: Diary, tuning: Tuning
+) -> None:
+    waits = bus.job(jobs.hold_until_settled, 2)
+    builder = bus.batch([ADD, ADD, waits]).progress(jobs.told_progress, diary.path("progress"))
+    batch = builder.dispatch()
+    heartbeat_changes: list[ledger.Change] = []
+
+    def apply_in_runner(change: ledger.Change, **options: Any) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            heartbeat_changes.append(change)
+            raise OperationalError(1213, "Deadlock found")
+        apply(change, **options)
+
+    tuning(CLAIM_SECONDS=FOR_EVER, MAX_CLAIM=2)
+    with mock.patch.object(dispatch, "apply", apply_in_runner):
+        TicketSession("default", "default", "ticket").run(batch)
+
+    assert heartbeat_changes
     assert diary.lines("progress") == ["1 of 3", "2 of 3", "3 of 3"]
 
 
@@ -659,3 +757,28 @@ def test_the_lease_of_a_callback_is_renewed_while_it_runs() -> None:
         runner.run()
 
     assert (held, runner.buffer.claimed()) == ([["then"]], [])
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_callback_is_settled_apart_and_once_if_its_first_commit_gets_no_answer(
+    diary: Diary,
+) -> None:
+    batch = bus.batch([]).then(jobs.told, diary.path("calls"), "then").dispatch()
+    settle = ledger.settle_callback
+
+    def settle_without_answer(using: str, settlement: Settlement) -> ledger.Change:
+        change = settle(using, settlement)
+        if not settlement.maybe_written:
+            raise OperationalError(1213, "Deadlock found")
+        return change
+
+    with mock.patch.object(ledger, "settle_callback", settle_without_answer):
+        TicketSession("default", "default", "ticket").run(batch)
+
+    batch.refresh_from_db()
+    assert (batch.jobs.get().status, batch.late_outcomes, batch.is_settled) == (
+        "succeeded",
+        0,
+        True,
+    )

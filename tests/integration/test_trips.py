@@ -17,6 +17,7 @@ from django_jobbatch.bus import Builder, ChainBuilder, JobBuilder
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import work
 from django_jobbatch.runner.session import TicketSession
+from django_jobbatch.runner.time_slice import Slice
 from tests import jobs
 from tests.diary import Diary
 from tests.tuning import Tuning
@@ -103,9 +104,7 @@ def test_what_a_ticket_begins_at_the_end_of_its_time_is_left_to_sixteen(diary: D
     root = bus.chain(bus.batch([record] * 20), record).dispatch()
     begun = BatchedJob.objects.running().exclude(child=None)
 
-    with mock.patch.object(
-        TicketSession, "has_time", PropertyMock(side_effect=lambda: not begun.exists())
-    ):
+    with mock.patch.object(Slice, "has_time", PropertyMock(side_effect=lambda: not begun.exists())):
         work_once(root)
 
     assert diary.lines("jobs") == []
