@@ -15,13 +15,14 @@ class JobBatchConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks, and import what a worker runs.
+        """Register the system checks, and import the runner.
 
-        A worker forks for every ticket: what it has imported, its work-horses have too.
+        A worker forks for every ticket. Its work-horses share the modules that it has imported.
         """
-        # Here, because they import models, which are ready only now.
+        # They import models, which are ready only now.
         from django_jobbatch import checks  # noqa: PLC0415 - see above
         from django_jobbatch.runner import session  # noqa: F401, PLC0415 - see above
 
         register(checks.check_settings, "jobbatch")
+        register(checks.check_workers, "jobbatch", deploy=True)
         register(checks.check_databases, "jobbatch", Tags.database)
