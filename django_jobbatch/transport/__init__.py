@@ -17,6 +17,7 @@ from django_jobbatch.transport.consumer import (
 from django_jobbatch.transport.inspection import (
     WaitingTickets,
     executing,
+    live_executions,
     waiting_by_batch,
     waiting_tickets,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "is_rq_retry",
     "is_shutdown",
     "is_sync",
+    "live_executions",
     "parse_ticket",
     "schedule",
     "send",
