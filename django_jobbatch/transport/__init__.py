@@ -1,8 +1,8 @@
 """Tickets on RQ queues: the only package that knows rq, django_rq and redis.
 
-A ticket is an RQ job that says "work on this batch, on this queue, for one time slice". It
-carries no arguments of jobs, and any ticket will do, so one that is lost or doubled does no
-harm.
+A ticket is an RQ job that means "work on this batch, on this queue, for one slice". It has no
+arguments of jobs, and all tickets of a batch and queue are equal. So a lost or doubled ticket does
+no harm.
 """
 
 from __future__ import annotations
