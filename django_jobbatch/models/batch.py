@@ -277,7 +277,7 @@ class JobBatch(models.Model):
     def retry(
         self, jobs: Iterable[BatchedJob | int] | None = None, *, include_cancelled: bool = False
     ) -> int:
-        """Reopen what failed and return how many links that were. See `operations.retry`."""
+        """Retry failed jobs and return how many jobs run again. See `operations.retry`."""
         from django_jobbatch import operations  # noqa: PLC0415 - verbs live above the models
 
         return operations.retry(self, jobs, include_cancelled=include_cancelled)
