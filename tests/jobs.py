@@ -123,6 +123,11 @@ def add_in_task(context: Any, a: int, b: int) -> str:
     return f"{a + b} on {job.origin if job else ''}, attempt {context.attempt}"
 
 
+@_TASKS.task(takes_context=True)  # type: ignore[untyped-decorator]
+def result_id(context: Any) -> str:
+    return str(context.task_result.id)
+
+
 class Adder:
     @staticmethod
     def add(a: int, b: int) -> int:

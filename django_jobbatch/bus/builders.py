@@ -18,7 +18,7 @@ from django_jobbatch.bus.arguments import (
 )
 from django_jobbatch.exceptions import InvalidJob
 from django_jobbatch.specs import validation
-from django_jobbatch.specs.batch import BatchItem, JobItem, Lane
+from django_jobbatch.specs.batch import BatchSpec, Item, JobSpec, Lane
 from django_jobbatch.specs.items import to_links
 from django_jobbatch.specs.options import OptionNames, Options
 from django_jobbatch.states import Role
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from django_jobbatch.models import JobBatch
 
 
-class JobBuilder(JobItem):
+class JobBuilder(Item[JobSpec]):
     """A job on its way into a batch."""
 
     __slots__ = ()
@@ -56,7 +56,7 @@ class JobBuilder(JobItem):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
-class Builder(BatchItem):
+class Builder(Item[BatchSpec]):
     """What batches and chains on their way to `dispatch()` have in common."""
 
     __slots__ = ()

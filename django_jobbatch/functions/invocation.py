@@ -8,7 +8,8 @@ from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 
-from django_jobbatch.functions.tasks import is_task, task_context
+from django_jobbatch.functions.task_context import task_context
+from django_jobbatch.specs.tasks import is_task
 
 
 def invoke(

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from django_jobbatch import conf, tuning
 from django_jobbatch.exceptions import FunctionNotFound
-from django_jobbatch.functions.tasks import is_task
 from django_jobbatch.payload import Call, CallSigner
+from django_jobbatch.specs.tasks import is_task
 
 
 def resolve(path: str) -> Any:

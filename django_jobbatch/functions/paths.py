@@ -11,9 +11,9 @@ from django_jobbatch import tuning
 from django_jobbatch.exceptions import FunctionNotFound, InvalidJob
 from django_jobbatch.functions import options
 from django_jobbatch.functions.loader import resolve
-from django_jobbatch.functions.tasks import is_task
-from django_jobbatch.specs.batch import JobItem
+from django_jobbatch.specs.batch import Item, JobSpec
 from django_jobbatch.specs.options import NO_OPTIONS, Options
+from django_jobbatch.specs.tasks import is_task
 from django_jobbatch.specs.validation import is_dotted_path
 
 
@@ -132,7 +132,7 @@ def _rejection_reason(func: object) -> str:
     """Why something that has no path is no job."""
     if func is None:
         return "None is not a function; did you call the function? Pass job(func, ...), without ()."
-    if isinstance(func, JobItem):
+    if isinstance(func, Item) and isinstance(func.spec, JobSpec):
         return "This is a job already; pass the function itself."
     if isinstance(func, type):
         return f"{func.__qualname__} is a class; write a function that makes and uses it."

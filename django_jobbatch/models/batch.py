@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from django.db import models
+from django.db import models, router
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
@@ -174,6 +174,11 @@ class JobBatch(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def database(self) -> str:
+        """The alias of the database that the batch was read from, or is stored in."""
+        return self._state.db or router.db_for_write(type(self))
 
     @property
     def processed_jobs(self) -> int:

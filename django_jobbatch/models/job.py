@@ -181,6 +181,16 @@ class BatchedJob(models.Model):
         return payload.unverified_arguments(self.payload)[1]
 
     @property
+    def result_id(self) -> str:
+        """The id under which Django's Tasks know the result of this job.
+
+        For the first job of a lane it is `<batch id in hex>-<lane>`, which is known before the
+        dispatch; for any other job `<batch id in hex>-j<job id>`. It never changes.
+        """
+        suffix = f"j{self.pk}" if self.position else str(self.lane)
+        return f"{self.batch_id.hex}-{suffix}"
+
+    @property
     def is_callback(self) -> bool:
         """Whether it is a callback, which no counter knows."""
         return self.role != Role.JOB

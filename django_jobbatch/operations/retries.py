@@ -13,7 +13,6 @@ from django_jobbatch.exceptions import InvalidJob
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations import retry_preview
-from django_jobbatch.operations.databases import alias
 
 #: Ids that an error lists.
 MAX_IDS_LISTED: Final = 10
@@ -43,7 +42,7 @@ def retry(
         BatchBusy: the batch or an ancestor is still stopping, or another unfinished batch has its
             unique key.
     """
-    using = alias(batch)
+    using = batch.database
     chosen = None if jobs is None else _ids(using, batch, jobs)
     rerun_jobs = 0
     has_reset = False

@@ -13,6 +13,7 @@ from django.utils import timezone
 from django_jobbatch import conf, transport
 from django_jobbatch.exceptions import BatchCancelled, DoNotRetry, InvalidOption, PayloadRefused
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.schedule import ceil_to_second
 from django_jobbatch.specs import validation
 
 #: What is read of the stored options of a job.
@@ -78,8 +79,7 @@ class RunPolicy:
         interval = self.retry_interval[min(link.attempts, len(self.retry_interval) - 1)]
         if not interval:
             return None
-        at = timezone.now() + timedelta(seconds=interval)
-        return at.replace(microsecond=0) + timedelta(seconds=bool(at.microsecond))
+        return ceil_to_second(timezone.now() + timedelta(seconds=interval))
 
 
 def _read(options: dict[str, Any]) -> dict[str, Any]:

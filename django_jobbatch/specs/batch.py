@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from django_jobbatch.specs.options import NO_OPTIONS, Options
 from django_jobbatch.states import Kind, Role
@@ -12,22 +12,15 @@ from django_jobbatch.states import Kind, Role
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """One call to be made: a dotted path, its arguments, and what was said about running it.
+    """One call: a dotted path, its arguments, and how to run it.
 
-    `options` holds what the job itself named, laid over what its Task or `@job` named.
+    `options` holds the options of the job itself over those of its Task or `@job`.
     """
 
     path: str
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     options: Options = NO_OPTIONS
-
-
-@dataclass(frozen=True, slots=True)
-class JobItem:
-    """What stands for a job among the items of a batch: a builder has its spec here."""
-
-    spec: JobSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,20 +48,22 @@ class BatchSpec:
 
     @property
     def is_plain_chain(self) -> bool:
-        """Whether this says no more than which links follow one another, and with what options."""
-        said = replace(self, sources=(), options=NO_OPTIONS)
-        return said == BatchSpec(kind=Kind.CHAIN)
+        """Whether this is a chain with links and options, and nothing else."""
+        without_links = replace(self, sources=(), options=NO_OPTIONS)
+        return without_links == BatchSpec(kind=Kind.CHAIN)
 
 
-#: What stands in a lane: a call, or a batch of its own.
+#: An element of a lane: a call, or a child batch.
 Link: TypeAlias = JobSpec | BatchSpec
 
 
 Lane: TypeAlias = tuple[Link, ...]
 
+SpecT = TypeVar("SpecT", bound=Link)
+
 
 @dataclass(frozen=True, slots=True)
-class BatchItem:
-    """What the builder of a batch or chain has its spec in."""
+class Item(Generic[SpecT]):
+    """An item of a batch or chain that is still being built: the base class of all builders."""
 
-    spec: BatchSpec
+    spec: SpecT

@@ -1,4 +1,4 @@
-"""Tasks of Django and of its backport."""
+"""The context that a Task is called with."""
 
 from __future__ import annotations
 
@@ -6,13 +6,6 @@ import sys
 from typing import Any
 
 from django.utils import timezone
-
-
-def is_task(value: object) -> bool:
-    """Whether this is a Task, of Django or of its backport."""
-    return not isinstance(value, type) and all(
-        hasattr(value, name) for name in ("module_path", "call", "using", "func", "takes_context")
-    )
 
 
 def task_context(
