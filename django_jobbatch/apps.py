@@ -25,4 +25,5 @@ class JobBatchConfig(AppConfig):
         from django_jobbatch.runner import session  # noqa: F401, PLC0415 - see above
 
         register(checks.check_settings, "jobbatch")
+        register(checks.check_workers, "jobbatch", deploy=True)
         register(checks.check_databases, "jobbatch", Tags.database)

@@ -15,6 +15,7 @@ from django.db import connection, transaction
 from django_rq import get_connection
 from django_rq.workers import get_worker
 from rq import Queue
+from rq.worker import HerokuWorker, RoundRobinWorker, SimpleWorker, Worker
 
 from django_jobbatch import bus, reconcile
 from django_jobbatch.worker import BatchWorker, BatchWorkerMixin
@@ -126,7 +127,7 @@ def test_what_cannot_be_repaired_is_logged_and_the_worker_goes_on(
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
     assert diary.lines("jobs") == ["SIGKILL", "after it"]
-    assert "This worker could not have batches looked at" in caplog.messages
+    assert "The worker could not start a reconcile, and continues" in caplog.messages
 
 
 def test_no_connection_to_the_database_is_open_when_a_work_horse_begins(
@@ -200,3 +201,46 @@ def test_a_worker_inside_a_transaction_looks_at_nothing_and_closes_no_connection
         batch.refresh_from_db()
 
     assert asked() == []
+
+
+# Names: RQ's classes may gain attributes at any release
+
+
+def test_the_mixin_has_no_name_of_rq_but_those_that_it_extends() -> None:
+    common = {name for name in vars(BatchWorkerMixin) if hasattr(Worker, name)}
+
+    assert {name for name in common if not name.startswith("__")} == {
+        "bootstrap",
+        "dequeue_job_and_maintain_ttl",
+        "execute_job",
+        "fork_work_horse",
+        "kill_horse",
+        "main_work_horse",
+        "maintain_heartbeats",
+        "monitor_work_horse",
+        "run_maintenance_tasks",
+        "should_run_maintenance_tasks",
+        "wait_for_horse",
+    }
+
+
+@pytest.mark.parametrize(
+    ("worker_class", "base"),
+    [
+        (BatchWorker, Worker),
+        (HerokuBatchWorker, HerokuWorker),
+        (RoundRobinBatchWorker, RoundRobinWorker),
+        (SimpleBatchWorker, SimpleWorker),
+    ],
+)
+def test_the_attributes_of_the_mixin_are_none_of_rqs(
+    worker_class: type[Worker], base: type[Worker], redis_server: RedisServer
+) -> None:
+    ours, theirs = (
+        each("default", connection=redis_server.client) for each in (worker_class, base)
+    )
+
+    own = set(vars(ours)) - set(vars(theirs))
+
+    assert own == {"_aliases", "_horse_statuses", "_reconcile_pid", "_reconciled_at"}
+    assert [name for name in own if hasattr(base, name)] == []
