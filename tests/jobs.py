@@ -458,6 +458,13 @@ def told(batch: JobBatch, path: str, role: str) -> None:
     record(path, f"{role} {batch.outcome}".strip())
 
 
+def told_counts(batch: JobBatch, path: str, role: str) -> None:
+    """Record the finish of the batch; its time must be known."""
+    assert batch.finished_at is not None
+    counts = f"{batch.failed_jobs} failed of {batch.total_jobs}, {batch.pending_jobs} pending"
+    record(path, f"{role} {batch.status} {batch.outcome}: {counts}")
+
+
 def told_failure(batch: JobBatch, failure: FailedJob, path: str, role: str) -> None:
     record(path, f"{role} {failure.message}")
 

@@ -9,7 +9,7 @@ acting on it, after the commit, is the caller's.
 from __future__ import annotations
 
 from django_jobbatch.ledger.callback_settlement import mark_reported, settle_callback
-from django_jobbatch.ledger.callbacks import waits_for_previous_run
+from django_jobbatch.ledger.callbacks import batch_at_finish, waits_for_previous_run
 from django_jobbatch.ledger.cancellation import cancel, sweep
 from django_jobbatch.ledger.change import Change, Failure, Settlement
 from django_jobbatch.ledger.children import (
@@ -54,6 +54,7 @@ __all__ = [
     "Claimant",
     "Failure",
     "Settlement",
+    "batch_at_finish",
     "cancel",
     "check_deletable",
     "check_failures_deletable",

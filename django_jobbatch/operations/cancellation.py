@@ -28,13 +28,14 @@ def cancel(
     using = batch.database
     who = "" if by is None else str(by)[:150]
     change = ledger.cancel(using, batch.pk, reason=reason, by=who)
-    if change is None:
+    with dispatch.log_errors_once(batch):
+        if change is None:
+            batch.refresh_from_db(using=using)
+            dispatch.continue_batch(using, batch)
+        else:
+            dispatch.after_commit(change)
         batch.refresh_from_db(using=using)
-        dispatch.continue_batch(using, batch)
-    else:
-        dispatch.after_commit(change)
-    batch.refresh_from_db(using=using)
-    if stop_running and batch.status == BatchStatus.STOPPING:
-        dispatch.kill_running(using, batch)
-        batch.refresh_from_db(using=using)
+        if stop_running and batch.status == BatchStatus.STOPPING:
+            dispatch.kill_running(using, batch)
+            batch.refresh_from_db(using=using)
     return change is not None

@@ -1,4 +1,4 @@
-"""Jobs, batches and chains as a builder describes them: frozen values, without models or rq."""
+"""Descriptions of jobs, batches and chains: frozen values, without models or RQ."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from django_jobbatch.states import Kind, Role
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """One call: a dotted path, its arguments, and how to run it.
+    """The description of one call: a dotted path, arguments and options.
 
-    `options` holds the options of the job itself over those of its Task or `@job`.
+    Options of the job take precedence over those of its Task or `@job`.
     """
 
     path: str
@@ -25,10 +25,10 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSpec:
-    """A whole batch or chain as its builder describes it.
+    """The description of a batch or chain.
 
-    `sources` are the iterables of its items, each of them a lane; `items.read_lanes` reads them.
-    A chain has one item, the tuple of its links.
+    `sources` are iterables of items, and each item is a lane: see `items.read_lanes`. A chain has
+    one item, the tuple of its links.
     """
 
     kind: Kind = Kind.BATCH

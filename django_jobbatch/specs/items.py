@@ -88,34 +88,36 @@ def to_links(items: Iterable[object], where: str = "") -> Lane:
         InvalidJob: an item is not valid. The message starts with `where`.
     """
     links: list[Link] = []
-    # A stack and not a recursion: lists may be nested deeper than Python calls.
+    # A stack and not a recursion: lists may have more levels than Python's stack allows.
     stack: list[tuple[object, Options]] = [(item, NO_OPTIONS) for item in items][::-1]
     while stack:
-        item, outer = stack.pop()
+        item, inherited = stack.pop()
         if isinstance(item, Item):
             item = item.spec
         if isinstance(item, BatchSpec) and item.is_plain_chain:
-            outer, item = item.options.with_defaults(outer), list(chain.from_iterable(item.sources))
+            inherited = item.options.with_defaults(inherited)
+            item = list(chain.from_iterable(item.sources))
         if isinstance(item, list | tuple):
-            within = [outer, *[outer.without_delay] * len(item)]
-            stack += list(zip(item, within, strict=False))[::-1]
+            # A start time is that of the first link.
+            options = [inherited, *[inherited.without_delay] * len(item)]
+            stack += list(zip(item, options, strict=False))[::-1]
         elif isinstance(item, JobSpec | BatchSpec):
             _reject_root_only_options(item, where)
-            links.append(item if outer is NO_OPTIONS else _inherit_options(item, outer))
+            links.append(item if inherited is NO_OPTIONS else _inherit_options(item, inherited))
         else:
             raise InvalidJob(f"{where}{rejection_reason(item)}")
     return tuple(links)
 
 
-def _inherit_options(link: Link, outer: Options) -> Link:
+def _inherit_options(link: Link, inherited: Options) -> Link:
     """Return the link with the options of its spliced chain as defaults."""
-    return replace(link, options=link.options.with_defaults(outer))
+    return replace(link, options=link.options.with_defaults(inherited))
 
 
 def _reject_root_only_options(link: Link, where: str) -> None:
     for name in ("unique", "using"):
         if getattr(link, name, None) is not None:
-            raise InvalidJob(f"{where}{name}() can be said of the outermost batch or chain only.")
+            raise InvalidJob(f"{where}{name}() is allowed for the outermost batch or chain only.")
 
 
 def rejection_reason(item: object) -> str:

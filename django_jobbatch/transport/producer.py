@@ -52,8 +52,10 @@ def schedule(ticket: Ticket, at: datetime) -> None:
     queue = queue_named(ticket.queue)
     job = _job(queue, ticket, JobStatus.SCHEDULED)
     with redis_errors(), queue.connection.pipeline() as pipe:
-        registry.add(pipe, ticket, [job.id])
+        seconds = registry.add(pipe, ticket, [job.id], at=at)
         queue.schedule_job(job, at, pipeline=pipe)
+        # Where no scheduler runs, nothing else deletes the job.
+        pipe.expire(job.key, seconds)
         pipe.execute()
 
 

@@ -1,25 +1,41 @@
 """The registry of waiting tickets: a set in Redis for each batch and queue.
 
 Counting and discarding the tickets of a batch use it. Redis deletes a set with its last member. A
-lost ticket stays in its set until the next count, or until the batch is settled. The set stays only
-if the process that settles the batch dies before it discards the tickets.
+lost ticket stays in its set until the next count, or until the batch is settled. If the process that
+settles the batch dies before it discards the tickets, the set expires TICKET_REGISTRY_TTL after the
+last ticket was sent, or after the time for which the last one was scheduled.
+
+A ticket that waits for longer than that is not counted any more. Then another one is sent in its
+place, and the batch has one ticket more than it needs.
 """
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rq import Queue
 
+from django_jobbatch import tuning
 from django_jobbatch.transport.redis import pipelined
 from django_jobbatch.transport.tickets import Ticket, id_of, ticket_suffix
 
 
-def add(pipe: Any, ticket: Ticket, ids: Iterable[str]) -> None:
-    """Add these tickets. The set has the suffixes of their ids, which are unique within the batch."""
-    pipe.sadd(_key(ticket.batch_id, ticket.queue), *map(ticket_suffix, ids))
+def add(pipe: Any, ticket: Ticket, ids: Iterable[str], *, at: datetime | None = None) -> int:
+    """Add these tickets, and return the seconds until the set expires.
+
+    The set has the suffixes of their ids, which are unique within the batch. `at` is the time of
+    scheduled tickets.
+    """
+    key = _key(ticket.batch_id, ticket.queue)
+    wait = timedelta(0) if at is None else max(timedelta(0), at - datetime.now(UTC))
+    seconds = math.ceil((wait + tuning.TICKET_REGISTRY_TTL).total_seconds())
+    pipe.sadd(key, *map(ticket_suffix, ids))
+    pipe.expire(key, seconds)
+    return seconds
 
 
 def tickets_of(queue: Queue, batch_ids: Sequence[uuid.UUID]) -> dict[str, uuid.UUID]:

@@ -131,8 +131,8 @@ def test_e006_a_lease_is_longer_than_a_slice(settings: Any) -> None:
 
     assert checks.check_settings() == [
         Error(
-            "JOBBATCH has LEASE=30.0 and SLICE=30.0, so a claim could be over before the ticket"
-            " that holds it.",
+            "JOBBATCH has LEASE=30.0 and SLICE=30.0, so a lease could expire while its ticket"
+            " still works.",
             hint="Make LEASE longer than SLICE, several times if you can.",
             id="jobbatch.E006",
         )

@@ -38,7 +38,7 @@ def test_a_ticket_that_names_what_is_not_here_is_refused_and_sends_no_other(
     with caplog.at_level(logging.ERROR, "django_jobbatch"):
         work(*args)
 
-    assert caplog.messages == [f"A ticket is refused, and nothing was run for it: {why}"]
+    assert caplog.messages == [f"A ticket was rejected, and it ran no job: {why}"]
     assert len(django_rq.get_queue("default")) == 0
 
 
@@ -108,5 +108,5 @@ def test_a_worker_goes_on_behind_forged_tickets(
     assert len(queue) == 0
     # RQ itself keeps the one that cannot even be called.
     assert len(FailedJobRegistry(queue=queue).get_job_ids()) == 1
-    assert workers.logs().count("A ticket is refused") == 2
+    assert workers.logs().count("A ticket was rejected") == 2
     assert "could not" not in workers.logs()

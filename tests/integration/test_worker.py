@@ -33,6 +33,8 @@ pytestmark = [
     pytest.mark.usefixtures("handlers", "redis_server"),
 ]
 
+#: Who looks at everything, in Redis.
+LEADERS = "jobbatch:lead:*"
 Asked = Callable[[], list[str]]
 
 
@@ -107,11 +109,17 @@ def test_the_work_horses_of_other_jobs_are_left_to_rq(asked: Asked, diary: Diary
 
 
 def test_what_cannot_be_repaired_is_logged_and_the_worker_goes_on(
-    diary: Diary, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    diary: Diary,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(reconcile, "reconcile", jobs.fail)
     monkeypatch.setattr(reconcile, "reconcile_ticket", jobs.fail)
-    monkeypatch.setattr(BatchWorker, "_is_leader", jobs.fail)
+    burst()
+    (key,) = redis_server.client.keys(LEADERS)
+    redis_server.client.delete(key)
+    redis_server.client.lpush(key, "no text, so it cannot be read")
     bus.batch(bus.job(jobs.die_of, diary.path("jobs"), "SIGKILL")).dispatch()
     batch = bus.batch(diary.job("after it")).dispatch()
 
@@ -168,14 +176,19 @@ def test_a_work_horse_does_not_read_the_version_of_redis_py_from_the_disk(
 def test_one_worker_looks_at_everything_until_it_is_gone(
     asked: Asked, redis_server: RedisServer
 ) -> None:
-    first, second = (BatchWorker("default", connection=redis_server.client) for _ in range(2))
-
-    leads = [first._is_leader(), second._is_leader(), first._is_leader()]
-    (key,) = redis_server.client.keys("jobbatch:lead:*")
+    looks = [looked("first", asked), looked("second", asked), looked("first", asked)]
+    (key,) = redis_server.client.keys(LEADERS)
     redis_server.client.delete(key)
 
-    assert leads == [True, False, True]
-    assert [second._is_leader(), first._is_leader()] == [True, False]
+    assert looks == [True, False, True]
+    assert [looked("second", asked), looked("first", asked)] == [True, False]
+
+
+def looked(name: str, asked: Asked) -> bool:
+    """Whether a worker of this name looks at everything when it starts."""
+    before = len(asked())
+    get_worker("default", worker_class=BatchWorker, name=name).work(burst=True)
+    return len(asked()) > before
 
 
 def test_a_worker_inside_a_transaction_looks_at_nothing_and_closes_no_connection(
