@@ -18,17 +18,25 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-postgres test-mariadb test-redis hunt demo sandbox bench chaos chaos-sqlite chaos-postgres lint format types layers migrations docs package clean
+.PHONY: help install check test coverage test-postgres test-mariadb test-redis hunt demo sandbox bench chaos chaos-sqlite chaos-postgres lint format types layers migrations docs package clean
 
 help: ## Show these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv with the package and all its tools
 
-check: lint types layers migrations docs test test-postgres test-mariadb test-redis chaos demo package ## Everything that must be green: what CI runs
+check: lint types layers migrations docs coverage test-postgres test-mariadb test-redis chaos demo package ## Everything that must be green: what CI runs
 
 test: $(STAMP) ## Run the tests: SQLite, a real Valkey, real workers (PYTEST_ARGS="-k name")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+coverage: export COVERAGE_FILE := $(CURDIR)/build/coverage/data
+coverage: $(STAMP) ## Run them in full, and measure which branches of the package they take
+	rm -rf build/coverage
+	mkdir -p build/coverage
+	$(BIN)/python -m coverage run -m pytest $(FULL) $(PYTEST_ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 test-postgres: $(VENV)/.postgres ## The same in full on PostgreSQL: the server that is installed, or a wheel's
 	$(BIN)/python sandbox/with_database.py postgres -- $(BIN)/python -m pytest $(FULL) $(PYTEST_ARGS)

@@ -75,7 +75,7 @@ def progress_percent(*, total: int, pending: int, finished: bool) -> int:
 def outcome(
     *, failed: int, cancelled: int, skipped: int, was_cancelled: bool, allow_failures: bool
 ) -> Outcome:
-    """Return the outcome of a batch with these counters. A cancel takes precedence over failures."""
+    """Return the outcome of a batch with these counters. A cancel overrides failures."""
     if was_cancelled:
         return Outcome.CANCELLED
     if failed + cancelled + skipped == 0:

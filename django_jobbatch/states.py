@@ -36,7 +36,7 @@ class BatchStatus(models.TextChoices):
     PENDING = "pending", pgettext_lazy("batch", "Pending")
     #: A job of the batch was claimed.
     RUNNING = "running", pgettext_lazy("batch", "Running")
-    #: A cancel or a failure has stopped the batch. Running jobs may finish, and no other job starts.
+    #: A cancel or a failure has stopped the batch. Running jobs may settle, no other job starts.
     STOPPING = "stopping", pgettext_lazy("batch", "Stopping")
     #: Every link is settled.
     FINISHED = "finished", pgettext_lazy("batch", "Finished")

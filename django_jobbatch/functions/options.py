@@ -44,7 +44,7 @@ def options_of_decorator(func: Callable[..., Any]) -> Options:
 
 
 def _decorator(func: Callable[..., Any]) -> Any:
-    """Return the `@job` object, or None. Only the closure of `func.enqueue` or `func.delay` has it."""
+    """Return the `@job` object in the closure of `func.enqueue` or `func.delay`, or None."""
     enqueue = getattr(func, "enqueue", None) or getattr(func, "delay", None)
     code = getattr(enqueue, "__code__", None)
     cells = getattr(enqueue, "__closure__", None)

@@ -247,5 +247,5 @@ class JobBatch(BatchVerbs):
 
     @property
     def failed_job_ids(self) -> list[int]:
-        """The ids of its own failed jobs, for `retry(jobs=...)`. Those of descendants are not included."""
+        """The ids of its own failed jobs, without those of descendants, for `retry(jobs=...)`."""
         return list(self.jobs.jobs_only().failed().order_by("pk").values_list("pk", flat=True))

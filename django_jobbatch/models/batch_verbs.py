@@ -47,7 +47,7 @@ class BatchVerbs(models.Model):
     def retry(
         self, jobs: Iterable[BatchedJob | int] | None = None, *, include_cancelled: bool = False
     ) -> int:
-        """Retry its failed jobs. Return the number of jobs that run again. See `operations.retry`."""
+        """Retry failed jobs and return the number of jobs that run again. See `operations.retry`."""
         from django_jobbatch import operations  # noqa: PLC0415 - operations import the models
 
         return operations.retry(self._batch, jobs, include_cancelled=include_cancelled)

@@ -217,12 +217,12 @@ class BatchedJob(models.Model):
         return operations.append(self, *links)
 
     def prepend(self, *links: object) -> int:
-        """Add links directly after it in its lane and return their number. See `operations.prepend`."""
+        """Insert links directly after it and return their number. See `operations.prepend`."""
         from django_jobbatch import operations  # noqa: PLC0415 - operations import the models
 
         return operations.prepend(self, *links)
 
     @property
     def return_value(self) -> Any:
-        """The return value of its function, if the job succeeded and its batch stores results, or None."""
+        """The return value of a succeeded job, if its batch stores results, or None."""
         return None if self.result is None else payload.loads(self.result)

@@ -3,10 +3,10 @@
 Counting and discarding the tickets of a batch use it. Redis deletes a set with its last member. A
 lost ticket stays in its set until the next count, or until the batch is settled. If the process that
 settles the batch dies before it discards the tickets, the set expires TICKET_REGISTRY_TTL after the
-last ticket was sent, or after the time for which the last one was scheduled.
+last ticket was sent, or was to be delivered.
 
-A ticket that waits for longer than that is not counted any more. Then another one is sent in its
-place, and the batch has one ticket more than it needs.
+A ticket that waits longer is not counted any more. Then another one is sent in its place, and the
+batch has one ticket more than it needs.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from django_jobbatch.transport.tickets import Ticket, id_of, ticket_suffix
 
 
 def add(pipe: Any, ticket: Ticket, ids: Iterable[str], *, at: datetime | None = None) -> int:
-    """Add these tickets, and return the seconds until the set expires.
+    """Add these tickets, and return the seconds until their set expires.
 
-    The set has the suffixes of their ids, which are unique within the batch. `at` is the time of
-    scheduled tickets.
+    The set has the suffixes of their ids, which are unique within the batch. Scheduled tickets are
+    delivered `at` that time.
     """
     key = _key(ticket.batch_id, ticket.queue)
     wait = timedelta(0) if at is None else max(timedelta(0), at - datetime.now(UTC))
@@ -51,12 +51,12 @@ def tickets_of(queue: Queue, batch_ids: Sequence[uuid.UUID]) -> dict[str, uuid.U
 
 
 def remove(redis: Any, batch_id: uuid.UUID, queue: str, ticket_id: str) -> None:
-    """Remove a ticket, because it does not wait any more."""
+    """Delete a ticket from its set, because it does not wait any more."""
     redis.srem(_key(batch_id, queue), ticket_suffix(ticket_id))
 
 
 def remove_all(redis: Any, batch_id: uuid.UUID, queue: str) -> None:
-    """Remove all tickets of this batch on this queue."""
+    """Delete the set of this batch and queue."""
     redis.delete(_key(batch_id, queue))
 
 

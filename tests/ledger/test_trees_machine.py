@@ -51,7 +51,7 @@ class Post:
         self.late = False
         self.held: list[Message] = []
         self.sent: list[Message] = []
-        self._report_end = ledger.settle_stand_in
+        self._settle_stand_in = ledger.settle_stand_in
         self._stop_children = ledger.stop_children
         self._sweep = ledger.sweep
 
@@ -83,7 +83,7 @@ class Post:
         queued = sum(ticket.batch_id == batch_id for ticket in self.tickets)
         return WaitingTickets(queued, min(moments, default=None))
 
-    def waiting_by_batch(
+    def waiting_for(
         self, batch_ids: Sequence[uuid.UUID], queue: str
     ) -> dict[uuid.UUID, WaitingTickets]:
         return {batch_id: self.waiting_tickets(batch_id, queue) for batch_id in batch_ids}
@@ -104,7 +104,7 @@ class Post:
     # Messages
 
     def settle_stand_in(self, using: str, child: JobBatch) -> Change | None:
-        return None if self._is_late("end", [child.pk]) else self._report_end(using, child)
+        return None if self._is_late("end", [child.pk]) else self._settle_stand_in(using, child)
 
     def stop_children(self, using: str, children: Sequence[uuid.UUID]) -> list[Change]:
         late = self._is_late("stop", list(children))
@@ -123,7 +123,7 @@ class Post:
             for change in self._stop_children(ALIAS, ids):
                 dispatch.apply(change)
         else:
-            told = self._report_end(ALIAS, JobBatch.objects.get(pk=ids[0]))
+            told = self._settle_stand_in(ALIAS, JobBatch.objects.get(pk=ids[0]))
             if told is not None:
                 dispatch.apply(told)
 
