@@ -83,7 +83,7 @@ class Post:
         queued = sum(ticket.batch_id == batch_id for ticket in self.tickets)
         return WaitingTickets(queued, min(moments, default=None))
 
-    def waiting_for(
+    def waiting_by_batch(
         self, batch_ids: Sequence[uuid.UUID], queue: str
     ) -> dict[uuid.UUID, WaitingTickets]:
         return {batch_id: self.waiting_tickets(batch_id, queue) for batch_id in batch_ids}
