@@ -331,3 +331,13 @@ def test_an_option_that_does_not_exist_is_refused_with_those_that_do() -> None:
         "options() has no 'countdown'; it has queue, timeout, retry, retry_interval, delay,"
         " run_after, transactional, description."
     )
+
+
+def test_a_chain_is_lengthened_at_either_end() -> None:
+    first, second, third, last = (bus.job(ADD, number, 1) for number in range(4))
+    chain = bus.chain(second)
+
+    longer = chain.append(third, last).prepend(first)
+
+    assert longer.spec == bus.chain(first, second, third, last).spec
+    assert chain.spec == bus.chain(second).spec
