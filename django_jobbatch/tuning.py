@@ -88,6 +88,8 @@ TICKET_GRACE_SECONDS = 60
 TICKET_FAILURE_TTL = timedelta(hours=1)
 #: Delay of a scheduled ticket after which another process sends one.
 OVERDUE_AFTER = timedelta(seconds=2)
+#: Overdue batches that one process takes at once.
+OVERDUE_CHUNK = 100
 #: Steps of a cancel that the caller does itself, perhaps in a web request. Tickets do the others. A
 #: step is one small transaction, or `LINKS_PER_STEP` links of a large one.
 INLINE_STEPS = 500

@@ -46,7 +46,7 @@ from django_jobbatch.ledger.deletion.batches import (
 from django_jobbatch.ledger.losses import rescue_ticket
 from django_jobbatch.ledger.repairs import repair
 from django_jobbatch.ledger.retries.callbacks import reopen_callbacks
-from django_jobbatch.ledger.retries.pages import continue_reopen, reopen
+from django_jobbatch.ledger.retries.chunks import continue_reopen, reopen
 from django_jobbatch.ledger.settlement import settle
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain, groupby
@@ -16,83 +16,149 @@ from django_jobbatch import counters
 from django_jobbatch.db import chunked_by_size, in_transaction
 from django_jobbatch.ledger import callbacks, cancellation, completion, lanes, rows
 from django_jobbatch.ledger.change import Change, Settlement
-from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.ledger.transition import Transition
+from django_jobbatch.models import BatchedJob, FailedJob
 from django_jobbatch.states import LANE_STOPPING, OPEN, SETTLED, LinkStatus
 
 
-class LateOutcome(Exception):  # not an error: the sign to look closer
-    """Some of these links are not under the claim that settles them."""
+class LateOutcome(Exception):  # not an error: the settlements are checked one by one
+    """The claim of at least one link is no longer valid."""
 
 
 def settle(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -> Change:
-    """Write what became of these jobs of one batch, in one transaction, and move its counters.
+    """Settle claimed jobs of one batch, and move its counters, in one transaction.
 
-    An outcome whose claim is no longer in force changes nothing and is counted as stale. In a
-    batch that is being stopped, links that would go back are cancelled. The transaction that
-    settles the last link finishes the batch and draws its callbacks; one that fails a strict
-    batch closes it, and `Change.closed` asks for a sweep.
+    An outcome whose claim is no longer valid is late: it is counted and changes nothing else. In a
+    stopping batch, released links and further attempts are cancelled. The transaction that settles
+    the last link finishes the batch and schedules its callbacks. A failure stops a strict batch,
+    and `Change.stopping` asks for a sweep.
 
-    Three statements for a group of successes; two more, and the rows of its callbacks, for the
-    last of a batch.
+    A group of successes takes three statements. The last job of a batch takes two more, and the
+    rows of its callbacks.
     """
     commits: list[Change] = []
 
-    def operation() -> Change:
-        commits.append(settle_locked(using, batch_id, settlements))
+    def settle_all() -> Change:
+        commits.append(settle_locked(using, batch_id, settlements).freeze())
         return commits[-1]
 
-    def closer_look() -> Change:
-        known = (
-            [replace(each, maybe_written=True) for each in settlements] if commits else settlements
-        )
-        commits.append(_settle_valid(using, batch_id, known))
+    def settle_valid() -> Change:
+        # A commit before this attempt got no answer; it may have succeeded.
+        known = [replace(each, maybe_written=True) for each in settlements] if commits else None
+        commits.append(_settle_valid(using, batch_id, known or settlements))
         return commits[-1]
 
     try:
-        return in_transaction(using, operation)
+        return in_transaction(using, settle_all)
     except LateOutcome:
-        return in_transaction(using, closer_look)
+        return in_transaction(using, settle_valid)
+
+
+def settle_locked(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -> Transition:
+    """Settle claimed jobs of one batch inside a transaction, and return its transition.
+
+    Raises:
+        LateOutcome: a claim is no longer valid; the caller must roll back.
+    """
+    transition = _lock_and_count(using, batch_id, settlements)
+    batch = transition.batch
+    released = 0
+    if batch.status not in OPEN:
+        released = sum(each.status == LinkStatus.PENDING for each in settlements)
+        settlements = [_cancel_if_released(each) for each in settlements]
+    now = timezone.now()
+    write_outcomes(using, settlements, now)
+    if released:
+        transition.write(
+            pending_jobs=batch.pending_jobs - released,
+            cancelled_jobs=batch.cancelled_jobs + released,
+        )
+    transition.settled += [each.link.pk for each in settlements if each.status in SETTLED]
+    stopped = [each.link for each in settlements if each.status in LANE_STOPPING]
+    # Nothing else stops a child batch whose claimed stand-in is cancelled here.
+    transition.add_children_to_stop(link.child_id for link in stopped)
+    lanes.skip_following(transition, stopped)
+    _store_failures(transition, settlements, now)
+    record_releases(transition, settlements)
+    succeeded = [each.link.pk for each in settlements if each.status == LinkStatus.SUCCEEDED]
+    lanes.make_next_due(transition, succeeded)
+    completion.finish_if_done(transition)
+    return transition
+
+
+def _lock_and_count(
+    using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]
+) -> Transition:
+    """Lock the batch row and move its counters, by one statement; the links follow."""
+    final: Counter[LinkStatus] = Counter(
+        each.status for each in settlements if each.status in SETTLED
+    )
+    row = rows.batches(using).filter(pk=batch_id)
+    is_counted = row.filter(pending_jobs__gte=final.total()).update(
+        version=F("version") + 1, **_counter_moves(final)
+    )
+    if not is_counted:
+        raise LateOutcome
+    return Transition(using, row.get())
+
+
+def _counter_moves(final: Counter[LinkStatus]) -> dict[str, object]:
+    if not final:
+        return {}
+    moves: dict[str, object] = {"pending_jobs": F("pending_jobs") - final.total()}
+    for status, column in counters.COUNTER_BY_STATUS.items():
+        if final[status]:
+            moves[column] = F(column) + final[status]
+    return moves
+
+
+def _cancel_if_released(settlement: Settlement) -> Settlement:
+    """Return the settlement as a stopping batch takes it: no link becomes pending there."""
+    if settlement.status != LinkStatus.PENDING:
+        return settlement
+    return replace(settlement, status=LinkStatus.CANCELLED, available_at=None)
+
+
+# Late outcomes
 
 
 def _settle_valid(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -> Change:
-    """The same, for the settlements whose claims are still in force; read under the lock."""
+    """Settle the links whose claims are valid, and count the late outcomes."""
     if rows.lock(using, batch_id) is None:
-        return Change(batch_id=batch_id, using=using, late=len(settlements))
+        return Change.of_deleted(batch_id, using, late=len(settlements))
     found = read_locked(using, settlements)
-    live: dict[int, Settlement] = {}
+    valid: dict[int, Settlement] = {}
     late: list[Settlement] = []
     for each in settlements:
         pk = each.link.pk
-        if pk not in live and _is_claim_valid(each, found):
-            live[pk] = each
+        if pk not in valid and _is_claim_valid(each, found):
+            valid[pk] = each
         else:
             late.append(each)
-    change = settle_locked(using, batch_id, list(live.values()))
-    return count_late(using, change, late, found)
+    transition = settle_locked(using, batch_id, list(valid.values()))
+    count_late(transition, late, found)
+    return transition.freeze()
 
 
 def read_locked(using: str, settlements: Sequence[Settlement]) -> dict[int, BatchedJob]:
-    """The links of these settlements as they are now, locked."""
+    """Lock and return the links of these settlements, by id."""
     links = BatchedJob.objects.using(using).filter(pk__in=[each.link.pk for each in settlements])
     columns = ("status", "fence", "attempts", "worker_losses")
     return {row.pk: row for row in links.select_for_update().order_by("pk").only(*columns)}
 
 
 def count_late(
-    using: str, change: Change, late: Sequence[Settlement], found: dict[int, BatchedJob]
-) -> Change:
-    """The same, and these settlements changed nothing: too late, or they had been written before."""
+    transition: Transition, late: Sequence[Settlement], found: dict[int, BatchedJob]
+) -> None:
+    """Count late outcomes, and record those that an earlier commit has written already."""
     written = [each for each in late if _was_already_written(each, found)]
-    stale = len(late) - len(written)
-    if stale and change.batch is not None:
-        late_outcomes = change.batch.late_outcomes + stale
-        rows.write(using, change.batch, late_outcomes=late_outcomes)
-    change = replace(change, late=stale)
-    if not written:
-        return change
-    settled = [each.link.pk for each in written if found[each.link.pk].status in SETTLED]
-    change = replace(change, settled=(*change.settled, *settled))
-    return completion.with_everything_due(using, change)  # nobody has acted on it
+    transition.late = len(late) - len(written)
+    if transition.late:
+        transition.write(late_outcomes=transition.batch.late_outcomes + transition.late)
+    if written:
+        settled = [each.link.pk for each in written if found[each.link.pk].status in SETTLED]
+        transition.settled += settled
+        completion.record_everything_due(transition)
 
 
 def _is_claim_valid(settlement: Settlement, found: dict[int, BatchedJob]) -> bool:
@@ -103,10 +169,9 @@ def _is_claim_valid(settlement: Settlement, found: dict[int, BatchedJob]) -> boo
 
 
 def _was_already_written(settlement: Settlement, found: dict[int, BatchedJob]) -> bool:
-    """Whether it was tried before, and is what the link has come to.
+    """Return whether an earlier commit without an answer has written this settlement.
 
-    Nothing but its own claim lets a link succeed, so it also is if a whole transaction was
-    believed to be lost.
+    A link succeeds only under its own claim, so a success with the same fence is this settlement.
     """
     row = found.get(settlement.link.pk)
     if not settlement.maybe_written or row is None or row.fence != settlement.link.fence:
@@ -115,97 +180,37 @@ def _was_already_written(settlement: Settlement, found: dict[int, BatchedJob]) -
         return True
     attempts = settlement.link.attempts + settlement.attempts
     losses = settlement.link.worker_losses + settlement.losses
-    ends = (settlement.status, _cancel_if_released(settlement).status)
-    return row.status in ends and (row.attempts, row.worker_losses) == (attempts, losses)
+    possible = (settlement.status, _cancel_if_released(settlement).status)
+    return row.status in possible and (row.attempts, row.worker_losses) == (attempts, losses)
 
 
-def settle_locked(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -> Change:
-    """The same inside a transaction; it raises if one of the claims is not in force."""
-    batch = _lock_and_count(using, batch_id, settlements)
-    back = 0
-    if batch.status not in OPEN:
-        back = sum(each.status == LinkStatus.PENDING for each in settlements)
-        settlements = [_cancel_if_released(each) for each in settlements]
-    now = timezone.now()
-    write_outcomes(using, settlements, now)
-    if back:
-        rows.write(
-            using,
-            batch,
-            pending_jobs=batch.pending_jobs - back,
-            cancelled_jobs=batch.cancelled_jobs + back,
-        )
-    change = replace(
-        Change.of(batch, using),
-        settled=tuple(each.link.pk for each in settlements if each.status in SETTLED),
-    )
-    broken = [each.link for each in settlements if each.status in LANE_STOPPING]
-    # A child batch whose turn had come when its parent was closed has nobody else to stop it.
-    change = lanes.with_children_to_stop(change, [link.child_id for link in broken])
-    change = lanes.skip_following(using, change, broken)
-    change = _store_failures(using, change, settlements, now)
-    change = record_releases(using, change, settlements)
-    succeeded = [each.link.pk for each in settlements if each.status == LinkStatus.SUCCEEDED]
-    change = lanes.make_next_due(using, change, succeeded)
-    return completion.finish_if_done(using, change)
-
-
-def _lock_and_count(using: str, batch_id: uuid.UUID, settlements: Iterable[Settlement]) -> JobBatch:
-    """Lock the batch row and move its counters by one statement; the links follow."""
-    ends: Counter[LinkStatus] = Counter(
-        each.status for each in settlements if each.status in SETTLED
-    )
-    row = rows.batches(using).filter(pk=batch_id)
-    moved = row.filter(pending_jobs__gte=ends.total()).update(
-        version=F("version") + 1, **_counter_moves(ends)
-    )
-    if not moved:
-        raise LateOutcome
-    return row.get()
-
-
-def _counter_moves(ends: Counter[LinkStatus]) -> dict[str, object]:
-    if not ends:
-        return {}
-    moves: dict[str, object] = {"pending_jobs": F("pending_jobs") - ends.total()}
-    for status, column in counters.COUNTER_BY_STATUS.items():
-        if ends[status]:
-            moves[column] = F(column) + ends[status]
-    return moves
-
-
-def _cancel_if_released(settlement: Settlement) -> Settlement:
-    """In a batch that is closed nothing becomes due: what would go back is cancelled."""
-    if settlement.status != LinkStatus.PENDING:
-        return settlement
-    return replace(settlement, status=LinkStatus.CANCELLED, available_at=None)
+# Rows of links and failures
 
 
 def write_outcomes(using: str, settlements: Sequence[Settlement], now: datetime) -> None:
-    """One guarded UPDATE for each group of links that go the same way."""
+    """Write the outcomes, by one guarded UPDATE per group.
+
+    Raises:
+        LateOutcome: a claim is no longer valid.
+    """
     ordered = sorted(settlements, key=_update_order)
     groups = (list(group) for _, group in groupby(ordered, key=_update_order))
-    for alike in chain.from_iterable(chunked_by_size(group, _result_length) for group in groups):
-        status, fence, attempts, losses, available_at = alike[0].update_key
-        settled = status in SETTLED
-        written = (
-            BatchedJob.objects.using(using)
-            .filter(
-                pk__in=sorted(each.link.pk for each in alike),
-                status=LinkStatus.RUNNING,
-                fence=fence,
-            )
-            .update(
-                status=status,
-                lease_until=None,
-                available_at=available_at,
-                ended_at=now if settled else None,
-                **({"attempts": F("attempts") + attempts} if attempts else {}),
-                **({"worker_losses": F("worker_losses") + losses} if losses else {}),
-                **_result_values(alike),
-            )
+    for group in chain.from_iterable(chunked_by_size(each, _result_length) for each in groups):
+        status, fence, attempts, losses, available_at = group[0].update_key
+        pks = sorted(each.link.pk for each in group)
+        claimed = BatchedJob.objects.using(using).filter(
+            pk__in=pks, status=LinkStatus.RUNNING, fence=fence
         )
-        if written != len(alike):
+        count = claimed.update(
+            status=status,
+            lease_until=None,
+            available_at=available_at,
+            ended_at=now if status in SETTLED else None,
+            **({"attempts": F("attempts") + attempts} if attempts else {}),
+            **({"worker_losses": F("worker_losses") + losses} if losses else {}),
+            **_result_values(group),
+        )
+        if count != len(group):
             raise LateOutcome
 
 
@@ -225,27 +230,35 @@ def _result_values(group: Sequence[Settlement]) -> dict[str, object]:
     return {"result": Case(*cases, default=None, output_field=TextField())} if cases else {}
 
 
+def record_releases(transition: Transition, settlements: Sequence[Settlement]) -> None:
+    """Record the links that are pending again, and when the first of the delayed ones is due."""
+    pending = [each for each in settlements if each.status == LinkStatus.PENDING]
+    for each in pending:
+        if each.available_at is None:
+            transition.add_due(each.link.queue)
+    transition.record_next_event(each.available_at for each in pending if each.available_at)
+
+
 def _store_failures(
-    using: str, change: Change, settlements: Sequence[Settlement], now: datetime
-) -> Change:
-    """Keep the failures, draw `catch` and `each_failure`, and close a strict batch."""
-    batch = change.batch
+    transition: Transition, settlements: Sequence[Settlement], now: datetime
+) -> None:
+    """Insert the failures, schedule `catch` and `each_failure`, and stop a strict batch."""
     failures = [
         failure_row(each, now, sequence)
         for sequence, each in enumerate(settlements)
         if each.failure is not None and each.status == LinkStatus.FAILED
     ]
-    if batch is None or not failures:
-        return change
-    for portion in chunked_by_size(failures, _failure_length):
-        FailedJob.objects.using(using).bulk_create(portion)
-    change = callbacks.schedule_each_failure(
-        using, callbacks.schedule_catch(using, change, failures[0])
-    )
-    return cancellation.stop_on_failure(using, change)
+    if not failures:
+        return
+    for chunk in chunked_by_size(failures, _failure_length):
+        FailedJob.objects.using(transition.using).bulk_create(chunk)
+    callbacks.schedule_catch(transition, failures[0])
+    callbacks.schedule_each_failure(transition)
+    cancellation.stop_on_failure(transition)
 
 
 def failure_row(settlement: Settlement, now: datetime, sequence: int) -> FailedJob:
+    """Return the `FailedJob` of a settlement that has a failure."""
     link, failure = settlement.link, settlement.failure
     assert failure is not None  # noqa: S101 - the caller chose those that have one
     return FailedJob(
@@ -265,15 +278,3 @@ def failure_row(settlement: Settlement, now: datetime, sequence: int) -> FailedJ
 
 def _failure_length(failure: FailedJob) -> int:
     return len(failure.payload) + len(failure.message) + len(failure.traceback)
-
-
-def record_releases(using: str, change: Change, settlements: Sequence[Settlement]) -> Change:
-    """Count what has become due again, and remember when the first of the delayed ones will be."""
-    batch = change.batch
-    back = [each for each in settlements if each.status == LinkStatus.PENDING]
-    if batch is None or not back:
-        return change
-    for queue, count in Counter(each.link.queue for each in back if not each.available_at).items():
-        change = change.with_due(queue, count)
-    delayed = [each.available_at for each in back if each.available_at]
-    return lanes.record_next_event(using, change, delayed)

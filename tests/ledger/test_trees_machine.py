@@ -50,7 +50,7 @@ class Post:
         self.late = False
         self.held: list[Message] = []
         self.sent: list[Message] = []
-        self._report_end = ledger.settle_stand_in
+        self._settle_stand_in = ledger.settle_stand_in
         self._stop_children = ledger.stop_children
         self._sweep = ledger.sweep
 
@@ -65,7 +65,7 @@ class Post:
             "executing",
         ):
             patch.setattr(f"django_jobbatch.transport.{name}", getattr(self, name))
-        for name in ("report_end", "stop_children", "sweep"):
+        for name in ("settle_stand_in", "stop_children", "sweep"):
             patch.setattr(ledger, name, getattr(self, name))
         patch.setattr(dispatch, "after_commit", dispatch.apply)
 
@@ -77,15 +77,15 @@ class Post:
     def schedule(self, ticket: Ticket, at: datetime) -> None:
         self.scheduled.append((at, ticket))
 
-    def waiting(self, batch_id: uuid.UUID, queue: str) -> WaitingTickets:
+    def waiting_tickets(self, batch_id: uuid.UUID, queue: str) -> WaitingTickets:
         moments = [at for at, ticket in self.scheduled if ticket.batch_id == batch_id]
         queued = sum(ticket.batch_id == batch_id for ticket in self.tickets)
         return WaitingTickets(queued, min(moments, default=None))
 
-    def waiting_for(
+    def waiting_by_batch(
         self, batch_ids: Sequence[uuid.UUID], queue: str
     ) -> dict[uuid.UUID, WaitingTickets]:
-        return {batch_id: self.waiting(batch_id, queue) for batch_id in batch_ids}
+        return {batch_id: self.waiting_tickets(batch_id, queue) for batch_id in batch_ids}
 
     def discard(self, batch_id: uuid.UUID, queues: Iterable[str]) -> None:
         self.tickets = [each for each in self.tickets if each.batch_id != batch_id]
@@ -102,8 +102,8 @@ class Post:
 
     # Messages
 
-    def report_end(self, using: str, child: JobBatch) -> Change | None:
-        return None if self._is_late("end", [child.pk]) else self._report_end(using, child)
+    def settle_stand_in(self, using: str, child: JobBatch) -> Change | None:
+        return None if self._is_late("end", [child.pk]) else self._settle_stand_in(using, child)
 
     def stop_children(self, using: str, children: Sequence[uuid.UUID]) -> list[Change]:
         late = self._is_late("stop", list(children))
@@ -122,7 +122,7 @@ class Post:
             for change in self._stop_children(ALIAS, ids):
                 dispatch.apply(change)
         else:
-            told = self._report_end(ALIAS, JobBatch.objects.get(pk=ids[0]))
+            told = self._settle_stand_in(ALIAS, JobBatch.objects.get(pk=ids[0]))
             if told is not None:
                 dispatch.apply(told)
 
