@@ -25,6 +25,7 @@ from django_jobbatch.exceptions import BatchBusy, BatchCancelled, BatchFinished
 from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations import previews
+from django_jobbatch.operations.retry_preview import count_reset
 from django_jobbatch.reconcile import reconcile
 from django_jobbatch.states import Role
 from django_jobbatch.transport import Ticket, WaitingTickets
@@ -487,6 +488,8 @@ class RetriedTreesMachine(TreesMachine):
             None if chosen is None else list(row.jobs.filter(pk__in=[each.pk for each in chosen]))
         )
         may_retry, said = previews.can_retry(row), previews.count_retried(row, jobs)
+        ids = None if chosen is None else [each.pk for each in chosen]
+        assert count_reset(row, ids, include_cancelled=row.is_cancelled) == said
         before = self._fences()
         run = row.run
         for link in (link for batch in self.ids.values() for link in batch.links):

@@ -57,7 +57,7 @@ def reopen_lanes(
     A cursor is stored if everything else that a failure stopped follows.
     """
     if retry.batch.has_lanes:
-        found = found + retry.rules.without_kept(_remaining_in_lanes(retry, found))
+        found = found + retry.rules.links_to_reset(_remaining_in_lanes(retry, found))
     if cursor is None and retry.rules.frees_remaining(found):
         following = RetryCursor(include_cancelled=retry.include_cancelled, include_partial=False)
         cursor = following.advanced_to(BEFORE_FIRST_LANE)

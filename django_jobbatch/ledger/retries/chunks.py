@@ -128,7 +128,7 @@ def _reopen_next(using: str, batch_id: uuid.UUID, *, after: float | None = None)
 def _reopen_chunk(retry: Retry, cursor: RetryCursor) -> Change:
     """Reset the retryable links in the next lanes."""
     found, last = _read_lanes(retry.transition, cursor.lane)
-    found = retry.rules.without_kept(found)
+    found = retry.rules.links_to_reset(found)
     if cursor.include_partial:
         found += partial_stand_ins(retry, _children_within(retry, cursor.lane, last))
     if not found and retry.batch.retry_cursor is None and last is None:

@@ -20,7 +20,7 @@ class RetryCursor:
 
     Attributes:
         lane: The last lane that was reset.
-        include_cancelled: Links that somebody cancelled are reset too.
+        include_cancelled: Cancelled links are reset too, where failures are allowed.
         include_partial: Succeeded stand-ins are reset too if their tree has retryable jobs.
         all_jobs: The retry resets everything. Otherwise it resets chosen jobs, and only its own
             process knows which.

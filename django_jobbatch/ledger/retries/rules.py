@@ -55,7 +55,7 @@ class RetryRules:
 
     A retry resets every link that was failed, cancelled or skipped, with two exceptions. Where
     failures are allowed and `include_cancelled` is not set, a cancelled link stays, and so does
-    every link that follows it in its lane: somebody cancelled it on purpose. A strict batch was
+    every link that follows it in its lane: a person cancelled it on purpose. A strict batch was
     stopped as a whole, so all its links are reset.
     """
 
@@ -72,21 +72,21 @@ class RetryRules:
         return self.batch.allow_failures and not self.include_cancelled
 
     @property
-    def has_kept(self) -> bool:
-        """Whether the batch has a link that stays because it was cancelled."""
+    def retains_links(self) -> bool:
+        """Whether the batch has a link that stays as it is."""
         return self.keeps_cancelled and self.batch.cancelled_jobs > 0
 
     @property
     def counted(self) -> int:
-        """The number of links to reset by the counters alone.
+        """The number of links to reset, by the counters alone.
 
-        Links that follow a kept one are included; `following_kept` finds them.
+        It includes the links that follow a cancelled one; `following_cancelled` finds those.
         """
         cancelled = 0 if self.keeps_cancelled else self.batch.cancelled_jobs
         return self.batch.failed_jobs + cancelled + self.batch.skipped_jobs
 
-    def without_kept(self, links: Iterable[L]) -> list[L]:
-        """Return those of these retryable links that a retry resets; they are in lane order."""
+    def links_to_reset(self, links: Iterable[L]) -> list[L]:
+        """Return the links among these that a retry resets; all are retryable and in lane order."""
         if not self.keeps_cancelled:
             return list(links)
         found: list[L] = []
@@ -127,16 +127,16 @@ def retryable_in_lanes(
         yield retryable(links).filter(lane__in=chunk)
 
 
-def following_kept(links: BatchedJobQuerySet) -> BatchedJobQuerySet:
-    """Return the retryable links that follow a cancelled one in their lane.
+def following_cancelled(links: BatchedJobQuerySet) -> BatchedJobQuerySet:
+    """Return the other retryable links that follow a cancelled one in their lane.
 
-    This is `RetryRules.without_kept` as a query, for batches that keep cancelled links.
+    In a batch that keeps cancelled links, these stay too; see `RetryRules.links_to_reset`.
     """
     return links.filter(_follows_cancelled(links), status__in=_NOT_CANCELLED)
 
 
-def preceding_kept(links: BatchedJobQuerySet) -> BatchedJobQuerySet:
-    """Return the retryable links that follow no cancelled one, and are not cancelled."""
+def not_following_cancelled(links: BatchedJobQuerySet) -> BatchedJobQuerySet:
+    """Return the other retryable links that follow no cancelled one in their lane."""
     return links.filter(~_follows_cancelled(links), status__in=_NOT_CANCELLED)
 
 
