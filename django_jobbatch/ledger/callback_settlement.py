@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from django.utils import timezone
@@ -32,7 +33,7 @@ def settle_callback(using: str, settlement: Settlement) -> Change:
         if transition is None:
             return Change.of_deleted(settlement.link.batch_id, using, late=1)
         known = replace(settlement, maybe_written=True) if commits else settlement
-        settle_callback_locked(transition, known)
+        settle_callback_locked(transition, known, earlier=commits[-1:])
         commits.append(transition.freeze())
         return commits[-1]
 
@@ -56,15 +57,20 @@ def mark_reported(using: str, failure: FailedJob, *, raised_in: BatchedJob | Non
     retry_transient(using, write)
 
 
-def settle_callback_locked(transition: Transition, settlement: Settlement) -> None:
-    """Settle a claimed callback of the locked batch."""
+def settle_callback_locked(
+    transition: Transition, settlement: Settlement, *, earlier: Sequence[Change] = ()
+) -> None:
+    """Settle a claimed callback of the locked batch.
+
+    `earlier` holds the change of a commit before that got no answer, if there was one.
+    """
     using, link = transition.using, settlement.link
     now = timezone.now()
     try:
         write_outcomes(using, [settlement], now)
     except LateOutcome:
         found = read_locked(using, [settlement]) if settlement.maybe_written else {}
-        count_late(transition, [settlement], found)
+        count_late(transition, [settlement], found, earlier=earlier)
         return
     if settlement.status == LinkStatus.PENDING:
         record_releases(transition, [settlement])

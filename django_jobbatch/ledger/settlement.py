@@ -44,8 +44,10 @@ def settle(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -
 
     def settle_valid() -> Change:
         # A commit before this attempt got no answer; it may have succeeded.
-        known = [replace(each, maybe_written=True) for each in settlements] if commits else None
-        commits.append(_settle_valid(using, batch_id, known or settlements))
+        known = [
+            replace(each, maybe_written=bool(commits) or each.maybe_written) for each in settlements
+        ]
+        commits.append(_settle_valid(using, batch_id, known, earlier=commits[-1:]))
         return commits[-1]
 
     try:
@@ -55,7 +57,7 @@ def settle(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -
 
 
 def settle_locked(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -> Transition:
-    """Settle claimed jobs of one batch inside a transaction, and return its transition.
+    """Settle claimed jobs of one batch within a transaction, and return the transition.
 
     Raises:
         LateOutcome: a claim is no longer valid; the caller must roll back.
@@ -75,7 +77,7 @@ def settle_locked(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlem
         )
     transition.settled += [each.link.pk for each in settlements if each.status in SETTLED]
     stopped = [each.link for each in settlements if each.status in LANE_STOPPING]
-    # Nothing else stops a child batch whose claimed stand-in is cancelled here.
+    # Only this stops the child batch of a claimed stand-in that is cancelled here.
     transition.add_children_to_stop(link.child_id for link in stopped)
     lanes.skip_following(transition, stopped)
     _store_failures(transition, settlements, now)
@@ -122,7 +124,13 @@ def _cancel_if_released(settlement: Settlement) -> Settlement:
 # Late outcomes
 
 
-def _settle_valid(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -> Change:
+def _settle_valid(
+    using: str,
+    batch_id: uuid.UUID,
+    settlements: Sequence[Settlement],
+    *,
+    earlier: Sequence[Change],
+) -> Change:
     """Settle the links whose claims are valid, and count the late outcomes."""
     if rows.lock(using, batch_id) is None:
         return Change.of_deleted(batch_id, using, late=len(settlements))
@@ -136,7 +144,7 @@ def _settle_valid(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlem
         else:
             late.append(each)
     transition = settle_locked(using, batch_id, list(valid.values()))
-    count_late(transition, late, found)
+    count_late(transition, late, found, earlier=earlier)
     return transition.freeze()
 
 
@@ -148,17 +156,34 @@ def read_locked(using: str, settlements: Sequence[Settlement]) -> dict[int, Batc
 
 
 def count_late(
-    transition: Transition, late: Sequence[Settlement], found: dict[int, BatchedJob]
+    transition: Transition,
+    late: Sequence[Settlement],
+    found: dict[int, BatchedJob],
+    *,
+    earlier: Sequence[Change],
 ) -> None:
-    """Count late outcomes, and record those that an earlier commit has written already."""
+    """Count late outcomes, and record those that an earlier commit has written already.
+
+    `earlier` holds the change of that commit, if there was one; it got no answer.
+    """
     written = [each for each in late if _was_already_written(each, found)]
     transition.late = len(late) - len(written)
-    if transition.late:
+    if transition.late and not any(_has_counted(each, transition) for each in earlier):
         transition.write(late_outcomes=transition.batch.late_outcomes + transition.late)
     if written:
         settled = [each.link.pk for each in written if found[each.link.pk].status in SETTLED]
         transition.settled += settled
         completion.record_everything_due(transition)
+
+
+def _has_counted(earlier: Change, transition: Transition) -> bool:
+    """Return whether an earlier commit without an answer has counted its late outcomes.
+
+    `late_outcomes` only grows, so it has reached the value of that commit if the commit succeeded.
+    """
+    if not earlier.late or earlier.batch is None:
+        return False
+    return transition.batch.late_outcomes >= earlier.batch.late_outcomes
 
 
 def _is_claim_valid(settlement: Settlement, found: dict[int, BatchedJob]) -> bool:
