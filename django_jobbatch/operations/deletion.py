@@ -50,12 +50,16 @@ def check_tree_deletable(using: str, batch: JobBatch) -> None:
 
 
 def delete_tree(using: str, batch: JobBatch) -> Counter[str]:
-    """Remove a closed batch and all below it, the outermost last; how many rows, by model."""
-    deeper = [pk for level in descendant_levels(batch) for pk in level]
-    removed: Counter[str] = Counter()
-    for pk in [*reversed(deeper), batch.pk]:
-        removed += ledger.delete_batch(using, pk)
-    return removed
+    """Delete a batch that is not open, after its descendants; return the number of rows by model."""
+    deleted: Counter[str] = Counter()
+    while True:
+        descendant_ids = [pk for level in descendant_levels(batch) for pk in level]
+        try:
+            for pk in [*reversed(descendant_ids), batch.pk]:
+                deleted += ledger.delete_batch(using, pk)
+        except ledger.ChildrenRemain:
+            continue  # a transaction that was open has added them to a descendant
+        return deleted
 
 
 def iterate_tree(batch: JobBatch) -> Iterator[JobBatch]:

@@ -370,7 +370,7 @@ def test_a_batch_row_is_locked_by_its_key_alone(act: Callable[[], Callable[[], o
 
 def test_every_function_of_the_ledger_that_writes_is_looked_at() -> None:
     reads = {"has_unstopped", "running_children", "running_tickets", "waits_for_previous_run"}
-    values = {"Change", "Claimant", "Failure", "Settlement"}
+    values = {"Change", "ChildrenRemain", "Claimant", "Failure", "Settlement"}
     creation = {"count_inserted", "insert_batch", "insert_children", "insert_links", "lock_for_add"}
     checks = {"check_deletable", "check_failures_deletable", "first_unreported"}
     functions = set(ledger.__all__) - reads - checks - values - creation

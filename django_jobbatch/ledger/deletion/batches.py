@@ -32,6 +32,10 @@ class _ParentLockNeeded(Exception):  # not an error: the parent must be locked f
     """The parent may wait for the batch."""
 
 
+class ChildrenRemain(Exception):  # not an error: they must be deleted first
+    """The batch has child batches, which an open transaction may have added."""
+
+
 class LinkPosition(NamedTuple):
     """The lane and the position of a job."""
 
@@ -60,6 +64,9 @@ def delete_batch(using: str, batch_id: uuid.UUID) -> Counter[str]:
     other apps that refer to deleted rows are treated by their `on_delete`. A batch of one chunk is
     deleted in one transaction. After each chunk but the last, the batch is stopping, its counters
     are right, and it can be deleted again. A parent that waits for the batch continues.
+
+    Raises:
+        ChildrenRemain: the batch has child batches; they must be deleted first.
     """
     deleted, after = _delete_chunk(using, batch_id, None)
     while after is not None:
@@ -105,6 +112,7 @@ def _delete_chunk(
             raise _ParentLockNeeded
         deleted: Counter[str] = Counter()
         if after is None:
+            _check_childless(using, batch)
             deleted += cascade.apply_on_delete(using, batch)
         chunk, last = _next_chunk(rows.lane_links(using, batch_id), after)
         if last is not None:
@@ -119,6 +127,16 @@ def _delete_chunk(
         return in_transaction(using, operation)
     except _ParentLockNeeded:
         return in_transaction(using, partial(operation, rows.parent_id(using, batch_id)))
+
+
+def _check_childless(using: str, batch: JobBatch) -> None:
+    """Check that all child batches of a locked batch are deleted.
+
+    An `add` locks the row before it inserts a child. So every child is committed and found here, or
+    its `add` waits, and then finds a batch that is stopping or deleted.
+    """
+    if batch.child_batches and rows.batches(using).filter(parent__batch_id=batch.pk).exists():
+        raise ChildrenRemain
 
 
 def _delete_links(transition: Transition, chunk: BatchedJobQuerySet) -> Counter[str]:
