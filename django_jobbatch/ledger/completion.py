@@ -74,7 +74,7 @@ def mark_at_rest(using: str, batch: JobBatch) -> None:
 def record_everything_due(transition: Transition) -> None:
     """Record everything that may be due in the batch, whichever transition made it due.
 
-    An earlier transition was committed without an answer, so nobody has acted on its change.
+    It is for a transition whose commit got no answer: its change was never acted on.
     """
     batch = transition.batch
     transition.due.clear()

@@ -24,8 +24,8 @@ def rescue_ticket(
 
     Only links whose lease is over are rescued, unless `is_dead` says that the worker is gone for
     certain. A link with `MAX_LOSSES` losses fails with `WorkerLost`; in a stopping batch it is
-    cancelled. Attempts do not change. The caller has checked that nobody works on the ticket; an
-    outcome that arrives nevertheless is late.
+    cancelled. Attempts do not change. The caller has checked that no process works on the
+    ticket; an outcome that arrives nevertheless is late.
     """
     return in_transaction(
         using, idempotent(lambda: _rescue(using, batch_id, ticket, is_dead=is_dead))

@@ -21,8 +21,8 @@ class Transition:
 
     Every step of the transaction takes the transition as its argument and records there what the
     caller must act on. `freeze` returns the record as a `Change`; the attributes mean the same.
-    A transition lives as long as its transaction, so whoever locks the row decides when to freeze
-    it: a settlement and a claim of further links can share one.
+    A transition can carry a settlement and, in the same transaction, the claim of further links:
+    the code that locks the row freezes it.
     """
 
     using: str
@@ -66,7 +66,7 @@ class Transition:
             self.due[queue] += count
 
     def add_children_to_stop(self, children: Iterable[uuid.UUID | None]) -> None:
-        """Record child batches that must be stopped; None stands for no child batch."""
+        """Record child batches that must be stopped; None is ignored."""
         self.children_to_stop += [child for child in children if child is not None]
 
     def record_next_event(self, moments: Iterable[datetime]) -> None:
