@@ -1,4 +1,4 @@
-"""Transactions of the ledger: how they are opened and retried, and how rows are chunked."""
+"""Transactions of the ledger, their retries, and chunks of rows."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from functools import partial
 from itertools import chain, repeat
 from typing import Any, Final, TypeVar
@@ -15,29 +16,28 @@ from django.db import Error, InterfaceError, OperationalError, connections, tran
 
 from django_jobbatch import tuning
 
+#: The pages name this logger, so it keeps the name of an earlier module.
 logger = logging.getLogger("django_jobbatch.ledger.transactions")
-
 
 T = TypeVar("T")
 
-
 SET_READ_COMMITTED: Final = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
-
-#: PostgreSQL: serialization failure, deadlock, lock not available; the server going down or away.
+#: PostgreSQL: serialization failure, deadlock, lock not available, shutdown of the server.
 _SQLSTATES: Final = frozenset({"40001", "40P01", "55P03", "57P01", "57P02", "57P03"})
 
-
-#: MariaDB and MySQL: lock wait timeout, deadlock, record changed since read; server gone, lost, or not there.
+#: MariaDB and MySQL: lock timeout, deadlock, changed row, server lost or not reachable.
 _ERROR_NUMBERS: Final = frozenset({1205, 1213, 1020, 2002, 2003, 2006, 2013})
+
+#: The databases whose retry loop runs in this context.
+_retrying: ContextVar[frozenset[str]] = ContextVar("django_jobbatch_retrying", default=frozenset())
 
 
 def in_transaction(using: str, operation: Callable[[], T]) -> T:
-    """Run `operation` in a transaction and return what it returns.
+    """Run `operation` in a transaction, retry transient errors, and return its value.
 
-    A deadlock, a busy database or a dropped connection is tried again, but only if the
-    transaction was opened here: inside a caller's the server has rolled back the caller's work
-    too, and only the caller can repeat that.
+    Inside a transaction of the caller there is one attempt: the server has rolled back the caller's
+    work too, and only the caller can repeat it.
     """
 
     def attempt() -> T:
@@ -48,48 +48,55 @@ def in_transaction(using: str, operation: Callable[[], T]) -> T:
 
 
 def idempotent(operation: Callable[[], T]) -> Callable[[], T]:
-    """The same for `atomically`, which tries it again after a commit that got no answer.
+    """Return an operation for `in_transaction` that survives a commit without an answer.
 
-    If it finds nothing to do then, what it did before has been committed, and is returned again.
+    If a later attempt finds nothing to do, an earlier one was committed. The value of the earlier
+    attempt is returned again.
     """
-    done: list[T] = []
+    values: list[T] = []
 
-    def again() -> T:
+    def attempt() -> T:
         value = operation()
         if value:
-            done.append(value)
-        return done[-1] if done else value
+            values.append(value)
+        return values[-1] if values else value
 
-    return again
+    return attempt
 
 
 def retry_transient(using: str, attempt: Callable[[], T], *, seconds: float | None = None) -> T:
-    """Make `attempt`, again and again while it fails for a reason that passes.
+    """Run `attempt`, repeat it after a transient error, and return its value.
 
-    A dropped connection is made anew for the next try. None begins after `seconds` (`PATIENCE`
-    unless told), and inside a transaction of the caller there is but one.
+    No attempt starts after `seconds` (default RETRY_SECONDS). A lost connection is opened again.
+    Inside a transaction, and inside the attempt of another call for this database, there is one
+    attempt: only the outermost call repeats and waits.
     """
     connection = connections[using]
-    if connection.in_atomic_block:
+    retrying = _retrying.get()
+    if connection.in_atomic_block or using in retrying:
         return attempt()
-    ends = time.monotonic() + (tuning.RETRY_SECONDS if seconds is None else seconds)
+    deadline = time.monotonic() + (tuning.RETRY_SECONDS if seconds is None else seconds)
     pauses = chain(tuning.RETRY_BACKOFF, repeat(tuning.RETRY_BACKOFF[-1]))
-    while True:
-        try:
-            return attempt()
-        except (OperationalError, InterfaceError) as error:
-            if not is_transient(error, using) or time.monotonic() >= ends:
-                raise
-            logger.info("The ledger tries again after: %s", error)
-            connection.close_if_unusable_or_obsolete()
-        time.sleep(next(pauses) * (1 + random.random()))  # noqa: S311 - jitter
+    token = _retrying.set(retrying | {using})
+    try:
+        while True:
+            try:
+                return attempt()
+            except (OperationalError, InterfaceError) as error:
+                if not is_transient(error, using) or time.monotonic() >= deadline:
+                    raise
+                logger.info("Database %s: the ledger tries again after: %s", using, error)
+                connection.close_if_unusable_or_obsolete()
+            time.sleep(next(pauses) * (1 + random.random()))  # noqa: S311 - jitter
+    finally:
+        _retrying.reset(token)
 
 
 @contextmanager
 def transaction_starting_with(using: str, first: Callable[[], T]) -> Iterator[T]:
-    """Open a transaction whose first step is `first`, and hand over what that returns.
+    """Open a transaction, run `first` in it, and yield its value to the block.
 
-    That step is tried again as `atomically` says; what the block does after it is not.
+    Transient errors of `first` are retried, those of the block are not.
     """
     opened, value = retry_transient(using, partial(_open, using, first))
     with opened:
@@ -97,7 +104,7 @@ def transaction_starting_with(using: str, first: Callable[[], T]) -> Iterator[T]
 
 
 def is_transient(error: Error, using: str) -> bool:
-    """Whether the same statements may succeed if they are tried again."""
+    """Return whether the same statements may succeed in another attempt."""
     cause = error.__cause__
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
     if state is not None:
@@ -108,7 +115,7 @@ def is_transient(error: Error, using: str) -> bool:
     connection = connections[using]
     if connection.vendor == "sqlite":
         return "locked" in str(error) or "busy" in str(error)
-    # Without a connection it was the attempt to make one that failed.
+    # Without a connection, the error came from the attempt to open one.
     return (
         isinstance(error, InterfaceError)
         or connection.connection is None
@@ -125,10 +132,10 @@ def _open(using: str, first: Callable[[], T]) -> tuple[ExitStack, T]:
 
 @contextmanager
 def _read_committed(using: str) -> Iterator[None]:
-    """A transaction at READ COMMITTED, unless it stands in one of a caller.
+    """Open a transaction at READ COMMITTED, or a savepoint in a transaction of the caller.
 
-    The guards need no more, and more does harm: at REPEATABLE READ, MariaDB locks the gaps between
-    rows too, where settlements and retries deadlock; PostgreSQL refuses rows that have changed.
+    The guards of the ledger need no higher level. At REPEATABLE READ, MariaDB also locks the gaps
+    between rows, and settlements deadlock with retries there. PostgreSQL rejects changed rows.
     """
     connection = connections[using]
     lowers = not connection.in_atomic_block and _is_above_read_committed(connection)
@@ -154,22 +161,22 @@ def _execute(connection: Any, sql: str) -> None:
 
 
 def chunked_by_size(items: Iterable[T], characters: Callable[[T], int]) -> Iterator[list[T]]:
-    """The items in lists whose `characters` add up to no more than MOST, one item at least."""
-    portion: list[T] = []
+    """Yield the items in chunks of at most MAX_STATEMENT_CHARS, with at least one item each."""
+    chunk: list[T] = []
     total = 0
     for item in items:
-        weight = characters(item)
-        if portion and total + weight > tuning.MAX_STATEMENT_CHARS:
-            yield portion
-            portion, total = [], 0
-        portion.append(item)
-        total += weight
-    if portion:
-        yield portion
+        size = characters(item)
+        if chunk and total + size > tuning.MAX_STATEMENT_CHARS:
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(item)
+        total += size
+    if chunk:
+        yield chunk
 
 
 def chunked(keys: Sequence[T]) -> Iterator[Sequence[T]]:
-    """The keys in pages of KEYS; no page for none."""
+    """Yield the keys in chunks of at most KEYS_CHUNK; no chunk without a key."""
     return (
         keys[start : start + tuning.KEYS_CHUNK] for start in range(0, len(keys), tuning.KEYS_CHUNK)
     )

@@ -123,6 +123,11 @@ def add_in_task(context: Any, a: int, b: int) -> str:
     return f"{a + b} on {job.origin if job else ''}, attempt {context.attempt}"
 
 
+@_TASKS.task(takes_context=True)  # type: ignore[untyped-decorator]
+def result_id(context: Any) -> str:
+    return str(context.task_result.id)
+
+
 class Adder:
     @staticmethod
     def add(a: int, b: int) -> int:
@@ -146,6 +151,13 @@ def hold(path: str, text: str, gate: str, linger: float = 0) -> None:
     await_that(Path(gate).exists)
     time.sleep(linger)
     record(path, f"{text} done")
+
+
+def hold_or_exit(path: str, text: str, gate: str) -> None:
+    """Hold, after a note of the process under its name; exit with 0 at SIGUSR1."""
+    signal.signal(signal.SIGUSR1, lambda *args: os._exit(os.EX_OK))
+    record(str(Path(path).with_name(f"{text} pid")), str(os.getpid()))
+    hold(path, text, gate)
 
 
 def require(path: str, gate: str) -> None:
@@ -444,6 +456,13 @@ def nest(path: str, depth: int) -> None:
 
 def told(batch: JobBatch, path: str, role: str) -> None:
     record(path, f"{role} {batch.outcome}".strip())
+
+
+def told_counts(batch: JobBatch, path: str, role: str) -> None:
+    """Record the finish of the batch; its time must be known."""
+    assert batch.finished_at is not None
+    counts = f"{batch.failed_jobs} failed of {batch.total_jobs}, {batch.pending_jobs} pending"
+    record(path, f"{role} {batch.status} {batch.outcome}: {counts}")
 
 
 def told_failure(batch: JobBatch, failure: FailedJob, path: str, role: str) -> None:

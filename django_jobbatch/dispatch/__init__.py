@@ -1,10 +1,15 @@
-"""From a change of the ledger to the queues: what is sent, discarded or stopped after the commit."""
+"""Effects of a change outside the ledger: tickets are sent or deleted, child batches are stopped.
+
+Everything here happens after the commit. If it fails, the ledger still knows the wanted state, and
+reconcile repairs the difference.
+"""
 
 from __future__ import annotations
 
 from django_jobbatch.dispatch.cancellation import cancel_tree, continue_cancel, kill_running
 from django_jobbatch.dispatch.delays import schedule_next_event, send_overdue
 from django_jobbatch.dispatch.effects import CurrentTicket, after_commit, apply, continue_batch
+from django_jobbatch.dispatch.errors import log_errors_once
 from django_jobbatch.dispatch.tickets import (
     count_due,
     ensure_tickets,
@@ -25,6 +30,7 @@ __all__ = [
     "ensure_tickets",
     "has_waiting_tickets",
     "kill_running",
+    "log_errors_once",
     "max_job_timeout",
     "missing_tickets",
     "schedule_next_event",

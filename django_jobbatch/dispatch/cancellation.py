@@ -1,50 +1,48 @@
-"""Cancelling a tree to its last batch, and killing the work-horses that run its jobs."""
+"""Cancelling a whole tree, and killing the work-horses that run its jobs."""
 
 from __future__ import annotations
 
-import logging
+import math
 import uuid
 from functools import partial
 
-from django.db import transaction
 from django.db.models import Q
 
 from django_jobbatch import ledger, transport, tuning
 from django_jobbatch.dispatch.effects import apply, pending_cancel
-from django_jobbatch.dispatch.tickets import ensure_tickets, log_transport_errors
+from django_jobbatch.dispatch.errors import NOT_KILLED, log_transport_errors, run_after_commit
+from django_jobbatch.dispatch.tickets import ensure_tickets
 from django_jobbatch.models import JobBatch
 from django_jobbatch.models.tree import with_descendants
 from django_jobbatch.states import ACTIVE, BatchStatus
 
-logger = logging.getLogger(__name__)
-
 
 def continue_cancel(using: str, batch: JobBatch) -> None:
-    """Stop what a stopping batch has not stopped yet: whoever closed it may have died over that."""
+    """Do now the remaining part of an interrupted cancel: the batch is stopping."""
     apply(pending_cancel(using, batch))
 
 
 def cancel_tree(using: str, batch: JobBatch) -> None:
-    """Stop a stopping batch after the commit, to the last batch inside, however many they are."""
+    """Stop all descendants of a stopping batch after the commit. No part is left to tickets."""
 
-    def stop() -> None:
-        apply(pending_cancel(using, batch), in_full=True)
+    def stop_tree() -> None:
+        apply(pending_cancel(using, batch), budget=math.inf)
 
-    transaction.on_commit(stop, using=using, robust=True)
+    run_after_commit(using, stop_tree)
 
 
 def kill_running(using: str, batch: JobBatch) -> None:
-    """Cancel what a stopping batch is running, and all below it, after the commit; kill its horses."""
+    """Stop all descendants of a stopping batch after the commit, and kill their work-horses."""
 
-    def stop() -> None:
-        # To the last batch inside: a ticket that goes on with a cancel ends no process.
-        apply(pending_cancel(using, batch), in_full=True)
+    def kill_tree() -> None:
+        # No part is left to tickets, since a ticket kills no work-horse.
+        apply(pending_cancel(using, batch), budget=math.inf)
         for each in with_descendants(batch).filter(status=BatchStatus.STOPPING):
             _kill(using, each)
         if batch.root_id is not None:
             _ensure_tickets_of_tree(using, batch.root_id)
 
-    transaction.on_commit(stop, using=using, robust=True)
+    run_after_commit(using, kill_tree)
 
 
 def _kill(using: str, batch: JobBatch) -> None:
@@ -52,11 +50,11 @@ def _kill(using: str, batch: JobBatch) -> None:
     for change in ledger.sweep(using, batch.pk, running=True):
         apply(change)
     for queue, ids in tickets.items():
-        log_transport_errors(batch, partial(transport.stop, queue, ids))
+        log_transport_errors(batch, partial(transport.stop, queue, ids), message=NOT_KILLED)
 
 
 def _ensure_tickets_of_tree(using: str, root_id: uuid.UUID) -> None:
-    """Send tickets for what a killed horse was to go on with: batches around those it worked on."""
+    """Send tickets for the ancestors that a killed session would have run next."""
     tree = JobBatch.objects.using(using).filter(Q(pk=root_id) | Q(root_id=root_id))
     for batch in tree.filter(status__in=ACTIVE):
         for queue in batch.queues:

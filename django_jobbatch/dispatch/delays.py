@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import datetime
 
 from django.utils import timezone
 
 from django_jobbatch import ledger, transport
-from django_jobbatch.dispatch.tickets import ensure_tickets, log_transport_errors, new_ticket
+from django_jobbatch.dispatch.errors import log_transport_errors
+from django_jobbatch.dispatch.tickets import ensure_tickets, new_ticket
 from django_jobbatch.models import JobBatch
-
-logger = logging.getLogger(__name__)
 
 
 def schedule_next_event(batch: JobBatch, using: str) -> None:
-    """Have one ticket scheduled for the earliest delayed link, unless one comes by then."""
+    """Schedule one ticket for the earliest delayed link, unless an earlier one is scheduled."""
     earliest = ledger.refresh_next_event(using, batch)
     if earliest is None:
         return
@@ -24,9 +22,9 @@ def schedule_next_event(batch: JobBatch, using: str) -> None:
 
 
 def send_overdue(using: str) -> None:
-    """Send a ticket for every batch whose delayed links are due and whose scheduled ticket is late.
+    """Send a ticket for every batch with overdue links.
 
-    RQ delivers scheduled jobs only where a scheduler runs; this is what happens where none does.
+    RQ delivers scheduled tickets only where a scheduler runs. Elsewhere this delivers them.
     """
     for batch in ledger.overdue(using):
         for queue in batch.queues:

@@ -1,20 +1,19 @@
-"""Applying what the ledger has changed, after the commit: tickets are sent or discarded, children are stopped."""
+"""Applying a change of the ledger, and all changes that follow from it."""
 
 from __future__ import annotations
 
 import logging
-import math
 import uuid
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
-from typing import Protocol
+from typing import Final, Protocol
 
-from django.db import transaction
-
-from django_jobbatch import ledger, transport, tuning
+from django_jobbatch import db, ledger, transport, tuning
 from django_jobbatch.dispatch.delays import schedule_next_event
-from django_jobbatch.dispatch.tickets import ensure_tickets, log_transport_errors, new_ticket
+from django_jobbatch.dispatch.errors import log_errors_once, log_transport_errors, run_after_commit
+from django_jobbatch.dispatch.tickets import ensure_tickets, new_ticket
 from django_jobbatch.exceptions import WorkerLost
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import JobBatch
@@ -22,75 +21,78 @@ from django_jobbatch.states import BatchStatus
 
 logger = logging.getLogger(__name__)
 
-
-#: Where jobs that fail for good are logged, whoever found that out.
-failure_logger = logging.getLogger("django_jobbatch")
+#: The logger of final failures, here and in the runner.
+failure_logger: Final = logging.getLogger("django_jobbatch")
 
 
 def after_commit(change: Change) -> None:
-    """Act on `change` once the transaction of the caller, if there is one, has committed.
+    """Apply `change` after the commit of the caller's transaction; now outside of one.
 
-    Outside a transaction that is now. Nothing that goes wrong there reaches the caller: the
-    ledger knows what should be, and what was not sent can be sent again.
+    No exception reaches the caller: the change is stored, and reconcile can apply it again.
     """
 
-    def act_on_change() -> None:  # not a partial: Django logs the name of a hook that raises
+    def apply_change() -> None:
         apply(change)
 
-    transaction.on_commit(act_on_change, using=change.using, robust=True)
+    run_after_commit(change.using, apply_change)
 
 
 class CurrentTicket(Protocol):
-    """A ticket at work, which can see to what becomes due itself."""
+    """A running ticket that takes batches over, so that they need no ticket of their own."""
 
     def take_over(self, batch: JobBatch, due: Collection[str]) -> str | None:
-        """The queue of the batch that needs no other ticket, if any; `due` are those with due links."""
+        """Return the queue on which this ticket runs the due links; None if it does not.
+
+        `due` are the queues with due links of the batch.
+        """
 
 
 def apply(
-    change: Change, *, current_ticket: CurrentTicket | None = None, in_full: bool = False
+    change: Change, *, current_ticket: CurrentTicket | None = None, budget: float | None = None
 ) -> None:
-    """Take tickets back, sweep, and send tickets, as `change` asks, and all that follows from that.
+    """Send and delete tickets and stop child batches, as `change` and its consequences demand.
 
-    What `here` keeps for itself needs no ticket. What is to be stopped is left to tickets after so many
-    STEPS, unless it is to be done `in_full`.
+    `current_ticket` may take batches over instead. `budget` is the number of steps that are done
+    here, by default INLINE_STEPS; a ticket continues a cancel that needs more.
     """
-    steps = _Budget(math.inf if in_full else tuning.INLINE_STEPS)
-    # A stack and not a recursion, since a tree may be deeper than Python calls; and each change is
-    # acted on as it comes, since a sweep may have many.
-    under_way = [_apply_one(change, current_ticket, steps)]
-    while under_way:
-        following = next(under_way[-1], None)
-        if following is None:
-            under_way.pop()
-        else:
-            steps.spend(following)
-            under_way.append(_apply_one(following, current_ticket, steps))
+    steps = _Budget(tuning.INLINE_STEPS if budget is None else budget)
+    with log_errors_once(change.batch):
+        # A stack, since a tree may have more levels than Python allows calls. Each change is
+        # applied before the next one is made, since a sweep may have many.
+        stack = [_apply_one(change, current_ticket, steps)]
+        while stack:
+            following = next(stack[-1], None)
+            if following is None:
+                stack.pop()
+            else:
+                steps.spend(following)
+                stack.append(_apply_one(following, current_ticket, steps))
 
 
 class _Budget:
-    """How much may still be done in place."""
+    """The number of steps that remain."""
 
-    def __init__(self, most: float) -> None:
-        self._left = most
+    def __init__(self, steps: float) -> None:
+        self._remaining = steps
 
     def spend(self, change: Change) -> None:
-        """Count a change that is acted on."""
-        self._left -= 1 + len(change.settled) // tuning.LINKS_PER_STEP
+        """Subtract the steps of a change: one, and one per LINKS_PER_STEP links."""
+        self._remaining -= 1 + len(change.settled) // tuning.LINKS_PER_STEP
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether the rest is to be left to tickets."""
-        return self._left <= 0
+        """Whether no step remains."""
+        return self._remaining <= 0
 
 
 def continue_batch(using: str, batch: JobBatch) -> None:
-    """Do after the commit what should be done already: Redis may have been down, or a process died.
+    """Apply again, after the commit, what the state of the batch demands.
 
-    A stopping batch is stopped, with all below it; for what is due, the missing tickets are sent.
+    A stopping batch and its descendants are stopped, for due links the missing tickets are sent.
+    An earlier process may have died before that, or Redis was not reachable.
     """
 
-    def do_again() -> None:
+    def apply_again() -> None:
         if batch.status == BatchStatus.STOPPING:
             apply(pending_cancel(using, batch))
             return
@@ -98,18 +100,18 @@ def continue_batch(using: str, batch: JobBatch) -> None:
             ensure_tickets(batch, using, queue, tuning.MAX_TICKETS)
         schedule_next_event(batch, using)
 
-    transaction.on_commit(do_again, using=using, robust=True)
+    run_after_commit(using, apply_again)
 
 
 def pending_cancel(using: str, batch: JobBatch) -> Change:
-    """What a stopping batch asks for that nobody has acted on."""
+    """Return the change of a stopping batch once more, as its cancel returned it."""
     return replace(Change.of(batch, using), stopping=True)
 
 
 def _apply_one(
     change: Change, current_ticket: CurrentTicket | None, steps: _Budget
 ) -> Iterator[Change]:
-    """Act on one change; what other batches, or other pages, were changed by that."""
+    """Apply one change; yield the changes of other batches, or of further chunks, that follow."""
     batch = change.batch
     _log_late(change)
     _log_failed_by_loss(change)
@@ -123,55 +125,36 @@ def _apply_one(
         _continue_by_ticket(batch, change.using)
     elif change.stopping or change.finished:
         _discard_tickets(batch)
-        # Among them may have been the ticket of a callback, or of a retry that came in between.
+        # One of them may have been the ticket of a callback, or of a retry in between.
         _ensure_tickets_on(change, batch, set(batch.queues) - {own_queue})
     if batch.next_event_at is not None and (
         change.stopping or change.finished or change.next_event_at
     ):
         schedule_next_event(batch, change.using)
     if change.child_settled:
-        told = ledger.settle_stand_in(change.using, batch)
-        if told is not None:
-            yield told
+        parent_change = ledger.settle_stand_in(change.using, batch)
+        if parent_change is not None:
+            yield parent_change
 
 
 def _stop_descendants(using: str, batch: JobBatch, steps: _Budget) -> Generator[Change, None, bool]:
-    """Stop the child batches of one that was closed, and cancel what has not begun.
+    """Stop the child batches of a stopping batch and sweep its links; return whether all is done.
 
-    While tickets wait: should this process die, they go on with it. False if something is left to them.
+    The tickets of the batch still wait meanwhile: if this process dies, they continue.
     """
     if steps.is_exhausted and batch.child_batches:
-        return not ledger.has_unstopped(using, batch)  # its first group alone may be a large tree
-    running = _stop_children(using, ledger.running_children(using, batch))
-    pages = ([change] for change in ledger.sweep(using, batch.pk))
-    for group in chain(running, pages):
-        yield from group
+        return not _has_unstopped(using, batch)  # the first children alone may be a large tree
+    children = db.retry_transient(using, partial(ledger.running_children, using, batch))
+    chunks = ([change] for change in ledger.sweep(using, batch.pk))
+    for changes in chain(_stop_children(using, children), chunks):
+        yield from changes
         if steps.is_exhausted:
-            return not ledger.has_unstopped(using, batch)
+            return not _has_unstopped(using, batch)
     return True
 
 
-def _log_late(change: Change) -> None:
-    if change.late:
-        logger.warning(
-            "%d outcomes of batch %s came too late and changed nothing",
-            change.late,
-            change.batch_id,
-            extra={"batch_id": str(change.batch_id)},
-        )
-
-
-def _log_failed_by_loss(change: Change) -> None:
-    """Log these failures as the runner logs those of jobs that raise; here nothing did."""
-    for link in change.failed_by_loss:
-        failure_logger.error(
-            "%s failed: job %d of batch %s. %s",
-            link.func,
-            link.pk,
-            link.batch_id,
-            WorkerLost(),
-            extra={"batch_id": str(link.batch_id), "job_id": str(link.pk)},
-        )
+def _has_unstopped(using: str, batch: JobBatch) -> bool:
+    return db.retry_transient(using, partial(ledger.has_unstopped, using, batch))
 
 
 def _stop_children(using: str, children: Sequence[uuid.UUID]) -> Iterator[list[Change]]:
@@ -180,7 +163,7 @@ def _stop_children(using: str, children: Sequence[uuid.UUID]) -> Iterator[list[C
 
 
 def _continue_by_ticket(batch: JobBatch, using: str) -> None:
-    """Have a ticket go on with stopping the batch, on a queue that has its links: workers are there."""
+    """Ensure one ticket that continues the cancel, on a queue that has workers for the batch."""
     queue = batch.queue if batch.queue in batch.queues else batch.queues[0]
 
     def send_one() -> None:
@@ -197,3 +180,26 @@ def _ensure_tickets_on(change: Change, batch: JobBatch, queues: Iterable[str | N
 
 def _discard_tickets(batch: JobBatch) -> None:
     log_transport_errors(batch, lambda: transport.discard(batch.pk, batch.queues))
+
+
+def _log_late(change: Change) -> None:
+    if change.late:
+        logger.warning(
+            "%d outcomes of batch %s were late and changed nothing",
+            change.late,
+            change.batch_id,
+            extra={"batch_id": str(change.batch_id)},
+        )
+
+
+def _log_failed_by_loss(change: Change) -> None:
+    """Log the jobs that failed by worker losses, as the runner logs jobs that raise."""
+    for link in change.failed_by_loss:
+        failure_logger.error(
+            "%s failed: job %d of batch %s. %s",
+            link.func,
+            link.pk,
+            link.batch_id,
+            WorkerLost(),
+            extra={"batch_id": str(link.batch_id), "job_id": str(link.pk)},
+        )

@@ -1,25 +1,23 @@
-"""Tickets of a batch: how many are missing, and sending them."""
+"""The tickets of a batch: the number of missing ones, and sending them."""
 
 from __future__ import annotations
 
-import logging
 import math
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from django.db.models import Count
 
 from django_jobbatch import conf, db, ledger, transport, tuning
-from django_jobbatch.exceptions import TransportError, UnknownQueue
+from django_jobbatch.dispatch.errors import log_transport_errors
+from django_jobbatch.exceptions import TransportError
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import BatchStatus
 
-logger = logging.getLogger(__name__)
-
 
 def ensure_tickets(batch: JobBatch, using: str, queue: str, tickets: int = 1) -> None:
-    """Have up to `tickets` tickets wait in the queue, but no more than links are due."""
+    """Send the missing tickets, so that min(due links, `tickets`) tickets wait in the queue."""
 
     def send_missing() -> None:
         count = missing_tickets(batch, using, queue, tickets)
@@ -30,7 +28,7 @@ def ensure_tickets(batch: JobBatch, using: str, queue: str, tickets: int = 1) ->
 
 
 def send(batch: JobBatch, using: str, queue: str, tickets: int) -> None:
-    """Send so many tickets."""
+    """Send `tickets` tickets for the batch."""
     log_transport_errors(batch, lambda: transport.send(new_ticket(batch, using, queue), tickets))
 
 
@@ -43,9 +41,9 @@ def missing_tickets(
     due: int | None = None,
     at_work: int = 0,
 ) -> int:
-    """How many of up to `tickets` tickets neither wait in the queue nor are `at_work`.
+    """Return how many of min(due links, `tickets`) tickets neither wait nor are `at_work`.
 
-    No more are wanted than links are due; these are counted here unless that is told.
+    The due links are counted here unless `due` is their number.
 
     Raises:
         TransportError: Redis did not answer.
@@ -57,12 +55,12 @@ def missing_tickets(
 
 
 def count_due(batches: Iterable[JobBatch], using: str, queue: str) -> dict[uuid.UUID, int]:
-    """How many links of each of these batches, which are small, are due on this queue."""
-    alike: dict[tuple[tuple[str, int], ...], list[uuid.UUID]] = defaultdict(list)
+    """Return the number of due links on this queue, for each of these small batches."""
+    groups: dict[tuple[tuple[str, int], ...], list[uuid.UUID]] = defaultdict(list)
     for batch in batches:
-        alike[tuple(_claimable_runs(batch, using).items())].append(batch.pk)
-    found = {pk: 0 for pks in alike.values() for pk in pks}
-    for runs, pks in alike.items():
+        groups[tuple(_claimable_runs(batch, using).items())].append(batch.pk)
+    found = {pk: 0 for pks in groups.values() for pk in pks}
+    for runs, pks in groups.items():
         links = BatchedJob.objects.using(using).filter(batch_id__in=pks, queue=queue, **dict(runs))
         counts = links.due().order_by().values("batch_id").annotate(links=Count("pk"))
         found.update(counts.values_list("batch_id", "links"))
@@ -70,9 +68,9 @@ def count_due(batches: Iterable[JobBatch], using: str, queue: str) -> dict[uuid.
 
 
 def has_waiting_tickets(batch: JobBatch, queue: str) -> bool:
-    """Whether half of the tickets that an isolated batch should have wait in the queue.
+    """Return whether at least half of MAX_TICKETS tickets of an isolated batch wait in the queue.
 
-    Each of these looks after them when it ends, so while this is so the next one may do it.
+    Each of its tickets asks this at its end, so one of the waiting tickets sends the missing ones.
     """
     try:
         return transport.waiting_tickets(batch.pk, queue).queued >= tuning.MAX_TICKETS // 2
@@ -81,23 +79,23 @@ def has_waiting_tickets(batch: JobBatch, queue: str) -> bool:
 
 
 def max_job_timeout(rq_timeout: int) -> int:
-    """Seconds of the longest job that a ticket leaves time for which RQ gives so many."""
+    """Return the longest job timeout, in seconds, that fits into a ticket with this RQ timeout."""
     return rq_timeout if rq_timeout < 0 else rq_timeout - _ticket_margin()
 
 
-def _count_due_links(batch: JobBatch, using: str, queue: str, most: int) -> int:
-    """How many links of the batch are due on this queue, counted up to `most`."""
+def _count_due_links(batch: JobBatch, using: str, queue: str, max_count: int) -> int:
+    """Return the number of due links of the batch on this queue, at most `max_count`."""
     if batch.status == BatchStatus.WAITING:
         return 0
     links = BatchedJob.objects.using(using).filter(batch_id=batch.pk, queue=queue)
-    return len(links.filter(**_claimable_runs(batch, using)).due().values_list("pk")[:most])
+    return len(links.filter(**_claimable_runs(batch, using)).due().values_list("pk")[:max_count])
 
 
 def _claimable_runs(batch: JobBatch, using: str) -> dict[str, int]:
-    """In which runs a ticket of the batch finds work, as a condition on its links.
+    """Return the runs whose links a ticket of the batch can claim, as a filter on links.
 
-    What no ticket claims is not due, or each would send the next one: a row may have been put
-    there by hand.
+    Other links must not count as due, or each ticket would send the next one. A row may have been
+    inserted by hand.
     """
     runs = {}
     if batch.is_finished or ledger.waits_for_previous_run(using, batch.pk, batch.run):
@@ -108,7 +106,7 @@ def _claimable_runs(batch: JobBatch, using: str) -> dict[str, int]:
 
 
 def _rq_timeout(batch: JobBatch) -> int:
-    """Seconds RQ gives a ticket: its slice, the longest job that may begin in it, and some more."""
+    """Return RQ's timeout of a ticket, in seconds: the longest job and a margin; -1 is no limit."""
     if batch.longest_timeout < 0:
         return -1
     return batch.longest_timeout + _ticket_margin()
@@ -118,20 +116,8 @@ def _ticket_margin() -> int:
     return math.ceil(conf.current().SLICE) + tuning.TICKET_GRACE_SECONDS
 
 
-def log_transport_errors(batch: JobBatch, request: Callable[[], None]) -> None:
-    try:
-        request()
-    except (TransportError, UnknownQueue) as error:
-        logger.error(  # noqa: TRY400 - it says all, and nothing is wrong here
-            "Batch %s is stored, but its queues are not told (%s). Once that is mended, a BatchWorker or"
-            " reconcile_batches tells them.",
-            batch.pk,
-            error,
-            extra={"batch_id": str(batch.pk)},
-        )
-
-
 def new_ticket(batch: JobBatch, using: str, queue: str) -> transport.Ticket:
+    """Return a ticket of the batch for this queue."""
     return transport.Ticket(
         batch_id=batch.pk,
         queue=queue,
@@ -142,6 +128,6 @@ def new_ticket(batch: JobBatch, using: str, queue: str) -> transport.Ticket:
 
 
 def _description(batch: JobBatch) -> str:
-    """What RQ's own pages show of a ticket."""
+    """Return the text that RQ's own pages show for a ticket."""
     function = batch.options.get("function", "")
     return batch.name if function in ("", batch.name) else f"{batch.name}: {function}"

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from django_jobbatch.ledger.callback_settlement import mark_reported, settle_callback
-from django_jobbatch.ledger.callbacks import waits_for_previous_run
+from django_jobbatch.ledger.callbacks import batch_at_finish, waits_for_previous_run
 from django_jobbatch.ledger.cancellation import cancel, sweep
 from django_jobbatch.ledger.change import Change, Failure, Settlement
 from django_jobbatch.ledger.children import (
@@ -78,6 +78,7 @@ __all__ = [  # noqa: RUF022 - grouped by verb
     "first_unreported",
     "mark_reported",
     "waits_for_previous_run",
+    "batch_at_finish",
     # Delay
     "overdue",
     "refresh_next_event",

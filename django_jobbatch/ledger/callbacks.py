@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from typing import Any
+from copy import copy
+from datetime import datetime
+from typing import Any, Final
 
+from django_jobbatch import counters
 from django_jobbatch.ledger import rows
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import (
@@ -15,7 +18,17 @@ from django_jobbatch.models import (
     FailedJobQuerySet,
     JobBatch,
 )
-from django_jobbatch.states import CALLBACK_LANE, CALLBACKS, LinkStatus, Outcome, Role
+from django_jobbatch.states import (
+    CALLBACK_LANE,
+    CALLBACKS,
+    BatchStatus,
+    LinkStatus,
+    Outcome,
+    Role,
+)
+
+#: The counters that a callback keeps of the finish of its run.
+FINISH_COUNTERS: Final = ("total_jobs", "pending_jobs", *counters.COUNTER_BY_STATUS.values())
 
 # Rows of callbacks, not inserted yet
 
@@ -29,9 +42,38 @@ def catch_links(batch: JobBatch, failure: FailedJob) -> list[BatchedJob]:
 
 
 def finish_links(batch: JobBatch, outcome: Outcome) -> list[BatchedJob]:
-    """Return the `then` and `finally_` callbacks for this outcome; none is due yet."""
+    """Return the `then` and `finally_` callbacks for this outcome; none is due yet.
+
+    Each keeps the finish of its run, since a retry may reopen the batch before it is called.
+    """
     succeeded = outcome in (Outcome.SUCCEEDED, Outcome.PARTIAL)
-    return _callback_lane(batch, [Role.THEN, Role.FINALLY] if succeeded else [Role.FINALLY])
+    links = _callback_lane(batch, [Role.THEN, Role.FINALLY] if succeeded else [Role.FINALLY])
+    finished_at = batch.finished_at and batch.finished_at.isoformat()
+    finish = {
+        "outcome": str(outcome),
+        "finished_at": finished_at,
+        **{name: getattr(batch, name) for name in FINISH_COUNTERS},
+    }
+    for link in links:
+        link.options = {**link.options, "finish": finish}
+    return links
+
+
+def batch_at_finish(batch: JobBatch, link: BatchedJob) -> JobBatch:
+    """Return the batch as it was at the finish of the run that this callback belongs to.
+
+    A retry may have reopened the batch since. The values are those that the link keeps.
+    """
+    finish = link.options.get("finish")
+    if finish is None or link.run == batch.run:
+        return batch
+    finished_at = finish["finished_at"]
+    batch = copy(batch)
+    batch.status, batch.outcome = BatchStatus.FINISHED, Outcome(finish["outcome"])
+    batch.finished_at = finished_at and datetime.fromisoformat(finished_at)
+    for name in FINISH_COUNTERS:
+        setattr(batch, name, finish[name])
+    return batch
 
 
 def each_failure_link(batch: JobBatch, position: int) -> list[BatchedJob]:

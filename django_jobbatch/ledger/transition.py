@@ -34,6 +34,7 @@ class Transition:
     stopping: bool = False
     finished: bool = False
     child_settled: bool = False
+    rerun_jobs: int = 0
     lost: int = 0
     failed_by_loss: tuple[BatchedJob, ...] = ()
     late: int = 0
@@ -90,6 +91,7 @@ class Transition:
             children_to_stop=tuple(self.children_to_stop),
             next_event_at=self.next_event_at,
             settled=tuple(self.settled),
+            rerun_jobs=self.rerun_jobs,
             lost=self.lost,
             failed_by_loss=self.failed_by_loss,
             late=self.late,

@@ -37,19 +37,19 @@ def has_retryable(batch: JobBatch, *, include_cancelled: bool) -> bool:
     )
 
 
-def count_reset(batch: JobBatch, jobs: Sequence[int] | None, *, include_cancelled: bool) -> int:
-    """Return how many jobs of its tree `ledger.reopen` resets with these arguments.
+def count_links(batch: JobBatch, links: Sequence[int], *, include_cancelled: bool) -> int:
+    """Return how many jobs of the tree run again if a retry resets these links of the batch.
 
-    Call it before. Jobs of descendants are counted although they run only when the turn of their
-    batch comes; stand-ins are not counted. Ids that a retry ignores are ignored here too.
+    A stand-in counts as the jobs that are reset in its child batch, and as one job if that batch is
+    deleted. No query for a batch without children.
     """
-    current = JobBatch.objects.using(batch._state.db).filter(pk=batch.pk).first()
-    if current is None:
-        return 0
-    if jobs is None:
-        return count_all(current, include_cancelled=include_cancelled)
-    links = _chosen_links(current, jobs, include_cancelled=include_cancelled)
-    return count_chosen(current, links, include_cancelled=include_cancelled)
+    of_batch = RetryRules(batch, include_cancelled)
+    children = [
+        of_batch.of_child(child)
+        for chunk in chunked(links)
+        for child in _children([batch]).filter(parent__in=chunk)
+    ]
+    return len(links) - len(children) + _count_jobs(children)
 
 
 def count_all(batch: JobBatch, *, include_cancelled: bool) -> int:
@@ -67,13 +67,8 @@ def count_chosen(batch: JobBatch, links: Collection[BatchedJob], *, include_canc
     if of_batch.frees_remaining(found):
         jobs = _count_jobs([of_batch], include_partial=False)
         found = [link for link in found if link.status == LinkStatus.SUCCEEDED]
-    stand_ins = [link.pk for link in found if link.is_stand_in]
-    children = [
-        of_batch.of_child(child)
-        for chunk in chunked(stand_ins)
-        for child in _children([batch]).filter(parent__in=chunk)
-    ]
-    return jobs + len(found) - len(stand_ins) + _count_jobs(children)
+    pks = [link.pk for link in found]
+    return jobs + count_links(batch, pks, include_cancelled=include_cancelled)
 
 
 def _count_jobs(level: Sequence[RetryRules], *, include_partial: bool = True) -> int:
@@ -133,22 +128,6 @@ def _count_following_cancelled(chunk: Iterable[RetryRules]) -> Counter[uuid.UUID
         return Counter()
     retained = rules.following_cancelled(_lane_links(batches))
     return Counter(retained.values_list("child", flat=True))
-
-
-def _chosen_links(
-    batch: JobBatch, jobs: Sequence[int], *, include_cancelled: bool
-) -> list[BatchedJob]:
-    """Return the links among these ids that a retry accepts."""
-    lane_links = _lane_links([batch])
-    found: list[BatchedJob] = []
-    for chunk in chunked(jobs):
-        choosable = rules.choosable(lane_links, include_cancelled=include_cancelled)
-        found += choosable.filter(pk__in=chunk)
-        partial = rules.stand_ins_with_retryable_jobs(
-            _children([batch]).filter(parent__in=chunk), include_cancelled=include_cancelled
-        )
-        found += lane_links.filter(pk__in=partial) if partial else []
-    return found
 
 
 def _remaining_in_lanes(batch: JobBatch, links: Sequence[BatchedJob]) -> list[BatchedJob]:

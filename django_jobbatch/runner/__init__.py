@@ -1,16 +1,16 @@
-"""What an RQ worker calls: one ticket, worked on for one time slice."""
+"""The function of every ticket. An RQ worker calls it."""
 
 from __future__ import annotations
 
 
 def work(batch_id: str, queue: str, using: str) -> None:
-    """Work on the batch: claim links on this queue, run them, settle them.
+    """Run the due links of the batch on this queue for one slice.
 
-    This is the function of every ticket. It raises only if the worker is being shut down or the
-    database is out of reach; what a job raises ends in the ledger.
+    It raises only at a shutdown of the worker and if the database is lost. An exception of a job is
+    stored as a failure.
     """
-    # A spawned work-horse comes here without `django.setup()`, so nothing that needs the app
-    # registry may be imported before.
+    # A spawned work-horse has not called `django.setup()`, so nothing that needs the app registry
+    # may be imported before.
     import django  # noqa: PLC0415 - see above
     from django.apps import apps  # noqa: PLC0415 - see above
 

@@ -1,83 +1,100 @@
-"""What a ticket does with one batch: claim, run, settle."""
+"""The runner of one batch in a session: it claims links, runs them and settles them."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING
 
-from django.db import Error, transaction
+from django.db import Error
 
 from django_jobbatch import conf, db, dispatch, ledger, transport, tuning
 from django_jobbatch.ledger import Change, Claimant, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.runner.change_queue import ChangeQueue
 from django_jobbatch.runner.claim_buffer import ClaimBuffer
-from django_jobbatch.runner.execution import (
-    Interrupted,
-    execute,
-    report_progress,
-    settlement_for_exception,
-)
+from django_jobbatch.runner.execution import Interrupted, execute, report_progress
 from django_jobbatch.runner.heartbeat import Heartbeat, beating
 from django_jobbatch.runner.policy import RunPolicy
+from django_jobbatch.runner.time_slice import Slice
+from django_jobbatch.runner.transactional import execute_transactional
 from django_jobbatch.states import ACTIVE, BatchStatus, LinkStatus
-
-if TYPE_CHECKING:
-    from django_jobbatch.runner.session import TicketSession
-
 
 logger = logging.getLogger(__name__)
 
 
 class BatchRunner:
-    """The loop of a ticket over one batch. All that it knows of it is what the ledger last told.
+    """The loop of a session over one batch.
 
-    `tickets` is how many may be sent in its place.
+    `batch` is the row as the newest known change left it. `current_ticket` is the session: it takes
+    over batches that become due here. At most `tickets` tickets continue the batch afterwards.
     """
 
-    def __init__(self, batch: JobBatch, session: TicketSession, *, tickets: int) -> None:
+    def __init__(
+        self,
+        batch: JobBatch,
+        time_slice: Slice,
+        *,
+        current_ticket: dispatch.CurrentTicket,
+        request_more_tickets: Callable[[], None],
+        tickets: int,
+    ) -> None:
         self.batch = batch
-        self.session = session
-        self.queue = session.queue
-        self.using = session.using
-        self.sync = transport.is_sync(session.queue)
+        self.slice = time_slice
+        self.queue = time_slice.queue
+        self.using = time_slice.using
+        self.sync = transport.is_sync(self.queue)
         self.claimant = Claimant(
-            using=session.using,
+            using=self.using,
             batch_id=batch.pk,
-            queue=session.queue,
-            ticket=session.ticket,
+            queue=self.queue,
+            ticket=time_slice.ticket,
             lease=self._lease(conf.current().LEASE),
             ignore_delays=self.sync,
         )
         self.buffer = ClaimBuffer(self.claimant)
-        self._started_at = self._seen = time.monotonic()
-        self._has_help = False
+        self.changes = ChangeQueue()
+        self._current_ticket = current_ticket
+        self._request_more_tickets_of_session = request_more_tickets
+        self._started_at = self._read_at = time.monotonic()
+        self._requested_tickets = False
         self._tickets = tuning.MAX_TICKETS if self.isolated else tickets
-        self._after = 0
+        self._last_claimed = 0
         self._claim_size = 1
-        self._background_changes: deque[Change] = deque()
-        self._has_looked = False
+        self._is_suspended = False
+        self._checked_callbacks = False
 
     def run(self) -> None:
-        """Run what is due, callbacks first, while there is time and no other batch comes first."""
+        """Run due links, callbacks first, until none is due, the slice ends or `suspend` is called."""
+        self._is_suspended = False
         try:
             try:
-                with self._with_heartbeat():
+                with self._heartbeat():
                     self._loop()
             finally:
-                self._flush()
+                self._flush(is_last=True)
         except Interrupted as interruption:
             raise interruption.cause from None
 
-    def leave_tickets(self) -> None:
-        """Leave tickets behind for what is still due here, and one for what is delayed.
+    def suspend(self) -> None:
+        """Return from `run` before the next link, because another batch comes first."""
+        self._is_suspended = True
 
-        Where a ticket is for one job, most find that enough others wait and leave this to them.
+    def refresh(self, batch: JobBatch) -> None:
+        """Replace the row of the batch, unless a newer version is known."""
+        if batch.version >= self.batch.version:
+            self.batch = batch
+            self._read_at = time.monotonic()
+
+    def leave_tickets(self) -> None:
+        """Send tickets for the links that are still due, and schedule one for delayed links.
+
+        A ticket of an isolated batch runs one job. While enough other tickets wait, the next one
+        sends those that are missing.
         """
         if self.isolated and dispatch.has_waiting_tickets(self.batch, self.queue):
             return
@@ -86,59 +103,93 @@ class BatchRunner:
             dispatch.schedule_next_event(self.batch, self.using)
 
     def request_more_tickets(self) -> None:
-        """Send tickets for what is still due, once, if that has taken a second."""
-        if not self._has_help and time.monotonic() - self._started_at >= tuning.HELP_AFTER_SECONDS:
-            self._has_help = True
+        """Send tickets for the due links, once, if the batch takes longer than HELP_AFTER_SECONDS."""
+        if self._requested_tickets:
+            return
+        if time.monotonic() - self._started_at >= tuning.HELP_AFTER_SECONDS:
+            self._requested_tickets = True
             dispatch.ensure_tickets(self.batch, self.using, self.queue, self._tickets)
+
+    @property
+    def isolated(self) -> bool:
+        """Whether each job needs a work-horse of its own."""
+        return bool(self.batch.options.get("isolated")) and not self.sync
 
     def _loop(self) -> None:
         while self._should_continue() and (self._run_callback() or self._run_jobs()):
             if self.isolated:
                 return
 
-    @property
-    def isolated(self) -> bool:
-        """Whether every job is to have a work-horse of its own."""
-        return bool(self.batch.options.get("isolated")) and not self.sync
+    def _should_continue(self) -> bool:
+        """Return whether another link may run: added jobs may need more time than the ticket has."""
+        return not self._is_suspended and self.slice.has_time and self.slice.allows(self.batch)
+
+    # Callbacks
 
     def _run_callback(self) -> bool:
-        """Run one callback that is due; False if there is none."""
+        """Run one due callback; False if none is due."""
         if not self._may_have_callbacks():
             return False
         link = ledger.claim_callback(self.claimant)
         if link is None:
             return False
-        self.buffer.add([link])  # so that the watch renews its lease
-        self.buffer.start()
-        # What is known here may be older: another ticket may have finished the batch since.
-        batches = JobBatch.objects.using(self.using).filter(pk=self.batch.pk)
-        batch = db.retry_transient(self.using, batches.first) or self.batch
-        self.buffer.record(execute(link, batch, RunPolicy.of(link, batch)))
-        self._flush()
+        settlement = Settlement.released(link)
+        with self.buffer.holding(link):
+            try:
+                # Another ticket may have finished the batch since it was read.
+                batches = JobBatch.objects.using(self.using).filter(pk=self.batch.pk)
+                batch = db.retry_transient(self.using, batches.first) or self.batch
+                batch = ledger.batch_at_finish(batch, link)
+                settlement = execute(link, batch, RunPolicy.of(link, batch))
+            finally:
+                self._settle_callback(settlement)
+        self._apply_changes()
         return True
 
+    def _settle_callback(self, settlement: Settlement) -> None:
+        """Settle one callback; wait as long as a lease for a lost database."""
+
+        def settle() -> Change:
+            nonlocal settlement
+            attempt, settlement = settlement, replace(settlement, maybe_written=True)
+            return ledger.settle_callback(self.using, attempt)
+
+        self._add_change(db.retry_transient(self.using, settle, seconds=conf.current().LEASE))
+
+    def _may_have_callbacks(self) -> bool:
+        """Return whether a callback may be due: at the first call, after a failure, after the finish."""
+        batch = self.batch
+        if not self._checked_callbacks:
+            self._checked_callbacks = True
+            return bool(batch.callbacks)
+        return bool(batch.callbacks) and (
+            batch.run > 1 or batch.failed_jobs > 0 or batch.is_finished
+        )
+
+    # Jobs
+
     def _run_jobs(self) -> bool:
-        """Claim as many jobs as the pace allows, run and settle them; False if none is due."""
+        """Claim due jobs, run them and settle them; False if none is due."""
         if self.batch.status not in ACTIVE:
             return False
         limit = 1 if self.isolated else self._claim_size
-        links = ledger.claim(self.claimant, after=self._after, limit=limit)
+        links = ledger.claim(self.claimant, after=self._last_claimed, limit=limit)
         if not links:
             return False
         self.buffer.add(links)
         if self.batch.status == BatchStatus.PENDING:
             ledger.mark_running(self.using, self.batch)
-        self._after = links[-1].pk
-        began = time.monotonic()
+        self._last_claimed = links[-1].pk
+        started_at = time.monotonic()
         ran = self._run_claimed()
         self._flush()
-        # A batch that began here is worked on now: what stands beside it is left to others.
-        alone = not self.session.is_current(self)
-        self._claim_size = 1 if alone else self._next_claim_size(ran, time.monotonic() - began)
+        # While another batch comes first, other tickets may take the links of this one.
+        next_size = self._next_claim_size(ran, time.monotonic() - started_at)
+        self._claim_size = 1 if self._is_suspended else next_size
         return True
 
     def _run_claimed(self) -> int:
-        """Run the links on the desk while that is right; how many ran."""
+        """Run the claimed jobs while the session and the batch allow it; return how many ran."""
         ran = 0
         while (ran == 0 or self._should_continue()) and self._is_open():
             link = self.buffer.start()
@@ -151,144 +202,100 @@ class BatchRunner:
         return ran
 
     def _run_job(self, link: BatchedJob) -> bool:
-        """Run one job and note what became of it; whether it failed for good."""
+        """Run one job and store its outcome; return whether it failed for good."""
         policy = RunPolicy.of(link, self.batch)
-        settlement = (
-            self._run_transactional(link, policy)
-            if policy.transactional
-            else execute(link, self.batch, policy)
-        )
-        if settlement is None:
+        outcome: Change | Settlement
+        if policy.transactional:
+            outcome = execute_transactional(link, self.batch, policy)
+        else:
+            outcome = execute(link, self.batch, policy)
+        if isinstance(outcome, Change):
+            self.buffer.discard()
+            self._add_change(outcome, has_progress=True)
+            self._apply_changes()
             return False
-        self.buffer.record(settlement)
-        return settlement.status == LinkStatus.FAILED
+        self.buffer.record(outcome)
+        return outcome.status == LinkStatus.FAILED
 
     def _start_child(self, link: BatchedJob) -> bool:
-        """Start the batch that this link stands for; False, since it has not failed yet."""
+        """Start the child batch of this stand-in; return False, since it cannot have failed yet."""
         for change in ledger.start_child(self.using, link):
-            if change.batch_id == self.batch.pk:
-                self._apply(change)
-            else:
-                dispatch.apply(change, current_ticket=self.session)
+            self._add_change(change)
+            self._apply_changes()
         self.buffer.discard()
         return False
 
-    def _run_transactional(self, link: BatchedJob, policy: RunPolicy) -> Settlement | None:
-        """Run a job and settle it in one transaction; None if that is done.
-
-        If it raises, or its claim is no longer in force, what it wrote is rolled back.
-        """
-        change = None
-        committed: list[bool] = []
-        try:
-            with transaction.atomic(using=self.using):
-                # The first hook: those of the job come after it, and may raise.
-                transaction.on_commit(lambda: committed.append(True), using=self.using)
-                settlement = execute(link, self.batch, policy)
-                if settlement.status == LinkStatus.SUCCEEDED:
-                    change = ledger.settle(self.using, self.batch.pk, [settlement])
-                if change is None or change.late:
-                    transaction.set_rollback(True, using=self.using)
-        except Exception as error:
-            if not committed:
-                # If it is its commit that got no answer, that may have gone through.
-                return replace(self._after_rollback(error, link, policy), maybe_written=True)
-            logger.exception("A hook of %s raised after its commit", link.func)
-        if change is None:
-            return settlement
-        self.buffer.discard()
-        self._apply(change)
-        self._report_progress(change)
-        return None
-
-    def _after_rollback(self, error: Exception, link: BatchedJob, policy: RunPolicy) -> Settlement:
-        """What becomes of a job whose transaction the database has refused at its end."""
-        if not isinstance(error, Error):
-            raise error
-        if db.is_transient(error, self.using) and link.worker_losses + 1 < tuning.MAX_LOSSES:
-            logger.info("%s runs again, since its transaction is lost: %s", link.func, error)
-            return Settlement.lost(link)
-        # By a deferred constraint, or again and again: an attempt that raised.
-        return settlement_for_exception(error, link, policy)
-
-    def _flush(self) -> None:
-        """Put back what has not begun and settle the rest; try that for as long as a lease.
-
-        What could not be written by then is left to run out, and runs again.
-        """
-        self.buffer.release_unstarted()
-        seconds = conf.current().LEASE - (self.buffer.oldest_outcome_age() or 0)
-        db.retry_transient(self.using, self._settle_outcomes, seconds=seconds)
-
-    def _settle_outcomes(self) -> None:
-        """Settle what is on the desk, here, and call `progress`, also for what the watch settled."""
-        change = self.buffer.settle()
-        if change is not None:
-            self._apply(change)
-            self._background_changes.append(change)
-        while self._background_changes:
-            self._report_progress(self._background_changes.popleft())
-
-    def _on_background_settle(self, change: Change) -> None:
-        """Act on what the watch has settled behind a job; `progress` waits until that has ended."""
-        dispatch.apply(change)
-        self._background_changes.append(change)
-
-    def _report_progress(self, change: Change) -> None:
-        if change.settled and change.batch is not None:
-            for entry in change.batch.options.get("progress", ()):
-                report_progress(change.batch, entry)
-
-    def _apply(self, change: Change) -> None:
-        """Take over what the ledger says of the batch, and act on it, but go on here."""
-        if change.batch is not None:
-            self.batch = change.batch
-            self._seen = time.monotonic()
-        db.retry_transient(self.using, partial(dispatch.apply, change, current_ticket=self.session))
-
     def _is_open(self) -> bool:
-        """Whether the batch takes new work, as known at most STALE seconds ago."""
-        if time.monotonic() - self._seen > tuning.STATUS_MAX_AGE:
+        """Return whether the batch takes new work, as read at most STATUS_MAX_AGE seconds ago."""
+        if time.monotonic() - self._read_at > tuning.STATUS_MAX_AGE:
             batches = JobBatch.objects.using(self.using).filter(pk=self.batch.pk)
             status = db.retry_transient(self.using, batches.values_list("status", flat=True).first)
             self.batch.status = status or BatchStatus.FINISHED
-            self._seen = time.monotonic()
+            self._read_at = time.monotonic()
         return self.batch.status in ACTIVE
-
-    def _may_have_callbacks(self) -> bool:
-        """Whether to look for a callback: once, and then after a failure or the end."""
-        batch = self.batch
-        if not self._has_looked:
-            self._has_looked = True
-            return bool(batch.callbacks)
-        return bool(batch.callbacks) and (
-            batch.run > 1 or batch.failed_jobs > 0 or batch.is_finished
-        )
-
-    def _should_continue(self) -> bool:
-        """Whether the ticket has time left, and has it for this batch, whatever was added to it."""
-        trip = self.session
-        return trip.has_time and trip.is_current(self) and trip.allows(self.batch)
 
     def _next_claim_size(self, ran: int, seconds: float) -> int:
         return max(1, min(tuning.MAX_CLAIM, int(ran * tuning.CLAIM_SECONDS / max(seconds, 0.001))))
 
-    def _with_heartbeat(self) -> AbstractContextManager[None]:
-        # In the caller's own process there is no watch: it could not see, from a connection of
-        # its own, what the caller has not committed yet.
+    # Outcomes and changes
+
+    def _flush(self, *, is_last: bool = False) -> None:
+        """Release the unstarted jobs, settle all outcomes and apply all changes.
+
+        The settlement waits as long as a lease for a lost database. Outcomes that cannot be written
+        by then are lost: the leases expire and the jobs run again.
+        """
+        self.buffer.release_unstarted()
+        seconds = conf.current().LEASE - (self.buffer.oldest_outcome_age() or 0)
+        change = db.retry_transient(self.using, self.buffer.settle, seconds=seconds)
+        if change is not None:
+            self._add_change(change, has_progress=True)
+        self._apply_changes(is_last=is_last)
+
+    def _add_change(self, change: Change, *, has_progress: bool = False) -> None:
+        """Queue a change, and take over its row if it is of this batch."""
+        if change.batch is not None and change.batch_id == self.batch.pk:
+            self.refresh(change.batch)
+        self.changes.add(change, has_progress=has_progress)
+
+    def _apply_changes(self, *, is_last: bool = False) -> None:
+        """Apply the queued changes and report progress.
+
+        If the database is lost, the changes stay in the queue until the next call. The last call
+        raises.
+        """
+        try:
+            self.changes.apply_all(partial(dispatch.apply, current_ticket=self._current_ticket))
+        except Error as error:
+            if is_last or self.sync or not db.is_transient(error, self.using):
+                raise
+            logger.warning(
+                "Ticket %s could not apply a change of batch %s: %s. It tries again.",
+                self.slice.ticket,
+                self.batch.pk,
+                error,
+                extra={"batch_id": str(self.batch.pk)},
+            )
+        for change in self.changes.pop_unreported():
+            if change.settled and change.batch is not None:
+                report_progress(change.batch)
+
+    def _heartbeat(self) -> AbstractContextManager[None]:
+        # An inline queue has none: its connection could not see uncommitted rows of the caller.
         if self.sync:
             return nullcontext()
         return beating(
             Heartbeat(
                 self.buffer,
-                on_change=self._on_background_settle,
-                request_more_tickets=self.session.request_more_tickets,
+                self.changes,
+                apply=dispatch.apply,
+                request_more_tickets=self._request_more_tickets_of_session,
             )
         )
 
     def _lease(self, seconds: float) -> timedelta:
         if self.sync:
-            # Nobody renews it there, so it covers the longest job.
+            # Without a heartbeat the lease must cover the longest job.
             longest = self.batch.longest_timeout
             seconds += tuning.UNLIMITED_JOB_LEASE if longest < 0 else longest
         return timedelta(seconds=seconds)

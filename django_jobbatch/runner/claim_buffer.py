@@ -1,11 +1,12 @@
-"""What a ticket has on its desk: links it holds, and outcomes it has not settled yet."""
+"""The claim buffer of a ticket: its claimed links, and its outcomes that are not settled yet."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from django_jobbatch import ledger
@@ -14,83 +15,90 @@ from django_jobbatch.models import BatchedJob
 
 
 class ClaimBuffer:
-    """Shared by the thread that runs jobs and the one that watches over it."""
+    """Claimed jobs and their outcomes, shared by the thread that runs jobs and the heartbeat.
+
+    A callback is listed here while it runs, so that its lease is renewed. Its outcome is settled
+    apart.
+    """
 
     def __init__(self, claimant: Claimant) -> None:
         self.claimant = claimant
         self._guard = threading.Lock()
-        self._waiting: deque[BatchedJob] = deque()
+        self._unstarted: deque[BatchedJob] = deque()
         self._running: BatchedJob | None = None
+        self._callback: BatchedJob | None = None
         self._outcomes: list[Settlement] = []
-        self._oldest = 0.0
+        self._oldest_at = 0.0
 
     def add(self, links: Iterable[BatchedJob]) -> None:
-        """Put claimed links on the desk."""
+        """Append claimed jobs."""
         with self._guard:
-            self._waiting.extend(links)
+            self._unstarted.extend(links)
 
     def start(self) -> BatchedJob | None:
-        """Take the next link to run it; None if there is no more."""
+        """Return the next job, which runs from now on; None if no job remains."""
         with self._guard:
-            self._running = self._waiting.popleft() if self._waiting else None
+            self._running = self._unstarted.popleft() if self._unstarted else None
             return self._running
 
     def record(self, settlement: Settlement) -> None:
-        """Note what became of the link that was started last."""
+        """Store the outcome of the running job."""
         with self._guard:
             self._running = None
             self._append(settlement)
 
     def discard(self) -> None:
-        """Forget the link that was started last: it is settled already."""
+        """Discard the running job, which is settled already."""
         with self._guard:
             self._running = None
 
     def release_unstarted(self) -> None:
-        """Note that every link without an outcome goes back."""
+        """Store a release as the outcome of every job that has none."""
         with self._guard:
             if self._running is not None:
                 self._append(Settlement.released(self._running))
                 self._running = None
-            while self._waiting:
-                self._append(Settlement.released(self._waiting.popleft()))
+            while self._unstarted:
+                self._append(Settlement.released(self._unstarted.popleft()))
+
+    @contextmanager
+    def holding(self, callback: BatchedJob) -> Iterator[None]:
+        """List a callback among the claimed links during the block."""
+        self._callback = callback
+        try:
+            yield
+        finally:
+            self._callback = None
 
     def claimed(self) -> list[BatchedJob]:
-        """The links under this ticket's claim, running or not begun."""
+        """Return the links whose leases must be renewed: all but those settled at this moment."""
         with self._guard:
-            running = [] if self._running is None else [self._running]
-            return [*running, *self._waiting, *(each.link for each in self._outcomes)]
+            current = [each for each in (self._callback, self._running) if each is not None]
+            return [*current, *self._unstarted, *(each.link for each in self._outcomes)]
 
     def oldest_outcome_age(self) -> float | None:
-        """Seconds since the oldest outcome on the desk; None if there is none."""
+        """Return the seconds since the oldest outcome was stored; None without an outcome."""
         with self._guard:
-            return time.monotonic() - self._oldest if self._outcomes else None
+            return time.monotonic() - self._oldest_at if self._outcomes else None
 
     def settle(self) -> Change | None:
-        """Settle every outcome on the desk by one transaction; None if there is none.
+        """Settle all outcomes in one transaction; None without an outcome.
 
-        What could not be written stays on the desk. A callback lies there alone, and what is
-        settled with it is not told: `progress` is called for jobs.
+        An error leaves the outcomes in the buffer.
         """
         with self._guard:
             outcomes, self._outcomes = self._outcomes, []
         if not outcomes:
             return None
         try:
-            return self._write(outcomes)
+            return ledger.settle(self.claimant.using, self.claimant.batch_id, outcomes)
         except BaseException:
             with self._guard:
-                # It may have been written after all, and only the answer is lost.
+                # The commit may have succeeded without an answer.
                 self._outcomes[:0] = [replace(each, maybe_written=True) for each in outcomes]
             raise
 
-    def _write(self, outcomes: list[Settlement]) -> Change:
-        using = self.claimant.using
-        if outcomes[0].link.is_callback:
-            return replace(ledger.settle_callback(using, outcomes[0]), settled=())
-        return ledger.settle(using, self.claimant.batch_id, outcomes)
-
     def _append(self, settlement: Settlement) -> None:
         if not self._outcomes:
-            self._oldest = time.monotonic()
+            self._oldest_at = time.monotonic()
         self._outcomes.append(settlement)

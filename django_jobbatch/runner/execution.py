@@ -1,4 +1,4 @@
-"""Running one link: what it calls, what it raises, and what becomes of it."""
+"""Execution of one link: the call, and its outcome."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ logger = logging.getLogger("django_jobbatch")
 
 
 class Interrupted(Exception):  # not an error of the job
-    """The worker is being shut down while this link ran, or the ledger is out of its reach."""
+    """A shutdown of the worker, or a lost database, in the middle of a link: it is released."""
 
     def __init__(self, cause: BaseException) -> None:
         self.cause = cause
 
 
 def execute(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> Settlement:
-    """Make the call of this link and say what becomes of it.
+    """Run the call of this link and return its outcome.
 
     Raises:
-        Interrupted: RQ ended the worker in the middle, or what the ledger keeps for a callback
-            cannot be had; the link is to be put back.
+        Interrupted: RQ shut the worker down in the middle, or the arguments of a callback could not
+            be read from the database. The link must be released.
     """
-    call = _CALLS.get(Role(link.role), _call_back)
+    call = _CALLS.get(Role(link.role), _call_callback)
     try:
         policy.check()
         with context.set_current_link(link):
@@ -56,12 +56,19 @@ def execute(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> Settlement:
 def settlement_for_exception(
     error: BaseException, link: BatchedJob, policy: RunPolicy
 ) -> Settlement:
-    """What becomes of a link that raised: another attempt, cancelled, or failed for good."""
-    _drop_broken_connections(error)
-    if isinstance(error, BatchCancelled) and not link.is_callback and _is_closed(link):
+    """Return the outcome of a link that raised: another attempt, cancelled, or failed."""
+    _close_broken_connections(error)
+    if isinstance(error, BatchCancelled) and not link.is_callback and _is_stopped(link):
         return Settlement(link=link, status=LinkStatus.CANCELLED)
     if policy.should_retry(link, error):
-        logger.info("%s raised %r and will be tried again", link.func, error, extra=_extra(link))
+        logger.info(
+            "%s raised %r and gets another attempt: job %d of batch %s",
+            link.func,
+            error,
+            link.pk,
+            link.batch_id,
+            extra=_extra(link),
+        )
         return Settlement(link=link, status=LinkStatus.PENDING, available_at=policy.retry_at(link))
     exc_info = (type(error), error, _own_traceback(error))
     logger.error(
@@ -75,18 +82,21 @@ def settlement_for_exception(
     return Settlement(link=link, status=LinkStatus.FAILED, failure=_as_text(error))
 
 
-def report_progress(batch: JobBatch, entry: str) -> None:
-    """Call one `progress` callback; what it raises is logged."""
-    try:
-        target, call = load_call(batch.pk, payload.PROGRESS, entry)
-        with time_limit(transport.default_timeout(batch.queue)):
-            invocation.invoke(target, (batch, *call.args), call.kwargs)
-    except Exception:
-        logger.exception("A progress callback of %s raised", batch, extra=_extra(batch))
+def report_progress(batch: JobBatch) -> None:
+    """Call the `progress` callbacks of the batch; an exception is logged and changes nothing."""
+    for entry in batch.options.get("progress", ()):
+        try:
+            target, call = load_call(batch.pk, payload.PROGRESS, entry)
+            with time_limit(transport.default_timeout(batch.queue)):
+                invocation.invoke(target, (batch, *call.args), call.kwargs)
+        except Exception:
+            logger.exception(
+                "A progress callback of batch %s raised", batch.pk, extra=_extra(batch)
+            )
 
 
 def _encode_result(value: object, policy: RunPolicy) -> str | None:
-    """What is kept of what a call has returned."""
+    """Return the stored form of a return value; None if the batch stores no results."""
     if transport.is_rq_retry(value):
         raise RetryReturned
     return payload.dumps(value, "the result") if policy.store_result else None
@@ -96,23 +106,23 @@ def _call_job(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> Any:
     target, call = load_call(link.batch_id, link.role, link.payload)
     with time_limit(policy.timeout):
         return invocation.invoke(
-            target, call.args, call.kwargs, attempt=link.attempts + 1, result_id=str(link.pk)
+            target, call.args, call.kwargs, attempt=link.attempts + 1, result_id=link.result_id
         )
 
 
-def _call_back(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> None:
+def _call_callback(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> None:
     with _interrupt_if_db_lost(link):
-        told = (batch,) if link.failure_id is None else (batch, link.failure)
-    _call_with(told, link, link.payload, policy)
+        callback_args = (batch,) if link.failure_id is None else (batch, link.failure)
+    _call_with(callback_args, link, link.payload, policy)
 
 
 def _call_each_failure(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> None:
-    """Tell every `each_failure` callback of every failure it has not seen, in order.
+    """Call every `each_failure` callback with every unreported failure, the oldest first.
 
-    One that raises for good is not told again, unless this link is retried. What is left then,
-    or at the end of a slice, is told by another link.
+    If a callback fails for good, its failure counts as reported until this link is retried. Another
+    link reports the remaining failures then, and after a slice.
     """
-    using, ends = str(link._state.db), time.monotonic() + conf.current().SLICE
+    using, deadline = str(link._state.db), time.monotonic() + conf.current().SLICE
     entries = [each["payload"] for each in batch.callbacks if each["role"] == Role.EACH_FAILURE]
     with _interrupt_if_db_lost(link):
         failure = link.failure if link.failure_id else ledger.first_unreported(using, link.batch_id)
@@ -122,20 +132,20 @@ def _call_each_failure(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> 
                 _call_with((batch, failure), link, entry, policy)
         except BaseException as error:
             if not (transport.is_shutdown(error) or policy.should_retry(link, error)):
-                _drop_broken_connections(error)
+                _close_broken_connections(error)
                 with _interrupt_if_db_lost(link):
                     ledger.mark_reported(using, failure, raised_in=link)
             raise
         with _interrupt_if_db_lost(link):
             ledger.mark_reported(using, failure)
-            if time.monotonic() >= ends:
+            if time.monotonic() >= deadline:
                 return
             failure = ledger.first_unreported(using, link.batch_id)
 
 
 @contextmanager
 def _interrupt_if_db_lost(link: BatchedJob) -> Iterator[None]:
-    """Tell a database that is out of reach for the ledger from what a callback raises."""
+    """Raise `Interrupted` for a lost database, which is no error of the callback."""
     try:
         yield
     except Error as error:
@@ -168,7 +178,7 @@ def _as_text(error: BaseException) -> Failure:
     lines = traceback.format_exception(kind, error, _own_traceback(error))
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - a broken __str__ is a fault of the job, not of ours
+    except Exception:  # noqa: BLE001 - a broken __str__ is an error of the job
         message = "<its message cannot be read>"
     return Failure(
         exception_class=name,
@@ -178,7 +188,7 @@ def _as_text(error: BaseException) -> Failure:
 
 
 def _own_traceback(error: BaseException) -> TracebackType | None:
-    """The traceback from where the job's own code begins."""
+    """Return the traceback from the first frame of the job's own code."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         module = str(trace.tb_frame.f_globals.get("__name__", ""))
@@ -189,12 +199,12 @@ def _own_traceback(error: BaseException) -> TracebackType | None:
 
 
 def _storable(text: str) -> str:
-    # PostgreSQL takes no NUL, and no database takes half of a surrogate pair.
+    # PostgreSQL accepts no NUL, and no database accepts half of a surrogate pair.
     return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
-def _drop_broken_connections(error: BaseException) -> None:
-    """Close connections that a job has left unusable; one cut off by a timeout may be."""
+def _close_broken_connections(error: BaseException) -> None:
+    """Close the connections that a job left unusable; after a timeout any may be."""
     for connection in connections.all(initialized_only=True):
         if connection.connection is None or connection.in_atomic_block:
             continue
@@ -203,14 +213,15 @@ def _drop_broken_connections(error: BaseException) -> None:
             connection.close()
 
 
-def _is_closed(link: BatchedJob) -> bool:
+def _is_stopped(link: BatchedJob) -> bool:
+    """Return whether the batch of this link is no longer open."""
     using = str(link._state.db)
     open_batch = JobBatch.objects.using(using).filter(pk=link.batch_id, status__in=OPEN)
     return not db.retry_transient(using, open_batch.exists)
 
 
 def _is_ctrl_c(error: BaseException, link: BatchedJob) -> bool:
-    # A worker keeps Ctrl-C from its jobs, so there it is one that the job raised itself.
+    # A worker protects its jobs from Ctrl-C, so there the job raised it.
     return isinstance(error, KeyboardInterrupt) and transport.is_sync(link.queue)
 
 

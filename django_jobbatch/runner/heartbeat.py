@@ -1,11 +1,10 @@
-"""The thread that looks after a ticket while a long job runs."""
+"""The heartbeat: a thread that keeps claims valid and outcomes moving while a job runs."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,73 +12,77 @@ from django.db import connections
 
 from django_jobbatch import ledger, tuning
 from django_jobbatch.ledger import Change
+from django_jobbatch.runner.change_queue import ChangeQueue
 from django_jobbatch.runner.claim_buffer import ClaimBuffer
 
 logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Settles outcomes that wait behind a long job, renews leases, and has help sent for."""
+    """Settles outcomes that wait for a long job, renews leases and requests more tickets."""
 
     def __init__(
         self,
         buffer: ClaimBuffer,
+        changes: ChangeQueue,
         *,
-        on_change: Callable[[Change], None],
+        apply: Callable[[Change], None],
         request_more_tickets: Callable[[], None],
     ) -> None:
         self._buffer = buffer
-        self._on_change = on_change
+        self._changes = changes
+        self._apply = apply
         self._request_more_tickets = request_more_tickets
         self._stopped = threading.Event()
-        self._renewed = time.monotonic()
-        self._changes: deque[Change] = deque()
+        self._renewed_at = time.monotonic()
 
     def run(self) -> None:
-        """Look after the desk until the ticket is over. It has database connections of its own."""
+        """Tick until `stop`. The thread has database connections of its own."""
         try:
             while not self._stopped.wait(tuning.HEARTBEAT_SECONDS):
-                self._try(self._tick)
-            self._try(self._apply_changes)
+                self._tick_safely()
         finally:
             connections.close_all()
 
     def stop(self) -> None:
-        """Have `run` return."""
+        """End `run`. The runner applies the changes that remain."""
         self._stopped.set()
 
-    def _try(self, action: Callable[[], None]) -> None:
+    def _tick_safely(self) -> None:
         try:
-            action()
+            self._tick()
         except Exception:
-            # The next look tries again; meanwhile the ticket goes on.
-            logger.exception("The watch of a ticket could not do its work")
+            claimant = self._buffer.claimant
+            logger.exception(
+                "The heartbeat of ticket %s for batch %s raised. It tries again in %g seconds.",
+                claimant.ticket,
+                claimant.batch_id,
+                tuning.HEARTBEAT_SECONDS,
+                extra={"batch_id": str(claimant.batch_id)},
+            )
 
     def _tick(self) -> None:
-        now = time.monotonic()
         oldest = self._buffer.oldest_outcome_age()
         if oldest is not None and oldest >= tuning.HEARTBEAT_SECONDS:
             change = self._buffer.settle()
             if change is not None:
-                self._changes.append(change)
-        self._apply_changes()
-        claimant = self._buffer.claimant
-        if now - self._renewed > claimant.lease.total_seconds() / 3:
-            ledger.renew(claimant, self._buffer.claimed())
-            self._renewed = now
+                self._changes.add(change, has_progress=True)
+        self._changes.apply_all(self._apply, wait=False)
+        self._renew_leases()
         self._request_more_tickets()
 
-    def _apply_changes(self) -> None:
-        """Tell of what was settled here; of a change that could not be acted on, once more."""
-        while self._changes:
-            self._on_change(self._changes[0])
-            self._changes.popleft()
+    def _renew_leases(self) -> None:
+        """Renew the leases of all claimed links, once a third of a lease has passed."""
+        now, claimant = time.monotonic(), self._buffer.claimant
+        if now - self._renewed_at > claimant.lease.total_seconds() / 3:
+            ledger.renew(claimant, self._buffer.claimed())
+            self._renewed_at = now
 
 
 @contextmanager
 def beating(heartbeat: Heartbeat) -> Iterator[None]:
-    """Run `watch` in a thread of its own during the block, and wait for it at the end."""
-    thread = threading.Thread(target=heartbeat.run, name="jobbatch-watch", daemon=True)
+    """Run the heartbeat in a thread of its own during the block, and join it at the end."""
+    thread = threading.Thread(target=heartbeat.run, name="jobbatch-heartbeat", daemon=True)
     thread.start()
     try:
         yield

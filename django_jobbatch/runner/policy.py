@@ -1,21 +1,20 @@
-"""How one link is to be run: its own options, its batch's, the settings', RQ's."""
+"""The run policy of a link: its options, those of its batch, the settings and RQ's defaults."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, Self
-
-from django.utils import timezone
 
 from django_jobbatch import conf, transport
 from django_jobbatch.exceptions import BatchCancelled, DoNotRetry, InvalidOption, PayloadRefused
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.schedule import start_time
 from django_jobbatch.specs import validation
 
-#: What is read of the stored options of a job.
+#: The stored options that a policy reads, each with its check.
 _RULES: Final[dict[str, Callable[[Any], Any]]] = {
     "timeout": validation.validate_timeout,
     "retry": validation.validate_retry,
@@ -26,11 +25,11 @@ _RULES: Final[dict[str, Callable[[Any], Any]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPolicy:
-    """The terms a link runs under, decided: nothing is left open.
+    """The complete policy of one link.
 
-    `timeout` is seconds, -1 for no limit; `retry` the number of further attempts, and
-    `retry_interval` the seconds before each, the last one repeated. `refused` is what is wrong with
-    the stored options, which no signature covers; such a link fails with it and is not called.
+    `timeout` is in seconds, -1 is no limit. `retry` is the number of further attempts, and
+    `retry_interval` the seconds before each, the last one repeated. No signature covers stored
+    options: a link with invalid ones fails with `error` and is not called.
     """
 
     timeout: int
@@ -42,13 +41,14 @@ class RunPolicy:
 
     @classmethod
     def of(cls, link: BatchedJob, batch: JobBatch) -> Self:
-        """The terms of `link`: what it names itself, then its batch, the settings, and RQ."""
+        """Return the policy of `link`: its own options come first, then those of its batch."""
         settings = conf.current()
-        outer = {} if link.is_callback else batch.options.get("jobs", {})
+        defaults = {} if link.is_callback else batch.options.get("jobs", {})
+        error: Exception | None = None
         try:
-            named, refused = _read({**outer, **link.options}), None
-        except (InvalidOption, TypeError) as error:
-            named, refused = {"retry": 0}, error
+            named = _read({**defaults, **link.options})
+        except (InvalidOption, TypeError) as invalid:
+            named, error = {"retry": 0}, invalid
         timeout = named.get("timeout")
         return cls(
             timeout=transport.default_timeout(link.queue) if timeout is None else timeout,
@@ -56,34 +56,31 @@ class RunPolicy:
             retry_interval=tuple(named.get("retry_interval", settings.RETRY_INTERVAL)) or (0,),
             transactional=named.get("transactional", False),
             store_result=not link.is_callback and batch.options.get("store_results", False),
-            error=refused,
+            error=error,
         )
 
     def check(self) -> None:
-        """Raise what is wrong with the stored options, if anything is."""
+        """Raise the error of the stored options, if they are invalid."""
         if self.error is not None:
             raise self.error
 
     def should_retry(self, link: BatchedJob, error: BaseException) -> bool:
-        """Whether the attempt that raised this is followed by another."""
+        """Return whether another attempt follows the one that raised `error`."""
         final = isinstance(error, DoNotRetry | BatchCancelled | PayloadRefused)
         return self.has_retry_left(link) and not final
 
     def has_retry_left(self, link: BatchedJob) -> bool:
-        """Whether the attempt that is being made now is not the last one."""
+        """Return whether another attempt may follow the current one."""
         return link.attempts < self.retry
 
     def retry_at(self, link: BatchedJob) -> datetime | None:
-        """When the next attempt may begin; None for at once. Whole seconds, rounded up."""
+        """Return the start time of the next attempt, in whole seconds; None for at once."""
         interval = self.retry_interval[min(link.attempts, len(self.retry_interval) - 1)]
-        if not interval:
-            return None
-        at = timezone.now() + timedelta(seconds=interval)
-        return at.replace(microsecond=0) + timedelta(seconds=bool(at.microsecond))
+        return start_time(interval, None) if interval else None
 
 
 def _read(options: dict[str, Any]) -> dict[str, Any]:
-    """These options, each as it was checked when it was stored: a row may have been edited since."""
+    """Check the options again, since a row may have been edited, and return them."""
     return {
         name: _RULES[name](value)
         for name, value in options.items()

@@ -1,4 +1,4 @@
-"""One ticket: its time slice, the batch it was sent for, and those that it makes due itself."""
+"""The session of a ticket: the batches that it works on during its slice."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from django.db import close_old_connections
 from django_jobbatch import conf, db, dispatch, transport, tuning
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner.batch_runner import BatchRunner
+from django_jobbatch.runner.time_slice import Slice
 from django_jobbatch.states import BatchStatus
 
 logger = logging.getLogger(__name__)
 
 
 def work_on(batch_id: str, queue: str, using: str) -> None:
-    """Work on the batch with one ticket, until nothing is due or the slice is used up.
+    """Work on the batch with one ticket, until no link is due or the slice is used up.
 
-    A ticket says where to look, not what to do, and whoever can write to Redis can make one. One
-    that names what is not here is refused: it is logged and ends, and nothing is sent for it.
+    Anyone with write access to Redis can forge a ticket. A ticket that names an unknown batch,
+    queue or database runs nothing, and no other ticket is sent for it.
     """
-    if why := transport.ticket_error(batch_id, queue, using):
-        logger.error("A ticket is refused, and nothing was run for it: %s", why)
+    if error := transport.ticket_error(batch_id, queue, using):
+        logger.error("A ticket was rejected, and it ran no job: %s", error)
         return
     with _fresh_connections(queue):
         ticket, rq_timeout = transport.start_ticket(uuid.UUID(batch_id), queue)
@@ -35,46 +36,49 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
         if batch.status == BatchStatus.STOPPING:
             dispatch.continue_cancel(using, batch)
             batch.refresh_from_db()
-        longest = (
+        max_job_timeout = (
             batch.longest_timeout if rq_timeout is None else dispatch.max_job_timeout(rq_timeout)
         )
-        TicketSession(queue, using, ticket, longest_timeout=longest).run(batch)
+        TicketSession(queue, using, ticket, max_job_timeout=max_job_timeout).run(batch)
         dispatch.send_overdue(using)
 
 
 class TicketSession:
-    """Works on batches of one queue, one at a time, for one time slice.
+    """The batches of one queue that one ticket works on during its slice, one at a time.
 
-    A batch that becomes due by what this ticket does on its queue, as a child that it begins or
-    as a parent whose child ends here, needs no ticket: it is worked on next, before the one that
-    made it due goes on. So small batches cost no trip through Redis, and a ticket that others
-    would have to wait for goes out after a second, as for any other batch.
+    They form a stack. If the current batch makes another one due on this queue, that one is pushed:
+    a child batch that starts here, or a parent whose child finishes here. It needs no ticket, and
+    the current batch is suspended meanwhile. So a small child batch costs no request to Redis. After
+    HELP_AFTER_SECONDS a suspended batch gets tickets, like any other.
 
-    A batch with jobs that may run longer than `longest_timeout` seconds is left to tickets that RQ
-    gives more time; -1 is no limit.
+    `run` may be called for one batch after another, while the slice has time.
+
+    A batch with jobs longer than `max_job_timeout` seconds is left to tickets with a longer timeout
+    of RQ; -1 is no bound.
     """
 
-    def __init__(self, queue: str, using: str, ticket: str, *, longest_timeout: int = -1) -> None:
-        self.queue = queue
-        self.using = using
-        self.ticket = ticket
-        self._longest_timeout = longest_timeout
-        self._ends = time.monotonic() + conf.current().SLICE
-        # The last one is worked on; by the ids of their batches.
+    def __init__(self, queue: str, using: str, ticket: str, *, max_job_timeout: int = -1) -> None:
+        self.slice = Slice(
+            ticket=ticket,
+            queue=queue,
+            using=using,
+            deadline=time.monotonic() + conf.current().SLICE,
+            max_job_timeout=max_job_timeout,
+        )
+        # By the ids of their batches; the last one is current.
         self._stack: dict[uuid.UUID, BatchRunner] = {}
 
     def run(self, batch: JobBatch) -> None:
-        """Work on the batch, and on what that makes due; leave the rest to other tickets.
+        """Work on the batch and on the batches that it makes due; leave tickets for the remaining.
 
-        If the worker is being shut down, links that have not begun go back, and the shutdown
-        takes its course.
+        A shutdown of the worker releases the unstarted links and is raised again.
         """
         self.push(batch)
         try:
-            while self._stack and self.has_time:
+            while self._stack and self.slice.has_time:
                 runner = self._current()
                 runner.run()
-                if self.is_current(runner):
+                if self._current() is runner:
                     self._pop()
                 self.request_more_tickets()
         finally:
@@ -82,36 +86,36 @@ class TicketSession:
                 self._pop()
 
     def push(self, batch: JobBatch, *, tickets: int = 1) -> BatchRunner:
-        """Go on with this batch, in place of which `tickets` might be sent."""
-        runner = self._stack[batch.pk] = BatchRunner(batch, self, tickets=tickets)
+        """Make the batch the current one; at most `tickets` tickets continue it afterwards."""
+        if self._stack:
+            self._current().suspend()
+        runner = self._stack[batch.pk] = BatchRunner(
+            batch,
+            self.slice,
+            current_ticket=self,
+            request_more_tickets=self.request_more_tickets,
+            tickets=tickets,
+        )
         return runner
 
     def take_over(self, batch: JobBatch, due: Collection[str]) -> str | None:
-        """Take over what is due of this batch; the queue that needs no ticket for it, if any."""
+        """Return the queue on which this session runs the due links itself; None if it does not.
+
+        `due` are the queues with due links of the batch. The row of a batch on the stack is
+        replaced, another batch may be pushed.
+        """
+        queue = self.slice.queue
         if batch.pk in self._stack:
-            self._stack[batch.pk].batch = batch
-            return self.queue
-        if self.queue not in due or not self._accepts(batch):
+            self._stack[batch.pk].refresh(batch)
+            return queue
+        if queue not in due or not self._accepts(batch):
             return None
         self.push(batch, tickets=tuning.MAX_TICKETS)
-        return self.queue
-
-    @property
-    def has_time(self) -> bool:
-        """Whether the slice is not used up."""
-        return time.monotonic() < self._ends
-
-    def allows(self, batch: JobBatch) -> bool:
-        """Whether RQ gives the ticket enough time for the longest job of this batch."""
-        return self._longest_timeout < 0 or 0 <= batch.longest_timeout <= self._longest_timeout
-
-    def is_current(self, runner: BatchRunner) -> bool:
-        """Whether no other batch comes first."""
-        return self._current() is runner
+        return queue
 
     def request_more_tickets(self) -> None:
-        """Send further tickets for those batches that have been on the way for long."""
-        for runner in list(self._stack.values()):  # a copy: the watch calls this too
+        """Send tickets for each batch on the stack that takes long."""
+        for runner in list(self._stack.values()):  # a copy: the heartbeat calls this too
             runner.request_more_tickets()
 
     def _current(self) -> BatchRunner:
@@ -122,18 +126,18 @@ class TicketSession:
         runner.leave_tickets()
 
     def _accepts(self, batch: JobBatch) -> bool:
-        """Whether there is room for this batch, and neither it nor the first one is isolated."""
+        """Return whether the session may run the batch: not with isolated jobs, nor long ones."""
         first = next(iter(self._stack.values())).batch
         if first.options.get("isolated") or batch.options.get("isolated"):
             return False
-        return self.allows(batch)
+        return self.slice.allows(batch)
 
 
 @contextmanager
 def _fresh_connections(queue: str) -> Iterator[None]:
-    """Treat a worker's database connections as Django does those of a request."""
+    """Close old database connections before and after the block, as Django does for a request."""
     if transport.is_sync(queue):
-        yield  # these are the caller's, who may be reading from them
+        yield  # the caller's connections, which may be in use
         return
     close_old_connections()
     try:

@@ -1,4 +1,4 @@
-"""A time limit for one job, which leaves alone whatever timer was there before."""
+"""The time limit of one job. A timer that was set before keeps its time."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from django_jobbatch.exceptions import JobTimeout
 
 
 def time_limit(seconds: int) -> AbstractContextManager[None]:
-    """Raise `JobTimeout` inside the block once it has run for `seconds`; -1 for no limit.
+    """Raise `JobTimeout` inside the block after `seconds`; -1 is no limit.
 
-    In the main thread by SIGALRM, which also interrupts a call that waits. Elsewhere between two
-    bytecodes, so a call that waits is interrupted when it returns.
+    The main thread uses SIGALRM, which also interrupts a blocking call. Another thread is
+    interrupted between two bytecodes, so a blocking call returns first.
     """
     if seconds < 0:
         return nullcontext()
@@ -27,29 +27,29 @@ def time_limit(seconds: int) -> AbstractContextManager[None]:
 
 
 class _Alarm:
-    """SIGALRM for the block. What was set for it before waits, and goes on afterwards."""
+    """SIGALRM for the block. An earlier alarm pauses and continues afterwards."""
 
-    # Fast jobs spend much of their time here, and each handler that `signal` returns costs most.
-    __slots__ = ("_began", "_outer_handler", "_outer_left", "_seconds")
+    # Fast jobs spend much of their time here, most of it for handlers that `signal` returns.
+    __slots__ = ("_previous_handler", "_previous_seconds", "_seconds", "_started_at")
 
     def __init__(self, seconds: int) -> None:
         self._seconds = seconds
 
     def __enter__(self) -> None:
-        self._began = time.monotonic()
-        self._outer_handler = signal.signal(signal.SIGALRM, self._expire) or signal.SIG_DFL
-        self._outer_left, _ = signal.setitimer(signal.ITIMER_REAL, self._seconds)
+        self._started_at = time.monotonic()
+        self._previous_handler = signal.signal(signal.SIGALRM, self._expire) or signal.SIG_DFL
+        self._previous_seconds, _ = signal.setitimer(signal.ITIMER_REAL, self._seconds)
 
     def __exit__(self, *exc_info: object) -> None:
-        left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
-        handler = signal.signal(signal.SIGALRM, self._outer_handler)
+        remaining, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+        handler = signal.signal(signal.SIGALRM, self._previous_handler)
         if handler != self._expire:
-            # Somebody has taken the alarm over (a worker that is shut down), and keeps it.
+            # Other code took the alarm over, as RQ does at a shutdown, and keeps it.
             signal.signal(signal.SIGALRM, handler)
-            signal.setitimer(signal.ITIMER_REAL, left)
-        elif self._outer_left:
-            left = self._outer_left - (time.monotonic() - self._began)
-            signal.setitimer(signal.ITIMER_REAL, max(left, 0.001))
+            signal.setitimer(signal.ITIMER_REAL, remaining)
+        elif self._previous_seconds:
+            remaining = self._previous_seconds - (time.monotonic() - self._started_at)
+            signal.setitimer(signal.ITIMER_REAL, max(remaining, 0.001))
 
     def _expire(self, signum: int, frame: FrameType | None) -> None:
         raise JobTimeout(f"The job ran longer than its timeout of {self._seconds} seconds.")
@@ -59,11 +59,11 @@ class _Alarm:
 def _injection(seconds: int) -> Iterator[None]:
     thread = ctypes.c_ulong(threading.get_ident())
     guard = threading.Lock()
-    over = False
+    finished = False
 
     def expire() -> None:
         with guard:
-            if not over:
+            if not finished:
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(JobTimeout))
 
     timer = threading.Timer(seconds, expire)
@@ -73,5 +73,5 @@ def _injection(seconds: int) -> Iterator[None]:
         yield
     finally:
         with guard:
-            over = True
+            finished = True
         timer.cancel()

@@ -348,6 +348,7 @@ def ends_of(root: JobBatch, names: dict[str, End]) -> dict[str, End]:
     return {name: End.of(batches[name]) for name in names}
 
 
+@pytest.mark.slow
 def test_how_trees_end_and_go_on(
     start: Start, diary: Diary, tickets: Callable[[], list[str]]
 ) -> None:
@@ -482,7 +483,7 @@ def test_a_tree_that_runs_is_deleted_and_what_runs_ends_unheard(start: Start, di
 
     root.delete()
     diary.open("end")
-    worker.wait_for_log("came too late and changed nothing")
+    worker.wait_for_log("were late and changed nothing")
 
     assert JobBatch.objects.count() == 0
     assert BatchedJob.objects.count() == 0

@@ -6,27 +6,39 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
+from typing import Any
+from unittest import mock
 from uuid import UUID
 
 import environ
 import pytest
 from django.core.management import call_command
-from django.db import DEFAULT_DB_ALIAS, connection, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections, transaction
+from django.utils import timezone
 
 from airports.models import CallbackCall
-from django_jobbatch import bus, db, tuning
+from django_jobbatch import bus, conf, db, dispatch, ledger, tuning
 from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.ledger import rows
-from django_jobbatch.runner import work
+from django_jobbatch.models import JobBatch
+from django_jobbatch.reconcile import reconcile
+from django_jobbatch.runner import claim_buffer, work
+from django_jobbatch.runner.claim_buffer import ClaimBuffer
 from django_jobbatch.runner.session import TicketSession
 from sandbox.databases import PostgreSQL
 from tests import jobs
 from tests.databases import IMPATIENCE, needs_server
 from tests.diary import Diary, End
+from tests.jobs import ADD
+from tests.ledger import acts
 from tests.servers import wait_until
 from tests.settings import RUN_DIR
+from tests.tuning import Tuning
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -137,14 +149,14 @@ def _holding(other: str) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_holding")
 def test_an_outcome_is_kept_until_it_can_be_written(
-    diary: Diary, monkeypatch: pytest.MonkeyPatch
+    diary: Diary, monkeypatch: pytest.MonkeyPatch, tuning: Tuning
 ) -> None:
     batch = bus.batch([diary.job("a")]).dispatch()
     batch.add(bus.job(hold_batch, str(batch.pk)))
     with connection.cursor() as cursor:
         cursor.execute(IMPATIENCE[connection.vendor])
     # No statement is tried again; what is, is the settlement as a whole, after the first pause.
-    monkeypatch.setattr(tuning, "RETRY_SECONDS", 0)
+    tuning(RETRY_SECONDS=0)
     pausing = SimpleNamespace(sleep=lambda seconds: held.close(), monotonic=time.monotonic)
     monkeypatch.setattr(db, "time", pausing)
 
@@ -152,6 +164,143 @@ def test_an_outcome_is_kept_until_it_can_be_written(
 
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
     assert diary.lines("jobs") == ["a"]
+
+
+# How long a lost database is waited for
+
+
+class Dropped(Exception):
+    """As psycopg says it."""
+
+    sqlstate = "08006"
+
+
+class Outage:
+    """Statements of this thread fail, and each pause of a retry takes a second, as fast as can be."""
+
+    def __init__(self) -> None:
+        self.pauses = 0
+        self._block = ExitStack()
+
+    def begin(self, *, reads: bool = True) -> None:
+        def fail(execute: Any, sql: str, *args: Any) -> Any:
+            if reads or not sql.startswith("SELECT"):
+                raise OperationalError("the server is gone") from Dropped()
+            return execute(sql, *args)
+
+        self._block.enter_context(connection.execute_wrapper(fail))
+
+    def end(self) -> None:
+        self._block.close()
+
+    def monotonic(self) -> float:
+        return float(self.pauses)
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses += 1
+
+
+@pytest.fixture
+def outage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outage]:
+    """An outage that has not begun."""
+    outage = Outage()
+    monkeypatch.setattr(tuning, "RETRY_SECONDS", SHORT)
+    monkeypatch.setattr(db, "time", outage)
+    monkeypatch.setattr(claim_buffer, "time", outage)
+    # A thread of its own would settle what the outage keeps from this one.
+    monkeypatch.setattr(tuning, "HEARTBEAT_SECONDS", 60)
+    yield outage
+    outage.end()
+
+
+#: Seconds for which one transition is tried, and those for the outcomes of a ticket.
+SHORT = 3
+LONG = round(conf.Settings().LEASE)
+
+
+@dataclass
+class Situation:
+    """A batch, and the outage that begins in the middle of what is done with it."""
+
+    batch: JobBatch
+    outage: Outage
+
+    def begin_outage(
+        self, act: Callable[[], object], *, reads: bool = True
+    ) -> Callable[[], object]:
+        self.outage.begin(reads=reads)
+        return act
+
+    def claimed(self) -> ClaimBuffer:
+        claimant = acts.claimant(self.batch)
+        buffer = ClaimBuffer(claimant)
+        buffer.add(ledger.claim(claimant, after=0, limit=1))
+        return buffer
+
+
+def settle_in_the_heartbeat(situation: Situation) -> Callable[[], object]:
+    buffer = situation.claimed()
+    buffer.release_unstarted()
+    return situation.begin_outage(buffer.settle)
+
+
+def apply_a_cancel(situation: Situation) -> Callable[[], object]:
+    change = ledger.cancel("default", situation.batch.pk)
+    assert change is not None
+    return situation.begin_outage(partial(dispatch.apply, change))
+
+
+def run_a_job(situation: Situation) -> Callable[[], object]:
+    def add(*args: Any) -> None:
+        situation.outage.begin()
+
+    def run() -> None:
+        with mock.patch.object(jobs, "add", add):
+            TicketSession("default", "default", "ticket").run(situation.batch)
+
+    return run
+
+
+def run_a_callback(situation: Situation) -> Callable[[], object]:
+    situation.batch = bus.batch([]).then("tests.jobs.add").dispatch()
+    return run_a_job(situation)
+
+
+def reconcile_an_expired_claim(situation: Situation) -> Callable[[], object]:
+    situation.claimed()
+    situation.batch.jobs.update(lease_until=timezone.now() - timedelta(hours=1))
+    situation.outage.begin(reads=False)
+    return lambda: list(reconcile("default"))
+
+
+#: Who waits, and how many seconds.
+WAITS: dict[str, tuple[Callable[[Situation], Callable[[], object]], int]] = {
+    "a dispatch": (lambda situation: situation.begin_outage(bus.batch([ADD]).dispatch), SHORT),
+    "a cancel": (lambda situation: situation.begin_outage(situation.batch.cancel), SHORT),
+    "a retry": (
+        lambda situation: situation.begin_outage(situation.batch.retry, reads=False),
+        SHORT,
+    ),
+    "a claim": (lambda situation: situation.begin_outage(situation.claimed, reads=False), SHORT),
+    "a settlement by the heartbeat": (settle_in_the_heartbeat, SHORT),
+    "a cancel that is applied": (apply_a_cancel, SHORT),
+    # Nothing but the tickets that are left behind is waited for after the lease.
+    "a ticket with an outcome": (run_a_job, LONG + SHORT),
+    "a ticket with the outcome of a callback": (run_a_callback, LONG + SHORT),
+    "reconcile": (reconcile_an_expired_claim, SHORT),
+}
+
+
+@pytest.mark.parametrize("who", WAITS)
+def test_no_retry_of_a_lost_database_stands_inside_another(who: str, outage: Outage) -> None:
+    batch = bus.batch([bus.job("tests.jobs.add")] * 2).dispatch()
+    prepare, seconds = WAITS[who]
+    act = prepare(Situation(batch, outage))
+
+    with suppress(OperationalError):
+        act()
+
+    assert outage.pauses == seconds
 
 
 @pytest.fixture

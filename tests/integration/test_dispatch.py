@@ -6,6 +6,7 @@ import logging
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 from unittest import mock
@@ -16,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.utils import timezone
 
-from django_jobbatch import bus, dispatch, ledger, transport, tuning
+from django_jobbatch import bus, dispatch, ledger, transport
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import work
@@ -29,6 +30,7 @@ from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.jobs import ADD
 from tests.ledger.acts import claim, fail, grown, read, reopen, succeed
 from tests.servers import RedisServer
+from tests.tuning import Tuning
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -120,11 +122,8 @@ def work_until_idle() -> int:
     return worked
 
 
-def test_a_large_cancel_is_gone_on_with_by_tickets(
-    diary: Diary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tuning, "LINKS_CHUNK", 2)
-    monkeypatch.setattr(tuning, "INLINE_STEPS", 2)
+def test_a_large_cancel_is_gone_on_with_by_tickets(diary: Diary, tuning: Tuning) -> None:
+    tuning(LINKS_CHUNK=2, INLINE_STEPS=2)
     builder = bus.batch([[ADD, ADD] for _ in range(6)])
     batch = builder.finally_(jobs.told, diary.path("calls"), "finally").dispatch()
     transport.discard(batch.pk, batch.queues)  # those that it was dispatched with would do, too
@@ -140,10 +139,9 @@ def test_a_large_cancel_is_gone_on_with_by_tickets(
 
 
 def test_a_cancel_of_a_deep_tree_does_no_more_in_place_than_of_a_flat_one(
-    monkeypatch: pytest.MonkeyPatch,
+    tuning: Tuning,
 ) -> None:
-    monkeypatch.setattr(tuning, "CHILDREN_CHUNK", 2)
-    monkeypatch.setattr(tuning, "INLINE_STEPS", 3)
+    tuning(CHILDREN_CHUNK=2, INLINE_STEPS=3)
     level = bus.batch([ADD])
     for _ in range(3):
         level = bus.batch([level] * 4)
@@ -159,10 +157,9 @@ def test_a_cancel_of_a_deep_tree_does_no_more_in_place_than_of_a_flat_one(
 
 
 def test_a_large_cancel_is_gone_on_with_where_the_links_are(
-    monkeypatch: pytest.MonkeyPatch,
+    tuning: Tuning,
 ) -> None:
-    monkeypatch.setattr(tuning, "LINKS_CHUNK", 2)
-    monkeypatch.setattr(tuning, "INLINE_STEPS", 2)
+    tuning(LINKS_CHUNK=2, INLINE_STEPS=2)
     batch = bus.batch([ADD.on_queue("slow")] * 12).on_queue("other").dispatch()
     transport.discard(batch.pk, batch.queues)
 
@@ -174,9 +171,9 @@ def test_a_large_cancel_is_gone_on_with_where_the_links_are(
 
 
 def test_a_cancel_that_is_through_with_its_last_step_leaves_no_ticket(
-    monkeypatch: pytest.MonkeyPatch,
+    tuning: Tuning,
 ) -> None:
-    monkeypatch.setattr(tuning, "INLINE_STEPS", 1)
+    tuning(INLINE_STEPS=1)
     batch = bus.batch([ADD] * 4).dispatch()
 
     batch.cancel()
@@ -188,11 +185,9 @@ def test_a_cancel_that_is_through_with_its_last_step_leaves_no_ticket(
 def test_a_cancel_of_many_batches_inside_is_gone_on_with_by_tickets(
     begun: bool,  # noqa: FBT001 - a parameter of the test
     diary: Diary,
-    monkeypatch: pytest.MonkeyPatch,
+    tuning: Tuning,
 ) -> None:
-    monkeypatch.setattr(tuning, "CHILDREN_CHUNK", 2)
-    monkeypatch.setattr(tuning, "CHILDREN_CHUNK", 2)
-    monkeypatch.setattr(tuning, "INLINE_STEPS", 3)
+    tuning(CHILDREN_CHUNK=2, INLINE_STEPS=3)
     root = bus.batch(
         bus.chain(ADD, bus.batch([ADD])).finally_(jobs.told, diary.path("calls"), "finally")
         for _ in range(7)
@@ -233,10 +228,9 @@ def test_a_retry_that_comes_before_a_cancel_is_through_keeps_its_tickets(
     assert (read(batch).status, waiting(batch).queued) == ("running", 4)
 
 
-def with_more_inside_than_steps(monkeypatch: pytest.MonkeyPatch) -> JobBatch:
+def with_more_inside_than_steps(tuning: Tuning) -> JobBatch:
     """A batch with seven inside, a job of each running; three steps are done in place."""
-    monkeypatch.setattr(tuning, "CHILDREN_CHUNK", 2)
-    monkeypatch.setattr(tuning, "INLINE_STEPS", 3)
+    tuning(CHILDREN_CHUNK=2, INLINE_STEPS=3)
     root = grown(bus.batch([bus.batch([ADD, ADD])] * 7))
     for link in claim(root):
         list(ledger.start_child("default", link))
@@ -245,10 +239,8 @@ def with_more_inside_than_steps(monkeypatch: pytest.MonkeyPatch) -> JobBatch:
     return root
 
 
-def test_a_cancel_that_stops_what_runs_leaves_nothing_to_tickets(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    root = with_more_inside_than_steps(monkeypatch)
+def test_a_cancel_that_stops_what_runs_leaves_nothing_to_tickets(tuning: Tuning) -> None:
+    root = with_more_inside_than_steps(tuning)
 
     root.cancel("enough", stop_running=True)
 
@@ -258,9 +250,9 @@ def test_a_cancel_that_stops_what_runs_leaves_nothing_to_tickets(
 
 
 def test_a_delete_closes_every_batch_inside_before_it_removes_one(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tuning: Tuning
 ) -> None:
-    root = with_more_inside_than_steps(monkeypatch)
+    root = with_more_inside_than_steps(tuning)
     remove = ledger.delete_batch
     seen: list[set[str]] = []
 
@@ -353,7 +345,49 @@ def test_a_redis_that_is_down_is_logged_and_the_ledger_keeps_the_batch(
     assert cancelled
     assert (batch.outcome, batch.cancelled_jobs) == ("cancelled", 1)
     records = [(record.levelname, record.__dict__["batch_id"]) for record in caplog.records]
-    assert set(records) == {("ERROR", str(batch.pk))}
+    assert records == [("ERROR", str(batch.pk))] * 2  # one of each call
+
+
+@pytest.mark.parametrize("is_in_transaction", [False, True])
+def test_a_cancel_without_redis_logs_each_line_once(
+    our_redis: RedisServer, caplog: pytest.LogCaptureFixture, *, is_in_transaction: bool
+) -> None:
+    child = bus.batch([ADD, ADD.options(queue="json")])
+    batch = bus.batch([ADD, child, ADD.options(queue="other")]).finally_(jobs.add, 1).dispatch()
+    claim(batch)
+    our_redis.stop()
+
+    with caplog.at_level(logging.ERROR), ExitStack() as stack:
+        if is_in_transaction:
+            stack.enter_context(transaction.atomic())
+        batch.cancel(stop_running=True)
+    lines = [record.getMessage().partition(": ") for record in caplog.records]
+
+    assert [(line[0], line[2][:7]) for line in lines] == [
+        (f"Batch {batch.pk} is stored, but tickets were not sent or deleted", "Redis: "),
+        (f"Batch {batch.pk} is stopped, but work-horses were not killed", "Redis: "),
+    ]
+
+
+def test_a_callback_gets_the_batch_as_its_run_finished_though_a_retry_has_reopened_it(
+    diary: Diary,
+) -> None:
+    builder = bus.batch([bus.job(jobs.fail), ADD]).allow_failures()
+    path = diary.path("calls")
+    batch = builder.finally_(jobs.told_counts, path, "finally").dispatch()
+    fail(batch, claim(batch, 1))
+    succeed(batch, claim(batch, 1))
+
+    batch.retry()
+    batch.refresh_from_db()
+    before = (batch.outcome, batch.failed_jobs, batch.finished_at)
+    TicketSession("default", "default", "ticket").run(batch)
+
+    assert before == ("", 0, None)
+    assert diary.calls == [
+        "finally finished partial: 1 failed of 2, 0 pending",
+        "finally finished partial: 1 failed of 2, 0 pending",
+    ]
 
 
 def test_wrong_settings_are_said_before_anything_is_stored(settings: Any) -> None:

@@ -29,7 +29,7 @@ SOME_BATCH = "0198c1f0-0000-7000-8000-000000000001"
         ((SOME_BATCH, "nowhere", "default"), "There is no queue 'nowhere' in RQ_QUEUES; it has default, json, other, slow, sync."),
         (("../../etc/passwd", "default", "default"), "'../../etc/passwd' is not the id of a batch."),
         (("", "default", "default"), "'' is not the id of a batch."),
-        ((7, ["default"], None), "it names 7, ['default'] and None, which are not all text."),
+        ((7, ["default"], None), "Its arguments 7, ['default'] and None are not all strings."),
     ],
 )  # fmt: skip
 def test_a_ticket_that_names_what_is_not_here_is_refused_and_sends_no_other(
@@ -38,7 +38,7 @@ def test_a_ticket_that_names_what_is_not_here_is_refused_and_sends_no_other(
     with caplog.at_level(logging.ERROR, "django_jobbatch"):
         work(*args)
 
-    assert caplog.messages == [f"A ticket is refused, and nothing was run for it: {why}"]
+    assert caplog.messages == [f"A ticket was rejected, and it ran no job: {why}"]
     assert len(django_rq.get_queue("default")) == 0
 
 
@@ -108,5 +108,5 @@ def test_a_worker_goes_on_behind_forged_tickets(
     assert len(queue) == 0
     # RQ itself keeps the one that cannot even be called.
     assert len(FailedJobRegistry(queue=queue).get_job_ids()) == 1
-    assert workers.logs().count("A ticket is refused") == 2
+    assert workers.logs().count("A ticket was rejected") == 2
     assert "could not" not in workers.logs()

@@ -11,7 +11,7 @@ import pytest
 from rq import Queue
 from rq.job import JobStatus
 
-from django_jobbatch import TransportError, UnknownQueue, transport
+from django_jobbatch import TransportError, UnknownQueue, transport, tuning
 from django_jobbatch.transport import Ticket, WaitingTickets
 from django_jobbatch.transport.queues import queue_named
 from tests.servers import RedisServer
@@ -69,7 +69,9 @@ def test_a_ticket_is_listed_by_rq_like_any_job(ticket: Ticket) -> None:
     assert job.enqueued_at == job.created_at
 
 
-def test_a_ticket_costs_less_than_a_kilobyte(ticket: Ticket, redis_server: RedisServer) -> None:
+def test_a_look_and_a_ticket_with_its_expiry_cost_little_more_than_a_kilobyte(
+    ticket: Ticket, redis_server: RedisServer
+) -> None:
     def received() -> int:
         return int(redis_server.client.info("stats")["total_net_input_bytes"])
 
@@ -79,7 +81,7 @@ def test_a_ticket_costs_less_than_a_kilobyte(ticket: Ticket, redis_server: Redis
     transport.waiting_tickets(ticket.batch_id, "default")
     transport.send(ticket)
 
-    assert received() - after_nothing - (after_nothing - before) < 1024
+    assert received() - after_nothing - (after_nothing - before) < 1150
 
 
 def test_a_scheduled_ticket_is_of_the_same_kind(ticket: Ticket) -> None:
@@ -92,6 +94,42 @@ def test_a_scheduled_ticket_is_of_the_same_kind(ticket: Ticket) -> None:
     assert queue.scheduled_job_registry.get_scheduled_time(job_id) == NOON
     assert (job.timeout, job.result_ttl, job.failure_ttl) == (125, 0, 3600)
     assert job.description == "Import: shop.jobs.sync"
+
+
+def test_what_redis_keeps_of_waiting_tickets_expires(
+    ticket: Ticket, redis_server: RedisServer
+) -> None:
+    month = tuning.TICKET_REGISTRY_TTL
+    key = f"jobbatch:{ticket.batch_id.hex}:default"
+
+    def remaining(key: str) -> timedelta:
+        # To the minute, since the test takes some time itself.
+        return timedelta(minutes=round(int(redis_server.client.ttl(key)) / 60))
+
+    transport.send(ticket)
+    sent = remaining(key)
+    transport.schedule(ticket, datetime.now(UTC) + timedelta(days=100))
+    scheduled = remaining(key)
+    transport.schedule(replace(ticket, queue="other"), datetime.now(UTC) - timedelta(days=1))
+    overdue = remaining(f"jobbatch:{ticket.batch_id.hex}:other")
+    (job_id,) = django_rq.get_queue("default").scheduled_job_registry.get_job_ids()
+    (sent_id,) = django_rq.get_queue("default").job_ids
+
+    assert (sent, scheduled, overdue) == (month, month + timedelta(days=100), month)
+    assert remaining(f"rq:job:{job_id}") == month + timedelta(days=100)
+    # RQ deletes this one when it has run.
+    assert redis_server.client.ttl(f"rq:job:{sent_id}") == -1
+
+
+def test_a_ticket_is_sent_in_one_round_trip(ticket: Ticket, redis_server: RedisServer) -> None:
+    def commands() -> int:
+        return int(redis_server.client.info("stats")["total_reads_processed"])
+
+    transport.send(ticket)  # it is connected
+    before, after_nothing = commands(), commands()
+    transport.send(ticket, 3)
+
+    assert commands() - after_nothing - (after_nothing - before) == 1
 
 
 def test_waiting_counts_what_is_queued_and_knows_the_next_scheduled(ticket: Ticket) -> None:

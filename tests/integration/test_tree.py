@@ -5,19 +5,13 @@ from __future__ import annotations
 import pytest
 from pytest_django import DjangoAssertNumQueries
 
-from django_jobbatch import bus, tuning
+from django_jobbatch import bus
 from django_jobbatch.counters import TreeCounts
-from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.models import JobBatch
 from django_jobbatch.models.tree import descendants, with_descendants
 from django_jobbatch.operations import previews
-from django_jobbatch.operations.retry_preview import count_reset
-from tests import jobs
 from tests.jobs import ADD
 from tests.ledger.acts import (
-    FAILED,
-    SKIPPED,
-    SUCCEEDED,
-    begin,
     begun,
     cancel,
     claim,
@@ -27,10 +21,10 @@ from tests.ledger.acts import (
     read,
     reopen,
     report_end,
-    run_callbacks,
     succeed,
     sweep,
 )
+from tests.tuning import Tuning
 
 pytestmark = pytest.mark.django_db
 
@@ -52,9 +46,9 @@ def middle() -> JobBatch:
 
 @pytest.mark.parametrize("levels", [8, 1], ids=["by what they are in", "by their ids"])
 def test_below_a_batch_inside_is_all_that_it_contains_and_nothing_beside_it(
-    middle: JobBatch, levels: int, monkeypatch: pytest.MonkeyPatch
+    middle: JobBatch, levels: int, tuning: Tuning
 ) -> None:
-    monkeypatch.setattr(tuning, "TREE_LEVELS", levels)
+    tuning(TREE_LEVELS=levels)
 
     assert names(descendants(middle)) == ["deep", "inner", "inner chain", "leaf"]
     assert names(with_descendants(middle)) == ["deep", "inner", "inner chain", "leaf", "middle"]
@@ -117,48 +111,3 @@ def test_a_retry_is_offered_of_what_follows_no_cancelled_link() -> None:
     assert counters(root) == {"total": 4, "failed": 1, "cancelled": 1, "skipped": 2}
     assert previews.can_retry(read(root))
     assert previews.count_retried(read(root)) == 2
-
-
-@pytest.mark.parametrize(
-    ("chosen", "include_cancelled", "count"),
-    [
-        (None, False, 3),
-        (["failed"], False, 2),
-        (["failed", "unknown"], False, 2),
-        (["partial"], False, 1),
-        (["partial", "failed"], False, 3),
-        (["skipped"], False, 0),
-        (["skipped"], True, 2),
-        (["callback"], False, 0),
-    ],
-)
-def test_as_many_jobs_of_the_tree_are_reset_as_was_counted_before(
-    chosen: list[str] | None, count: int, *, include_cancelled: bool
-) -> None:
-    inner = bus.batch([ADD, ADD]).allow_failures()
-    root = grown(bus.batch([inner, [ADD, ADD]]).finally_(jobs.add))
-    partial = begun(root)
-    fail(partial, claim(partial, 1))
-    succeed(partial, claim(partial))
-    report_end(partial)
-    fail(root, claim(root))
-    run_callbacks(root)
-    ids = dict(root.jobs.jobs_only().values_list("status", "pk"))
-    by_name = {
-        "failed": ids[FAILED],
-        "skipped": ids[SKIPPED],
-        "partial": ids[SUCCEEDED],
-        "callback": root.jobs.callbacks().get().pk,
-        "unknown": 0,
-    }
-    pks = None if chosen is None else [by_name[name] for name in chosen]
-
-    counted = count_reset(root, pks, include_cancelled=include_cancelled)
-
-    reopen(root, pks, include_cancelled=include_cancelled)
-    for link in claim(root):
-        if link.is_stand_in:
-            begin(link)
-    jobs_of_tree = BatchedJob.objects.jobs_only().filter(child=None)
-    reset = jobs_of_tree.unsettled().count()
-    assert (counted, reset) == (count, count)

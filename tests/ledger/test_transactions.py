@@ -21,7 +21,7 @@ from django.db import (
     transaction,
 )
 
-from django_jobbatch import db
+from django_jobbatch import db, tuning
 from django_jobbatch.db import in_transaction, is_transient
 from django_jobbatch.ledger import insert_batch, rows
 from django_jobbatch.models import JobBatch
@@ -231,6 +231,40 @@ def test_what_is_held_is_had_when_it_is_free(other: str, during_pause: Any) -> N
     in_transaction(ALIAS, lambda: write(batch))
 
     assert JobBatch.objects.get().version == 2
+
+
+class Dropped(Exception):
+    """As psycopg says it."""
+
+    sqlstate = "08006"
+
+
+@pytest.mark.parametrize(("seconds", "attempts"), [(None, 4), (6, 7)])
+def test_only_the_outermost_of_nested_retries_tries_again(
+    seconds: float | None, attempts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time passes in pauses only, a second in each."""
+    pauses: list[None] = []
+    tried: list[None] = []
+    clock = SimpleNamespace(
+        sleep=lambda seconds: pauses.append(None), monotonic=lambda: float(len(pauses))
+    )
+    monkeypatch.setattr(db, "time", clock)
+    monkeypatch.setattr(tuning, "RETRY_SECONDS", 3)
+
+    def operation() -> None:
+        tried.append(None)
+        raise OperationalError("the server is gone") from Dropped()
+
+    def inner() -> None:
+        in_transaction(ALIAS, operation)
+
+    for _ in range(2):  # and what was tried in vain leaves nothing behind
+        tried.clear()
+        pauses.clear()
+        with pytest.raises(OperationalError):
+            db.retry_transient(ALIAS, inner, seconds=seconds)
+        assert (len(tried), len(pauses)) == (attempts, attempts - 1)
 
 
 def test_inside_a_transaction_of_the_caller_nothing_is_tried_again(

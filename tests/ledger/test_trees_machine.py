@@ -20,12 +20,11 @@ from hypothesis.stateful import (
     rule,
 )
 
-from django_jobbatch import dispatch, ledger
+from django_jobbatch import dispatch, ledger, transport
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled, BatchFinished
 from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations import previews
-from django_jobbatch.operations.retry_preview import count_reset
 from django_jobbatch.reconcile import reconcile
 from django_jobbatch.states import Role
 from django_jobbatch.transport import Ticket, WaitingTickets
@@ -33,6 +32,7 @@ from tests.ledger import tree_model as model
 from tests.ledger.acts import ALIAS, claim, claimant, failure, success
 from tests.ledger.machines import run
 from tests.ledger.tree_model import FAILED, PENDING, RUNNING, SUCCEEDED, Batch, Link
+from tests.tuning import Tuning
 
 #: A number for one of however many there are, and the bits of one for some of them.
 ANY = st.integers(0, 15)
@@ -65,7 +65,7 @@ class Post:
             "discard",
             "executing",
         ):
-            patch.setattr(f"django_jobbatch.transport.{name}", getattr(self, name))
+            patch.setattr(transport, name, getattr(self, name))
         for name in ("settle_stand_in", "stop_children", "sweep"):
             patch.setattr(ledger, name, getattr(self, name))
         patch.setattr(dispatch, "after_commit", dispatch.apply)
@@ -488,8 +488,6 @@ class RetriedTreesMachine(TreesMachine):
             None if chosen is None else list(row.jobs.filter(pk__in=[each.pk for each in chosen]))
         )
         may_retry, said = previews.can_retry(row), previews.count_retried(row, jobs)
-        ids = None if chosen is None else [each.pk for each in chosen]
-        assert count_reset(row, ids, include_cancelled=row.is_cancelled) == said
         before = self._fences()
         run = row.run
         for link in (link for batch in self.ids.values() for link in batch.links):
@@ -663,21 +661,27 @@ def _in_order(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return {"links": sorted(found["links"]), "callbacks": found["callbacks"]}
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 @pytest.mark.parametrize("page", [1, 5000], ids=["1", "5000"])
-def test_trees_are_as_their_model(page: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(TreesMachine, page, monkeypatch, examples=35, steps=25)
+def test_trees_are_as_their_model(page: int, tuning: Tuning) -> None:
+    tuning(LINKS_CHUNK=page, KEYS_CHUNK=page)
+    run(TreesMachine, quick=12, full=35, steps=25)
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 def test_a_retry_of_a_tree_brings_back_as_many_jobs_as_its_preview_says(
-    monkeypatch: pytest.MonkeyPatch,
+    tuning: Tuning,
 ) -> None:
-    run(RetriedTreesMachine, 5000, monkeypatch, examples=35, steps=25)
+    tuning(LINKS_CHUNK=5000, KEYS_CHUNK=5000)
+    run(RetriedTreesMachine, quick=12, full=35, steps=25)
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 def test_trees_whose_workers_tickets_and_messages_all_die_come_to_their_end(
-    monkeypatch: pytest.MonkeyPatch,
+    tuning: Tuning,
 ) -> None:
-    run(MortalTreesMachine, 2, monkeypatch, examples=35, steps=25)
+    tuning(LINKS_CHUNK=2, KEYS_CHUNK=2)
+    run(MortalTreesMachine, quick=12, full=35, steps=25)

@@ -14,7 +14,7 @@ from django_jobbatch.ledger.retries.ancestors import reopen_ancestors
 from django_jobbatch.ledger.retries.children import children_of, partial_stand_ins
 from django_jobbatch.ledger.retries.chosen import chosen_chunks, drop_cursor
 from django_jobbatch.ledger.retries.cursor import BEFORE_FIRST_LANE, RetryCursor
-from django_jobbatch.ledger.retries.reset import LinkToReset, Retry
+from django_jobbatch.ledger.retries.reset import JobCounter, LinkToReset, Retry
 from django_jobbatch.ledger.retries.transaction import (
     ChunkOperation,
     NothingToReopen,
@@ -31,6 +31,7 @@ def reopen(
     jobs: Sequence[int] | None = None,
     *,
     include_cancelled: bool = False,
+    count_jobs: JobCounter | None = None,
 ) -> Iterator[Change]:
     """Reset settled links, chunk by chunk; a finished batch is reopened and starts its next run.
 
@@ -41,6 +42,9 @@ def reopen(
 
     The ancestors are reopened too. The batch does not finish between two chunks. The next retry of
     all continues an interrupted one.
+
+    `count_jobs` is called in the transactions that reset links of this batch, so no child batch has
+    started yet.
 
     Raises:
         BatchBusy: the batch or an ancestor is still stopping, or another batch has its unique key.
@@ -55,20 +59,25 @@ def reopen(
         if transition is None or (has_started and transition.batch.status not in OPEN):
             raise NothingToReopen  # the batch was cancelled between two chunks
         rules.check_retryable(transition.batch, include_cancelled=include_cancelled)
-        retry = Retry(transition=transition, include_cancelled=include_cancelled)
+        retry = Retry(
+            transition=transition, include_cancelled=include_cancelled, count_jobs=count_jobs
+        )
         return [operation(retry), *reopen_ancestors(retry, ancestors)]
 
     for operation in [_reopen_first] if jobs is None else chosen_chunks(jobs):
         for change in reopen_in_transaction(using, batch_id, partial(reopen_chunk, operation)):
             has_started = has_started or change.batch is not None
             yield change
-            yield from remaining_chunks(using, change)
+            is_of_batch = change.batch_id == batch_id
+            yield from remaining_chunks(using, change, count_jobs if is_of_batch else None)
 
 
-def remaining_chunks(using: str, change: Change) -> Iterator[Change]:
+def remaining_chunks(
+    using: str, change: Change, count_jobs: JobCounter | None = None
+) -> Iterator[Change]:
     """Reset the remaining chunks of a started retry of all, by the rules of its cursor."""
     while (cursor := RetryCursor.of(change.batch)) is not None and cursor.all_jobs:
-        change = _reopen_next(using, change.batch_id)
+        change = _reopen_next(using, change.batch_id, count_jobs=count_jobs)
         yield change
 
 
@@ -106,7 +115,13 @@ def _reopen_first(retry: Retry) -> Change:
     return _reopen_chunk(retry, RetryCursor(lane=lane, include_cancelled=retry.include_cancelled))
 
 
-def _reopen_next(using: str, batch_id: uuid.UUID, *, after: float | None = None) -> Change:
+def _reopen_next(
+    using: str,
+    batch_id: uuid.UUID,
+    *,
+    after: float | None = None,
+    count_jobs: JobCounter | None = None,
+) -> Change:
     """Reset the next chunk of a retry of all; with `after`, only if any retry is stalled so long."""
 
     def reopen_next() -> list[Change]:
@@ -118,7 +133,11 @@ def _reopen_next(using: str, batch_id: uuid.UUID, *, after: float | None = None)
             raise NothingToReopen  # another process continues the retry
         if not cursor.all_jobs:
             return [drop_cursor(Retry(transition=transition, include_cancelled=False))]
-        retry = Retry(transition=transition, include_cancelled=cursor.include_cancelled)
+        retry = Retry(
+            transition=transition,
+            include_cancelled=cursor.include_cancelled,
+            count_jobs=count_jobs,
+        )
         return [_reopen_chunk(retry, cursor)]
 
     (change,) = reopen_in_transaction(using, batch_id, reopen_next)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -21,6 +21,9 @@ from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
 from django_jobbatch.states import OPEN, BatchStatus, LinkStatus, Outcome
 
+#: Returns how many jobs run again, given a batch and the ids of its links that were reset.
+JobCounter: TypeAlias = Callable[[JobBatch, Sequence[int]], int]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
@@ -28,6 +31,7 @@ class Retry:
 
     transition: Transition
     include_cancelled: bool
+    count_jobs: JobCounter | None = None
 
     @property
     def batch(self) -> JobBatch:
@@ -86,6 +90,8 @@ def reopen_links(
         reset(using, [pk for pk in group if pk not in due], status)
     _set_child_runs(using, found, include_cancelled=retry.include_cancelled)
     transition.settled += [each.pk for each in found]
+    if retry.count_jobs is not None:
+        transition.rerun_jobs = retry.count_jobs(retry.batch, transition.settled)
     for each in found:
         if each.pk in due:
             transition.add_due(each.queue)

@@ -108,7 +108,9 @@ def test_without_redis_a_batch_is_cancelled_and_the_rest_is_done_by_the_next_cal
 
     assert (without.out, without.code) == (f"{batch.pk} is cancelled: 1 job cancelled.\n", 1)
     (line,) = without.err.splitlines()
-    assert line.startswith(f"Batch {batch.pk} is stored, but its queues are not told (Redis: ")
+    assert line.startswith(
+        f"Batch {batch.pk} is stored, but tickets were not sent or deleted: Redis: "
+    )
     assert again == (f"{batch.pk} was being stopped already: 1 job cancelled.\n", "", 0)
     assert batch.jobs.get(role=Role.FINALLY).status == LinkStatus.PENDING
     assert transport.waiting_tickets(batch.pk, "default").queued == 1

@@ -135,7 +135,9 @@ def test_without_redis_a_batch_is_retried_and_sent_by_the_next_call(
 
     assert (without.out, without.code) == (f"{batch.pk}: 1 job retried, in run 2.\n", 1)
     (line,) = without.err.splitlines()
-    assert line.startswith(f"Batch {batch.pk} is stored, but its queues are not told (Redis: ")
+    assert line.startswith(
+        f"Batch {batch.pk} is stored, but tickets were not sent or deleted: Redis: "
+    )
     assert again == (f"{batch.pk}: nothing to retry.\n", "", 0)
     assert transport.waiting_tickets(batch.pk, "default").queued == 1
 

@@ -1,0 +1,69 @@
+"""Jobs with `transactional=True`: the job and its settlement in one transaction."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from django.db import Error, transaction
+
+from django_jobbatch import db, ledger, tuning
+from django_jobbatch.ledger import Change, Settlement
+from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.runner.execution import execute, settlement_for_exception
+from django_jobbatch.runner.policy import RunPolicy
+from django_jobbatch.states import LinkStatus
+
+logger = logging.getLogger(__name__)
+
+
+def execute_transactional(
+    link: BatchedJob, batch: JobBatch, policy: RunPolicy
+) -> Change | Settlement:
+    """Run a job and settle it in one transaction; return the committed change.
+
+    If the job raises or its claim is no longer valid, the transaction is rolled back. The outcome
+    is returned then, and must be settled.
+    """
+    using = str(link._state.db)
+    change = None
+    committed: list[bool] = []
+    try:
+        with transaction.atomic(using=using):
+            # The first hook: hooks of the job follow it and may raise.
+            transaction.on_commit(lambda: committed.append(True), using=using)
+            settlement = execute(link, batch, policy)
+            if settlement.status == LinkStatus.SUCCEEDED:
+                change = ledger.settle(using, batch.pk, [settlement])
+            if change is None or change.late:
+                transaction.set_rollback(True, using=using)
+    except Exception as error:
+        if not committed:
+            # A commit without an answer may have succeeded.
+            return replace(_after_rollback(using, error, link, policy), maybe_written=True)
+        logger.exception(
+            "An on_commit hook of %s raised; job %d of batch %s is committed",
+            link.func,
+            link.pk,
+            link.batch_id,
+        )
+    return settlement if change is None else change
+
+
+def _after_rollback(
+    using: str, error: Exception, link: BatchedJob, policy: RunPolicy
+) -> Settlement:
+    """Return the outcome of a job whose transaction the database rejected at its end."""
+    if not isinstance(error, Error):
+        raise error
+    if db.is_transient(error, using) and link.worker_losses + 1 < tuning.MAX_LOSSES:
+        logger.info(
+            "%s runs again, because its transaction was lost: job %d of batch %s. %s",
+            link.func,
+            link.pk,
+            link.batch_id,
+            error,
+        )
+        return Settlement.lost(link)
+    # A deferred constraint, or too many losses: a failed attempt.
+    return settlement_for_exception(error, link, policy)
