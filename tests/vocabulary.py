@@ -105,7 +105,6 @@ UNFINISHED: Final = (
             "dispatch",
             "exceptions",
             "functions",
-            "ledger",
             "management",
             "migrations",
             "models",

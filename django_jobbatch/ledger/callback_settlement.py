@@ -11,7 +11,7 @@ from django_jobbatch import tuning
 from django_jobbatch.db import in_transaction, retry_transient
 from django_jobbatch.ledger import callbacks, completion
 from django_jobbatch.ledger.change import Change, Settlement
-from django_jobbatch.ledger.settlement import (
+from django_jobbatch.ledger.outcomes import (
     LateOutcome,
     count_late,
     failure_row,

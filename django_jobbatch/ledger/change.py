@@ -22,7 +22,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """How one claimed link settles.
+    """The outcome of one claimed link, to be written by a transition.
 
     Attributes:
         status: The new status: a final one, or pending for a further attempt or a release.

@@ -1,4 +1,4 @@
-"""What follows a settled link in its lane: it is skipped, or becomes due."""
+"""Skipping the links that follow in a lane, or making the next one due."""
 
 from __future__ import annotations
 
