@@ -29,8 +29,7 @@ from django_jobbatch import (
     transport,
 )
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.operations import previews
-from django_jobbatch.operations.retries import _count_jobs
+from django_jobbatch.operations import previews, retry_preview
 from django_jobbatch.runner import work
 from django_jobbatch.states import Role
 from tests import jobs
@@ -394,7 +393,7 @@ def test_the_number_of_a_flat_batch_costs_no_query() -> None:
     change = next(ledger.reopen("default", flat.pk))
 
     with CaptureQueriesContext(connection) as captured:
-        count = _count_jobs(change, include_cancelled=False)
+        count = retry_preview.count_links(flat, change.settled, include_cancelled=False)
 
     assert (count, len(captured)) == (2, 0)
 
@@ -476,7 +475,7 @@ def test_results_that_were_deleted_with_their_batch_are_not_made_up() -> None:
 def test_a_link_without_one_before_it_has_no_previous_result() -> None:
     builder = bus.chain(ADD, ADD).finally_(jobs.add, 1).on_queue("sync").store_results()
     chain = builder.dispatch()
-    first, second = chain.jobs.work().order_by("position")
+    first, second = chain.jobs.jobs_only().order_by("position")
     callback = chain.jobs.callbacks().get()
 
     results = [link.previous_result for link in (first, second, callback)]
