@@ -215,7 +215,7 @@ class Nemesis:
             count = _retry(batch, choice)
         except (BatchBusy, BatchCancelled):
             return None
-        return f"{batch.pk}: {count} links" if count else None
+        return f"{batch.pk}: {count} jobs" if count else None
 
     def deleted(self, choice: int) -> str | None:
         """Delete a root, unfinished if possible; for odd numbers, a child batch of a settled stand-in.

@@ -97,10 +97,7 @@ class RetryView(ConfirmView):
         include_cancelled = self._needs_consent(batch)
         if include_cancelled and not answer["include_cancelled"]:
             return ""
-        affected = self.affected(batch)
         count = operations.retry(batch, self.jobs, include_cancelled=include_cancelled)
-        if batch.child_batches and count:
-            count = affected  # `retry` counts links of this batch only
         self.count += count
         return self._retried(count) if count else ""
 
