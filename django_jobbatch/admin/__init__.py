@@ -1,7 +1,7 @@
 """Admin pages of batches, jobs and failures.
 
 Users with a view permission view them. Users with another permission cancel and retry, after a page
-of confirmation, through `operations`. Nobody adds, changes or deletes rows.
+of confirmation, through `operations`. The pages add, change and delete no rows.
 """
 
 from __future__ import annotations

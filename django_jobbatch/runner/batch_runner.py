@@ -261,8 +261,7 @@ class BatchRunner:
     def _apply_changes(self, *, is_last: bool = False) -> None:
         """Apply the queued changes and report progress.
 
-        If the database is lost, the changes stay in the queue until the next call. The last call
-        raises.
+        If the database is lost, the changes stay queued for the next call. The last call raises.
         """
         try:
             self.changes.apply_all(partial(dispatch.apply, current_ticket=self._current_ticket))
