@@ -9,7 +9,7 @@ import pytest
 from django.db import connection, connections
 
 from tests import thoroughness  # noqa: F401 - its profiles are there before options name one
-from tests.diary import Diary
+from tests.event_log import EventLog
 from tests.launcher import Launcher
 from tests.servers import RedisServer, Workers, worker_env
 from tests.settings import REDIS_URL, RUN_DIR
@@ -94,8 +94,8 @@ def tuning(monkeypatch: pytest.MonkeyPatch) -> Tuning:
 
 
 @pytest.fixture
-def diary(tmp_path: Path) -> Diary:
-    return Diary(tmp_path / "diary")
+def event_log(tmp_path: Path) -> EventLog:
+    return EventLog(tmp_path / "event_log")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.reconcile import reconcile
 from sandbox.servers import Server
-from tests.diary import Diary, is_over
+from tests.event_log import EventLog, is_over
 from tests.servers import RedisServer, Workers, wait_until
 
 SIMPLE_BATCH = "tests.worker_classes.SimpleBatchWorker"
@@ -26,11 +26,11 @@ class Scene:
     batch: JobBatch
 
     def __init__(
-        self, workers: Workers, redis: RedisServer, diary: Diary, *, looked_after: bool
+        self, workers: Workers, redis: RedisServer, event_log: EventLog, *, looked_after: bool
     ) -> None:
         self.workers = workers
         self.redis = redis
-        self.diary = diary
+        self.event_log = event_log
         self.looked_after = looked_after
         self.move_to("default")
 
@@ -40,7 +40,7 @@ class Scene:
         self._arguments = (queue, *options)
 
     def dispatch(self, builder: BatchBuilder) -> None:
-        self.batch = self.diary.told_to(builder).on_queue(self.queue.name).dispatch()
+        self.batch = self.event_log.with_all_callbacks(builder).on_queue(self.queue.name).dispatch()
 
     def start(self) -> Server:
         """Start a worker of this scene."""
@@ -62,7 +62,7 @@ class Scene:
         return self.batch.jobs.running().values_list("claimed_by", flat=True)[0]
 
     def wait_for(self, *lines: str) -> None:
-        self.diary.wait_for(*lines)
+        self.event_log.wait_for(*lines)
 
     def wait_until_idle(self, worker: Server) -> None:
         """Wait until it has worked on all tickets."""

@@ -23,42 +23,42 @@ from sandbox.servers import Server
 from tests import jobs
 from tests.acceptance.conftest import Start
 from tests.acceptance.scene import Scene
-from tests.diary import Diary, End
-from tests.ledger.acts import side_by_side
+from tests.event_log import End, EventLog
+from tests.ledger.helpers import run_concurrently
 from tests.servers import RedisServer, Workers, wait_until
 
-Build = Callable[[Diary], bus.JobBuilder]
+Build = Callable[[EventLog], bus.JobBuilder]
 
 
-def a(diary: Diary) -> bus.JobBuilder:
-    return diary.job("a")
+def a(event_log: EventLog) -> bus.JobBuilder:
+    return event_log.job("a")
 
 
 def a_dies_first(exit_code: int | None = None) -> Build:
-    return lambda diary: bus.job(jobs.die_first, diary.path("jobs"), "a", exit_code)
+    return lambda event_log: bus.job(jobs.die_first, event_log.path("jobs"), "a", exit_code)
 
 
-def a_crashes_first(diary: Diary) -> bus.JobBuilder:
-    return bus.job(jobs.crash_first, diary.path("jobs"), "a")
+def a_crashes_first(event_log: EventLog) -> bus.JobBuilder:
+    return bus.job(jobs.crash_first, event_log.path("jobs"), "a")
 
 
-def a_is_tried_again_later(diary: Diary) -> bus.JobBuilder:
-    job = bus.job(jobs.record_and_fail_first, diary.path("jobs"), "a")
+def a_is_tried_again_later(event_log: EventLog) -> bus.JobBuilder:
+    job = bus.job(jobs.record_and_fail_first, event_log.path("jobs"), "a")
     return job.options(retry=1, retry_interval=1)
 
 
-def a_returns_retry_first(diary: Diary) -> bus.JobBuilder:
-    job = bus.job(jobs.record_and_return_retry_first, diary.path("jobs"), "a")
+def a_returns_retry_first(event_log: EventLog) -> bus.JobBuilder:
+    job = bus.job(jobs.record_and_return_retry_first, event_log.path("jobs"), "a")
     return job.options(retry=1)
 
 
-def a_is_held_first(diary: Diary) -> bus.JobBuilder:
-    return bus.job(jobs.hold_first, diary.path("jobs"), "a", diary.path("gate"))
+def a_is_held_first(event_log: EventLog) -> bus.JobBuilder:
+    return bus.job(jobs.hold_first, event_log.path("jobs"), "a", event_log.path("gate"))
 
 
 def a_writes_and_dies_first(*, committed: bool) -> Build:
-    return lambda diary: bus.job(
-        jobs.write_and_die_first, diary.path("jobs"), "a", committed=committed
+    return lambda event_log: bus.job(
+        jobs.write_and_die_first, event_log.path("jobs"), "a", committed=committed
     ).options(transactional=True)
 
 
@@ -111,8 +111,8 @@ def two_clean_up_at_once(scene: Scene) -> None:
     worker_and_horse_die(scene)
     scene.age()
     clean_up = scene.queue.started_job_registry.cleanup
-    side_by_side(clean_up, clean_up)
-    side_by_side(*[lambda: list(reconcile("default"))] * 3)
+    run_concurrently(clean_up, clean_up)
+    run_concurrently(*[lambda: list(reconcile("default"))] * 3)
 
 
 def the_worker_dies_and_its_horse_does_not(scene: Scene) -> None:
@@ -122,7 +122,7 @@ def the_worker_dies_and_its_horse_does_not(scene: Scene) -> None:
 
 
 def the_orphan_ends(scene: Scene) -> None:
-    scene.diary.open("gate")
+    scene.event_log.open("gate")
 
 
 def popped_from_one_queue(scene: Scene) -> None:
@@ -169,7 +169,7 @@ def flushed_at_work(scene: Scene) -> None:
     scene.start()
     scene.wait_for("a began")
     flushed(scene)
-    scene.diary.open("gate")
+    scene.event_log.open("gate")
     scene.wait_until_over()
 
 
@@ -177,7 +177,7 @@ def restarted_at_work(scene: Scene) -> None:
     scene.start()
     scene.wait_for("a began")
     scene.redis.restart(keep=False)
-    scene.diary.open("gate")
+    scene.event_log.open("gate")
     scene.wait_until_over()
 
 
@@ -186,7 +186,7 @@ def connections_dropped_at_work(scene: Scene) -> None:
     scene.wait_for("a began")
     jobs.drop_connections()
     connection.close()  # ours is one of them
-    scene.diary.open("gate")
+    scene.event_log.open("gate")
     scene.wait_until_over()
 
 
@@ -194,7 +194,7 @@ def away_when_it_ends(scene: Scene) -> None:
     scene.start()
     scene.wait_for("a began")
     scene.redis.stop()
-    scene.diary.open("gate")
+    scene.event_log.open("gate")
     scene.wait_until_over()
     scene.redis.start()
 
@@ -203,7 +203,7 @@ def cancelled_at_work(scene: Scene) -> None:
     scene.start()
     scene.wait_for("a began")
     Job.fetch(scene.ticket_at_work(), scene.redis.client).cancel()
-    scene.diary.open("gate")
+    scene.event_log.open("gate")
     scene.wait_until_over()
 
 
@@ -211,7 +211,7 @@ def deleted_at_work(scene: Scene) -> None:
     scene.start()
     scene.wait_for("a began")
     Job.fetch(scene.ticket_at_work(), scene.redis.client).delete()
-    scene.diary.open("gate")
+    scene.event_log.open("gate")
     scene.wait_until_over()
 
 
@@ -240,7 +240,7 @@ def delivered_again_at_work(scene: Scene) -> None:
     scene.queue.push_job_id(scene.ticket_at_work())
     scene.start()
     scene.wait_for("b")
-    scene.diary.open("gate")
+    scene.event_log.open("gate")
     scene.wait_until_over()
 
 
@@ -369,9 +369,9 @@ ON_JSON = (
 
 @pytest.fixture(params=["plain", "looked after"])
 def scene(
-    request: pytest.FixtureRequest, workers: Workers, redis_server: RedisServer, diary: Diary
+    request: pytest.FixtureRequest, workers: Workers, redis_server: RedisServer, event_log: EventLog
 ) -> Scene:
-    return Scene(workers, redis_server, diary, looked_after=request.param == "looked after")
+    return Scene(workers, redis_server, event_log, looked_after=request.param == "looked after")
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -394,7 +394,7 @@ def test_nothing_is_lost_on_a_queue_with_the_json_serializer(name: str, scene: S
 
 def play(case: Case, scene: Scene) -> None:
     """Have it happen, and see that nothing was lost or counted twice."""
-    scene.dispatch(bus.batch([case.first(scene.diary), scene.diary.job("b")]))
+    scene.dispatch(bus.batch([case.first(scene.event_log), scene.event_log.job("b")]))
 
     case.happens(scene)
     if not (case.at_once and scene.looked_after):
@@ -406,9 +406,9 @@ def play(case: Case, scene: Scene) -> None:
         case.afterwards(scene)
         wait_until(lambda: late(scene) == case.late)
     assert (End.of(scene.batch), late(scene)) == (end, case.late)
-    assert scene.diary.ran() == case.ran
-    assert scene.diary.calls == ["then succeeded", "finally succeeded"]
-    assert scene.diary.lines("each") == []
+    assert scene.event_log.ran() == case.ran
+    assert scene.event_log.calls == ["then succeeded", "finally succeeded"]
+    assert scene.event_log.lines("each") == []
     written = ["a", "added by a"] if case.total == 3 else []
     assert sorted(CallbackCall.objects.values_list("role", flat=True)) == written
 
@@ -419,7 +419,7 @@ def test_a_batch_whose_dispatch_broke_off_after_its_commit_is_sent(scene: Scene)
     @transaction.atomic
     def dispatch() -> None:
         transaction.on_commit(jobs.fail)
-        scene.dispatch(bus.batch([scene.diary.job(text) for text in "ab"]))
+        scene.dispatch(bus.batch([scene.event_log.job(text) for text in "ab"]))
 
     with pytest.raises(jobs.JobFailed):
         dispatch()
@@ -429,8 +429,8 @@ def test_a_batch_whose_dispatch_broke_off_after_its_commit_is_sent(scene: Scene)
 
     assert sent == []
     assert End.of(scene.batch) == End(outcome="succeeded", total=2, succeeded=2)
-    assert scene.diary.ran() == ["a", "b"]
-    assert scene.diary.calls == ["then succeeded", "finally succeeded"]
+    assert scene.event_log.ran() == ["a", "b"]
+    assert scene.event_log.calls == ["then succeeded", "finally succeeded"]
 
 
 def late(scene: Scene) -> int:
@@ -439,34 +439,36 @@ def late(scene: Scene) -> int:
 
 
 def test_a_job_that_always_kills_its_horse_fails_alone(scene: Scene) -> None:
-    path = scene.diary.path("jobs")
+    path = scene.event_log.path("jobs")
     deadly = bus.job(jobs.die_always, path, "a")
-    scene.dispatch(bus.batch([deadly, *(scene.diary.job(text) for text in "bcd")]).allow_failures())
+    scene.dispatch(
+        bus.batch([deadly, *(scene.event_log.job(text) for text in "bcd")]).allow_failures()
+    )
 
     scene.recover_from(tuning.MAX_LOSSES)
 
     end = End(outcome="partial", total=4, succeeded=3, failed=1)
     assert End.of(scene.batch) == end
-    assert scene.diary.ran() == ["a", "a", "a", "b", "c", "d"]
+    assert scene.event_log.ran() == ["a", "a", "a", "b", "c", "d"]
     (failure,) = scene.batch.failures
     assert failure.exception_class == "django_jobbatch.exceptions.WorkerLost"
-    assert scene.diary.calls == [f"catch {failure.message}", "then partial", "finally partial"]
-    assert scene.diary.lines("each") == [f"each {failure.message}"]
+    assert scene.event_log.calls == [f"catch {failure.message}", "then partial", "finally partial"]
+    assert scene.event_log.lines("each") == [f"each {failure.message}"]
 
 
 def test_a_callback_whose_horse_is_killed_is_called_again(scene: Scene) -> None:
-    builder = bus.batch([scene.diary.job("a")])
-    scene.dispatch(builder.then(jobs.told_and_die_first, scene.diary.path("calls"), "deadly"))
+    builder = bus.batch([scene.event_log.job("a")])
+    scene.dispatch(builder.then(jobs.told_and_die_first, scene.event_log.path("calls"), "deadly"))
 
     scene.recover_from(1)
 
     assert End.of(scene.batch) == End(outcome="succeeded", total=1, succeeded=1)
-    assert scene.diary.calls == ["deadly", "deadly", "then succeeded", "finally succeeded"]
+    assert scene.event_log.calls == ["deadly", "deadly", "then succeeded", "finally succeeded"]
     assert not scene.batch.failures.exists()
 
 
 def test_a_failure_whose_telling_killed_the_horse_is_told_again_and_no_other(scene: Scene) -> None:
-    path = scene.diary.path("deadly")
+    path = scene.event_log.path("deadly")
     scene.dispatch(
         bus.batch([bus.job(jobs.fail, text) for text in "1234"])
         .allow_failures()
@@ -478,9 +480,9 @@ def test_a_failure_whose_telling_killed_the_horse_is_told_again_and_no_other(sce
     assert End.of(scene.batch) == End(outcome="partial", total=4, failed=4)
     wait_until(lambda: at_rest(scene.batch))
     # The other callback comes after it: when the horse died, that had not been told of the second.
-    assert scene.diary.ran("deadly") == [f"deadly {number}" for number in "12234"]
-    assert scene.diary.ran("each") == [f"each {number}" for number in "1234"]
-    assert scene.diary.calls == ["catch 1", "then partial", "finally partial"]
+    assert scene.event_log.ran("deadly") == [f"deadly {number}" for number in "12234"]
+    assert scene.event_log.ran("each") == [f"each {number}" for number in "1234"]
+    assert scene.event_log.calls == ["catch 1", "then partial", "finally partial"]
     assert sorted(failure.message for failure in scene.batch.failures) == [*"1234"]
     assert not scene.batch.failures.unreported().exists()
 
@@ -488,7 +490,7 @@ def test_a_failure_whose_telling_killed_the_horse_is_told_again_and_no_other(sce
 def test_a_failure_that_always_kills_who_is_told_is_left_and_the_others_are_told(
     scene: Scene,
 ) -> None:
-    path = scene.diary.path("deadly")
+    path = scene.event_log.path("deadly")
     scene.dispatch(
         bus.batch([bus.job(jobs.fail, text) for text in "1234"])
         .allow_failures()
@@ -499,9 +501,9 @@ def test_a_failure_that_always_kills_who_is_told_is_left_and_the_others_are_told
 
     assert End.of(scene.batch) == End(outcome="partial", total=4, failed=4)
     wait_until(lambda: at_rest(scene.batch))
-    assert scene.diary.ran("deadly") == [f"deadly {number}" for number in "122234"]
-    assert scene.diary.ran("each") == [f"each {number}" for number in "134"]
-    assert scene.diary.calls == ["catch 1", "then partial", "finally partial"]
+    assert scene.event_log.ran("deadly") == [f"deadly {number}" for number in "122234"]
+    assert scene.event_log.ran("each") == [f"each {number}" for number in "134"]
+    assert scene.event_log.calls == ["catch 1", "then partial", "finally partial"]
     (failure,) = scene.batch.failures.filter(of_callback=True)
     assert failure.exception_class == "django_jobbatch.exceptions.WorkerLost"
     assert not scene.batch.failures.unreported().exists()
@@ -516,30 +518,30 @@ def at_rest(batch: JobBatch) -> bool:
 
 
 def test_a_redis_that_is_restarted_with_what_it_had_costs_nothing(
-    start: Start, our_redis: RedisServer, diary: Diary
+    start: Start, our_redis: RedisServer, event_log: EventLog
 ) -> None:
     start(1)
-    builder = bus.batch([diary.held("a"), diary.job("b")])
-    batch = diary.told_to(builder).dispatch()
-    diary.wait_for("a began")
+    builder = bus.batch([event_log.blocking_job("a"), event_log.job("b")])
+    batch = event_log.with_all_callbacks(builder).dispatch()
+    event_log.wait_for("a began")
 
     our_redis.restart(keep=True)
-    diary.open("gate")
+    event_log.open("gate")
 
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
-    assert diary.lines("jobs") == ["a began", "a done", "b"]
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert event_log.lines("jobs") == ["a began", "a done", "b"]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
 
 
 def test_a_batch_that_redis_refused_is_sent_by_the_next_look(
-    workers: Workers, our_redis: RedisServer, diary: Diary
+    workers: Workers, our_redis: RedisServer, event_log: EventLog
 ) -> None:
     our_redis.stop()
-    batch = diary.told_to(bus.batch([diary.job("a")])).dispatch()
+    batch = event_log.with_all_callbacks(bus.batch([event_log.job("a")])).dispatch()
     our_redis.start()
 
     list(reconcile("default"))
     workers(1)
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]

@@ -23,7 +23,7 @@ from django_jobbatch.models import FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
 from tests import jobs
 from tests.acceptance.conftest import Start
-from tests.diary import Diary, End
+from tests.event_log import End, EventLog
 from tests.servers import RedisServer, Workers, wait_until
 
 Tickets = Callable[[], list[str]]
@@ -36,7 +36,7 @@ Tickets = Callable[[], list[str]]
 class Case:
     """A batch, and what it leaves behind: `ran` by its jobs, in any order, `calls` in this one."""
 
-    build: Callable[[Diary], BatchBuilder]
+    build: Callable[[EventLog], BatchBuilder]
     end: End
     ran: list[str] = field(default_factory=list)
     calls: list[str]
@@ -51,24 +51,26 @@ def settled(batch: JobBatch) -> bool:
 
 CASES = {
     "all jobs succeed": Case(
-        build=lambda diary: diary.told_to(bus.batch(diary.job(text) for text in "abc")),
+        build=lambda event_log: event_log.with_all_callbacks(
+            bus.batch(event_log.job(text) for text in "abc")
+        ),
         end=End(outcome="succeeded", total=3, succeeded=3),
         ran=["a", "b", "c"],
         calls=["then succeeded", "finally succeeded"],
     ),
     "there are no jobs": Case(
-        build=lambda diary: diary.told_to(bus.batch([])),
+        build=lambda event_log: event_log.with_all_callbacks(bus.batch([])),
         end=End(outcome="succeeded", total=0),
         calls=["then succeeded", "finally succeeded"],
     ),
     "a job fails": Case(
-        build=lambda diary: diary.told_to(
+        build=lambda event_log: event_log.with_all_callbacks(
             bus.batch(
                 [
-                    diary.job("a"),
+                    event_log.job("a"),
                     bus.job(jobs.fail, "boom"),
-                    diary.job("never"),
-                    diary.job("never"),
+                    event_log.job("never"),
+                    event_log.job("never"),
                 ]
             )
         ),
@@ -78,19 +80,19 @@ CASES = {
         each=["each boom"],
     ),
     "jobs fail and may": Case(
-        build=lambda diary: (
-            diary.told_to(
+        build=lambda event_log: (
+            event_log.with_all_callbacks(
                 bus.batch(
                     [
-                        diary.job("a"),
+                        event_log.job("a"),
                         bus.job(jobs.fail, "x"),
-                        diary.job("b"),
+                        event_log.job("b"),
                         bus.job(jobs.fail, "y"),
                     ]
                 )
             )
             .allow_failures()
-            .then(jobs.told_failures, diary.path("calls"), "then read failures,")
+            .then(jobs.told_failures, event_log.path("calls"), "then read failures,")
         ),
         end=End(outcome="partial", total=4, succeeded=2, failed=2),
         ran=["a", "b"],
@@ -98,7 +100,7 @@ CASES = {
         each=["each x", "each y"],
     ),
     "all jobs fail and may": Case(
-        build=lambda diary: diary.told_to(
+        build=lambda event_log: event_log.with_all_callbacks(
             bus.batch([bus.job(jobs.fail, "x"), bus.job(jobs.fail, "y")]).allow_failures()
         ),
         end=End(outcome="partial", total=2, failed=2),
@@ -106,15 +108,15 @@ CASES = {
         each=["each x", "each y"],
     ),
     "callbacks come in several of a kind, registered in any order": Case(
-        build=lambda diary: (
+        build=lambda event_log: (
             bus.batch(bus.job(jobs.fail, "x"))
             .allow_failures()
-            .finally_(jobs.told, diary.path("calls"), "finally 1")
-            .then(jobs.told, diary.path("calls"), "then 1")
-            .catch(jobs.told_failure, diary.path("calls"), "catch 1")
-            .finally_(jobs.told, diary.path("calls"), "finally 2")
-            .catch(jobs.told_failure, diary.path("calls"), "catch 2")
-            .then(jobs.told, diary.path("calls"), "then 2")
+            .finally_(jobs.told, event_log.path("calls"), "finally 1")
+            .then(jobs.told, event_log.path("calls"), "then 1")
+            .catch(jobs.told_failure, event_log.path("calls"), "catch 1")
+            .finally_(jobs.told, event_log.path("calls"), "finally 2")
+            .catch(jobs.told_failure, event_log.path("calls"), "catch 2")
+            .then(jobs.told, event_log.path("calls"), "then 2")
         ),
         end=End(outcome="partial", total=1, failed=1),
         calls=[
@@ -127,44 +129,46 @@ CASES = {
         ],
     ),
     "a callback dispatches a batch, which is not waited for": Case(
-        build=lambda diary: (
-            bus.batch(diary.job("a"))
-            .then(jobs.dispatch_another, diary.path("calls"), "then")
-            .finally_(jobs.told, diary.path("calls"), "finally")
+        build=lambda event_log: (
+            bus.batch(event_log.job("a"))
+            .then(jobs.dispatch_another, event_log.path("calls"), "then")
+            .finally_(jobs.told, event_log.path("calls"), "finally")
         ),
         end=End(outcome="succeeded", total=1, succeeded=1),
         ran=["a"],
         calls=["then", "finally succeeded", "dispatched by then"],
     ),
     "a callback adds a job": Case(
-        build=lambda diary: bus.batch(diary.job("a")).then(
-            jobs.add_to_finished, diary.path("calls")
+        build=lambda event_log: bus.batch(event_log.job("a")).then(
+            jobs.add_to_finished, event_log.path("calls")
         ),
         end=End(outcome="succeeded", total=1, succeeded=1),
         ran=["a"],
         calls=["A callback cannot add jobs to its own batch; dispatch a new one."],
     ),
     "a progress callback raises": Case(
-        build=lambda diary: (
-            diary.told_to(bus.batch([diary.job("a")]))
+        build=lambda event_log: (
+            event_log.with_all_callbacks(bus.batch([event_log.job("a")]))
             .progress(jobs.told_badly)
-            .progress(jobs.told_progress, diary.path("jobs"))
+            .progress(jobs.told_progress, event_log.path("jobs"))
         ),
         end=End(outcome="succeeded", total=1, succeeded=1),
         ran=["1 of 1", "a"],
         calls=["then succeeded", "finally succeeded"],
     ),
     "a job succeeds at its third attempt": Case(
-        build=lambda diary: diary.told_to(
-            bus.batch(bus.job(jobs.flaky, diary.path("jobs"), 2)).options(retry=2)
+        build=lambda event_log: event_log.with_all_callbacks(
+            bus.batch(bus.job(jobs.flaky, event_log.path("jobs"), 2)).options(retry=2)
         ),
         end=End(outcome="succeeded", total=1, succeeded=1),
         ran=["run", "run", "run"],
         calls=["then succeeded", "finally succeeded"],
     ),
     "a job has used up its attempts": Case(
-        build=lambda diary: diary.told_to(
-            bus.batch(bus.job(jobs.flaky, diary.path("jobs"), 2).options(retry=1)).options(retry=9)
+        build=lambda event_log: event_log.with_all_callbacks(
+            bus.batch(bus.job(jobs.flaky, event_log.path("jobs"), 2).options(retry=1)).options(
+                retry=9
+            )
         ),
         end=End(outcome="failed", total=1, failed=1),
         ran=["run", "run"],
@@ -172,8 +176,8 @@ CASES = {
         each=["each call 2 of 2 that fail"],
     ),
     "a job gives up for good": Case(
-        build=lambda diary: diary.told_to(
-            bus.batch(bus.job(jobs.give_up, diary.path("jobs"))).options(retry=9)
+        build=lambda event_log: event_log.with_all_callbacks(
+            bus.batch(bus.job(jobs.give_up, event_log.path("jobs"))).options(retry=9)
         ),
         end=End(outcome="failed", total=1, failed=1),
         ran=["gave up"],
@@ -181,8 +185,8 @@ CASES = {
         each=["each it will never work"],
     ),
     "a job runs into its timeout": Case(
-        build=lambda diary: diary.told_to(
-            bus.batch(bus.job(jobs.query_slowly, diary.path("jobs")).options(timeout=1))
+        build=lambda event_log: event_log.with_all_callbacks(
+            bus.batch(bus.job(jobs.query_slowly, event_log.path("jobs")).options(timeout=1))
         ),
         end=End(outcome="failed", total=1, failed=1),
         ran=["began"],
@@ -190,14 +194,14 @@ CASES = {
         each=["each The job ran longer than its timeout of 1 seconds."],
     ),
     "jobs and callbacks have queues of their own": Case(
-        build=lambda diary: (
-            diary.told_to(
+        build=lambda event_log: (
+            event_log.with_all_callbacks(
                 bus.batch(
                     [
-                        bus.job(jobs.record_origin, diary.path("jobs")),
-                        bus.job(jobs.record_origin, diary.path("jobs")).on_queue("other"),
-                        bus.job(jobs.record_origin, diary.path("jobs")),
-                        bus.job(jobs.record_origin, diary.path("jobs")).on_queue("default"),
+                        bus.job(jobs.record_origin, event_log.path("jobs")),
+                        bus.job(jobs.record_origin, event_log.path("jobs")).on_queue("other"),
+                        bus.job(jobs.record_origin, event_log.path("jobs")),
+                        bus.job(jobs.record_origin, event_log.path("jobs")).on_queue("default"),
                     ]
                 )
             )
@@ -209,8 +213,8 @@ CASES = {
         calls=["then succeeded", "finally succeeded"],
     ),
     "jobs are functions of all kinds, and keep what they return": Case(
-        build=lambda diary: (
-            diary.told_to(
+        build=lambda event_log: (
+            event_log.with_all_callbacks(
                 bus.batch(
                     [
                         bus.job(jobs.add, 1, b=1),
@@ -220,7 +224,7 @@ CASES = {
                         bus.job(jobs.add_slowly, 1, 5),
                         bus.job(jobs.add_in_task, 1, 6),
                         bus.job(jobs.fail, "no result"),
-                        diary.job("returns nothing"),
+                        event_log.job("returns nothing"),
                         bus.job(
                             jobs.shown,
                             date(2026, 11, 1),
@@ -257,8 +261,8 @@ CASES = {
 
 
 @pytest.mark.slow
-def test_how_batches_end(start: Start, diary: Diary, tickets: Tickets) -> None:
-    diaries = {name: diary.page(name) for name in CASES}
+def test_how_batches_end(start: Start, event_log: EventLog, tickets: Tickets) -> None:
+    diaries = {name: event_log.child_log(name) for name in CASES}
     batches = {name: case.build(diaries[name]).dispatch() for name, case in CASES.items()}
     start(1, "default", "slow", "other")
 
@@ -281,27 +285,29 @@ def test_how_batches_end(start: Start, diary: Diary, tickets: Tickets) -> None:
 
 
 def test_a_failure_stops_a_batch_at_once_and_what_runs_is_counted(
-    start: Start, diary: Diary
+    start: Start, event_log: EventLog
 ) -> None:
     start(2)
-    batch = diary.told_to(
+    batch = event_log.with_all_callbacks(
         bus.batch(
             [
-                diary.held("long", "end"),
-                bus.job(jobs.hold_and_require, diary.path("jobs"), diary.path("fail"), "boom"),
-                *[diary.job("never")] * 5,
+                event_log.blocking_job("long", "end"),
+                bus.job(
+                    jobs.hold_and_require, event_log.path("jobs"), event_log.path("fail"), "boom"
+                ),
+                *[event_log.job("never")] * 5,
             ]
         )
     ).dispatch()
-    diary.wait_for("long began", "boom began")
-    diary.open("fail")
+    event_log.wait_for("long began", "boom began")
+    event_log.open("fail")
 
     # The long job runs on, and yet:
-    wait_until(lambda: diary.calls == ["catch boom is closed"])
-    wait_until(lambda: diary.lines("each") == ["each boom is closed"])
+    wait_until(lambda: event_log.calls == ["catch boom is closed"])
+    wait_until(lambda: event_log.lines("each") == ["each boom is closed"])
     wait_until(lambda: counters(batch)["pending_jobs"] == 1)
     stopping = counters(batch)
-    diary.open("end")
+    event_log.open("end")
 
     assert stopping == {
         "status": "stopping",
@@ -313,30 +319,35 @@ def test_a_failure_stops_a_batch_at_once_and_what_runs_is_counted(
         "cancelled_jobs": 5,
     }
     assert End.of(batch) == End(outcome="failed", total=7, succeeded=1, failed=1, cancelled=5)
-    assert diary.calls == ["catch boom is closed", "finally failed"]
-    assert diary.lines("each") == ["each boom is closed"]
-    assert diary.ran() == ["boom", "boom began", "boom done", "long began", "long done"]
+    assert event_log.calls == ["catch boom is closed", "finally failed"]
+    assert event_log.lines("each") == ["each boom is closed"]
+    assert event_log.ran() == ["boom", "boom began", "boom done", "long began", "long done"]
 
 
 def test_a_callback_that_raises_moves_nothing_and_is_retried_alone(
-    start: Start, diary: Diary
+    start: Start, event_log: EventLog
 ) -> None:
     start(1)
     batch = (
-        diary.told_to(
+        event_log.with_all_callbacks(
             bus.batch(bus.job(jobs.fail, "x"))
             .allow_failures()
-            .then(jobs.told_and_require, diary.path("calls"), "broken then", diary.path("mended"))
+            .then(
+                jobs.told_and_require,
+                event_log.path("calls"),
+                "broken then",
+                event_log.path("mended"),
+            )
         )
         .each_failure(jobs.told_badly)
         .dispatch()
     )
     end = End.of(batch)
-    calls = diary.calls
+    calls = event_log.calls
     broken = batch.jobs.exclude(role=Role.JOB).failed().order_by("lane")
     failures = list(batch.failures.values_list("of_callback", "exception_class", "message"))
 
-    diary.open("mended")
+    event_log.open("mended")
     reopened = batch.retry(jobs=list(broken.filter(role=Role.THEN)))
 
     assert End.of(batch) == end == End(outcome="partial", total=1, failed=1)
@@ -347,56 +358,56 @@ def test_a_callback_that_raises_moves_nothing_and_is_retried_alone(
         (True, "tests.jobs.JobFailed", "broken then failed"),
     ]
     assert reopened == 1
-    assert diary.calls == [*calls, "broken then"]
+    assert event_log.calls == [*calls, "broken then"]
     assert [link.role for link in broken] == [Role.EACH_FAILURE]
 
 
-def test_finally_does_not_wait_for_each_failure(start: Start, diary: Diary) -> None:
+def test_finally_does_not_wait_for_each_failure(start: Start, event_log: EventLog) -> None:
     start(2)
-    gate = diary.path("gate")
+    gate = event_log.path("gate")
     batch = (
         bus.batch([bus.job(jobs.fail, "x"), bus.job(jobs.fail, "y")])
         .allow_failures()
-        .each_failure(jobs.held_when_told, path=diary.path("each"), text="each", gate=gate)
-        .finally_(jobs.told, diary.path("calls"), "finally")
+        .each_failure(jobs.held_when_told, path=event_log.path("each"), text="each", gate=gate)
+        .finally_(jobs.told, event_log.path("calls"), "finally")
         .dispatch()
     )
-    diary.wait_for("each began", name="each")
-    diary.wait_for("finally partial", name="calls")
+    event_log.wait_for("each began", name="each")
+    event_log.wait_for("finally partial", name="calls")
     wait_until(lambda: settled(batch))
-    told = diary.lines("each")
+    told = event_log.lines("each")
 
-    diary.open("gate")
+    event_log.open("gate")
 
     assert told == ["each began"]
     assert End.of(batch) == End(outcome="partial", total=2, failed=2)
     wait_until(lambda: not batch.failures.unreported().exists())
-    assert diary.lines("each") == ["each began", "each done"] * 2
+    assert event_log.lines("each") == ["each began", "each done"] * 2
 
 
-def test_a_retry_while_callbacks_run_waits_for_them(start: Start, diary: Diary) -> None:
+def test_a_retry_while_callbacks_run_waits_for_them(start: Start, event_log: EventLog) -> None:
     start(2)
-    path = diary.path("jobs")
+    path = event_log.path("jobs")
     batch = (
-        bus.batch(bus.job(jobs.require, path, diary.path("job")))
+        bus.batch(bus.job(jobs.require, path, event_log.path("job")))
         .allow_failures()
-        .then(jobs.held_when_told, path=path, text="then", gate=diary.path("gate"))
+        .then(jobs.held_when_told, path=path, text="then", gate=event_log.path("gate"))
         .finally_(jobs.told, path, "finally")
         .dispatch()
     )
-    diary.wait_for("then began")
+    event_log.wait_for("then began")
     finished = counters(batch)["status"], settled(batch)
 
-    diary.open("job")
+    event_log.open("job")
     count = batch.retry()
-    diary.open("gate")
+    event_log.open("gate")
 
     assert finished == ("finished", False)
     assert count == 1
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1, run=2)
     assert settled(batch)
     # What is still called of the first run sees a batch that is open again.
-    assert diary.lines("jobs") == [
+    assert event_log.lines("jobs") == [
         "job",
         *["then began", "then done", "finally"],
         *["job", "then began", "then done", "finally succeeded"],
@@ -407,18 +418,18 @@ def test_a_retry_while_callbacks_run_waits_for_them(start: Start, diary: Diary) 
 
 
 def test_a_cancelled_batch_starts_nothing_and_its_running_jobs_are_told(
-    start: Start, diary: Diary, tickets: Tickets
+    start: Start, event_log: EventLog, tickets: Tickets
 ) -> None:
     start(2)
-    batch = diary.told_to(
+    batch = event_log.with_all_callbacks(
         bus.batch(
             [
-                bus.job(jobs.hold_until_cancelled, diary.path("jobs")),
-                *[bus.job(jobs.stamp, diary.path("stamps"), 0.02)] * 300,
+                bus.job(jobs.hold_until_cancelled, event_log.path("jobs")),
+                *[bus.job(jobs.stamp, event_log.path("stamps"), 0.02)] * 300,
             ]
         )
     ).dispatch()
-    wait_until(lambda: len(diary.lines("stamps")) > 10 and diary.lines("jobs"))
+    wait_until(lambda: len(event_log.lines("stamps")) > 10 and event_log.lines("jobs"))
 
     was_open = batch.cancel("enough", by="ann")
     returned_at = time.time()
@@ -426,31 +437,31 @@ def test_a_cancelled_batch_starts_nothing_and_its_running_jobs_are_told(
     end = End.of(batch)
     wait_until(lambda: not tickets())
 
-    begun = [float(line) for line in diary.lines("stamps")]
+    begun = [float(line) for line in event_log.lines("stamps")]
     assert (was_open, again) == (True, False)
     assert max(begun) <= returned_at + 0.5
     assert end == End(
         outcome="cancelled", total=301, succeeded=1 + len(begun), cancelled=300 - len(begun)
     )
     assert (batch.cancel_reason, batch.cancelled_by, batch.is_cancelled) == ("enough", "ann", True)
-    assert diary.lines("jobs") == ["began", "saw the cancel"]
-    assert diary.calls == ["finally cancelled"]
-    assert diary.lines("each") == []
+    assert event_log.lines("jobs") == ["began", "saw the cancel"]
+    assert event_log.calls == ["finally cancelled"]
+    assert event_log.lines("each") == []
 
 
 def test_running_jobs_of_a_cancelled_batch_can_be_stopped(
-    start: Start, workers: Workers, diary: Diary
+    start: Start, workers: Workers, event_log: EventLog
 ) -> None:
     first, second = start(2)
-    batch = diary.told_to(
+    batch = event_log.with_all_callbacks(
         bus.batch(
             [
-                *[diary.held("job", "end")] * 2,
-                *[diary.job("never")] * 3,
+                *[event_log.blocking_job("job", "end")] * 2,
+                *[event_log.job("never")] * 3,
             ]
         )
     ).dispatch()
-    wait_until(lambda: diary.lines("jobs") == ["job began", "job began"])
+    wait_until(lambda: event_log.lines("jobs") == ["job began", "job began"])
     horses = [*first.children(), *second.children()]
     if not horses and version("rq").startswith("2."):
         pytest.skip("RQ 2 kills a worker without work-horses, and all of its process group")
@@ -458,23 +469,25 @@ def test_running_jobs_of_a_cancelled_batch_can_be_stopped(
     batch.cancel(stop_running=True)
     at_once = counters(batch)
     wait_until(lambda: not any(psutil.pid_exists(pid) for pid in horses))
-    diary.open("end")
+    event_log.open("end")
 
     assert (at_once["status"], at_once["cancelled_jobs"]) == ("finished", 5)
     assert End.of(batch) == End(outcome="cancelled", total=5, cancelled=5)
-    assert diary.calls == ["finally cancelled"]
+    assert event_log.calls == ["finally cancelled"]
     # A worker without a work-horse cannot be stopped; what its job does is not counted.
     if horses:
-        assert diary.lines("jobs") == ["job began", "job began"]
+        assert event_log.lines("jobs") == ["job began", "job began"]
 
 
 # Twice
 
 
 def test_tickets_delivered_twice_run_nothing_twice(
-    start: Start, diary: Diary, redis_server: RedisServer
+    start: Start, event_log: EventLog, redis_server: RedisServer
 ) -> None:
-    batch = diary.told_to(bus.batch(diary.job(f"{n:03}") for n in range(200))).dispatch()
+    batch = event_log.with_all_callbacks(
+        bus.batch(event_log.job(f"{n:03}") for n in range(200))
+    ).dispatch()
     queue = django_rq.get_queue("default")
     extra = transport.Ticket(batch.pk, "default", "default", 120, "again")
     transport.send(extra, 10)
@@ -488,29 +501,29 @@ def test_tickets_delivered_twice_run_nothing_twice(
     batch.refresh_from_db()
 
     assert end == End.of(batch) == End(outcome="succeeded", total=200, succeeded=200)
-    assert diary.ran() == [f"{n:03}" for n in range(200)]
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert event_log.ran() == [f"{n:03}" for n in range(200)]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
     assert batch.version == version
 
 
 # Retry
 
 
-def test_a_finished_batch_is_retried_in_a_run_of_its_own(start: Start, diary: Diary) -> None:
+def test_a_finished_batch_is_retried_in_a_run_of_its_own(start: Start, event_log: EventLog) -> None:
     start(1)
-    batch = diary.told_to(
+    batch = event_log.with_all_callbacks(
         bus.batch(
             [
-                bus.job(jobs.require, diary.path("jobs"), diary.path("gate 1")),
-                diary.job("a"),
-                bus.job(jobs.require, diary.path("jobs"), diary.path("gate 2")),
+                bus.job(jobs.require, event_log.path("jobs"), event_log.path("gate 1")),
+                event_log.job("a"),
+                bus.job(jobs.require, event_log.path("jobs"), event_log.path("gate 2")),
             ]
         ).allow_failures()
     ).dispatch()
     ends = [End.of(batch)]
     counts = [batch.retry(jobs=batch.failed_job_ids[:1])]
     ends.append(End.of(batch))
-    diary.open("gate 1", "gate 2")
+    event_log.open("gate 1", "gate 2")
     counts.append(batch.retry())
     reopened = counters(batch), batch.finished_at
     ends.append(End.of(batch))
@@ -526,8 +539,8 @@ def test_a_finished_batch_is_retried_in_a_run_of_its_own(start: Start, diary: Di
     assert counts == [1, 2, 0]
     assert (reopened[0]["status"], reopened[1]) == ("running", None)
     assert batch.version == version
-    assert diary.ran() == ["a", "gate 1", "gate 1", "gate 1", "gate 2", "gate 2"]
-    assert diary.calls == [
+    assert event_log.ran() == ["a", "gate 1", "gate 1", "gate 1", "gate 2", "gate 2"]
+    assert event_log.calls == [
         "catch gate 1 is closed",
         "then partial",
         "finally partial",
@@ -537,7 +550,7 @@ def test_a_finished_batch_is_retried_in_a_run_of_its_own(start: Start, diary: Di
         "then succeeded",
         "finally succeeded",
     ]
-    assert diary.lines("each") == [
+    assert event_log.lines("each") == [
         "each gate 1 is closed",
         "each gate 2 is closed",
         "each gate 1 is closed",
@@ -546,36 +559,36 @@ def test_a_finished_batch_is_retried_in_a_run_of_its_own(start: Start, diary: Di
 
 
 def test_a_strict_batch_goes_on_when_its_last_failure_is_retried(
-    start: Start, diary: Diary
+    start: Start, event_log: EventLog
 ) -> None:
     start(2)
-    batch = diary.told_to(
+    batch = event_log.with_all_callbacks(
         bus.batch(
             [
                 *[
                     bus.job(
                         jobs.hold_and_require,
-                        diary.path("jobs"),
-                        diary.path(f"end {name}"),
-                        diary.path(name),
+                        event_log.path("jobs"),
+                        event_log.path(f"end {name}"),
+                        event_log.path(name),
                     )
                     for name in "AB"
                 ],
-                *[diary.job(text) for text in "cde"],
+                *[event_log.job(text) for text in "cde"],
             ]
         )
     ).dispatch()
     first, second = batch.jobs.order_by("pk")[:2]
-    diary.wait_for("A began", "B began")
+    event_log.wait_for("A began", "B began")
     nothing = batch.retry()
-    diary.open("end A")
+    event_log.open("end A")
     wait_until(lambda: counters(batch)["status"] == "stopping")
     with pytest.raises(BatchBusy):
         batch.retry()
-    diary.open("end B")
+    event_log.open("end B")
     ends = [End.of(batch)]
 
-    diary.open("A", "B")
+    event_log.open("A", "B")
     counts = [batch.retry(jobs=[first])]
     ends.append(End.of(batch))
     counts.append(batch.retry(jobs=[second.pk]))
@@ -588,45 +601,49 @@ def test_a_strict_batch_goes_on_when_its_last_failure_is_retried(
         End(outcome="failed", total=5, succeeded=1, failed=1, cancelled=3, run=2),
         End(outcome="succeeded", total=5, succeeded=5, run=3),
     ]
-    assert diary.calls == [
+    assert event_log.calls == [
         "catch A is closed",
         "finally failed",
         "finally failed",
         "then succeeded",
         "finally succeeded",
     ]
-    assert sorted(diary.lines("each")) == ["each A is closed", "each B is closed"]
-    assert [line for line in diary.ran() if line in "cde"] == ["c", "d", "e"]
+    assert sorted(event_log.lines("each")) == ["each A is closed", "each B is closed"]
+    assert [line for line in event_log.ran() if line in "cde"] == ["c", "d", "e"]
 
 
-def test_a_failure_is_retried_while_the_batch_runs(start: Start, diary: Diary) -> None:
+def test_a_failure_is_retried_while_the_batch_runs(start: Start, event_log: EventLog) -> None:
     start(2)
-    batch = diary.told_to(
+    batch = event_log.with_all_callbacks(
         bus.batch(
             [
-                diary.held("long", "end"),
-                bus.job(jobs.require, diary.path("jobs"), diary.path("gate")),
+                event_log.blocking_job("long", "end"),
+                bus.job(jobs.require, event_log.path("jobs"), event_log.path("gate")),
             ]
         ).allow_failures()
     ).dispatch()
     wait_until(lambda: counters(batch)["failed_jobs"] == 1)
-    diary.open("gate")
+    event_log.open("gate")
 
     count = batch.retry()
     wait_until(lambda: counters(batch)["succeeded_jobs"] == 1)
-    diary.open("end")
+    event_log.open("end")
 
     assert count == 1
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
-    assert diary.calls == ["catch gate is closed", "then succeeded", "finally succeeded"]
-    assert diary.lines("each") == ["each gate is closed"]
+    assert event_log.calls == ["catch gate is closed", "then succeeded", "finally succeeded"]
+    assert event_log.lines("each") == ["each gate is closed"]
 
 
-def test_a_cancelled_batch_is_retried_only_if_that_is_meant(start: Start, diary: Diary) -> None:
+def test_a_cancelled_batch_is_retried_only_if_that_is_meant(
+    start: Start, event_log: EventLog
+) -> None:
     batch = (
-        bus.batch(bus.job(jobs.record, diary.path("calls"), text) for text in "abc")
-        .then(jobs.told_and_require, diary.path("calls"), "then", diary.path("calls"))
-        .finally_(jobs.told_and_require, diary.path("calls"), "finally", diary.path("calls"))
+        bus.batch(bus.job(jobs.record, event_log.path("calls"), text) for text in "abc")
+        .then(jobs.told_and_require, event_log.path("calls"), "then", event_log.path("calls"))
+        .finally_(
+            jobs.told_and_require, event_log.path("calls"), "finally", event_log.path("calls")
+        )
         .dispatch()
     )
     batch.cancel("a mistake")
@@ -641,32 +658,32 @@ def test_a_cancelled_batch_is_retried_only_if_that_is_meant(start: Start, diary:
     assert reopened == (None, "", 2)
     assert End.of(batch) == End(outcome="succeeded", total=3, succeeded=3, run=2)
     # The callbacks of the first run come before the jobs of the second.
-    assert diary.calls == ["finally", "a", "b", "c", "then", "finally"]
+    assert event_log.calls == ["finally", "a", "b", "c", "then", "finally"]
 
 
 # Add
 
 
 def test_jobs_are_added_by_a_loader_and_only_while_a_batch_is_open(
-    start: Start, diary: Diary
+    start: Start, event_log: EventLog
 ) -> None:
     start(2)
-    page = diary.page("cancelled")
-    build = diary.told_to(
+    page = event_log.child_log("cancelled")
+    build = event_log.with_all_callbacks(
         bus.batch(
-            bus.job(jobs.load, diary.path("jobs"), ["a", "b", "c"], diary.path("end"))
+            bus.job(jobs.load, event_log.path("jobs"), ["a", "b", "c"], event_log.path("end"))
         ).unique("import 7")
     )
     batch = build.dispatch()
     same = build.dispatch()
-    diary.wait_for("a", "b", "c")
+    event_log.wait_for("a", "b", "c")
     wait_until(lambda: counters(batch)["pending_jobs"] == 1)
     before = counters(batch)["status"]
-    diary.open("end")
+    event_log.open("end")
     end = End.of(batch)
     with pytest.raises(BatchFinished):
-        batch.add(diary.job("too late"))
-    other = page.told_to(
+        batch.add(event_log.job("too late"))
+    other = page.with_all_callbacks(
         bus.batch(bus.job(jobs.load_late, page.path("jobs"), page.path("end"))).unique("import 7")
     ).dispatch()
     page.wait_for("loader began")
@@ -682,8 +699,8 @@ def test_jobs_are_added_by_a_loader_and_only_while_a_batch_is_open(
     assert (other.pk != batch.pk, other.existed) == (True, False)
     assert before == "running"
     assert end == End(outcome="succeeded", total=4, succeeded=4)
-    assert diary.ran() == ["a", "b", "c", "loader began", "loader done"]
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert event_log.ran() == ["a", "b", "c", "loader began", "loader done"]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
     assert other_end == End(outcome="cancelled", total=1, cancelled=1)
     assert page.calls == ["finally cancelled"]
     assert other.failures.count() == 0
@@ -693,10 +710,10 @@ def test_jobs_are_added_by_a_loader_and_only_while_a_batch_is_open(
 
 
 def test_a_batch_is_sent_after_the_commit_and_leaves_nothing_after_a_rollback(
-    start: Start, diary: Diary, tickets: Tickets
+    start: Start, event_log: EventLog, tickets: Tickets
 ) -> None:
     start(1)
-    build = diary.told_to(bus.batch([diary.job("a")]))
+    build = event_log.with_all_callbacks(bus.batch([event_log.job("a")]))
 
     with transaction.atomic():
         batch = build.dispatch()
@@ -709,7 +726,7 @@ def test_a_batch_is_sent_after_the_commit_and_leaves_nothing_after_a_rollback(
 
     assert sent_before == []
     assert end == End(outcome="succeeded", total=1, succeeded=1)
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
     assert list(JobBatch.objects.all()) == [batch]
     assert tickets() == []
 
@@ -717,13 +734,13 @@ def test_a_batch_is_sent_after_the_commit_and_leaves_nothing_after_a_rollback(
 def test_a_batch_is_there_although_redis_is_down(
     workers: Workers,
     our_redis: RedisServer,
-    diary: Diary,
+    event_log: EventLog,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     our_redis.stop()
 
     with caplog.at_level(logging.ERROR), transaction.atomic():
-        batch = diary.told_to(bus.batch([diary.job("a")])).dispatch()
+        batch = event_log.with_all_callbacks(bus.batch([event_log.job("a")])).dispatch()
     errors = [(each.levelname, getattr(each, "batch_id", None)) for each in caplog.records]
     stored = counters(batch)
     our_redis.start()
@@ -733,26 +750,26 @@ def test_a_batch_is_there_although_redis_is_down(
     assert errors == [("ERROR", str(batch.pk))]
     assert (stored["status"], stored["pending_jobs"]) == ("pending", 1)
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
 
 
 # Time
 
 
 def test_delays_and_intervals_are_kept_where_a_scheduler_runs(
-    start: Start, diary: Diary, tickets: Tickets
+    start: Start, event_log: EventLog, tickets: Tickets
 ) -> None:
     start(1, "default", "--with-scheduler")
-    delayed = diary.told_to(
+    delayed = event_log.with_all_callbacks(
         bus.batch(
             [
-                bus.job(jobs.stamp, diary.path("delayed")).options(delay=1),
-                bus.job(jobs.stamp, diary.path("at once")),
+                bus.job(jobs.stamp, event_log.path("delayed")).options(delay=1),
+                bus.job(jobs.stamp, event_log.path("at once")),
             ]
         )
     ).dispatch()
     retried = (
-        bus.batch(bus.job(jobs.stamp_and_fail_once, diary.path("retried")))
+        bus.batch(bus.job(jobs.stamp_and_fail_once, event_log.path("retried")))
         .options(retry=1, retry_interval=1)
         .dispatch()
     )
@@ -767,26 +784,30 @@ def test_delays_and_intervals_are_kept_where_a_scheduler_runs(
     ]
     assert due is not None
     assert due >= delayed.created_at + timedelta(seconds=1)
-    assert float(diary.lines("delayed")[0]) >= due.timestamp() > float(diary.lines("at once")[0])
-    first, second = (float(line) for line in diary.lines("retried"))
+    assert (
+        float(event_log.lines("delayed")[0])
+        >= due.timestamp()
+        > float(event_log.lines("at once")[0])
+    )
+    first, second = (float(line) for line in event_log.lines("retried"))
     assert second - first >= 1
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
 
 
 # What a job writes, and where it runs
 
 
 def test_what_a_transactional_job_writes_is_there_exactly_if_it_succeeded(
-    start: Start, diary: Diary
+    start: Start, event_log: EventLog
 ) -> None:
     start(1)
     batch = (
         bus.batch(
             [
                 bus.job(jobs.write_row, "good"),
-                bus.job(jobs.write_row, "bad", diary.path("closed")),
+                bus.job(jobs.write_row, "bad", event_log.path("closed")),
                 bus.job(jobs.write_and_fail_once, "attempt").options(retry=1),
-                bus.job(jobs.write_row, "unprotected", diary.path("closed")).options(
+                bus.job(jobs.write_row, "unprotected", event_log.path("closed")).options(
                     transactional=False
                 ),
             ]
@@ -812,47 +833,51 @@ def test_what_a_transactional_job_writes_is_there_exactly_if_it_succeeded(
     ]
 
 
-def test_isolated_jobs_have_a_process_each(workers: Workers, diary: Diary) -> None:
+def test_isolated_jobs_have_a_process_each(workers: Workers, event_log: EventLog) -> None:
     workers(2)
 
-    batch = diary.told_to(
-        bus.batch([bus.job(jobs.record_pid, diary.path("jobs"))] * 6).isolated()
+    batch = event_log.with_all_callbacks(
+        bus.batch([bus.job(jobs.record_pid, event_log.path("jobs"))] * 6).isolated()
     ).dispatch()
 
     assert End.of(batch) == End(outcome="succeeded", total=6, succeeded=6)
-    assert len(diary.lines("jobs")) == len(set(diary.lines("jobs"))) == 6
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert len(event_log.lines("jobs")) == len(set(event_log.lines("jobs"))) == 6
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
 
 
-def test_tickets_pass_through_a_queue_with_the_json_serializer(start: Start, diary: Diary) -> None:
+def test_tickets_pass_through_a_queue_with_the_json_serializer(
+    start: Start, event_log: EventLog
+) -> None:
     start(1, "json", "--serializer", "rq.serializers.JSONSerializer")
 
-    batch = diary.told_to(
+    batch = event_log.with_all_callbacks(
         bus.batch([bus.job(jobs.shown, Decimal("1.10"))]).on_queue("json").store_results()
     ).dispatch()
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
     assert list(batch.results()) == ["(Decimal('1.10'),) {}"]
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
 
 
 # Shutdown
 
 
-def test_another_worker_ends_what_a_warm_shutdown_has_left(start: Start, diary: Diary) -> None:
-    batch = diary.told_to(
+def test_another_worker_ends_what_a_warm_shutdown_has_left(
+    start: Start, event_log: EventLog
+) -> None:
+    batch = event_log.with_all_callbacks(
         bus.batch(
             [
-                *[diary.job("early")] * 5,
-                diary.held("held", "end", linger=0.5),
-                *[diary.job("late")] * 20,
+                *[event_log.job("early")] * 5,
+                event_log.blocking_job("held", "end", linger=0.5),
+                *[event_log.job("late")] * 20,
             ]
         )
     ).dispatch()
     (first,) = start(1, "default", "--settings", "tests.short_slices")
-    diary.wait_for("held began")
+    event_log.wait_for("held began")
     first.terminate()
-    diary.open("end")
+    event_log.open("end")
     wait_until(lambda: not first.is_alive)
     left = counters(batch)
     claimed = batch.jobs.running().count()
@@ -861,22 +886,24 @@ def test_another_worker_ends_what_a_warm_shutdown_has_left(start: Start, diary: 
     assert claimed == 0
     assert (left["status"], left["pending_jobs"]) == ("running", 20)
     assert End.of(batch) == End(outcome="succeeded", total=26, succeeded=26)
-    assert diary.ran() == [*["early"] * 5, "held began", "held done", *["late"] * 20]
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert event_log.ran() == [*["early"] * 5, "held began", "held done", *["late"] * 20]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
     assert set(batch.jobs.jobs_only().values_list("attempts", flat=True)) == {1}
 
 
-def test_a_job_that_a_cold_shutdown_cut_off_runs_again(workers: Workers, diary: Diary) -> None:
-    batch = diary.told_to(
+def test_a_job_that_a_cold_shutdown_cut_off_runs_again(
+    workers: Workers, event_log: EventLog
+) -> None:
+    batch = event_log.with_all_callbacks(
         bus.batch(
             [
-                diary.held("held", "end"),
-                diary.job("late"),
+                event_log.blocking_job("held", "end"),
+                event_log.job("late"),
             ]
         )
     ).dispatch()
     (first,) = workers.simple(1)
-    diary.wait_for("held began")
+    event_log.wait_for("held began")
 
     # RQ takes a second signal for one of its own if it comes within a second of the first.
     def insist() -> bool:
@@ -885,13 +912,13 @@ def test_a_job_that_a_cold_shutdown_cut_off_runs_again(workers: Workers, diary: 
 
     wait_until(insist, interval=0.2)
     links = list(batch.jobs.order_by("pk").values_list("status", "attempts"))
-    diary.open("end")
+    event_log.open("end")
     workers.simple(1)
 
     assert links == [(LinkStatus.PENDING, 0), (LinkStatus.PENDING, 0)]
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
-    assert diary.ran() == ["held began", "held began", "held done", "late"]
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert event_log.ran() == ["held began", "held began", "held done", "late"]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
     assert batch.failures.count() == 0
 
 

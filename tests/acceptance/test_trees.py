@@ -16,7 +16,7 @@ from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.operations import prune
 from tests import jobs
 from tests.acceptance.conftest import Start
-from tests.diary import Diary, End
+from tests.event_log import End, EventLog
 from tests.servers import wait_until
 
 B = TypeVar("B", bound=Builder)
@@ -24,20 +24,20 @@ B = TypeVar("B", bound=Builder)
 
 @dataclass(frozen=True)
 class Forest:
-    """Builds jobs and batches that all write into one diary."""
+    """Builds jobs and batches that all write into one event_log."""
 
-    diary: Diary
+    event_log: EventLog
 
     def job(self, name: str) -> JobBuilder:
-        return bus.job(jobs.record, self.diary.path("jobs"), name)
+        return bus.job(jobs.record, self.event_log.path("jobs"), name)
 
     def gated(self, name: str) -> JobBuilder:
         """A job that fails until the gate of its name is opened."""
-        return bus.job(jobs.require, self.diary.path("jobs"), self.diary.path(name))
+        return bus.job(jobs.require, self.event_log.path("jobs"), self.event_log.path(name))
 
     def named(self, name: str, builder: B) -> B:
         """The batch with callbacks that say its name."""
-        calls = self.diary.path("calls")
+        calls = self.event_log.path("calls")
         return (
             builder.named(name)
             .catch(jobs.told_failure, calls, f"{name} catch")
@@ -264,7 +264,7 @@ CASES = {
             "root",
             bus.chain(
                 f.named("inner", bus.batch([f.job("a")])),
-                bus.job(jobs.record, f.diary.path("calls"), "next"),
+                bus.job(jobs.record, f.event_log.path("calls"), "next"),
             ),
         ),
         ends={"root": good(2), "inner": good(1)},
@@ -281,7 +281,9 @@ CASES = {
         build=lambda f: f.named(
             "root",
             bus.chain(
-                f.named("inner", bus.batch(bus.job(jobs.load_lanes, f.diary.path("jobs"), "bc"))),
+                f.named(
+                    "inner", bus.batch(bus.job(jobs.load_lanes, f.event_log.path("jobs"), "bc"))
+                ),
                 f.job("d"),
             ),
         ),
@@ -297,7 +299,7 @@ CASES = {
     "links appended and prepended": Case(
         build=lambda f: f.named(
             "root",
-            bus.chain(bus.job(jobs.extend_lane, f.diary.path("jobs"), "x"), f.job("middle")),
+            bus.chain(bus.job(jobs.extend_lane, f.event_log.path("jobs"), "x"), f.job("middle")),
         ),
         ends={"root": good(6)},
         ran=["x", "x first", "x in a batch", "middle", "x last", "x in a last batch"],
@@ -307,10 +309,12 @@ CASES = {
         build=lambda f: f.named(
             "root",
             bus.chain(
-                bus.job(jobs.record_origin, f.diary.path("jobs")),
-                bus.job(jobs.record_origin, f.diary.path("jobs")).on_queue("other"),
-                bus.batch([bus.job(jobs.record_origin, f.diary.path("jobs"))]),
-                bus.batch([bus.job(jobs.record_origin, f.diary.path("jobs"))]).on_queue("default"),
+                bus.job(jobs.record_origin, f.event_log.path("jobs")),
+                bus.job(jobs.record_origin, f.event_log.path("jobs")).on_queue("other"),
+                bus.batch([bus.job(jobs.record_origin, f.event_log.path("jobs"))]),
+                bus.batch([bus.job(jobs.record_origin, f.event_log.path("jobs"))]).on_queue(
+                    "default"
+                ),
             ).on_queue("slow"),
         ),
         ends={"root": good(4)},
@@ -327,7 +331,7 @@ CASES = {
             )
             .store_results()
             .named("root")
-            .then(jobs.told_results, f.diary.path("calls"))
+            .then(jobs.told_results, f.event_log.path("calls"))
         ),
         ends={"root": good(4)},
         ran=[],
@@ -350,14 +354,14 @@ def ends_of(root: JobBatch, names: dict[str, End]) -> dict[str, End]:
 
 @pytest.mark.slow
 def test_how_trees_end_and_go_on(
-    start: Start, diary: Diary, tickets: Callable[[], list[str]]
+    start: Start, event_log: EventLog, tickets: Callable[[], list[str]]
 ) -> None:
-    forests = {name: Forest(diary.page(name)) for name in CASES}
+    forests = {name: Forest(event_log.child_log(name)) for name in CASES}
     roots = {name: case.build(forests[name]).dispatch() for name, case in CASES.items()}
     start(1, "default", "slow", "other")
 
     ends = {name: ends_of(roots[name], case.ends) for name, case in CASES.items()}
-    said = {name: (f.diary.lines("jobs"), f.diary.calls) for name, f in forests.items()}
+    said = {name: (f.event_log.lines("jobs"), f.event_log.calls) for name, f in forests.items()}
 
     assert ends == {name: case.ends for name, case in CASES.items()}
     assert {name: (in_order(ran), calls) for name, (ran, calls) in said.items()} == {
@@ -366,7 +370,7 @@ def test_how_trees_end_and_go_on(
 
     retries = {name: case for name, case in CASES.items() if case.retried is not None}
     for name in retries:
-        forests[name].diary.open("a1", "b")
+        forests[name].event_log.open("a1", "b")
     retried = {
         name: batches_of(roots[name])[case.retry_of].retry() for name, case in retries.items()
     }
@@ -377,8 +381,10 @@ def test_how_trees_end_and_go_on(
     assert ends == {name: case.then_ends for name, case in retries.items()}
     for name, case in retries.items():
         ran, calls = said[name]
-        assert in_order(forests[name].diary.lines("jobs")[len(ran) :]) == in_order(case.then_ran)
-        assert forests[name].diary.calls[len(calls) :] == case.then_calls
+        assert in_order(forests[name].event_log.lines("jobs")[len(ran) :]) == in_order(
+            case.then_ran
+        )
+        assert forests[name].event_log.calls[len(calls) :] == case.then_calls
 
 
 def in_order(ran: list[str]) -> list[str]:
@@ -386,10 +392,10 @@ def in_order(ran: list[str]) -> list[str]:
     return sorted(ran, key=lambda text: text[0])
 
 
-def test_a_cancel_reaches_jobs_three_levels_down(start: Start, diary: Diary) -> None:
-    f = Forest(diary)
+def test_a_cancel_reaches_jobs_three_levels_down(start: Start, event_log: EventLog) -> None:
+    f = Forest(event_log)
     start(1)
-    holding = bus.job(jobs.hold_until_cancelled, diary.path("jobs"))
+    holding = bus.job(jobs.hold_until_cancelled, event_log.path("jobs"))
     root = f.named(
         "root",
         bus.chain(
@@ -397,7 +403,7 @@ def test_a_cancel_reaches_jobs_three_levels_down(start: Start, diary: Diary) -> 
             f.named("waiting", bus.batch([f.job("never")])),
         ),
     ).dispatch()
-    wait_until(lambda: diary.lines("jobs") == ["began"])
+    wait_until(lambda: event_log.lines("jobs") == ["began"])
 
     closed = root.cancel("enough", by="ann")
     ends = ends_of(root, dict.fromkeys(["root", "middle", "inner", "waiting"], good(0)))
@@ -409,8 +415,8 @@ def test_a_cancel_reaches_jobs_three_levels_down(start: Start, diary: Diary) -> 
         "inner": End(outcome="cancelled", total=2, succeeded=1, cancelled=1),
         "waiting": End(outcome="cancelled", total=1, cancelled=1),
     }
-    assert diary.lines("jobs") == ["began", "saw the cancel"]
-    assert sorted(diary.calls) == [
+    assert event_log.lines("jobs") == ["began", "saw the cancel"]
+    assert sorted(event_log.calls) == [
         "inner finally cancelled",
         "middle finally cancelled",
         "root finally cancelled",
@@ -422,16 +428,18 @@ def test_a_cancel_reaches_jobs_three_levels_down(start: Start, diary: Diary) -> 
 @pytest.mark.parametrize("allow", [False, True], ids=["strict", "allowing"])
 def test_a_batch_cancelled_inside_ends_its_lane(
     start: Start,
-    diary: Diary,
+    event_log: EventLog,
     allow: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    f = Forest(diary)
+    f = Forest(event_log)
     start(1)
-    inner = f.named("inner", bus.batch([bus.job(jobs.hold_until_cancelled, diary.path("jobs"))]))
+    inner = f.named(
+        "inner", bus.batch([bus.job(jobs.hold_until_cancelled, event_log.path("jobs"))])
+    )
     outer = bus.batch([[inner, f.job("behind")], [f.gated("beside"), f.job("end")]])
-    diary.open("beside")
+    event_log.open("beside")
     root = f.named("root", outer.allow_failures() if allow else outer).dispatch()
-    wait_until(lambda: "began" in diary.lines("jobs"))
+    wait_until(lambda: "began" in event_log.lines("jobs"))
 
     batches_of(root)["inner"].cancel("this one")
     ends = ends_of(root, dict.fromkeys(["root", "inner"], good(0)))
@@ -442,28 +450,28 @@ def test_a_batch_cancelled_inside_ends_its_lane(
         4,
         1,
     )
-    assert "behind" not in diary.lines("jobs")
+    assert "behind" not in event_log.lines("jobs")
     assert root.cancel_reason == ("" if allow else "this one")
-    assert diary.calls == [
+    assert event_log.calls == [
         "inner finally cancelled",
         *(["root then partial", "root finally partial"] if allow else ["root finally cancelled"]),
     ]
 
 
 def test_the_progress_and_the_failures_of_a_tree_are_those_of_all_its_jobs(
-    start: Start, diary: Diary
+    start: Start, event_log: EventLog
 ) -> None:
-    f = Forest(diary)
+    f = Forest(event_log)
     start(1)
-    held = diary.held("held", "end")
+    held = event_log.blocking_job("held", "end")
     inner = bus.batch([f.gated("b"), f.job("c"), held]).allow_failures()
     root = bus.chain(f.job("a"), inner, f.job("d")).dispatch()
-    diary.wait_for("held began")
+    event_log.wait_for("held began")
     wait_until(lambda: JobBatch.objects.get(pk=root.pk).tree_jobs.processed == 3)
     root.refresh_from_db()
 
     half = (root.progress, root.tree_jobs._asdict(), root.total_jobs, root.processed_jobs)
-    diary.open("end")
+    event_log.open("end")
     end = End.of(root)
 
     # Five jobs, of which the chain has two itself; what stands in it for the batch is a third link.
@@ -474,24 +482,26 @@ def test_the_progress_and_the_failures_of_a_tree_are_those_of_all_its_jobs(
     assert [failure.message for failure in root.failures] == ["b is closed"]
 
 
-def test_a_tree_that_runs_is_deleted_and_what_runs_ends_unheard(start: Start, diary: Diary) -> None:
-    f = Forest(diary)
+def test_a_tree_that_runs_is_deleted_and_what_runs_ends_unheard(
+    start: Start, event_log: EventLog
+) -> None:
+    f = Forest(event_log)
     (worker,) = start(1)
-    held = diary.held("held", "end")
+    held = event_log.blocking_job("held", "end")
     root = bus.chain(bus.batch([bus.batch([held, f.job("never")])]), f.job("never")).dispatch()
-    diary.wait_for("held began")
+    event_log.wait_for("held began")
 
     root.delete()
-    diary.open("end")
+    event_log.open("end")
     worker.wait_for_log("were late and changed nothing")
 
     assert JobBatch.objects.count() == 0
     assert BatchedJob.objects.count() == 0
-    assert diary.lines("jobs") == ["held began", "held done"]
+    assert event_log.lines("jobs") == ["held began", "held done"]
 
 
-def test_a_tree_is_pruned_by_the_age_of_its_root(start: Start, diary: Diary) -> None:
-    f = Forest(diary)
+def test_a_tree_is_pruned_by_the_age_of_its_root(start: Start, event_log: EventLog) -> None:
+    f = Forest(event_log)
     start(1)
     root = bus.chain(bus.batch([f.job("a")]), f.job("b")).dispatch()
     End.of(root)
@@ -507,9 +517,9 @@ def test_a_tree_is_pruned_by_the_age_of_its_root(start: Start, diary: Diary) -> 
 
 
 def test_a_retry_goes_on_with_what_was_cancelled_three_levels_down(
-    start: Start, diary: Diary
+    start: Start, event_log: EventLog
 ) -> None:
-    f = Forest(diary)
+    f = Forest(event_log)
     inner = f.named("inner", bus.batch([f.job("c"), f.job("d")]))
     middle = f.named("middle", bus.chain(f.job("b"), inner, f.job("e")))
     root = f.named("root", bus.chain(f.job("a"), middle, f.job("f"))).dispatch()
@@ -532,13 +542,13 @@ def test_a_retry_goes_on_with_what_was_cancelled_three_levels_down(
         "middle": good(3, run=2),
         "inner": good(2, run=2),
     }
-    assert diary.lines("jobs") == ["a", "b", "c", "d", "e", "f"]
+    assert event_log.lines("jobs") == ["a", "b", "c", "d", "e", "f"]
 
 
 def test_a_retry_leaves_what_was_cancelled_deep_inside_unless_it_is_told_not_to(
-    start: Start, diary: Diary
+    start: Start, event_log: EventLog
 ) -> None:
-    f = Forest(diary)
+    f = Forest(event_log)
     inner = f.named("inner", bus.batch([f.job("c")]))
     deep = f.named("deep", bus.batch([inner, f.gated("b")]).allow_failures())
     middle = f.named("middle", bus.batch([[deep, f.job("d")]]))
@@ -547,7 +557,7 @@ def test_a_retry_leaves_what_was_cancelled_deep_inside_unless_it_is_told_not_to(
     batches_of(root)["inner"].cancel("this one")
     start(1)
     ends_of(root, dict.fromkeys(names, good(0)))
-    diary.open("b", "e")
+    event_log.open("b", "e")
 
     counts = [root.retry()]
     first = ends_of(root, dict.fromkeys(names, good(0)))
@@ -568,11 +578,11 @@ def test_a_retry_leaves_what_was_cancelled_deep_inside_unless_it_is_told_not_to(
         "deep": good(2, run=3),
         "inner": good(1, run=2),
     }
-    assert diary.lines("jobs") == ["b", "d", "e", "b", "e", "c"]
+    assert event_log.lines("jobs") == ["b", "d", "e", "b", "e", "c"]
 
 
-def test_a_tree_is_deleted_with_its_root(start: Start, diary: Diary) -> None:
-    f = Forest(diary)
+def test_a_tree_is_deleted_with_its_root(start: Start, event_log: EventLog) -> None:
+    f = Forest(event_log)
     start(1)
     root = bus.chain(f.job("a"), bus.batch([f.gated("b")]).allow_failures(), f.job("c")).dispatch()
     End.of(root)
@@ -584,8 +594,8 @@ def test_a_tree_is_deleted_with_its_root(start: Start, diary: Diary) -> None:
     assert FailedJob.objects.count() == 1
 
 
-def test_links_of_one_lane_delivered_twice_run_once(start: Start, diary: Diary) -> None:
-    f = Forest(diary)
+def test_links_of_one_lane_delivered_twice_run_once(start: Start, event_log: EventLog) -> None:
+    f = Forest(event_log)
     names = [f"{number:03}" for number in range(100)]
     root = f.named("root", bus.chain(*(f.job(name) for name in names))).dispatch()
     transport.send(transport.Ticket(root.pk, "default", "default", 120, "again"), 20)
@@ -594,5 +604,5 @@ def test_links_of_one_lane_delivered_twice_run_once(start: Start, diary: Diary) 
     end = End.of(root)
 
     assert end == good(100)
-    assert diary.lines("jobs") == names
-    assert diary.calls == ["root then succeeded", "root finally succeeded"]
+    assert event_log.lines("jobs") == names
+    assert event_log.calls == ["root then succeeded", "root finally succeeded"]

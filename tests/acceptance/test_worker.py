@@ -18,7 +18,7 @@ from django_jobbatch import bus, transport
 from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import RepairKind, reconcile
 from tests import jobs
-from tests.diary import Diary, End
+from tests.event_log import End, EventLog
 from tests.servers import RedisServer, Workers, wait_until
 
 HASTY = "tests.worker_classes.HastyBatchWorker"
@@ -30,22 +30,22 @@ needs_spawning = pytest.mark.skipif(
 )
 
 
-def held(diary: Diary) -> list[bus.JobBuilder]:
+def held(event_log: EventLog) -> list[bus.JobBuilder]:
     """Links that note which process runs them, and wait at the gate."""
-    pid = bus.job(jobs.record_pid, diary.path("pid"))
-    return [pid, diary.held("held")]
+    pid = bus.job(jobs.record_pid, event_log.path("pid"))
+    return [pid, event_log.blocking_job("held")]
 
 
-def kill(diary: Diary, *others: object) -> None:
+def kill(event_log: EventLog, *others: object) -> None:
     """Kill the process that runs `held`."""
-    os.kill(int(diary.lines("pid")[0]), signal.SIGKILL)
+    os.kill(int(event_log.lines("pid")[0]), signal.SIGKILL)
 
 
-def stop(diary: Diary, redis: Redis, batch: JobBatch) -> None:
+def stop(event_log: EventLog, redis: Redis, batch: JobBatch) -> None:
     send_stop_job_command(redis, batch.jobs.running().get().claimed_by)
 
 
-def have_rq_kill(diary: Diary, redis: Redis, batch: JobBatch) -> None:
+def have_rq_kill(event_log: EventLog, redis: Redis, batch: JobBatch) -> None:
     (worker,) = Worker.all(connection=redis)
     send_kill_horse_command(redis, worker.name)
 
@@ -56,17 +56,19 @@ def exit_by_itself(pid: int, signal_number: int) -> None:
 
 
 @pytest.mark.parametrize("death", jobs.DEATHS)
-def test_a_job_whose_work_horse_died_runs_again(death: str, workers: Workers, diary: Diary) -> None:
+def test_a_job_whose_work_horse_died_runs_again(
+    death: str, workers: Workers, event_log: EventLog
+) -> None:
     workers.batch()
-    batch = diary.told_to(
-        bus.batch([bus.job(jobs.die_of, diary.path("jobs"), death), diary.job("another")])
+    batch = event_log.with_all_callbacks(
+        bus.batch([bus.job(jobs.die_of, event_log.path("jobs"), death), event_log.job("another")])
     ).dispatch()
 
     end = End.of(batch)
 
     assert end == End(outcome="succeeded", total=2, succeeded=2)
-    assert diary.ran() == sorted([death, death, "another"])
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert event_log.ran() == sorted([death, death, "another"])
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
 
 
 @pytest.mark.parametrize("end_horse", [kill, stop, have_rq_kill])
@@ -75,33 +77,33 @@ def test_a_job_whose_work_horse_died_runs_again(death: str, workers: Workers, di
 )
 def test_a_job_whose_work_horse_was_ended_by_others_runs_again(
     worker_class: str,
-    end_horse: Callable[[Diary, Redis, JobBatch], None],
+    end_horse: Callable[[EventLog, Redis, JobBatch], None],
     workers: Workers,
-    diary: Diary,
+    event_log: EventLog,
     redis_server: RedisServer,
 ) -> None:
     workers(1, "default", "--worker-class", worker_class)
-    batch = bus.chain(*held(diary)).dispatch()
-    diary.wait_for("held began")
+    batch = bus.chain(*held(event_log)).dispatch()
+    event_log.wait_for("held began")
 
-    end_horse(diary, redis_server.client, batch)
-    wait_until(lambda: diary.lines("jobs") == ["held began"] * 2)
-    diary.open("gate")
+    end_horse(event_log, redis_server.client, batch)
+    wait_until(lambda: event_log.lines("jobs") == ["held began"] * 2)
+    event_log.open("gate")
 
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
-    assert diary.lines("jobs") == ["held began", "held began", "held done"]
+    assert event_log.lines("jobs") == ["held began", "held began", "held done"]
 
 
 @pytest.mark.parametrize("end_horse", [os.kill, exit_by_itself])
 def test_the_death_of_a_second_work_horse_of_a_ticket_leaves_the_jobs_of_the_first(
     end_horse: Callable[[int, int], None],
     workers: Workers,
-    diary: Diary,
+    event_log: EventLog,
     redis_server: RedisServer,
 ) -> None:
     """RQ delivers a ticket twice: the links of both work-horses have the same ticket id."""
     first, second = (
-        bus.job(jobs.hold_or_exit, diary.path("jobs"), text, diary.path("gate"))
+        bus.job(jobs.hold_or_exit, event_log.path("jobs"), text, event_log.path("gate"))
         for text in ("first", "second")
     )
     batch = bus.batch([first, second]).dispatch()
@@ -110,21 +112,21 @@ def test_the_death_of_a_second_work_horse_of_a_ticket_leaves_the_jobs_of_the_fir
     queue.remove(other)
     queue.push_job_id(ticket)
     workers.batch(2)
-    diary.wait_for("first began", "second began")
+    event_log.wait_for("first began", "second began")
     assert batch.jobs.running().filter(claimed_by=ticket).count() == 2
 
-    end_horse(int(diary.lines("second pid")[0]), signal.SIGKILL)
+    end_horse(int(event_log.lines("second pid")[0]), signal.SIGKILL)
     wait_until(lambda: "work-horse of ticket" in workers.logs())
     held = batch.jobs.running().count()
     batch.jobs.filter(lease_until__isnull=False).update(lease_until=timezone.now())
     while_the_first_is_alive = list(reconcile("default", batch_id=batch.pk))
-    diary.open("gate")
+    event_log.open("gate")
     wait_until(lambda: batch.jobs.succeeded().exists())
     wait_until(lambda: not transport.executing("default"))
     afterwards = list(reconcile("default", batch_id=batch.pk))
 
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
-    assert diary.ran() == sorted(
+    assert event_log.ran() == sorted(
         ["first began", "first done", "second began", "second began", "second done"]
     )
     assert held == 2
@@ -133,20 +135,22 @@ def test_the_death_of_a_second_work_horse_of_a_ticket_leaves_the_jobs_of_the_fir
 
 
 def test_a_tree_whose_ticket_died_deep_inside_goes_on_from_there(
-    workers: Workers, diary: Diary
+    workers: Workers, event_log: EventLog
 ) -> None:
     """The one ticket was in the innermost batch, with all others on its way."""
     workers.batch()
-    inner = bus.batch([[bus.batch([held(diary)]), diary.job("between")]])
-    tree = diary.told_to(bus.batch([[diary.job("before"), inner, diary.job("after")]])).dispatch()
-    diary.wait_for("before", "held began")
+    inner = bus.batch([[bus.batch([held(event_log)]), event_log.job("between")]])
+    tree = event_log.with_all_callbacks(
+        bus.batch([[event_log.job("before"), inner, event_log.job("after")]])
+    ).dispatch()
+    event_log.wait_for("before", "held began")
 
-    kill(diary)
-    wait_until(lambda: diary.lines("jobs").count("held began") == 2)
-    diary.open("gate")
+    kill(event_log)
+    wait_until(lambda: event_log.lines("jobs").count("held began") == 2)
+    event_log.open("gate")
 
     assert End.of(tree) == End(outcome="succeeded", total=3, succeeded=3)
-    assert diary.lines("jobs") == [
+    assert event_log.lines("jobs") == [
         "before",
         "held began",
         "held began",
@@ -154,15 +158,15 @@ def test_a_tree_whose_ticket_died_deep_inside_goes_on_from_there(
         "between",
         "after",
     ]
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
 
 
 def test_what_a_cold_shutdown_cut_off_is_sent_before_the_worker_ends(
-    workers: Workers, diary: Diary
+    workers: Workers, event_log: EventLog
 ) -> None:
     (worker,) = workers.batch()
-    batch = bus.chain(*held(diary)).dispatch()
-    diary.wait_for("held began")
+    batch = bus.chain(*held(event_log)).dispatch()
+    event_log.wait_for("held began")
 
     # RQ takes a second signal for one of its own if it comes within a second of the first.
     def insist() -> bool:
@@ -177,59 +181,61 @@ def test_what_a_cold_shutdown_cut_off_is_sent_before_the_worker_ends(
 
 
 def test_a_worker_without_work_horses_goes_on_when_it_is_to_stop_a_job(
-    workers: Workers, diary: Diary
+    workers: Workers, event_log: EventLog
 ) -> None:
     (worker,) = workers(1, "default", "--worker-class", HASTY_SIMPLE)
-    batch = bus.chain(*held(diary)).dispatch()
-    diary.wait_for("held began")
+    batch = bus.chain(*held(event_log)).dispatch()
+    event_log.wait_for("held began")
 
     batch.cancel(stop_running=True)
-    diary.open("gate")
-    another = bus.batch([diary.job("another")]).dispatch()
+    event_log.open("gate")
+    another = bus.batch([event_log.job("another")]).dispatch()
 
     assert End.of(batch) == End(outcome="cancelled", total=2, succeeded=1, cancelled=1)
     assert End.of(another) == End(outcome="succeeded", total=1, succeeded=1)
     assert worker.is_alive
-    assert diary.lines("jobs") == ["held began", "held done", "another"]
+    assert event_log.lines("jobs") == ["held began", "held done", "another"]
 
 
-def test_a_pool_has_workers_of_the_class_in_the_settings(workers: Workers, diary: Diary) -> None:
+def test_a_pool_has_workers_of_the_class_in_the_settings(
+    workers: Workers, event_log: EventLog
+) -> None:
     workers.pool(2, "default")
-    batch = bus.chain(*held(diary)).dispatch()
-    diary.wait_for("held began")
+    batch = bus.chain(*held(event_log)).dispatch()
+    event_log.wait_for("held began")
 
-    kill(diary)
-    wait_until(lambda: diary.lines("jobs") == ["held began"] * 2)
-    diary.open("gate")
+    kill(event_log)
+    wait_until(lambda: event_log.lines("jobs") == ["held began"] * 2)
+    event_log.open("gate")
 
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
 
 
 @pytest.mark.parametrize("worker_class", [HASTY, HASTY_SIMPLE])
 def test_an_idle_worker_sends_what_was_not_sent(
-    worker_class: str, workers: Workers, diary: Diary, monkeypatch: pytest.MonkeyPatch
+    worker_class: str, workers: Workers, event_log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workers(1, "default", "other", "--worker-class", worker_class)
     monkeypatch.setattr(transport, "send", lambda *ticket: None)  # as if this process died
 
-    batch = bus.batch([diary.job("a")]).dispatch()
+    batch = bus.batch([event_log.job("a")]).dispatch()
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
-    assert diary.lines("jobs") == ["a"]
+    assert event_log.lines("jobs") == ["a"]
 
 
 def test_a_busy_worker_sends_what_was_not_sent(
-    workers: Workers, diary: Diary, monkeypatch: pytest.MonkeyPatch
+    workers: Workers, event_log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workers(1, "default", "--worker-class", HASTY)
-    busy = bus.chain(*held(diary)).dispatch()
-    diary.wait_for("held began")
+    busy = bus.chain(*held(event_log)).dispatch()
+    event_log.wait_for("held began")
     monkeypatch.setattr(transport, "send", lambda *ticket: None)  # as if this process died
 
-    batch = bus.batch([diary.job("a")]).dispatch()
+    batch = bus.batch([event_log.job("a")]).dispatch()
     wait_until(lambda: transport.waiting_tickets(batch.pk, "default").queued)
-    diary.open("gate")
+    event_log.open("gate")
 
     assert End.of(busy) == End(outcome="succeeded", total=2, succeeded=2)
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
-    assert diary.lines("jobs") == ["held began", "held done", "a"]
+    assert event_log.lines("jobs") == ["held began", "held done", "a"]

@@ -10,11 +10,11 @@ from django.test import override_settings
 
 
 @pytest.fixture
-def pointing(transactional_db: None) -> Iterator[None]:
+def referencing_app(transactional_db: None) -> Iterator[None]:
     """The app whose models point at ours is installed, with its tables."""
-    with override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, "tests.pointing"]):
+    with override_settings(INSTALLED_APPS=[*settings.INSTALLED_APPS, "tests.referencing_app"]):
         apps.clear_cache()  # our models know from now on who points at them
-        tables = list(apps.get_app_config("pointing").get_models())
+        tables = list(apps.get_app_config("referencing_app").get_models())
         with connection.schema_editor() as editor:
             for table in tables:
                 editor.create_model(table)

@@ -33,9 +33,9 @@ from django_jobbatch.runner.session import TicketSession
 from sandbox.databases import PostgreSQL
 from tests import jobs
 from tests.databases import IMPATIENCE, needs_server
-from tests.diary import Diary, End
+from tests.event_log import End, EventLog
 from tests.jobs import ADD
-from tests.ledger import acts
+from tests.ledger import helpers
 from tests.servers import wait_until
 from tests.settings import RUN_DIR
 from tests.tuning import Tuning
@@ -46,44 +46,44 @@ pytestmark = [
 ]
 
 
-def drop(diary: Diary, text: str) -> bus.JobBuilder:
-    return bus.job(jobs.drop_connections_and_record, path=diary.path("jobs"), text=text)
+def drop(event_log: EventLog, text: str) -> bus.JobBuilder:
+    return bus.job(jobs.drop_connections_and_record, path=event_log.path("jobs"), text=text)
 
 
 # Connections that the server ends
 
-IN_THE_MIDDLE: dict[str, Callable[[Diary], BatchBuilder]] = {
-    "of a job": lambda diary: diary.told_to(
-        bus.batch([diary.job("a"), drop(diary, "b"), diary.job("c")])
+IN_THE_MIDDLE: dict[str, Callable[[EventLog], BatchBuilder]] = {
+    "of a job": lambda event_log: event_log.with_all_callbacks(
+        bus.batch([event_log.job("a"), drop(event_log, "b"), event_log.job("c")])
     ),
-    "of a callback": lambda diary: (
-        bus.batch(diary.job(text) for text in "abc")
-        .then(jobs.drop_connections_and_record, path=diary.path("calls"), text="then succeeded")
-        .finally_(jobs.told, diary.path("calls"), "finally")
+    "of a callback": lambda event_log: (
+        bus.batch(event_log.job(text) for text in "abc")
+        .then(jobs.drop_connections_and_record, path=event_log.path("calls"), text="then succeeded")
+        .finally_(jobs.told, event_log.path("calls"), "finally")
     ),
-    "of a lane": lambda diary: diary.told_to(
-        bus.batch([[diary.job("a"), drop(diary, "b"), bus.batch([diary.job("c")])]])
+    "of a lane": lambda event_log: event_log.with_all_callbacks(
+        bus.batch([[event_log.job("a"), drop(event_log, "b"), bus.batch([event_log.job("c")])]])
     ),
 }
 
 
 @needs_server
 @pytest.mark.parametrize("where", IN_THE_MIDDLE)
-def test_connections_that_end_in_the_middle_cost_nothing(where: str, diary: Diary) -> None:
-    batch = IN_THE_MIDDLE[where](diary).dispatch()
+def test_connections_that_end_in_the_middle_cost_nothing(where: str, event_log: EventLog) -> None:
+    batch = IN_THE_MIDDLE[where](event_log).dispatch()
 
     work(str(batch.pk), "default", "default")
 
     total = batch.jobs.filter(role="job").count()
     assert End.of(batch) == End(outcome="succeeded", total=total, succeeded=total)
-    assert diary.lines("jobs") == ["a", "b", "c"]
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert event_log.lines("jobs") == ["a", "b", "c"]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
 
 
 @needs_server
-def test_connections_that_end_while_failures_are_told(diary: Diary) -> None:
+def test_connections_that_end_while_failures_are_told(event_log: EventLog) -> None:
     builder = bus.batch(bus.job(jobs.fail, text) for text in "ab").allow_failures()
-    path = diary.path("each")
+    path = event_log.path("each")
     batch = builder.each_failure(
         jobs.drop_connections_and_record, path=path, text="told"
     ).dispatch()
@@ -91,19 +91,19 @@ def test_connections_that_end_while_failures_are_told(diary: Diary) -> None:
     work(str(batch.pk), "default", "default")
 
     assert End.of(batch) == End(outcome="partial", total=2, failed=2)
-    assert diary.lines("each") == ["told", "told"]
+    assert event_log.lines("each") == ["told", "told"]
     assert batch.failures.filter(reported_at=None).count() == 0
 
 
 @needs_server
-def test_a_transactional_job_that_has_lost_its_connection_runs_again(diary: Diary) -> None:
-    job = bus.job(jobs.write_and_drop_connections, diary.path("jobs"), "written", times=1)
+def test_a_transactional_job_that_has_lost_its_connection_runs_again(event_log: EventLog) -> None:
+    job = bus.job(jobs.write_and_drop_connections, event_log.path("jobs"), "written", times=1)
     batch = bus.batch([job.options(transactional=True)]).dispatch()
 
     work(str(batch.pk), "default", "default")
 
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
-    assert diary.lines("jobs") == ["written", "written"]
+    assert event_log.lines("jobs") == ["written", "written"]
     assert list(batch.jobs.order_by("pk").values_list("attempts", "worker_losses")) == [
         (1, 1),
         (1, 0),
@@ -115,14 +115,14 @@ def test_a_transactional_job_that_has_lost_its_connection_runs_again(diary: Diar
 
 
 @needs_server
-def test_a_transactional_job_that_always_loses_its_connection_fails(diary: Diary) -> None:
-    job = bus.job(jobs.write_and_drop_connections, diary.path("jobs"), "written", times=100)
+def test_a_transactional_job_that_always_loses_its_connection_fails(event_log: EventLog) -> None:
+    job = bus.job(jobs.write_and_drop_connections, event_log.path("jobs"), "written", times=100)
     batch = bus.batch([job.options(transactional=True)]).dispatch()
 
     work(str(batch.pk), "default", "default")
 
     assert End.of(batch) == End(outcome="failed", total=1, failed=1)
-    assert len(diary.lines("jobs")) == tuning.MAX_LOSSES
+    assert len(event_log.lines("jobs")) == tuning.MAX_LOSSES
     assert [each.exception_class for each in batch.failures] == ["django.db.utils.OperationalError"]
     assert not CallbackCall.objects.exists()
 
@@ -149,9 +149,9 @@ def _holding(other: str) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_holding")
 def test_an_outcome_is_kept_until_it_can_be_written(
-    diary: Diary, monkeypatch: pytest.MonkeyPatch, tuning: Tuning
+    event_log: EventLog, monkeypatch: pytest.MonkeyPatch, tuning: Tuning
 ) -> None:
-    batch = bus.batch([diary.job("a")]).dispatch()
+    batch = bus.batch([event_log.job("a")]).dispatch()
     batch.add(bus.job(hold_batch, str(batch.pk)))
     with connection.cursor() as cursor:
         cursor.execute(IMPATIENCE[connection.vendor])
@@ -163,7 +163,7 @@ def test_an_outcome_is_kept_until_it_can_be_written(
     TicketSession("default", "default", "ticket").run(batch)
 
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
-    assert diary.lines("jobs") == ["a"]
+    assert event_log.lines("jobs") == ["a"]
 
 
 # How long a lost database is waited for
@@ -232,7 +232,7 @@ class Situation:
         return act
 
     def claimed(self) -> ClaimBuffer:
-        claimant = acts.claimant(self.batch)
+        claimant = helpers.claimant(self.batch)
         buffer = ClaimBuffer(claimant)
         buffer.add(ledger.claim(claimant, after=0, limit=1))
         return buffer
@@ -323,23 +323,23 @@ def own_server(transactional_db: None) -> Iterator[PostgreSQL]:
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="It is PostgreSQL that is restarted")
 def test_a_ticket_outlives_a_restart_of_postgresql(
-    own_server: PostgreSQL, diary: Diary, caplog: pytest.LogCaptureFixture
+    own_server: PostgreSQL, event_log: EventLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger=db.__name__)
-    hold = diary.held("a")
-    builder = bus.batch([hold, diary.job("b")])
-    batch = diary.told_to(builder).dispatch()
+    hold = event_log.blocking_job("a")
+    builder = bus.batch([hold, event_log.job("b")])
+    batch = event_log.with_all_callbacks(builder).dispatch()
     ticket = threading.Thread(target=work, args=(str(batch.pk), "default", "default"))
 
     ticket.start()
-    diary.wait_for("a began")
+    event_log.wait_for("a began")
     own_server.stop()
-    diary.open("gate")
+    event_log.open("gate")
     wait_until(lambda: "tries again" in caplog.text)
     own_server.start()
     connection.close()  # that of the test, which nobody else mends
     ticket.join()
 
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
-    assert diary.lines("jobs") == ["a began", "a done", "b"]
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert event_log.lines("jobs") == ["a began", "a done", "b"]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]

@@ -25,10 +25,10 @@ from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.states import Role
 from django_jobbatch.transport import WaitingTickets
 from tests import jobs
-from tests.diary import Diary
+from tests.event_log import EventLog
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.jobs import ADD
-from tests.ledger.acts import claim, fail, grown, read, reopen, succeed
+from tests.ledger.helpers import claim, fail, read, reopen, store_tree, succeed
 from tests.servers import RedisServer
 from tests.tuning import Tuning
 
@@ -122,10 +122,10 @@ def work_until_idle() -> int:
     return worked
 
 
-def test_a_large_cancel_is_gone_on_with_by_tickets(diary: Diary, tuning: Tuning) -> None:
+def test_a_large_cancel_is_gone_on_with_by_tickets(event_log: EventLog, tuning: Tuning) -> None:
     tuning(LINKS_CHUNK=2, INLINE_STEPS=2)
     builder = bus.batch([[ADD, ADD] for _ in range(6)])
-    batch = builder.finally_(jobs.told, diary.path("calls"), "finally").dispatch()
+    batch = builder.finally_(jobs.told, event_log.path("calls"), "finally").dispatch()
     transport.discard(batch.pk, batch.queues)  # those that it was dispatched with would do, too
 
     batch.cancel()
@@ -135,7 +135,7 @@ def test_a_large_cancel_is_gone_on_with_by_tickets(diary: Diary, tuning: Tuning)
 
     assert in_place == ("stopping", 4, 1)
     assert (batch.outcome, batch.cancelled_jobs, waiting(batch).queued) == ("cancelled", 12, 0)
-    assert diary.calls == ["finally cancelled"]
+    assert event_log.calls == ["finally cancelled"]
 
 
 def test_a_cancel_of_a_deep_tree_does_no_more_in_place_than_of_a_flat_one(
@@ -145,7 +145,7 @@ def test_a_cancel_of_a_deep_tree_does_no_more_in_place_than_of_a_flat_one(
     level = bus.batch([ADD])
     for _ in range(3):
         level = bus.batch([level] * 4)
-    root = grown(level)
+    root = store_tree(level)
 
     root.cancel("enough")
     closed_in_place = JobBatch.objects.filter(root=root).exclude(cancelled_at=None).count()
@@ -184,12 +184,12 @@ def test_a_cancel_that_is_through_with_its_last_step_leaves_no_ticket(
 @pytest.mark.parametrize("begun", [False, True], ids=["waiting", "running"])
 def test_a_cancel_of_many_batches_inside_is_gone_on_with_by_tickets(
     begun: bool,  # noqa: FBT001 - a parameter of the test
-    diary: Diary,
+    event_log: EventLog,
     tuning: Tuning,
 ) -> None:
     tuning(CHILDREN_CHUNK=2, INLINE_STEPS=3)
     root = bus.batch(
-        bus.chain(ADD, bus.batch([ADD])).finally_(jobs.told, diary.path("calls"), "finally")
+        bus.chain(ADD, bus.batch([ADD])).finally_(jobs.told, event_log.path("calls"), "finally")
         for _ in range(7)
     ).dispatch()
     if begun:
@@ -208,7 +208,7 @@ def test_a_cancel_of_many_batches_inside_is_gone_on_with_by_tickets(
     assert (root.outcome, root.cancelled_jobs) == ("cancelled", 7)
     assert set(inside.values_list("outcome", "cancel_reason")) == {("cancelled", "enough")}
     assert list(JobBatch.objects.not_at_rest()) == []
-    assert diary.calls == ["finally cancelled"] * 7
+    assert event_log.calls == ["finally cancelled"] * 7
 
 
 def test_a_retry_that_comes_before_a_cancel_is_through_keeps_its_tickets(
@@ -231,7 +231,7 @@ def test_a_retry_that_comes_before_a_cancel_is_through_keeps_its_tickets(
 def with_more_inside_than_steps(tuning: Tuning) -> JobBatch:
     """A batch with seven inside, a job of each running; three steps are done in place."""
     tuning(CHILDREN_CHUNK=2, INLINE_STEPS=3)
-    root = grown(bus.batch([bus.batch([ADD, ADD])] * 7))
+    root = store_tree(bus.batch([bus.batch([ADD, ADD])] * 7))
     for link in claim(root):
         list(ledger.start_child("default", link))
     for child in root.children:
@@ -370,10 +370,10 @@ def test_a_cancel_without_redis_logs_each_line_once(
 
 
 def test_a_callback_gets_the_batch_as_its_run_finished_though_a_retry_has_reopened_it(
-    diary: Diary,
+    event_log: EventLog,
 ) -> None:
     builder = bus.batch([bus.job(jobs.fail), ADD]).allow_failures()
-    path = diary.path("calls")
+    path = event_log.path("calls")
     batch = builder.finally_(jobs.told_counts, path, "finally").dispatch()
     fail(batch, claim(batch, 1))
     succeed(batch, claim(batch, 1))
@@ -384,7 +384,7 @@ def test_a_callback_gets_the_batch_as_its_run_finished_though_a_retry_has_reopen
     TicketSession("default", "default", "ticket").run(batch)
 
     assert before == ("", 0, None)
-    assert diary.calls == [
+    assert event_log.calls == [
         "finally finished partial: 1 failed of 2, 0 pending",
         "finally finished partial: 1 failed of 2, 0 pending",
     ]

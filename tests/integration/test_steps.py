@@ -10,7 +10,7 @@ from django_jobbatch import bus
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner.session import TicketSession
 from tests import jobs
-from tests.diary import Diary
+from tests.event_log import EventLog
 from tests.jobs import ADD
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
@@ -31,13 +31,13 @@ def run(batch: JobBatch) -> None:
     TicketSession("default", "default", "ticket").run(batch)
 
 
-def test_lanes_are_counted_step_by_step(diary: Diary) -> None:
-    path = diary.path("jobs")
-    diary.open("a", "b")
+def test_lanes_are_counted_step_by_step(event_log: EventLog) -> None:
+    path = event_log.path("jobs")
+    event_log.open("a", "b")
     lanes = (
         [
             ADD,
-            bus.job(jobs.require, path, diary.path(name)),
+            bus.job(jobs.require, path, event_log.path(name)),
             bus.job(jobs.add, 3, 4),
         ]
         for name in "abc"
@@ -59,7 +59,9 @@ def test_lanes_are_counted_step_by_step(diary: Diary) -> None:
     ]
 
 
-def test_a_plain_job_is_a_lane_of_one_step_and_a_child_batch_is_one_link(diary: Diary) -> None:
+def test_a_plain_job_is_a_lane_of_one_step_and_a_child_batch_is_one_link(
+    event_log: EventLog,
+) -> None:
     batch = bus.batch(
         [
             ADD,
@@ -79,8 +81,10 @@ def test_a_plain_job_is_a_lane_of_one_step_and_a_child_batch_is_one_link(diary: 
     ]
 
 
-def test_links_that_were_appended_and_prepended_are_steps_of_their_lane(diary: Diary) -> None:
-    path = diary.path("jobs")
+def test_links_that_were_appended_and_prepended_are_steps_of_their_lane(
+    event_log: EventLog,
+) -> None:
+    path = event_log.path("jobs")
     batch = bus.chain(
         bus.job(jobs.extend_lane, path, "x"), bus.job(jobs.record, path, "middle")
     ).dispatch()

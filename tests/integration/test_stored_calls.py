@@ -20,7 +20,7 @@ from django_jobbatch.runner import work
 from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.states import Role
 from tests import jobs
-from tests.diary import Diary, End
+from tests.event_log import End, EventLog
 from tests.factories import signed
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -42,8 +42,8 @@ def dispatched(builder: BatchBuilder, edit: Edit) -> JobBatch:
     return batch
 
 
-def recording(diary: Diary, *texts: str) -> BatchBuilder:
-    return bus.batch([diary.job(text) for text in texts])
+def recording(event_log: EventLog, *texts: str) -> BatchBuilder:
+    return bus.batch([event_log.job(text) for text in texts])
 
 
 def failures(batch: JobBatch) -> list[tuple[str, str, int]]:
@@ -89,20 +89,23 @@ def by_unknown_key(batch: JobBatch, text: str) -> str:
     ],
 )
 def test_a_job_that_was_edited_or_copied_fails_and_never_runs(
-    diary: Diary, edit: Callable[[JobBatch, str], str]
+    event_log: EventLog, edit: Callable[[JobBatch, str], str]
 ) -> None:
     def edit_one(batch: JobBatch) -> None:
         link = batch.jobs.get(lane=0)
         batch.jobs.filter(pk=link.pk).update(payload=edit(batch, link.payload))
 
     batch = dispatched(
-        diary.told_to(recording(diary, "bad", "good").options(retry=3).allow_failures()), edit_one
+        event_log.with_all_callbacks(
+            recording(event_log, "bad", "good").options(retry=3).allow_failures()
+        ),
+        edit_one,
     )
 
     assert End.of(batch) == End(outcome="partial", total=2, succeeded=1, failed=1)
     assert failures(batch) == [refused()]
-    assert diary.ran() == ["good"]
-    assert diary.calls == [f"catch {refused()[1]}", "then partial", "finally partial"]
+    assert event_log.ran() == ["good"]
+    assert event_log.calls == [f"catch {refused()[1]}", "then partial", "finally partial"]
     assert NEVER_IMPORTED not in sys.modules
 
 
@@ -111,53 +114,54 @@ def payload_of(text: str) -> JobSpec:
     return JobSpec(call.path, call.args, call.kwargs)
 
 
-def test_a_refused_job_closes_a_strict_batch_as_any_failure_does(diary: Diary) -> None:
+def test_a_refused_job_closes_a_strict_batch_as_any_failure_does(event_log: EventLog) -> None:
     batch = dispatched(
-        recording(diary, "bad", "good"), lambda batch: batch.jobs.filter(lane=0).update(payload="")
+        recording(event_log, "bad", "good"),
+        lambda batch: batch.jobs.filter(lane=0).update(payload=""),
     )
 
     assert End.of(batch) == End(outcome="failed", total=2, failed=1, cancelled=1)
     assert [failure.func for failure in batch.failures] == ["(unreadable)"]
-    assert diary.ran() == []
+    assert event_log.ran() == []
 
 
-def test_the_call_of_a_job_is_refused_as_a_callback(diary: Diary) -> None:
+def test_the_call_of_a_job_is_refused_as_a_callback(event_log: EventLog) -> None:
     def make_the_job_a_callback(batch: JobBatch) -> None:
         batch.callbacks[0]["payload"] = batch.jobs.get().payload
         batch.save(update_fields=["callbacks"])
 
     batch = dispatched(
-        recording(diary, "once")
-        .then(jobs.told, diary.path("calls"), "then")
-        .finally_(jobs.told, diary.path("calls"), "finally"),
+        recording(event_log, "once")
+        .then(jobs.told, event_log.path("calls"), "then")
+        .finally_(jobs.told, event_log.path("calls"), "finally"),
         make_the_job_a_callback,
     )
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
     assert failures(batch) == [refused()]
-    assert diary.ran() == ["once"]
-    assert diary.calls == ["finally succeeded"]
+    assert event_log.ran() == ["once"]
+    assert event_log.calls == ["finally succeeded"]
 
 
-def test_a_callback_is_refused_in_the_role_of_another(diary: Diary) -> None:
+def test_a_callback_is_refused_in_the_role_of_another(event_log: EventLog) -> None:
     def turn_round(batch: JobBatch) -> None:
         for entry in batch.callbacks:
             entry["role"] = {"then": "finally", "finally": "then"}[entry["role"]]
         batch.save(update_fields=["callbacks"])
 
     batch = dispatched(
-        recording(diary, "once")
-        .then(jobs.told, diary.path("calls"), "then")
-        .finally_(jobs.told, diary.path("calls"), "finally"),
+        recording(event_log, "once")
+        .then(jobs.told, event_log.path("calls"), "then")
+        .finally_(jobs.told, event_log.path("calls"), "finally"),
         turn_round,
     )
 
     assert End.of(batch).outcome == "succeeded"
     assert failures(batch) == [refused(), refused()]
-    assert diary.calls == []
+    assert event_log.calls == []
 
 
-def test_each_failure_is_told_by_no_other_callback(diary: Diary) -> None:
+def test_each_failure_is_told_by_no_other_callback(event_log: EventLog) -> None:
     def copy_catch(batch: JobBatch) -> None:
         catch, each = batch.callbacks
         each["payload"] = catch["payload"]
@@ -165,35 +169,35 @@ def test_each_failure_is_told_by_no_other_callback(diary: Diary) -> None:
 
     batch = dispatched(
         bus.batch(bus.job(jobs.fail, "boom"))
-        .catch(jobs.told_failure, diary.path("calls"), "catch")
-        .each_failure(jobs.told_failure, diary.path("each"), "each"),
+        .catch(jobs.told_failure, event_log.path("calls"), "catch")
+        .each_failure(jobs.told_failure, event_log.path("each"), "each"),
         copy_catch,
     )
 
     assert End.of(batch) == End(outcome="failed", total=1, failed=1)
     assert [name for name, *_ in failures(batch)] == ["tests.jobs.JobFailed", PAYLOAD_REFUSED]
-    assert (diary.calls, diary.lines("each")) == (["catch boom"], [])
+    assert (event_log.calls, event_log.lines("each")) == (["catch boom"], [])
 
 
-def test_progress_is_told_by_no_job(diary: Diary, caplog: pytest.LogCaptureFixture) -> None:
+def test_progress_is_told_by_no_job(event_log: EventLog, caplog: pytest.LogCaptureFixture) -> None:
     def make_the_job_progress(batch: JobBatch) -> None:
         batch.options["progress"] = [batch.jobs.get().payload]
         batch.save(update_fields=["options"])
 
     with caplog.at_level(logging.ERROR, "django_jobbatch"):
         batch = dispatched(
-            recording(diary, "once").progress(jobs.told_progress, diary.path("calls")),
+            recording(event_log, "once").progress(jobs.told_progress, event_log.path("calls")),
             make_the_job_progress,
         )
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
-    assert diary.ran() == ["once"]
+    assert event_log.ran() == ["once"]
     assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == [
         refused()[1]
     ]
 
 
-def test_a_row_that_is_doubled_in_its_place_is_the_same_call_again(diary: Diary) -> None:
+def test_a_row_that_is_doubled_in_its_place_is_the_same_call_again(event_log: EventLog) -> None:
     def double(batch: JobBatch) -> None:
         link = batch.jobs.get()
         link.pk, link.lane = None, 1
@@ -202,17 +206,17 @@ def test_a_row_that_is_doubled_in_its_place_is_the_same_call_again(diary: Diary)
             total_jobs=F("total_jobs") + 1, pending_jobs=F("pending_jobs") + 1
         )
 
-    batch = dispatched(recording(diary, "again"), double)
+    batch = dispatched(recording(event_log, "again"), double)
 
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
-    assert diary.ran() == ["again", "again"]
+    assert event_log.ran() == ["again", "again"]
 
 
 @pytest.mark.usefixtures("redis_server")
 def test_a_row_that_is_doubled_but_not_counted_is_left_and_asks_for_no_ticket(
-    diary: Diary,
+    event_log: EventLog,
 ) -> None:
-    batch = recording(diary, "once").dispatch()
+    batch = recording(event_log, "once").dispatch()
     link = batch.jobs.get()
     link.pk, link.lane = None, 1
     link.save()
@@ -223,7 +227,7 @@ def test_a_row_that_is_doubled_but_not_counted_is_left_and_asks_for_no_ticket(
 
     batch.refresh_from_db()
     assert (batch.outcome, batch.total_jobs, batch.pending_jobs) == ("succeeded", 1, 0)
-    assert diary.ran() == ["once"]
+    assert event_log.ran() == ["once"]
     assert len(queue) == 0
 
 
@@ -233,22 +237,22 @@ def insert_callback(batch: JobBatch) -> None:
     batch.jobs.create(role=Role.THEN, run=1, position=7, queue=job.queue, payload=job.payload)
 
 
-def test_a_callback_that_was_put_there_by_hand_is_refused(diary: Diary) -> None:
+def test_a_callback_that_was_put_there_by_hand_is_refused(event_log: EventLog) -> None:
     batch = dispatched(
-        recording(diary, "once").finally_(jobs.told, diary.path("calls"), "finally"),
+        recording(event_log, "once").finally_(jobs.told, event_log.path("calls"), "finally"),
         insert_callback,
     )
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
     assert failures(batch) == [refused()]
-    assert (diary.ran(), diary.calls) == (["once"], ["finally succeeded"])
+    assert (event_log.ran(), event_log.calls) == (["once"], ["finally succeeded"])
 
 
 @pytest.mark.usefixtures("redis_server")
 def test_a_callback_in_a_batch_that_has_none_is_left_and_asks_for_no_ticket(
-    diary: Diary,
+    event_log: EventLog,
 ) -> None:
-    batch = recording(diary, "once").dispatch()
+    batch = recording(event_log, "once").dispatch()
     insert_callback(batch)
     queue = django_rq.get_queue("default")
 
@@ -256,7 +260,7 @@ def test_a_callback_in_a_batch_that_has_none_is_left_and_asks_for_no_ticket(
     work(str(batch.pk), "default", "default")
 
     assert [str(link.status) for link in batch.jobs.order_by("role")] == ["succeeded", "pending"]
-    assert diary.ran() == ["once"]
+    assert event_log.ran() == ["once"]
     assert len(queue) == 0
 
 
@@ -276,26 +280,26 @@ def test_a_callback_in_a_batch_that_has_none_is_left_and_asks_for_no_ticket(
     ],
 )  # fmt: skip
 def test_options_that_no_dispatch_would_have_stored_fail_their_job(
-    diary: Diary, options: object, why: str
+    event_log: EventLog, options: object, why: str
 ) -> None:
     batch = dispatched(
-        recording(diary, "bad", "good").allow_failures(),
+        recording(event_log, "bad", "good").allow_failures(),
         lambda batch: batch.jobs.filter(lane=0).update(options=options),
     )
 
     assert End.of(batch) == End(outcome="partial", total=2, succeeded=1, failed=1)
     assert [(message, attempts) for _, message, attempts in failures(batch)] == [(why, 1)]
-    assert diary.ran() == ["good"]
+    assert event_log.ran() == ["good"]
 
 
-def test_options_may_be_changed_by_hand(diary: Diary) -> None:
+def test_options_may_be_changed_by_hand(event_log: EventLog) -> None:
     batch = dispatched(
-        bus.batch(bus.job(jobs.flaky, diary.path("jobs"), 2)),
+        bus.batch(bus.job(jobs.flaky, event_log.path("jobs"), 2)),
         lambda batch: batch.jobs.update(options={"retry": 2}),
     )
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
-    assert diary.ran() == ["run", "run", "run"]
+    assert event_log.ran() == ["run", "run", "run"]
 
 
 # Another SECRET_KEY
@@ -309,51 +313,57 @@ def rotate(settings: Settings) -> Callable[[JobBatch], None]:
     return to_another_key
 
 
-def test_what_was_dispatched_under_a_former_key_runs(diary: Diary, settings: Settings) -> None:
+def test_what_was_dispatched_under_a_former_key_runs(
+    event_log: EventLog, settings: Settings
+) -> None:
     settings.SECRET_KEY_FALLBACKS = ["former"]
 
     batch = dispatched(
-        diary.told_to(recording(diary, "run")).progress(jobs.told_progress, diary.path("progress")),
+        event_log.with_all_callbacks(recording(event_log, "run")).progress(
+            jobs.told_progress, event_log.path("progress")
+        ),
         rotate(settings),
     )
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
-    assert diary.ran() == ["run"]
-    assert diary.calls == ["then succeeded", "finally succeeded"]
-    assert len(diary.lines("progress")) == 1
+    assert event_log.ran() == ["run"]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
+    assert len(event_log.lines("progress")) == 1
 
 
 def test_without_the_former_key_it_fails_and_runs_when_the_key_is_back(
-    diary: Diary, settings: Settings
+    event_log: EventLog, settings: Settings
 ) -> None:
     batch = dispatched(
-        recording(diary, "run").finally_(jobs.told, diary.path("calls"), "finally"),
+        recording(event_log, "run").finally_(jobs.told, event_log.path("calls"), "finally"),
         rotate(settings),
     )
     assert End.of(batch) == End(outcome="failed", total=1, failed=1)
     assert failures(batch) == [refused(), refused()]
-    assert (diary.ran(), diary.calls) == ([], [])
+    assert (event_log.ran(), event_log.calls) == ([], [])
 
     settings.SECRET_KEY_FALLBACKS = ["former"]
     batch.retry()
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1, run=2)
-    assert (diary.ran(), diary.calls) == (["run"], ["finally succeeded"])
+    assert (event_log.ran(), event_log.calls) == (["run"], ["finally succeeded"])
 
 
 # Functions that have moved
 
 
-def moving(diary: Diary, job: str, callback: str) -> BatchBuilder:
+def moving(event_log: EventLog, job: str, callback: str) -> BatchBuilder:
     """A batch whose functions were at these paths when it was dispatched."""
     return (
-        bus.batch(bus.job(job, diary.path("jobs"), "found"))
-        .then(callback, diary.path("calls"), "then")
-        .progress(callback, diary.path("calls"), "progress")
+        bus.batch(bus.job(job, event_log.path("jobs"), "found"))
+        .then(callback, event_log.path("calls"), "then")
+        .progress(callback, event_log.path("calls"), "progress")
     )
 
 
-def test_jobs_and_callbacks_that_have_moved_are_found(diary: Diary, settings: Settings) -> None:
+def test_jobs_and_callbacks_that_have_moved_are_found(
+    event_log: EventLog, settings: Settings
+) -> None:
     settings.JOBBATCH = {
         "MOVED": {
             "shop.jobs.note": "shop.tasks.note",
@@ -362,18 +372,18 @@ def test_jobs_and_callbacks_that_have_moved_are_found(diary: Diary, settings: Se
         }
     }
 
-    batch = moving(diary, "shop.jobs.note", "shop.jobs.told").on_queue("sync").dispatch()
+    batch = moving(event_log, "shop.jobs.note", "shop.jobs.told").on_queue("sync").dispatch()
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
-    assert diary.ran() == ["found"]
-    assert diary.calls == ["progress succeeded", "then succeeded"]
+    assert event_log.ran() == ["found"]
+    assert event_log.calls == ["progress succeeded", "then succeeded"]
     assert [job.func for job in batch.jobs.jobs_only()] == ["shop.jobs.note"]
 
 
 def test_what_has_moved_unsaid_fails_with_the_setting_and_runs_once_it_is_set(
-    diary: Diary, settings: Settings
+    event_log: EventLog, settings: Settings
 ) -> None:
-    batch = moving(diary, "tests.jobs.note", "shop.jobs.told").on_queue("sync").dispatch()
+    batch = moving(event_log, "tests.jobs.note", "shop.jobs.told").on_queue("sync").dispatch()
     assert failures(batch) == [
         (
             FUNCTION_NOT_FOUND,
@@ -401,11 +411,11 @@ def test_what_has_moved_unsaid_fails_with_the_setting_and_runs_once_it_is_set(
             1,
         )
     ]
-    assert diary.ran() == ["found"]
-    assert diary.calls == ["then succeeded"]
+    assert event_log.ran() == ["found"]
+    assert event_log.calls == ["then succeeded"]
 
 
-def test_a_move_to_nowhere_names_both_paths(diary: Diary, settings: Settings) -> None:
+def test_a_move_to_nowhere_names_both_paths(event_log: EventLog, settings: Settings) -> None:
     settings.JOBBATCH = {"MOVED": {"shop.jobs.note": "tests.jobs.note"}}
 
     batch = bus.batch(bus.job("shop.jobs.note")).on_queue("sync").dispatch()

@@ -15,7 +15,7 @@ from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import LinkStatus
 from tests import jobs
-from tests.diary import Diary
+from tests.event_log import EventLog
 from tests.jobs import ADD
 from tests.tuning import Tuning
 
@@ -38,91 +38,95 @@ def end(batch: JobBatch) -> tuple[str, int, int, int]:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_callbacks_come_in_the_same_order(diary: Diary) -> None:
-    partial = diary.told_to(sync(bus.job(jobs.fail, "first"), ADD, bus.job(jobs.fail, "last")))
+def test_callbacks_come_in_the_same_order(event_log: EventLog) -> None:
+    partial = event_log.with_all_callbacks(
+        sync(bus.job(jobs.fail, "first"), ADD, bus.job(jobs.fail, "last"))
+    )
 
     batch = partial.allow_failures().dispatch()
 
     assert end(batch) == ("partial", 1, 2, 0)
     assert batch.is_settled
-    assert diary.calls == ["catch first", "then partial", "finally partial"]
-    assert diary.lines("each") == ["each first", "each last"]
+    assert event_log.calls == ["catch first", "then partial", "finally partial"]
+    assert event_log.lines("each") == ["each first", "each last"]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_exception_of_a_job_reaches_the_caller(diary: Diary) -> None:
-    batch = diary.told_to(sync(bus.job(jobs.fail, "boom"), ADD)).dispatch()
+def test_no_exception_of_a_job_reaches_the_caller(event_log: EventLog) -> None:
+    batch = event_log.with_all_callbacks(sync(bus.job(jobs.fail, "boom"), ADD)).dispatch()
 
     assert end(batch) == ("failed", 0, 1, 1)
-    assert diary.calls == ["catch boom", "finally failed"]
+    assert event_log.calls == ["catch boom", "finally failed"]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_batches_that_dispatch_batches_do_not_recurse(diary: Diary) -> None:
-    sync(bus.job(jobs.nest, diary.path("jobs"), 200)).dispatch()
+def test_batches_that_dispatch_batches_do_not_recurse(event_log: EventLog) -> None:
+    sync(bus.job(jobs.nest, event_log.path("jobs"), 200)).dispatch()
 
-    assert diary.ran() == ["innermost"]
+    assert event_log.ran() == ["innermost"]
     assert set(JobBatch.objects.values_list("outcome", flat=True)) == {"succeeded"}
     assert JobBatch.objects.count() == 201
 
 
 @pytest.mark.django_db(transaction=True)
-def test_nothing_is_waited_for(diary: Diary) -> None:
+def test_nothing_is_waited_for(event_log: EventLog) -> None:
     batch = sync(
         ADD.options(delay=3600),
-        bus.job(jobs.flaky, diary.path("jobs"), 1).options(retry=1, retry_interval=3600),
+        bus.job(jobs.flaky, event_log.path("jobs"), 1).options(retry=1, retry_interval=3600),
     ).dispatch()
 
     assert end(batch) == ("succeeded", 2, 0, 0)
-    assert diary.ran() == ["run", "run"]
+    assert event_log.ran() == ["run", "run"]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_nothing_runs_before_the_commit_or_after_a_rollback(diary: Diary) -> None:
-    record = diary.job("ran")
+def test_nothing_runs_before_the_commit_or_after_a_rollback(event_log: EventLog) -> None:
+    record = event_log.job("ran")
 
     with transaction.atomic():
         batch = sync(record).dispatch()
-        before = diary.ran()
+        before = event_log.ran()
     batch.refresh_from_db()
     with transaction.atomic():
         sync(record).dispatch()
         transaction.set_rollback(True)
 
-    assert (before, diary.ran()) == ([], ["ran"])
+    assert (before, event_log.ran()) == ([], ["ran"])
     assert end(batch) == ("succeeded", 1, 0, 0)
     assert list(JobBatch.objects.all()) == [batch]
 
 
 @pytest.mark.django_db
 def test_it_works_inside_a_test_case(
-    diary: Diary, django_capture_on_commit_callbacks: Captured
+    event_log: EventLog, django_capture_on_commit_callbacks: Captured
 ) -> None:
     with django_capture_on_commit_callbacks(execute=True):
-        batch = diary.told_to(sync(ADD)).dispatch()
+        batch = event_log.with_all_callbacks(sync(ADD)).dispatch()
     batch.refresh_from_db()
 
     assert end(batch) == ("succeeded", 1, 0, 0)
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_queues_that_a_test_makes_synchronous_are_so_at_once(settings: Any, diary: Diary) -> None:
-    record = bus.batch(diary.job("ran")).on_queue("default")
+def test_queues_that_a_test_makes_synchronous_are_so_at_once(
+    settings: Any, event_log: EventLog
+) -> None:
+    record = bus.batch(event_log.job("ran")).on_queue("default")
     transport.is_sync("default")  # known from before, as a queue with workers
 
     settings.RQ_QUEUES = {"default": {**settings.RQ_QUEUES["default"], "ASYNC": False}}
     batch = record.dispatch()
 
     assert end(batch) == ("succeeded", 1, 0, 0)
-    assert diary.ran() == ["ran"]
+    assert event_log.ran() == ["ran"]
 
 
 @pytest.mark.django_db
 def test_a_transactional_job_is_rolled_back_if_it_raises(
-    diary: Diary, django_capture_on_commit_callbacks: Captured
+    event_log: EventLog, django_capture_on_commit_callbacks: Captured
 ) -> None:
-    write = bus.job(jobs.write_row, "failed", diary.path("gate")).options(transactional=True)
+    write = bus.job(jobs.write_row, "failed", event_log.path("gate")).options(transactional=True)
     with django_capture_on_commit_callbacks(execute=True):
         batch = sync(write, bus.job(jobs.write_row, "kept")).allow_failures().dispatch()
     batch.refresh_from_db()
@@ -132,8 +136,10 @@ def test_a_transactional_job_is_rolled_back_if_it_raises(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_ctrl_c_puts_the_job_back_and_reaches_the_caller(diary: Diary) -> None:
-    builder = diary.told_to(sync(bus.job(jobs.interrupt, diary.path("jobs")), ADD))
+def test_ctrl_c_puts_the_job_back_and_reaches_the_caller(event_log: EventLog) -> None:
+    builder = event_log.with_all_callbacks(
+        sync(bus.job(jobs.interrupt, event_log.path("jobs")), ADD)
+    )
 
     with pytest.raises(KeyboardInterrupt):
         builder.dispatch()
@@ -145,8 +151,8 @@ def test_ctrl_c_puts_the_job_back_and_reaches_the_caller(diary: Diary) -> None:
 
     assert left == [(LinkStatus.PENDING, 0), (LinkStatus.PENDING, 0)]
     assert end(batch) == ("succeeded", 3, 0, 0)
-    assert diary.ran() == ["began", "began"]
-    assert diary.calls == ["then succeeded", "finally succeeded"]
+    assert event_log.ran() == ["began", "began"]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
 
 
 @pytest.mark.django_db(transaction=True)
@@ -171,56 +177,56 @@ def test_a_timeout_reaches_a_job_in_another_thread() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_each_failure_that_gives_up_is_told_once(diary: Diary) -> None:
+def test_each_failure_that_gives_up_is_told_once(event_log: EventLog) -> None:
 
     batch = (
         sync(bus.job(jobs.fail, "boom"), ADD)
         .allow_failures()
-        .each_failure(jobs.give_up_on, diary.path("each"))
-        .catch(jobs.told_failure, diary.path("calls"), "catch")
-        .finally_(jobs.told, diary.path("calls"), "finally")
+        .each_failure(jobs.give_up_on, event_log.path("each"))
+        .catch(jobs.told_failure, event_log.path("calls"), "catch")
+        .finally_(jobs.told, event_log.path("calls"), "finally")
         .callback_options(retry=2, retry_interval=60)
         .dispatch()
     )
 
-    assert diary.calls == ["catch boom", "finally partial"]
-    assert diary.lines("each") == ["boom"]
+    assert event_log.calls == ["catch boom", "finally partial"]
+    assert event_log.lines("each") == ["boom"]
     assert batch.jobs.filter(role="each_failure").values_list("status", flat=True).get() == "failed"
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_job_that_fails_after_a_cancel_is_not_told_to_catch(diary: Diary) -> None:
-    batch = diary.told_to(sync(bus.job(jobs.cancel_and_fail, "boom"))).dispatch()
+def test_a_job_that_fails_after_a_cancel_is_not_told_to_catch(event_log: EventLog) -> None:
+    batch = event_log.with_all_callbacks(sync(bus.job(jobs.cancel_and_fail, "boom"))).dispatch()
 
     assert end(batch) == ("cancelled", 0, 1, 0)
-    assert diary.calls == ["finally cancelled"]
+    assert event_log.calls == ["finally cancelled"]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_adding_nothing_before_the_jobs_does_not_finish_the_batch(diary: Diary) -> None:
-    batch = sync(diary.job("ran")).before(lambda new: new.add([])).dispatch()
+def test_adding_nothing_before_the_jobs_does_not_finish_the_batch(event_log: EventLog) -> None:
+    batch = sync(event_log.job("ran")).before(lambda new: new.add([])).dispatch()
 
     assert end(batch) == ("succeeded", 1, 0, 0)
-    assert diary.ran() == ["ran"]
+    assert event_log.ran() == ["ran"]
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("timeout", "seconds"), [(7, "67.0"), (-1, "86460.0")])
 def test_a_lease_that_nobody_renews_covers_the_longest_job(
-    diary: Diary, timeout: int, seconds: str
+    event_log: EventLog, timeout: int, seconds: str
 ) -> None:
-    sync(bus.job(note_lease, diary.path("jobs")).options(timeout=timeout)).dispatch()
+    sync(bus.job(note_lease, event_log.path("jobs")).options(timeout=timeout)).dispatch()
 
-    assert diary.ran() == [seconds]
+    assert event_log.ran() == [seconds]
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_large_batch_that_a_failure_stops_is_stopped_to_its_end(
-    diary: Diary, tuning: Tuning
+    event_log: EventLog, tuning: Tuning
 ) -> None:
     tuning(LINKS_CHUNK=2, INLINE_STEPS=2)
 
-    batch = diary.told_to(sync(bus.job(jobs.fail, "boom"), *[ADD] * 20)).dispatch()
+    batch = event_log.with_all_callbacks(sync(bus.job(jobs.fail, "boom"), *[ADD] * 20)).dispatch()
 
     assert end(batch) == ("failed", 0, 1, 20)
-    assert diary.calls == ["catch boom", "finally failed"]
+    assert event_log.calls == ["catch boom", "finally failed"]

@@ -11,16 +11,16 @@ from django_jobbatch.models import JobBatch
 from django_jobbatch.models.tree import descendants, with_descendants
 from django_jobbatch.operations import previews
 from tests.jobs import ADD
-from tests.ledger.acts import (
-    begun,
+from tests.ledger.helpers import (
     cancel,
     claim,
     counters,
     fail,
-    grown,
     read,
     reopen,
     report_end,
+    start_child,
+    store_tree,
     succeed,
     sweep,
 )
@@ -40,7 +40,7 @@ def middle() -> JobBatch:
     leaf = bus.batch([ADD, ADD]).named("leaf")
     inner = bus.batch([leaf, bus.chain(bus.batch([ADD]).named("deep")).named("inner chain")])
     middle = bus.batch([inner.named("inner"), ADD]).named("middle")
-    grown(bus.chain(middle, bus.batch([bus.batch([ADD]).named("beside")]).named("other")))
+    store_tree(bus.chain(middle, bus.batch([bus.batch([ADD]).named("beside")]).named("other")))
     return JobBatch.objects.get(name="middle")
 
 
@@ -67,10 +67,10 @@ def test_to_look_below_a_batch_inside_costs_a_query_for_each_level(
 
 def test_a_preview_of_the_last_failure_leaves_what_somebody_has_cancelled_deep_inside() -> None:
     allowing = bus.batch([bus.batch([ADD]), ADD]).allow_failures()
-    root = grown(bus.batch([bus.chain(allowing, ADD).named("strict"), ADD]))
-    strict = begun(root)
-    partial = begun(strict)
-    unwanted = begun(partial)
+    root = store_tree(bus.batch([bus.chain(allowing, ADD).named("strict"), ADD]))
+    strict = start_child(root)
+    partial = start_child(strict)
+    unwanted = start_child(partial)
     cancel(unwanted)
     report_end(unwanted)
     succeed(partial, claim(partial))
@@ -86,8 +86,8 @@ def test_a_preview_of_the_last_failure_leaves_what_somebody_has_cancelled_deep_i
 
 
 def test_no_retry_is_offered_of_what_follows_a_cancelled_link() -> None:
-    root = grown(bus.batch([[bus.batch([ADD]), ADD], [ADD, ADD]]).allow_failures())
-    child = begun(root)
+    root = store_tree(bus.batch([[bus.batch([ADD]), ADD], [ADD, ADD]]).allow_failures())
+    child = start_child(root)
     cancel(child)
     report_end(child)
     (link,) = claim(root)
@@ -101,8 +101,8 @@ def test_no_retry_is_offered_of_what_follows_a_cancelled_link() -> None:
 
 
 def test_a_retry_is_offered_of_what_follows_no_cancelled_link() -> None:
-    root = grown(bus.batch([[bus.batch([ADD]), ADD], [ADD, ADD]]).allow_failures())
-    child = begun(root)
+    root = store_tree(bus.batch([[bus.batch([ADD]), ADD], [ADD, ADD]]).allow_failures())
+    child = start_child(root)
     cancel(child)
     report_end(child)
     (link,) = claim(root)

@@ -19,7 +19,7 @@ from django_jobbatch.runner import work
 from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.runner.time_slice import Slice
 from tests import jobs
-from tests.diary import Diary
+from tests.event_log import EventLog
 from tests.tuning import Tuning
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
@@ -36,8 +36,8 @@ def waiting() -> dict[str, int]:
     return {name: len(django_rq.get_queue(name)) for name in ("default", "other")}
 
 
-def test_a_ticket_runs_a_whole_tree_and_sends_no_other(diary: Diary) -> None:
-    path = diary.path("jobs")
+def test_a_ticket_runs_a_whole_tree_and_sends_no_other(event_log: EventLog) -> None:
+    path = event_log.path("jobs")
 
     def job(name: str) -> JobBuilder:
         return bus.job(jobs.record, path, name)
@@ -51,7 +51,7 @@ def test_a_ticket_runs_a_whole_tree_and_sends_no_other(diary: Diary) -> None:
 
     work_once(root)
 
-    assert diary.lines("jobs") == ["a", "b", "c", "d", "inner succeeded", "e", "root succeeded"]
+    assert event_log.lines("jobs") == ["a", "b", "c", "d", "inner succeeded", "e", "root succeeded"]
     assert root.is_settled
     assert waiting() == {"default": 0, "other": 0}
 
@@ -75,44 +75,48 @@ def test_a_ticket_runs_a_whole_tree_and_sends_no_other(diary: Diary) -> None:
     ids=["timeouts that are longer than that of the ticket", "isolated jobs", "another queue"],
 )
 def test_a_batch_that_a_ticket_cannot_run_gets_tickets_of_its_own(
-    diary: Diary, tree: Callable[[object], ChainBuilder], sent: dict[str, int]
+    event_log: EventLog, tree: Callable[[object], ChainBuilder], sent: dict[str, int]
 ) -> None:
-    root = tree(diary.job()).dispatch()
+    root = tree(event_log.job()).dispatch()
 
     work_once(root)
 
-    assert diary.lines("jobs") == []
+    assert event_log.lines("jobs") == []
     assert waiting() == sent
 
 
 def test_a_longer_job_that_is_added_waits_for_a_ticket_that_rq_gives_more_time(
-    diary: Diary,
+    event_log: EventLog,
 ) -> None:
-    loader = bus.job(jobs.load_longer, diary.path("jobs"))
+    loader = bus.job(jobs.load_longer, event_log.path("jobs"))
     batch = bus.batch([loader]).options(timeout=7).dispatch()
 
     SimpleWorker(["default"], connection=django_rq.get_connection("default")).work(burst=True)
 
     batch.refresh_from_db()
     # A slice of 5 seconds, the longest job, and a minute.
-    assert diary.lines("jobs") == ["72", "1064"]
+    assert event_log.lines("jobs") == ["72", "1064"]
     assert (batch.outcome, waiting()) == ("succeeded", {"default": 0, "other": 0})
 
 
-def test_what_a_ticket_begins_at_the_end_of_its_time_is_left_to_sixteen(diary: Diary) -> None:
-    record = diary.job()
+def test_what_a_ticket_begins_at_the_end_of_its_time_is_left_to_sixteen(
+    event_log: EventLog,
+) -> None:
+    record = event_log.job()
     root = bus.chain(bus.batch([record] * 20), record).dispatch()
     begun = BatchedJob.objects.running().exclude(child=None)
 
     with mock.patch.object(Slice, "has_time", PropertyMock(side_effect=lambda: not begun.exists())):
         work_once(root)
 
-    assert diary.lines("jobs") == []
+    assert event_log.lines("jobs") == []
     assert waiting() == {"default": 16, "other": 0}
 
 
-def test_a_batch_on_the_way_gets_help_once_when_it_takes_long(diary: Diary, tuning: Tuning) -> None:
-    record = diary.job()
+def test_a_batch_on_the_way_gets_help_once_when_it_takes_long(
+    event_log: EventLog, tuning: Tuning
+) -> None:
+    record = event_log.job()
     batch = bus.batch([record] * 3).dispatch()
     trip = TicketSession("default", "default", "ticket")
     trip.push(batch, tickets=2)
@@ -138,17 +142,17 @@ def few_calls() -> Iterator[int]:
 
 @pytest.mark.slow
 def test_a_tree_may_be_deeper_than_python_calls(
-    diary: Diary, few_calls: int, settings: Any
+    event_log: EventLog, few_calls: int, settings: Any
 ) -> None:
     settings.JOBBATCH = {"SLICE": 60, "LEASE": 600}
-    builder: Builder = bus.batch([diary.job()])
+    builder: Builder = bus.batch([event_log.job()])
     for _ in range(few_calls):
         builder = bus.chain(builder).named("one in another")
 
     root = builder.dispatch()
     work_once(root)
 
-    assert diary.lines("jobs") == ["run"]
+    assert event_log.lines("jobs") == ["run"]
     assert (root.outcome, root.progress, root.tree_jobs.total) == ("succeeded", 100, 1)
     assert JobBatch.objects.filter(outcome="succeeded").count() == few_calls + 1
 

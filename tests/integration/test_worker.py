@@ -20,7 +20,7 @@ from rq.worker import HerokuWorker, RoundRobinWorker, SimpleWorker, Worker
 from django_jobbatch import bus, reconcile
 from django_jobbatch.worker import BatchWorker, BatchWorkerMixin
 from tests import jobs
-from tests.diary import Diary, End
+from tests.event_log import End, EventLog
 from tests.servers import RedisServer
 from tests.worker_classes import (
     HerokuBatchWorker,
@@ -48,16 +48,16 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.fixture
-def asked(diary: Diary, monkeypatch: pytest.MonkeyPatch) -> Asked:
+def asked(event_log: EventLog, monkeypatch: pytest.MonkeyPatch) -> Asked:
     """What the worker has asked to be repaired: a database, or what a ticket has left there."""
 
     def note(*args: object) -> list[Any]:
-        jobs.record(diary.path("asked"), " ".join(map(str, args)))
+        jobs.record(event_log.path("asked"), " ".join(map(str, args)))
         return []
 
     monkeypatch.setattr(reconcile, "reconcile", note)
     monkeypatch.setattr(reconcile, "reconcile_ticket", note)
-    return lambda: diary.lines("asked")
+    return lambda: event_log.lines("asked")
 
 
 def burst(worker_class: type[BatchWorkerMixin] = BatchWorker) -> None:
@@ -69,22 +69,22 @@ def burst(worker_class: type[BatchWorkerMixin] = BatchWorker) -> None:
     "worker_class", [BatchWorker, HerokuBatchWorker, RoundRobinBatchWorker, SimpleBatchWorker]
 )
 def test_every_worker_of_rq_can_have_it_and_looks_at_everything_when_it_starts(
-    worker_class: type[BatchWorkerMixin], asked: Asked, diary: Diary
+    worker_class: type[BatchWorkerMixin], asked: Asked, event_log: EventLog
 ) -> None:
-    batch = bus.batch(diary.job("a")).dispatch()
+    batch = bus.batch(event_log.job("a")).dispatch()
 
     burst(worker_class)
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
-    assert diary.lines("jobs") == ["a"]
+    assert event_log.lines("jobs") == ["a"]
     assert asked() == ["default"]
 
 
 def test_work_horses_that_die_are_noticed_at_once_and_their_tickets_have_failed(
-    asked: Asked, diary: Diary
+    asked: Asked, event_log: EventLog
 ) -> None:
     batches = [
-        bus.batch(bus.job(jobs.die_of, diary.path(death), death)).dispatch()
+        bus.batch(bus.job(jobs.die_of, event_log.path(death), death)).dispatch()
         for death in jobs.DEATHS
     ]
 
@@ -98,18 +98,18 @@ def test_work_horses_that_die_are_noticed_at_once_and_their_tickets_have_failed(
     assert sorted(queue.failed_job_registry.get_job_ids()) == sorted(tickets)
 
 
-def test_the_work_horses_of_other_jobs_are_left_to_rq(asked: Asked, diary: Diary) -> None:
+def test_the_work_horses_of_other_jobs_are_left_to_rq(asked: Asked, event_log: EventLog) -> None:
     queue = Queue(connection=get_connection("default"))
-    queue.enqueue(jobs.die_of, diary.path("jobs"), "SIGKILL")
+    queue.enqueue(jobs.die_of, event_log.path("jobs"), "SIGKILL")
 
     burst()
 
-    assert diary.lines("jobs") == ["SIGKILL"]
+    assert event_log.lines("jobs") == ["SIGKILL"]
     assert asked() == ["default"]
 
 
 def test_what_cannot_be_repaired_is_logged_and_the_worker_goes_on(
-    diary: Diary,
+    event_log: EventLog,
     redis_server: RedisServer,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -120,20 +120,20 @@ def test_what_cannot_be_repaired_is_logged_and_the_worker_goes_on(
     (key,) = redis_server.client.keys(LEADERS)
     redis_server.client.delete(key)
     redis_server.client.lpush(key, "no text, so it cannot be read")
-    bus.batch(bus.job(jobs.die_of, diary.path("jobs"), "SIGKILL")).dispatch()
-    batch = bus.batch(diary.job("after it")).dispatch()
+    bus.batch(bus.job(jobs.die_of, event_log.path("jobs"), "SIGKILL")).dispatch()
+    batch = bus.batch(event_log.job("after it")).dispatch()
 
     burst()
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
-    assert diary.lines("jobs") == ["SIGKILL", "after it"]
+    assert event_log.lines("jobs") == ["SIGKILL", "after it"]
     assert "The worker could not start a reconcile, and continues" in caplog.messages
 
 
 def test_no_connection_to_the_database_is_open_when_a_work_horse_begins(
-    asked: Asked, diary: Diary
+    asked: Asked, event_log: EventLog
 ) -> None:
-    bus.batch(diary.job("a")).dispatch()
+    bus.batch(event_log.job("a")).dispatch()
     connection.ensure_connection()
 
     burst()
@@ -157,20 +157,20 @@ def test_no_pool_of_connections_is_shared_with_a_work_horse(
 
 
 def test_a_work_horse_does_not_read_the_version_of_redis_py_from_the_disk(
-    asked: Asked, diary: Diary, monkeypatch: pytest.MonkeyPatch
+    asked: Asked, event_log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read() -> str:
-        jobs.record(diary.path("read"), str(os.getpid()))
+        jobs.record(event_log.path("read"), str(os.getpid()))
         return "8.0.0"
 
     monkeypatch.setattr("redis.utils.get_lib_version", read)
     queue = Queue(connection=get_connection("default"))
-    queue.enqueue(jobs.record_pid, diary.path("jobs"))
+    queue.enqueue(jobs.record_pid, event_log.path("jobs"))
 
     burst()
 
-    (horse,) = diary.lines("jobs")
-    assert horse not in diary.lines("read")
+    (horse,) = event_log.lines("jobs")
+    assert horse not in event_log.lines("read")
 
 
 def test_one_worker_looks_at_everything_until_it_is_gone(
@@ -192,11 +192,11 @@ def looked(name: str, asked: Asked) -> bool:
 
 
 def test_a_worker_inside_a_transaction_looks_at_nothing_and_closes_no_connection(
-    asked: Asked, diary: Diary
+    asked: Asked, event_log: EventLog
 ) -> None:
     """As a test of a project runs one, without another process that could see its rows."""
     with transaction.atomic():
-        batch = bus.batch(diary.job("a")).dispatch()
+        batch = bus.batch(event_log.job("a")).dispatch()
         burst(SimpleBatchWorker)
         batch.refresh_from_db()
 

@@ -12,7 +12,7 @@ from django_jobbatch import ledger
 from django_jobbatch.models import BatchedJob
 from django_jobbatch.states import BatchStatus, Role
 from tests.factories import BatchedJobFactory, JobBatchFactory
-from tests.ledger.acts import (
+from tests.ledger.helpers import (
     ALIAS,
     CANCELLED,
     FAILED,
@@ -21,9 +21,9 @@ from tests.ledger.acts import (
     RUNNING,
     SUCCEEDED,
     WAITING,
+    callback_rows,
     claim,
     counters,
-    drawn,
     fail,
     read,
     reopen,
@@ -52,7 +52,7 @@ def test_an_open_batch_is_closed_by_whoever_comes_first(status: BatchStatus) -> 
     assert second is None
     assert (row.status, row.cancelled_at, row.version) == (BatchStatus.STOPPING, NOON, 1)
     assert (row.cancel_reason, row.cancelled_by) == ("enough", "ann")
-    assert (statuses(batch), drawn(batch)) == ([PENDING, PENDING], [])
+    assert (statuses(batch), callback_rows(batch)) == ([PENDING, PENDING], [])
 
 
 @pytest.mark.parametrize("trait", ["stopping", "finished", "failed", "cancelled"])
@@ -127,7 +127,7 @@ def test_a_sweep_goes_page_by_page_and_the_last_one_finishes() -> None:
     assert changes[-1].due == {"default": 1}
     assert counters(batch) == {"total": 5, "cancelled": 5}
     assert state(batch) == ("finished", "cancelled", 1)
-    assert drawn(batch) == [(1, "finally", PENDING)]
+    assert callback_rows(batch) == [(1, "finally", PENDING)]
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -152,7 +152,7 @@ def test_two_sweeps_at_once_count_each_link_once() -> None:
     assert sum(len(change.settled) for change in changes) == 6
     assert [change.finished for change in changes].count(True) == 1
     assert counters(batch) == {"total": 6, "cancelled": 6}
-    assert drawn(batch) == [(1, "finally", PENDING)]
+    assert callback_rows(batch) == [(1, "finally", PENDING)]
 
 
 def test_the_last_running_job_finishes_a_batch_that_was_swept() -> None:
@@ -175,7 +175,7 @@ def test_a_strict_batch_sweeps_what_a_failure_left() -> None:
 
     assert statuses(batch) == [FAILED, SUCCEEDED, CANCELLED, CANCELLED]
     assert state(batch) == ("finished", "failed", 1)
-    assert drawn(batch) == [(1, "catch", PENDING), (1, "finally", WAITING)]
+    assert callback_rows(batch) == [(1, "catch", PENDING), (1, "finally", WAITING)]
 
 
 def test_a_sweep_may_take_running_jobs_whose_outcomes_then_come_too_late() -> None:
@@ -188,7 +188,7 @@ def test_a_sweep_may_take_running_jobs_whose_outcomes_then_come_too_late() -> No
 
     assert (change.finished, late.late, late.finished) == (True, 1, False)
     assert counters(batch) == {"total": 2, "cancelled": 2}
-    assert drawn(batch) == [(1, "finally", PENDING)]
+    assert callback_rows(batch) == [(1, "finally", PENDING)]
 
 
 @pytest.mark.parametrize("trait", ["pending", "running", "finished"])

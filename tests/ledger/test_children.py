@@ -10,26 +10,26 @@ from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
 from tests import jobs
 from tests.jobs import ADD
-from tests.ledger.acts import (
+from tests.ledger.helpers import (
     ALIAS,
     begin,
-    begun,
+    callback_rows,
     cancel,
     claim,
     claim_callback,
     counters,
-    drawn,
-    ended,
     fail,
     failure,
-    grown,
+    finish_child,
     read,
     reopen,
     report_end,
     run_callbacks,
     settle,
+    start_child,
     state,
     statuses,
+    store_tree,
     succeed,
     success,
     sweep,
@@ -58,7 +58,7 @@ def stand_in(child: JobBatch) -> BatchedJob:
 
 
 def test_a_batch_inside_waits_for_its_turn_and_then_its_jobs_are_due() -> None:
-    root = grown(bus.chain(ADD, INNER.on_queue("other")))
+    root = store_tree(bus.chain(ADD, INNER.on_queue("other")))
     child = only_child(root)
     waits = state(child), claim(child, queue="other")
     succeed(root, claim(root))
@@ -74,7 +74,7 @@ def test_a_batch_inside_waits_for_its_turn_and_then_its_jobs_are_due() -> None:
 
 
 def test_the_turn_of_an_empty_batch_is_its_end() -> None:
-    root = grown(bus.chain(bus.batch([]), ADD))
+    root = store_tree(bus.chain(bus.batch([]), ADD))
 
     (change,) = begin(claim(root)[0])
     told = report_end(only_child(root))
@@ -86,7 +86,7 @@ def test_the_turn_of_an_empty_batch_is_its_end() -> None:
 
 
 def test_a_turn_that_comes_twice_begins_once() -> None:
-    root = grown(bus.chain(INNER, ADD))
+    root = store_tree(bus.chain(INNER, ADD))
     (link,) = claim(root)
     begin(link)
     child = only_child(root)
@@ -97,7 +97,7 @@ def test_a_turn_that_comes_twice_begins_once() -> None:
 
 
 def test_a_turn_in_a_batch_that_was_closed_stops_the_batch_whose_turn_it_was() -> None:
-    root = grown(bus.batch([[INNER, ADD], [ADD]]))
+    root = store_tree(bus.batch([[INNER, ADD], [ADD]]))
     links = claim(root)
     ledger.cancel(ALIAS, root.pk)
 
@@ -108,7 +108,7 @@ def test_a_turn_in_a_batch_that_was_closed_stops_the_batch_whose_turn_it_was() -
 
 
 def test_a_batch_that_is_still_stopping_when_its_turn_comes_is_looked_at_again() -> None:
-    root = grown(bus.chain(ADD, INNER))
+    root = store_tree(bus.chain(ADD, INNER))
     child = only_child(root)
     fail(root, claim(root))
     stop(child)
@@ -127,7 +127,7 @@ def test_a_batch_that_is_still_stopping_when_its_turn_comes_is_looked_at_again()
 
 def test_a_batch_that_was_cancelled_before_its_turn_is_not_begun_by_it() -> None:
     inner = INNER.finally_(jobs.add, 1)
-    root = grown(bus.batch([[ADD, inner, ADD]]).allow_failures())
+    root = store_tree(bus.batch([[ADD, inner, ADD]]).allow_failures())
     child = only_child(root)
     cancel(child)
     succeed(root, claim(root))
@@ -156,15 +156,15 @@ def test_a_batch_that_was_cancelled_before_its_turn_is_not_begun_by_it() -> None
 def test_the_end_of_a_batch_is_the_end_of_its_link(
     builder: bus.BatchBuilder, end: type[Settlement], expected: list[str]
 ) -> None:
-    root = ended(grown(bus.chain(builder, ADD)), end)
+    root = finish_child(store_tree(bus.chain(builder, ADD)), end)
 
     assert statuses(root) == expected
 
 
 def test_a_failed_batch_fails_its_parent_which_is_told_of_the_first_failure() -> None:
-    root = grown(bus.batch([INNER, ADD]).catch(jobs.add, 1))
+    root = store_tree(bus.batch([INNER, ADD]).catch(jobs.add, 1))
 
-    ended(root, failure)
+    finish_child(root, failure)
 
     link = root.jobs.get(role="catch")
     assert link.failure == only_child(root).failures.first()
@@ -183,8 +183,8 @@ def test_a_failed_batch_fails_its_parent_which_is_told_of_the_first_failure() ->
 def test_a_batch_cancelled_inside_cancels_a_strict_parent(
     outer: bus.BatchBuilder, status: str, reason: str
 ) -> None:
-    root = grown(outer)
-    child = begun(root)
+    root = store_tree(outer)
+    child = start_child(root)
 
     cancel(child)
     report_end(child)
@@ -195,15 +195,15 @@ def test_a_batch_cancelled_inside_cancels_a_strict_parent(
 
 
 def test_an_end_that_is_told_twice_counts_once() -> None:
-    root = ended(grown(bus.chain(INNER, ADD)), success)
+    root = finish_child(store_tree(bus.chain(INNER, ADD)), success)
 
     assert report_end(only_child(root)) is None
     assert counters(root) == {"total": 2, "pending": 1, "succeeded": 1}
 
 
 def test_the_end_of_a_batch_is_not_told_before_its_callbacks_have_run() -> None:
-    root = grown(bus.chain(INNER.finally_(jobs.add, 1), ADD))
-    child = begun(root)
+    root = store_tree(bus.chain(INNER.finally_(jobs.add, 1), ADD))
+    child = start_child(root)
     change = succeed(child, claim(child))
     early = report_end(child)
     link = claim_callback(child)
@@ -220,7 +220,7 @@ def test_the_end_of_a_batch_is_not_told_before_its_callbacks_have_run() -> None:
 
 
 def test_the_end_of_an_earlier_run_is_no_end() -> None:
-    root = ended(grown(bus.chain(ALLOWING, ADD)), failure)
+    root = finish_child(store_tree(bus.chain(ALLOWING, ADD)), failure)
     child = only_child(root)
     before = read(child)
     reopen(child)
@@ -233,7 +233,7 @@ def test_the_end_of_an_earlier_run_is_no_end() -> None:
 
 
 def test_only_batches_that_nobody_waits_for_are_stopped() -> None:
-    root = grown(bus.batch([[ADD, INNER], [INNER], [INNER]]).allow_failures())
+    root = store_tree(bus.batch([[ADD, INNER], [INNER], [INNER]]).allow_failures())
     behind, other, third = root.children
     fail(root, claim(root, 1))
 
@@ -245,18 +245,18 @@ def test_only_batches_that_nobody_waits_for_are_stopped() -> None:
 
 
 def test_a_stop_that_comes_after_a_retry_stops_nothing() -> None:
-    root = grown(bus.chain(ADD, INNER))
+    root = store_tree(bus.chain(ADD, INNER))
     fail(root, claim(root))
     reopen(root)
 
     assert stop(only_child(root)) == []
     succeed(root, claim(root))
-    assert len(claim(begun(root))) == 2
+    assert len(claim(start_child(root))) == 2
 
 
 def test_a_batch_that_runs_is_stopped_with_its_parent_and_why_is_said() -> None:
-    root = grown(bus.batch([INNER, ADD]))
-    child = begun(root)
+    root = store_tree(bus.batch([INNER, ADD]))
+    child = start_child(root)
     ledger.cancel(ALIAS, root.pk, reason="enough", by="ann")
     children = ledger.running_children(ALIAS, root)
 
@@ -271,10 +271,10 @@ def test_a_batch_that_runs_is_stopped_with_its_parent_and_why_is_said() -> None:
 
 
 def test_a_batch_inside_that_is_retried_reopens_those_around_it_and_waits_for_its_turn() -> None:
-    root = grown(bus.chain(ADD, bus.chain(INNER).named("middle"), ADD))
+    root = store_tree(bus.chain(ADD, bus.chain(INNER).named("middle"), ADD))
     succeed(root, claim(root))
-    middle = begun(root)
-    child = begun(middle)
+    middle = start_child(root)
+    child = start_child(middle)
     fail(child, claim(child, 1))
     sweep(child)
     report_end(child)
@@ -289,12 +289,12 @@ def test_a_batch_inside_that_is_retried_reopens_those_around_it_and_waits_for_it
         ("waiting", "", 2),
     ]
     assert statuses(root) == ["succeeded", "pending", "waiting"]
-    assert (begun(root), begun(middle)) == (middle, child)
+    assert (start_child(root), start_child(middle)) == (middle, child)
     assert len(claim(child)) == 2
 
 
 def test_a_retry_inside_is_refused_while_the_batch_around_it_stops() -> None:
-    root = grown(bus.batch([ALLOWING, ADD]).named("Import"))
+    root = store_tree(bus.batch([ALLOWING, ADD]).named("Import"))
     links = claim(root)
     begin(links[0])
     child = only_child(root)
@@ -312,7 +312,7 @@ def test_a_retry_inside_is_refused_while_the_batch_around_it_stops() -> None:
 
 
 def test_a_batch_cancelled_before_its_turn_and_retried_has_its_turn_later() -> None:
-    root = grown(bus.batch([[ADD, INNER, ADD]]).allow_failures())
+    root = store_tree(bus.batch([[ADD, INNER, ADD]]).allow_failures())
     child = only_child(root)
     links = claim(root)
     cancel(child)
@@ -323,11 +323,11 @@ def test_a_batch_cancelled_before_its_turn_and_retried_has_its_turn_later() -> N
     assert statuses(root) == ["running", "waiting", "waiting"]
     assert (state(child), claim(child)) == (("waiting", "", 2), [])
     succeed(root, links)
-    assert begun(root) == child
+    assert start_child(root) == child
 
 
 def test_a_retry_inside_a_batch_whose_turn_has_not_come_begins_nothing() -> None:
-    root = grown(bus.chain(ADD, bus.batch([INNER, ADD]).allow_failures()))
+    root = store_tree(bus.chain(ADD, bus.batch([INNER, ADD]).allow_failures()))
     middle = only_child(root)
     child = only_child(middle)
     cancel(child)
@@ -340,23 +340,23 @@ def test_a_retry_inside_a_batch_whose_turn_has_not_come_begins_nothing() -> None
 
 
 def test_a_retry_inside_takes_what_failed_behind_it_along() -> None:
-    root = ended(grown(bus.chain(ALLOWING, ADD, ADD)), failure)
+    root = finish_child(store_tree(bus.chain(ALLOWING, ADD, ADD)), failure)
     fail(root, claim(root))
     child = only_child(root)
 
     reopen(child)
 
     assert statuses(root) == ["pending", "waiting", "waiting"]
-    begun(root)
+    start_child(root)
     succeed(child, claim(child))
     report_end(child)
     assert statuses(root) == ["succeeded", "pending", "waiting"]
 
 
 def test_a_retry_inside_leaves_batches_beside_it_that_are_partial() -> None:
-    root = ended(grown(bus.batch([ALLOWING, INNER, ADD])), failure)
+    root = finish_child(store_tree(bus.batch([ALLOWING, INNER, ADD])), failure)
     partial, failed = root.children
-    fail(begun(root), claim(failed, 1))
+    fail(start_child(root), claim(failed, 1))
     sweep(failed)
     report_end(failed)
     sweep(root)
@@ -368,7 +368,7 @@ def test_a_retry_inside_leaves_batches_beside_it_that_are_partial() -> None:
 
 
 def test_a_cancel_after_a_retry_that_overtook_the_stop_is_the_end() -> None:
-    root = grown(bus.chain(ADD, INNER))
+    root = store_tree(bus.chain(ADD, INNER))
     fail(root, claim(root))
     reopen(root)  # and the batch behind was never stopped
     child = only_child(root)
@@ -378,15 +378,15 @@ def test_a_cancel_after_a_retry_that_overtook_the_stop_is_the_end() -> None:
 
     assert told is not None
     assert statuses(root)[1] == "cancelled"
-    assert drawn(root) == []
+    assert callback_rows(root) == []
 
 
 def test_of_two_retries_that_come_back_the_turn_begins_the_next_run_once() -> None:
-    root = ended(grown(bus.chain(INNER, ADD)), failure)
+    root = finish_child(store_tree(bus.chain(INNER, ADD)), failure)
     child = only_child(root)
     sweep(child)
     reopen(root)
-    begun(root)
+    start_child(root)
 
     assert reopen(root) == [Change(batch_id=root.pk, using=ALIAS)]
     assert state(child) == ("running", "", 2)

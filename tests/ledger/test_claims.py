@@ -17,7 +17,7 @@ from django_jobbatch.models import BatchedJob
 from django_jobbatch.states import BatchStatus, Role
 from tests.databases import SKIPS_LOCKED, after_statement
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
-from tests.ledger.acts import (
+from tests.ledger.helpers import (
     ALIAS,
     CANCELLED,
     FAILED,

@@ -10,22 +10,22 @@ from django_jobbatch.states import Role
 from tests import jobs
 from tests.factories import FailedJobFactory, JobBatchFactory
 from tests.jobs import ADD
-from tests.ledger.acts import (
+from tests.ledger.helpers import (
     ALIAS,
-    begun,
+    callback_rows,
     cancel,
     claim,
     claim_callback,
     claimant,
-    drawn,
     fail,
     failure,
-    grown,
     read,
     reopen,
     report_end,
     run_callbacks,
+    start_child,
     state,
+    store_tree,
     succeed,
     success,
 )
@@ -78,8 +78,8 @@ def test_a_batch_is_not_at_rest_before_all_its_failures_are_told() -> None:
 
 
 def test_a_batch_inside_is_at_rest_when_its_parent_knows_of_its_end() -> None:
-    root = grown(bus.chain(bus.batch([ADD]), ADD))
-    child = begun(root)
+    root = store_tree(bus.chain(bus.batch([ADD]), ADD))
+    child = start_child(root)
     succeed(child, claim(child))
 
     finished = is_at_rest(child)
@@ -89,8 +89,8 @@ def test_a_batch_inside_is_at_rest_when_its_parent_knows_of_its_end() -> None:
 
 
 def test_a_batch_inside_whose_failures_are_told_last_is_at_rest_then() -> None:
-    root = grown(bus.chain(bus.batch([ADD]).each_failure(jobs.told_badly), ADD))
-    child = begun(root)
+    root = store_tree(bus.chain(bus.batch([ADD]).each_failure(jobs.told_badly), ADD))
+    child = start_child(root)
     fail(child, claim(child))
     report_end(child)
 
@@ -102,7 +102,7 @@ def test_a_batch_inside_whose_failures_are_told_last_is_at_rest_then() -> None:
 
 
 def test_a_batch_inside_that_nobody_waits_for_is_at_rest_when_it_ends() -> None:
-    root = grown(bus.chain(ADD, bus.batch([ADD])))
+    root = store_tree(bus.chain(ADD, bus.batch([ADD])))
     (child,) = root.children
     cancel(root)
     ledger.stop_children(ALIAS, [child.pk])
@@ -145,7 +145,7 @@ def test_a_finish_that_was_not_drawn_is_drawn_with_its_callbacks() -> None:
     change = ledger.repair(ALIAS, batch.pk)
 
     assert (state(batch), change.finished) == (("finished", "succeeded", 1), True)
-    assert drawn(batch) == [(1, "finally", "pending")]
+    assert callback_rows(batch) == [(1, "finally", "pending")]
 
 
 def test_a_failure_that_nobody_is_to_be_told_of_is_told_after_all() -> None:
@@ -164,5 +164,5 @@ def test_what_is_right_is_put_right_without_effect() -> None:
 
     change = ledger.repair(ALIAS, batch.pk)
 
-    assert (change.due, change.finished, drawn(batch)) == ({}, False, [])
+    assert (change.due, change.finished, callback_rows(batch)) == ({}, False, [])
     assert ledger.repair(ALIAS, JobBatchFactory.build().pk).batch is None

@@ -15,15 +15,15 @@ from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import CALLBACKS, Role
 from tests.databases import BELOW_ZERO
 from tests.factories import BatchedJobFactory, JobBatchFactory
-from tests.ledger.acts import (
+from tests.ledger.helpers import (
     ALIAS,
     NOON,
     PENDING,
     RUNNING,
     SUCCEEDED,
+    callback_rows,
     claim,
     counters,
-    drawn,
     read,
     reopen,
     state,
@@ -127,7 +127,7 @@ def test_an_empty_batch_finishes_at_once() -> None:
 
     assert (change.finished, change.due) == (True, {"default": 1})
     assert state(batch) == ("finished", "succeeded", 1)
-    assert drawn(batch) == [(1, "then", PENDING), (1, "finally", "waiting")]
+    assert callback_rows(batch) == [(1, "then", PENDING), (1, "finally", "waiting")]
     assert (read(batch).unique_key, read(batch).progress) == (None, 100)
 
 
@@ -163,7 +163,7 @@ def test_links_that_a_running_job_adds_keep_the_batch_open() -> None:
     assert not succeed(batch, [loader]).finished
     assert succeed(batch, claim(batch)).finished
     assert counters(batch) == {"total": 2, "succeeded": 2}
-    assert drawn(batch) == [(1, "then", PENDING)]
+    assert callback_rows(batch) == [(1, "then", PENDING)]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from django_jobbatch import ledger, tuning
 from django_jobbatch.ledger import rows
 from django_jobbatch.models import JobBatch
 from tests.factories import BatchedJobFactory, JobBatchFactory
-from tests.ledger.acts import ALIAS, CANCELLED, NOON, RUNNING, read
+from tests.ledger.helpers import ALIAS, CANCELLED, NOON, RUNNING, read
 
 pytestmark = pytest.mark.django_db
 

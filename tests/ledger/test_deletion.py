@@ -15,7 +15,7 @@ from tests import jobs
 from tests.databases import after_each_statement, after_statement
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
 from tests.jobs import ADD
-from tests.ledger.acts import (
+from tests.ledger.helpers import (
     ALIAS,
     CANCELLED,
     FAILED,
@@ -24,15 +24,15 @@ from tests.ledger.acts import (
     SKIPPED,
     SUCCEEDED,
     WAITING,
-    begun,
     claim,
     counters,
     fail,
-    grown,
     pks,
     read,
+    start_child,
     state,
     statuses,
+    store_tree,
     succeed,
 )
 from tests.tuning import Tuning
@@ -194,9 +194,9 @@ def test_counters_that_are_wrong_do_not_keep_a_batch(tuning: Tuning) -> None:
 def test_a_batch_goes_on_without_the_one_that_it_waited_for(
     status: str, *, allow_failures: bool
 ) -> None:
-    root = grown(bus.batch([[bus.batch([ADD]), ADD], ADD]))
+    root = store_tree(bus.batch([[bus.batch([ADD]), ADD], ADD]))
     JobBatch.objects.update(allow_failures=allow_failures, status="running")
-    child = begun(root)
+    child = start_child(root)
 
     ledger.delete_batch(ALIAS, child.pk)
 
@@ -206,8 +206,8 @@ def test_a_batch_goes_on_without_the_one_that_it_waited_for(
 
 
 def test_a_stopping_batch_ends_without_the_one_that_it_waited_for() -> None:
-    root = grown(bus.batch([bus.batch([ADD])]).finally_(jobs.told_badly))
-    child = begun(root)
+    root = store_tree(bus.batch([bus.batch([ADD])]).finally_(jobs.told_badly))
+    child = start_child(root)
     ledger.cancel(ALIAS, root.pk)
 
     ledger.delete_batch(ALIAS, child.pk)
@@ -223,8 +223,8 @@ def test_a_stopping_batch_ends_without_the_one_that_it_waited_for() -> None:
 def test_the_end_of_a_batch_that_is_removed_before_it_was_told_counts(
     end: Any, status: LinkStatus, outcome: str
 ) -> None:
-    root = grown(bus.batch([bus.batch([ADD])]))
-    child = begun(root)
+    root = store_tree(bus.batch([bus.batch([ADD])]))
+    child = start_child(root)
     end(child, claim(child))
 
     ledger.delete_batch(ALIAS, child.pk)
@@ -233,7 +233,7 @@ def test_the_end_of_a_batch_that_is_removed_before_it_was_told_counts(
 
 
 def test_a_batch_whose_turn_comes_after_it_was_removed_is_cancelled() -> None:
-    root = grown(bus.batch([[ADD, bus.batch([ADD]), ADD]]))
+    root = store_tree(bus.batch([[ADD, bus.batch([ADD]), ADD]]))
     child = root.children.get()
     succeed(root, claim(root))
     (link,) = claim(root)

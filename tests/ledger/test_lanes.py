@@ -15,21 +15,21 @@ from django_jobbatch.exceptions import BatchFinished
 from django_jobbatch.models import BatchedJob, JobBatch
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.jobs import ADD
-from tests.ledger.acts import (
+from tests.ledger.helpers import (
     ALIAS,
-    begun,
     cancel,
     claim,
     counters,
-    ended,
     fail,
     failure,
-    grown,
+    finish_child,
     read,
     reopen,
     settle,
+    start_child,
     state,
     statuses,
+    store_tree,
     succeed,
     success,
     sweep,
@@ -56,7 +56,7 @@ def extend(link: BatchedJob, count: int = 1, *, at_end: bool = False) -> list[in
 
 
 def test_a_success_makes_the_next_link_due() -> None:
-    batch = grown(bus.batch([[ADD, ADD.on_queue("other"), ADD], [ADD]]))
+    batch = store_tree(bus.batch([[ADD, ADD.on_queue("other"), ADD], [ADD]]))
 
     change = succeed(batch, claim(batch, 1))
 
@@ -65,7 +65,7 @@ def test_a_success_makes_the_next_link_due() -> None:
 
 
 def test_a_delay_begins_when_the_turn_of_its_link_comes() -> None:
-    batch = grown(bus.chain(ADD, ADD.options(delay=60)))
+    batch = store_tree(bus.chain(ADD, ADD.options(delay=60)))
     before = timezone.now()
 
     change = succeed(batch, claim(batch))
@@ -78,7 +78,7 @@ def test_a_delay_begins_when_the_turn_of_its_link_comes() -> None:
 
 
 def test_a_failure_skips_the_rest_of_its_lane_and_of_no_other() -> None:
-    batch = grown(bus.batch([[ADD, ADD, ADD], [ADD, ADD]]).allow_failures())
+    batch = store_tree(bus.batch([[ADD, ADD, ADD], [ADD, ADD]]).allow_failures())
 
     change = fail(batch, claim(batch, 1))
 
@@ -88,7 +88,7 @@ def test_a_failure_skips_the_rest_of_its_lane_and_of_no_other() -> None:
 
 
 def test_a_success_in_a_batch_that_was_closed_makes_nothing_due() -> None:
-    batch = grown(bus.chain(ADD, ADD))
+    batch = store_tree(bus.chain(ADD, ADD))
     links = claim(batch)
     ledger.cancel(ALIAS, batch.pk)
 
@@ -100,7 +100,7 @@ def test_a_success_in_a_batch_that_was_closed_makes_nothing_due() -> None:
 
 
 def test_a_failure_in_a_batch_that_was_closed_leaves_the_rest_of_its_lane_to_the_sweep() -> None:
-    batch = grown(bus.chain(ADD, ADD, ADD))
+    batch = store_tree(bus.chain(ADD, ADD, ADD))
     links = claim(batch)
     ledger.cancel(ALIAS, batch.pk)
 
@@ -114,7 +114,7 @@ def test_a_failure_in_a_batch_that_was_closed_leaves_the_rest_of_its_lane_to_the
 
 
 def test_of_one_group_a_failure_closes_a_strict_batch_before_anything_is_released() -> None:
-    batch = grown(bus.batch([[ADD, ADD], [ADD, ADD]]))
+    batch = store_tree(bus.batch([[ADD, ADD], [ADD, ADD]]))
     links = claim(batch)
 
     change = settle(batch, success(links[0]), failure(links[1]))
@@ -124,7 +124,7 @@ def test_of_one_group_a_failure_closes_a_strict_batch_before_anything_is_release
 
 
 def test_a_retry_goes_on_from_the_failed_link() -> None:
-    batch = grown(bus.chain(ADD, ADD, ADD))
+    batch = store_tree(bus.chain(ADD, ADD, ADD))
     succeed(batch, claim(batch))
     fail(batch, claim(batch))
 
@@ -137,7 +137,7 @@ def test_a_retry_goes_on_from_the_failed_link() -> None:
 
 def test_pages_of_a_retry_take_lanes_whole(tuning: Tuning) -> None:
     tuning(LINKS_CHUNK=2)
-    batch = grown(bus.batch([[ADD, ADD, ADD], [ADD], [ADD, ADD]]).allow_failures())
+    batch = store_tree(bus.batch([[ADD, ADD, ADD], [ADD], [ADD, ADD]]).allow_failures())
     fail(batch, claim(batch))
 
     pages = [len(change.settled) for change in reopen(batch)]
@@ -151,9 +151,9 @@ def test_later_pages_of_a_retry_leave_out_what_a_cancel_has_ended_too(
     tuning: Tuning,
 ) -> None:
     tuning(LINKS_CHUNK=1)
-    batch = grown(bus.batch([ADD, ADD, bus.batch([ADD])]).allow_failures())
+    batch = store_tree(bus.batch([ADD, ADD, bus.batch([ADD])]).allow_failures())
     fail(batch, claim(batch, 2))
-    child = begun(batch)
+    child = start_child(batch)
     cancel(child)
     ledger.settle_stand_in(ALIAS, read(child))
 
@@ -166,9 +166,9 @@ def test_later_pages_of_a_retry_leave_out_what_a_cancel_has_ended_too(
 def test_no_statement_of_a_retry_names_more_links_than_fit(tuning: Tuning) -> None:
     tuning(KEYS_CHUNK=2)
     inner = bus.batch([ADD])
-    batch = grown(bus.batch([[inner, ADD]] * 5).allow_failures())
+    batch = store_tree(bus.batch([[inner, ADD]] * 5).allow_failures())
     for _ in range(5):
-        ended(batch, failure)
+        finish_child(batch, failure)
     chosen = list(batch.jobs.failed().values_list("pk", flat=True))
 
     with CaptureQueriesContext(connection) as captured:
@@ -184,7 +184,7 @@ def test_no_statement_of_a_retry_names_more_links_than_fit(tuning: Tuning) -> No
 
 
 def test_links_put_behind_one_come_before_what_follows_it() -> None:
-    batch = grown(bus.chain(ADD, ADD))
+    batch = store_tree(bus.chain(ADD, ADD))
     (link,) = claim(batch)
 
     assert extend(link, 3) == [256, 512, 768]
@@ -193,7 +193,7 @@ def test_links_put_behind_one_come_before_what_follows_it() -> None:
 
 
 def test_without_room_the_links_move_that_are_nearest() -> None:
-    batch = grown(bus.chain(ADD, ADD, ADD, ADD))
+    batch = store_tree(bus.chain(ADD, ADD, ADD, ADD))
     first, second, third, fourth = batch.jobs.order_by("position")
     BatchedJob.objects.filter(pk=second.pk).update(position=1)
 
@@ -206,7 +206,7 @@ def test_without_room_the_links_move_that_are_nearest() -> None:
 
 
 def test_without_room_for_many_as_many_links_move_as_need_be() -> None:
-    batch = grown(bus.chain(ADD, ADD, ADD))
+    batch = store_tree(bus.chain(ADD, ADD, ADD))
     first, second, third = batch.jobs.order_by("position")
 
     free = extend(first, 2000)
@@ -218,7 +218,7 @@ def test_without_room_for_many_as_many_links_move_as_need_be() -> None:
 
 
 def test_links_are_put_behind_one_that_was_moved_meanwhile() -> None:
-    batch = grown(bus.chain(ADD, ADD, ADD))
+    batch = store_tree(bus.chain(ADD, ADD, ADD))
     first, second, _ = batch.jobs.order_by("position")
     extend(first, 2000)
 
@@ -229,7 +229,7 @@ def test_links_are_put_behind_one_that_was_moved_meanwhile() -> None:
 
 def test_the_last_positions_of_the_column_are_shared_out(tuning: Tuning) -> None:
     tuning(MAX_POSITION=4002)
-    batch = grown(bus.chain(ADD, ADD, ADD))
+    batch = store_tree(bus.chain(ADD, ADD, ADD))
     first, second, third = batch.jobs.order_by("position")
 
     free = extend(first, 1998)
@@ -243,7 +243,7 @@ def test_where_no_stretch_takes_so_many_they_stand_as_in_a_new_lane(
     tuning: Tuning,
 ) -> None:
     tuning(DENSITY_BASE=1)
-    batch = grown(bus.chain(ADD, ADD, ADD))
+    batch = store_tree(bus.chain(ADD, ADD, ADD))
     first, second, third = batch.jobs.order_by("position")
 
     free = extend(first, 2000)
@@ -277,7 +277,7 @@ def test_links_that_are_put_in_one_by_one_move_few_others(place: str, tuning: Tu
 
 
 def test_nothing_follows_a_link_that_is_settled() -> None:
-    batch = grown(bus.chain(ADD, ADD, ADD))
+    batch = store_tree(bus.chain(ADD, ADD, ADD))
     (link,) = claim(batch)
     succeed(batch, [link])
     claim(batch)
@@ -290,8 +290,8 @@ def test_nothing_follows_a_link_that_is_settled() -> None:
 
 def test_nothing_follows_where_a_link_behind_has_failed() -> None:
     inner = bus.batch([ADD]).allow_failures()
-    batch = grown(bus.batch([[inner, ADD], [ADD]]).allow_failures())
-    ended(batch, failure)
+    batch = store_tree(bus.batch([[inner, ADD], [ADD]]).allow_failures())
+    finish_child(batch, failure)
     reopen(batch.children[0])
     fail(batch, [link for link in claim(batch) if not link.is_stand_in])
     stand_in = batch.jobs.exclude(child=None).get()

@@ -12,23 +12,23 @@ from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import Role
 from tests.factories import JobBatchFactory
 from tests.jobs import ADD
-from tests.ledger.acts import (
+from tests.ledger.helpers import (
     ALIAS,
     FAILED,
     age,
+    callback_rows,
     cancel,
     claim,
     claimant,
     counters,
-    drawn,
     fail,
     failures,
-    grown,
     read,
     run_callbacks,
-    side_by_side,
+    run_concurrently,
     state,
     statuses,
+    store_tree,
     succeed,
 )
 
@@ -141,7 +141,7 @@ def test_a_link_that_fails_by_its_losses_closes_a_strict_batch_and_draws_its_cal
     (change,) = lose(batch)
 
     assert (state(batch), change.stopping) == (("stopping", "", 1), True)
-    assert drawn(batch) == [(1, "catch", "pending")]
+    assert callback_rows(batch) == [(1, "catch", "pending")]
 
 
 def test_in_a_batch_that_is_being_stopped_what_is_lost_is_cancelled() -> None:
@@ -158,7 +158,7 @@ def test_in_a_batch_that_is_being_stopped_what_is_lost_is_cancelled() -> None:
 
 
 def test_a_batch_inside_whose_turn_was_lost_never_fails_by_that() -> None:
-    root = grown(bus.chain(bus.batch([ADD]), ADD))
+    root = store_tree(bus.chain(bus.batch([ADD]), ADD))
     root.jobs.update(worker_losses=7)
     claim(root)
     age(root)
@@ -177,7 +177,7 @@ def test_a_callback_that_was_lost_comes_back_and_after_three_times_the_next_one_
         age(batch)
         lose(batch)
 
-    assert drawn(batch) == [(1, "then", "failed"), (1, "finally", "pending")]
+    assert callback_rows(batch) == [(1, "then", "failed"), (1, "finally", "pending")]
     assert read(batch).outcome == "succeeded"
 
 
@@ -192,7 +192,7 @@ def test_a_failure_over_which_each_failure_loses_three_workers_is_not_told_again
         age(batch)
         lose(batch)
 
-    assert drawn(batch) == [(1, "each_failure", "failed"), (1, "each_failure", "pending")]
+    assert callback_rows(batch) == [(1, "each_failure", "failed"), (1, "each_failure", "pending")]
     assert FailedJob.objects.filter(batch_id=batch.pk).unreported().count() == 1
     assert run_callbacks(batch) == [("each_failure", 1)]
     assert read(batch).at_rest
@@ -211,7 +211,7 @@ def test_three_that_lose_the_same_links_at_once_count_one_loss() -> None:
     claim(batch)
     age(batch)
 
-    side_by_side(*[lambda: lose(batch)] * 3)
+    run_concurrently(*[lambda: lose(batch)] * 3)
 
     assert lost(batch) == [("pending", 1, 0, None)] * 10
 
@@ -223,7 +223,7 @@ def test_a_link_is_settled_or_lost_and_never_both() -> None:
     links = claim(batch)
     age(batch)
 
-    side_by_side(lambda: lose(batch), lambda: [succeed(batch, links)])
+    run_concurrently(lambda: lose(batch), lambda: [succeed(batch, links)])
 
     ends = {(status, losses) for status, losses, *_ in lost(batch)}
     assert ends in ({("pending", 1)}, {("succeeded", 0)})

@@ -22,7 +22,7 @@ from django_jobbatch.ledger import Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import CALLBACK_LANE, CALLBACKS, OPEN, Role
 from tests.factories import BatchedJobFactory, JobBatchFactory
-from tests.ledger.acts import (
+from tests.ledger.helpers import (
     ALIAS,
     BROKE,
     CANCELLED,

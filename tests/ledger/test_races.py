@@ -18,19 +18,19 @@ from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import Role
 from tests.factories import BatchedJobFactory, JobBatchFactory
-from tests.ledger.acts import (
+from tests.ledger.helpers import (
     ALIAS,
     FAILED,
     SUCCEEDED,
+    callback_rows,
     claim,
     claimant,
     counters,
-    drawn,
     fail,
     pks,
     reopen,
+    run_concurrently,
     settle,
-    side_by_side,
     state,
     statuses,
     succeed,
@@ -88,7 +88,7 @@ def test_two_workers_race_for_the_last_two_jobs_of_a_batch() -> None:
     assert {tuple(sorted(counters(batch).items())) for batch in batches} == {
         (("succeeded", 2), ("total", 2))
     }
-    assert {tuple(drawn(batch)) for batch in batches} == {
+    assert {tuple(callback_rows(batch)) for batch in batches} == {
         ((1, "then", "pending"), (1, "finally", "waiting"))
     }
 
@@ -104,7 +104,7 @@ def test_a_link_is_claimed_by_one_ticket() -> None:
             mine.extend(link.pk for link in links)
         return mine
 
-    taken = side_by_side(*[lambda name=name: take(name) for name in "abcd"])
+    taken = run_concurrently(*[lambda name=name: take(name) for name in "abcd"])
 
     assert sorted(pk for mine in taken for pk in mine) == pks(batch)
     assert set(BatchedJob.objects.values_list("fence", flat=True)) == {1}
@@ -119,7 +119,7 @@ def test_a_link_is_claimed_once_though_rq_runs_one_ticket_four_times_at_once() -
     def take() -> list[int]:
         return [link.pk for batch in batches for link in claim(batch)]
 
-    taken = side_by_side(*[take] * 4)
+    taken = run_concurrently(*[take] * 4)
 
     assert sorted(pk for mine in taken for pk in mine) == [
         pk for each in batches for pk in pks(each)
@@ -138,12 +138,12 @@ def test_a_cancel_races_with_the_last_job(attempt: int) -> None:
     def last() -> list[Change]:
         return [succeed(batch, links)]
 
-    changes = [change for made in side_by_side(cancel, last) for change in made]
+    changes = [change for made in run_concurrently(cancel, last) for change in made]
 
     assert [change.finished for change in changes].count(True) == 1
     assert counters(batch) == {"total": 2, "succeeded": 1, "cancelled": 1}
     assert state(batch) == ("finished", "cancelled", 1)
-    assert drawn(batch) == [(1, "finally", "pending")]
+    assert callback_rows(batch) == [(1, "finally", "pending")]
 
 
 @pytest.mark.parametrize("attempt", range(10))
@@ -155,7 +155,7 @@ def test_of_two_retries_at_once_one_reopens(attempt: int) -> None:
     def retry() -> int:
         return sum(len(change.settled) for change in reopen(batch))
 
-    assert sorted(side_by_side(retry, retry)) == [0, 3]
+    assert sorted(run_concurrently(retry, retry)) == [0, 3]
     assert state(batch) == ("running", "", 2)
     assert counters(batch) == {"total": 3, "pending": 3}
 
@@ -173,7 +173,7 @@ def test_a_retry_races_with_a_cancel(attempt: int) -> None:
     def cancel() -> bool:
         return ledger.cancel(ALIAS, batch.pk) is not None
 
-    closed = side_by_side(retry, cancel)[1]
+    closed = run_concurrently(retry, cancel)[1]
     sweep(batch)
 
     expected: dict[bool, tuple[Any, Any]] = {
@@ -200,17 +200,17 @@ def test_a_batch_waits_for_what_a_job_adds_while_the_other_ends(attempt: int) ->
             )
         return succeed(batch, [loader])
 
-    changes = side_by_side(load, lambda: succeed(batch, [other]))
+    changes = run_concurrently(load, lambda: succeed(batch, [other]))
 
     assert [change.finished for change in changes] == [False, False]
     assert counters(batch) == {"total": 5, "pending": 3, "succeeded": 2}
     assert succeed(batch, claim(batch)).finished
-    assert drawn(batch) == [(1, "then", "pending")]
+    assert callback_rows(batch) == [(1, "then", "pending")]
 
 
 @pytest.mark.parametrize("attempt", range(10))
 def test_of_two_dispatches_with_one_key_one_begins(attempt: int) -> None:
-    entered = side_by_side(*[enter] * 4)
+    entered = run_concurrently(*[enter] * 4)
 
     assert sorted(batch.existed for batch in entered) == [False, True, True, True]
     assert {batch.pk for batch in entered} == set(JobBatch.objects.values_list("pk", flat=True))
@@ -228,7 +228,7 @@ def test_dispatches_with_the_key_of_a_batch_that_finishes_get_one_batch(attempt:
         succeed(batch, links)
         return []
 
-    entered = side_by_side(*[enter_twice] * 3, finish)
+    entered = run_concurrently(*[enter_twice] * 3, finish)
 
     begun = {found.pk for twice in entered for found in twice} - {batch.pk}
     assert state(batch) == ("finished", "succeeded", 1)
@@ -241,9 +241,11 @@ def test_one_outcome_delivered_by_two_threads_counts_once(attempt: int) -> None:
     batch = JobBatchFactory.create(jobs=2, allow_failures=True, roles=[Role.CATCH, Role.FINALLY])
     links = claim(batch)
 
-    changes: Iterable[Change] = side_by_side(lambda: fail(batch, links), lambda: fail(batch, links))
+    changes: Iterable[Change] = run_concurrently(
+        lambda: fail(batch, links), lambda: fail(batch, links)
+    )
 
     assert sorted(change.late for change in changes) == [0, 2]
     assert [change.finished for change in changes].count(True) == 1
     assert counters(batch) == {"total": 2, "failed": 2}
-    assert drawn(batch) == [(1, "catch", "pending"), (1, "finally", "waiting")]
+    assert callback_rows(batch) == [(1, "catch", "pending"), (1, "finally", "waiting")]

@@ -15,21 +15,21 @@ from django_jobbatch.states import BatchStatus
 from tests import jobs
 from tests.factories import BatchedJobFactory
 from tests.jobs import ADD
-from tests.ledger.acts import (
+from tests.ledger.helpers import (
     ALIAS,
     begin,
-    begun,
     cancel,
     claim,
     counters,
     fail,
-    grown,
     read,
     reopen,
     report_end,
-    side_by_side,
+    run_concurrently,
+    start_child,
     state,
     statuses,
+    store_tree,
     succeed,
     sweep,
 )
@@ -44,32 +44,32 @@ INNER = bus.batch([ADD])
 
 
 def test_the_end_of_a_link_told_by_two_threads_makes_one_link_due(attempt: int) -> None:
-    root = grown(bus.chain(ADD, ADD, ADD))
+    root = store_tree(bus.chain(ADD, ADD, ADD))
     links = claim(root)
 
-    changes = side_by_side(lambda: succeed(root, links), lambda: succeed(root, links))
+    changes = run_concurrently(lambda: succeed(root, links), lambda: succeed(root, links))
 
     assert sorted(len(change.due) for change in changes) == [0, 1]
     assert statuses(root) == ["succeeded", "pending", "waiting"]
 
 
 def test_a_turn_taken_by_two_threads_begins_once(attempt: int) -> None:
-    root = grown(bus.chain(INNER, ADD))
+    root = store_tree(bus.chain(INNER, ADD))
     links = claim(root)
 
-    begins = side_by_side(lambda: begin(links[0]), lambda: begin(links[0]))
+    begins = run_concurrently(lambda: begin(links[0]), lambda: begin(links[0]))
 
     assert sorted(len(changes) for changes in begins) == [0, 1]
     assert state(root.children[0]) == ("pending", "", 1)
 
 
 def test_the_last_two_batches_of_one_end_at_once(attempt: int) -> None:
-    root = grown(bus.batch([INNER, INNER]).finally_(jobs.add, 1))
-    children = [begun(root), begun(root)]
+    root = store_tree(bus.batch([INNER, INNER]).finally_(jobs.add, 1))
+    children = [start_child(root), start_child(root)]
     for child in children:
         succeed(child, claim(child))
 
-    told = side_by_side(*[partial(report_end, child) for child in children])
+    told = run_concurrently(*[partial(report_end, child) for child in children])
 
     assert [change is not None and change.finished for change in told].count(True) == 1
     assert counters(root) == {"total": 2, "succeeded": 2}
@@ -79,8 +79,8 @@ def test_the_last_two_batches_of_one_end_at_once(attempt: int) -> None:
 def test_the_end_of_a_batch_inside_races_with_the_cancel_of_the_one_around_it(
     attempt: int,
 ) -> None:
-    root = grown(bus.chain(INNER, INNER))
-    child = begun(root)
+    root = store_tree(bus.chain(INNER, INNER))
+    child = start_child(root)
     succeed(child, claim(child))
 
     def stop() -> list[Change]:
@@ -92,7 +92,7 @@ def test_the_end_of_a_batch_inside_races_with_the_cancel_of_the_one_around_it(
         told = report_end(child)
         return [] if told is None else [told]
 
-    changes = [change for made in side_by_side(end, stop) for change in made]
+    changes = [change for made in run_concurrently(end, stop) for change in made]
 
     assert [change.batch_id for change in changes if change.finished] == [root.pk]
     assert statuses(root) == ["succeeded", "cancelled"]
@@ -101,7 +101,7 @@ def test_the_end_of_a_batch_inside_races_with_the_cancel_of_the_one_around_it(
 
 
 def test_a_turn_races_with_the_cancel_of_the_batch_around_it(attempt: int) -> None:
-    root = grown(bus.batch([INNER]))
+    root = store_tree(bus.batch([INNER]))
     links = claim(root)
     child = root.children[0]
 
@@ -109,7 +109,7 @@ def test_a_turn_races_with_the_cancel_of_the_batch_around_it(attempt: int) -> No
         cancel(root)
         return ledger.stop_children(ALIAS, ledger.running_children(ALIAS, root))
 
-    begins, _ = side_by_side(lambda: begin(links[0]), stop)
+    begins, _ = run_concurrently(lambda: begin(links[0]), stop)
     ledger.stop_children(ALIAS, [pk for change in begins for pk in change.children_to_stop])
     sweep(child)
     report_end(child)
@@ -119,16 +119,16 @@ def test_a_turn_races_with_the_cancel_of_the_batch_around_it(attempt: int) -> No
 
 
 def test_a_retry_inside_races_with_a_retry_of_all(attempt: int) -> None:
-    root = grown(bus.chain(INNER, ADD))
-    child = begun(root)
+    root = store_tree(bus.chain(INNER, ADD))
+    child = start_child(root)
     fail(child, claim(child))
     report_end(child)
 
-    side_by_side(lambda: reopen(child), lambda: reopen(root))
+    run_concurrently(lambda: reopen(child), lambda: reopen(root))
 
     assert statuses(root) == ["pending", "waiting"]
     assert state(root) == ("running", "", 2)
-    assert begun(root) == child
+    assert start_child(root) == child
     assert (read(child).run, statuses(child)) == (2, ["pending"])
     succeed(child, claim(child))
     assert report_end(child) is not None
@@ -136,8 +136,8 @@ def test_a_retry_inside_races_with_a_retry_of_all(attempt: int) -> None:
 
 
 def test_a_retry_inside_races_with_the_cancel_of_the_one_around_it(attempt: int) -> None:
-    root = grown(bus.batch([INNER.allow_failures(), ADD]))
-    child = begun(root)
+    root = store_tree(bus.batch([INNER.allow_failures(), ADD]))
+    child = start_child(root)
     fail(child, claim(child))
     report_end(child)
 
@@ -147,7 +147,7 @@ def test_a_retry_inside_races_with_the_cancel_of_the_one_around_it(attempt: int)
         except (BatchBusy, BatchCancelled):
             return False
 
-    side_by_side(retry, lambda: bool(cancel(root)))
+    run_concurrently(retry, lambda: bool(cancel(root)))
     ledger.stop_children(ALIAS, [child.pk])
     sweep(child)
 
@@ -157,14 +157,14 @@ def test_a_retry_inside_races_with_the_cancel_of_the_one_around_it(attempt: int)
 
 
 def test_an_append_races_with_the_end_of_the_last_link(attempt: int) -> None:
-    root = grown(bus.chain(ADD, ADD))
+    root = store_tree(bus.chain(ADD, ADD))
     succeed(root, claim(root))
     links = claim(root)
 
     def append() -> bool:
         return appended(root, links[0])
 
-    was_appended, ended = side_by_side(append, lambda: succeed(root, links).finished)
+    was_appended, ended = run_concurrently(append, lambda: succeed(root, links).finished)
 
     assert was_appended != ended
     if was_appended:
@@ -191,8 +191,8 @@ def appended(root: JobBatch, link: BatchedJob) -> bool:
 
 
 def test_jobs_of_two_batches_inside_fail_at_once(attempt: int) -> None:
-    root = grown(bus.batch([INNER, INNER]).catch(jobs.add, 1).finally_(jobs.add, 1))
-    children = [begun(root), begun(root)]
+    root = store_tree(bus.batch([INNER, INNER]).catch(jobs.add, 1).finally_(jobs.add, 1))
+    children = [start_child(root), start_child(root)]
 
     held = [(child, claim(child)) for child in children]
 
@@ -200,7 +200,7 @@ def test_jobs_of_two_batches_inside_fail_at_once(attempt: int) -> None:
         fail(child, links)
         return report_end(child)
 
-    told = side_by_side(*[partial(end, *each) for each in held])
+    told = run_concurrently(*[partial(end, *each) for each in held])
 
     assert [change is not None and change.finished for change in told].count(True) == 1
     assert counters(root) == {"total": 2, "failed": 2}

@@ -13,7 +13,7 @@ from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
 from tests.databases import BELOW_ZERO
 from tests.factories import BatchedJobFactory, JobBatchFactory
-from tests.ledger.acts import (
+from tests.ledger.helpers import (
     ALIAS,
     CANCELLED,
     FAILED,
@@ -23,11 +23,11 @@ from tests.ledger.acts import (
     SKIPPED,
     SUCCEEDED,
     WAITING,
+    callback_rows,
     claim,
     claim_callback,
     claimant,
     counters,
-    drawn,
     fail,
     failure,
     pks,
@@ -145,7 +145,7 @@ def test_a_running_batch_takes_its_failures_back_in_the_same_run() -> None:
 
     assert (statuses(batch), state(batch)) == ([PENDING, PENDING], ("running", "", 1))
     fail(batch, claim(batch, 1))
-    assert [role for _, role, _ in drawn(batch)] == ["catch"]
+    assert [role for _, role, _ in callback_rows(batch)] == ["catch"]
 
 
 @pytest.mark.parametrize("jobs", [None, [], [0]], ids=["all", "none", "unknown"])
@@ -211,7 +211,7 @@ def test_what_follows_the_chosen_belongs_to_the_same_run() -> None:
     assert not between.finished
     assert (statuses(batch), state(batch)) == ([SUCCEEDED, PENDING], ("running", "", 2))
     assert succeed(batch, claim(batch)).finished
-    assert drawn(batch) == [(2, "finally", PENDING)]
+    assert callback_rows(batch) == [(2, "finally", PENDING)]
 
 
 def test_links_of_another_batch_cannot_be_chosen() -> None:
@@ -353,7 +353,7 @@ def test_a_batch_does_not_finish_between_two_pages() -> None:
 
     assert (between.finished, [change.finished for change in rest]) == (False, [False, False])
     assert succeed(batch, claim(batch)).finished
-    assert drawn(batch) == [(2, "finally", PENDING)]
+    assert callback_rows(batch) == [(2, "finally", PENDING)]
     assert counters(batch) == {"total": 4, "succeeded": 4}
 
 
@@ -365,7 +365,7 @@ def test_the_last_page_finishes_a_batch_whose_links_were_faster() -> None:
     assert not succeed(batch, claim(batch)).finished
 
     assert [change.finished for change in changes] == [True]
-    assert drawn(batch) == [(2, "finally", PENDING)]
+    assert callback_rows(batch) == [(2, "finally", PENDING)]
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -408,7 +408,7 @@ def test_chosen_jobs_come_back_page_by_page_in_one_run() -> None:
     assert read(batch).retry_cursor is None
     assert succeed(batch, claim(batch)).finished
     assert state(batch) == ("finished", "partial", 2)
-    assert drawn(batch) == [(2, "finally", PENDING)]
+    assert callback_rows(batch) == [(2, "finally", PENDING)]
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -564,7 +564,7 @@ def test_a_failed_callback_runs_again_alone() -> None:
     change = ledger.reopen_callbacks(ALIAS, batch.pk, [then.pk])
 
     assert (change.settled, change.due) == ((then.pk,), {"default": 1})
-    assert drawn(batch) == [(1, "then", PENDING), (1, "finally", SUCCEEDED)]
+    assert callback_rows(batch) == [(1, "then", PENDING), (1, "finally", SUCCEEDED)]
     assert state(batch) == ("finished", "succeeded", 1)
     assert FailedJob.objects.filter(retried_at=None).count() == 0
     assert run_callbacks(batch) == [("then", 1)]
@@ -577,13 +577,13 @@ def test_only_failed_callbacks_run_again() -> None:
         BatchedJobFactory.create(status=status, **values)
         for status in [RUNNING, SUCCEEDED, WAITING]
     ]
-    before = drawn(batch), statuses(batch), read(batch).version
+    before = callback_rows(batch), statuses(batch), read(batch).version
 
     jobs = [*pks(batch), *(each.pk for each in callbacks)]
     change = ledger.reopen_callbacks(ALIAS, batch.pk, jobs)
 
     assert (change.settled, change.due) == ((), {})
-    assert (drawn(batch), statuses(batch), read(batch).version) == before
+    assert (callback_rows(batch), statuses(batch), read(batch).version) == before
 
 
 def test_callbacks_that_run_again_do_so_one_after_another() -> None:
@@ -597,7 +597,7 @@ def test_callbacks_that_run_again_do_so_one_after_another() -> None:
     change = ledger.reopen_callbacks(ALIAS, batch.pk, broken)
 
     assert (list(change.settled), change.due) == (broken, {"default": 1})
-    assert [status for _, _, status in drawn(batch)] == [PENDING, WAITING, WAITING]
+    assert [status for _, _, status in callback_rows(batch)] == [PENDING, WAITING, WAITING]
     assert run_callbacks(batch) == [("then", 1), ("then", 1), ("finally", 1)]
 
 
@@ -609,7 +609,7 @@ def test_a_callback_that_runs_again_waits_for_the_one_that_runs() -> None:
     running = claim_callback(batch)
 
     assert ledger.reopen_callbacks(ALIAS, batch.pk, [catch.pk]).due == {}
-    assert drawn(batch) == [(1, "catch", WAITING), (1, "finally", RUNNING)]
+    assert callback_rows(batch) == [(1, "catch", WAITING), (1, "finally", RUNNING)]
 
     assert ledger.settle_callback(ALIAS, success(running)).due == {"default": 1}
     assert run_callbacks(batch) == [("catch", 1)]
@@ -661,7 +661,7 @@ def test_no_two_links_tell_each_failure_at_once() -> None:
     fail(batch, links[1:])
 
     ledger.reopen_callbacks(ALIAS, batch.pk, [first.pk])
-    before = [status for _, _, status in drawn(batch)]
+    before = [status for _, _, status in callback_rows(batch)]
 
     assert before == [WAITING, PENDING]
     assert run_callbacks(batch) == [("each_failure", 1), ("each_failure", 1)]

@@ -16,7 +16,7 @@ from django_jobbatch.ledger import Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import CALLBACKS, SETTLED, LinkStatus, Role
 from tests.factories import BatchedJobFactory, JobBatchFactory
-from tests.ledger.acts import (
+from tests.ledger.helpers import (
     ALIAS,
     BROKE,
     CANCELLED,
@@ -26,11 +26,11 @@ from tests.ledger.acts import (
     RUNNING,
     SUCCEEDED,
     WAITING,
+    callback_rows,
     claim,
     claim_callback,
     claimant,
     counters,
-    drawn,
     fail,
     failure,
     failures,
@@ -211,14 +211,14 @@ def test_an_outcome_that_was_settled_before_changes_nothing() -> None:
     batch = JobBatchFactory.create(jobs=2, roles=CALLBACKS)
     (link,) = claim(batch, 1)
     succeed(batch, [link])
-    before = counters(batch), statuses(batch), drawn(batch)
+    before = counters(batch), statuses(batch), callback_rows(batch)
 
     again = [settle(batch, success(link)), settle(batch, failure(link))]
 
     assert [(each.late, each.settled, each.stopping, each.finished) for each in again] == [
         (1, (), False, False)
     ] * 2
-    assert (counters(batch), statuses(batch), drawn(batch)) == before
+    assert (counters(batch), statuses(batch), callback_rows(batch)) == before
     assert failures(batch) == []
 
 
@@ -313,7 +313,7 @@ def test_what_was_tried_and_written_is_acted_on_with_what_follows_from_it() -> N
     change = settle(batch, *(replace(failure(link), maybe_written=True) for link in links))
 
     assert (change.late, change.finished, change.due) == (0, True, {"default": 1})
-    assert (state(batch), drawn(batch)) == (
+    assert (state(batch), callback_rows(batch)) == (
         ("finished", "failed", 1),
         [(1, "finally", PENDING)],
     )
@@ -460,7 +460,7 @@ def test_only_the_transaction_that_settles_the_last_link_finishes() -> None:
     changes = [succeed(batch, [one]), succeed(batch, [two]), succeed(batch, [two])]
 
     assert [change.finished for change in changes] == [False, True, False]
-    assert drawn(batch) == [(1, "finally", PENDING)]
+    assert callback_rows(batch) == [(1, "finally", PENDING)]
 
 
 # A failure
@@ -477,7 +477,7 @@ def test_the_first_failure_closes_a_strict_batch() -> None:
     assert read(batch).cancelled_at is None
     assert counters(batch) == {"total": 4, "pending": 2, "failed": 2}
     assert [change.due for change in (first, second)] == [{"default": 2}, {}]
-    assert drawn(batch) == [(1, "catch", PENDING), (1, "each_failure", PENDING)]
+    assert callback_rows(batch) == [(1, "catch", PENDING), (1, "each_failure", PENDING)]
 
 
 def test_a_failure_closes_no_batch_that_allows_it() -> None:
@@ -486,7 +486,7 @@ def test_a_failure_closes_no_batch_that_allows_it() -> None:
     change = fail(batch, claim(batch, 1))
 
     assert (change.stopping, state(batch)) == (False, ("running", "", 1))
-    assert drawn(batch) == [(1, "catch", PENDING), (1, "each_failure", PENDING)]
+    assert callback_rows(batch) == [(1, "catch", PENDING), (1, "each_failure", PENDING)]
 
 
 def test_catch_is_told_of_the_first_failure() -> None:
@@ -521,9 +521,12 @@ def test_callbacks_run_one_after_another_in_their_order(
     for link, end in zip(claim(batch), ends, strict=True):
         settle(batch, failure(link) if end == FAILED else success(link))
 
-    assert drawn(batch) == [(1, order[0], PENDING), *((1, role, WAITING) for role in order[1:])]
+    assert callback_rows(batch) == [
+        (1, order[0], PENDING),
+        *((1, role, WAITING) for role in order[1:]),
+    ]
     assert run_callbacks(batch) == [(role, 1) for role in order]
-    assert [status for _, _, status in drawn(batch)] == [SUCCEEDED] * len(order)
+    assert [status for _, _, status in callback_rows(batch)] == [SUCCEEDED] * len(order)
     assert read(batch).is_settled
 
 
@@ -564,7 +567,7 @@ def test_a_callback_that_fails_is_kept_and_moves_nothing_else() -> None:
     change = ledger.settle_callback(ALIAS, failure(then))
 
     assert (change.settled, change.due) == ((then.pk,), {"default": 1})
-    assert drawn(batch) == [(1, "then", FAILED), (1, "finally", PENDING)]
+    assert callback_rows(batch) == [(1, "then", FAILED), (1, "finally", PENDING)]
     assert [(each.job_id, each.of_callback) for each in batch.failures] == [(then.pk, True)]
     assert state(batch) == ("finished", "succeeded", 1)
     assert counters(batch) == {"total": 1, "succeeded": 1}
@@ -577,7 +580,7 @@ def test_a_callback_that_is_tried_again_stays_before_the_next_one() -> None:
     change = ledger.settle_callback(ALIAS, Settlement(link=claim_callback(batch), status=PENDING))
 
     assert (change.settled, change.due) == ((), {"default": 1})
-    assert drawn(batch) == [(1, "then", PENDING), (1, "finally", WAITING)]
+    assert callback_rows(batch) == [(1, "then", PENDING), (1, "finally", WAITING)]
     assert run_callbacks(batch) == [("then", 1), ("finally", 1)]
 
 
@@ -590,7 +593,7 @@ def test_a_callback_that_was_settled_before_releases_nothing() -> None:
     again = ledger.settle_callback(ALIAS, failure(first))
 
     assert (again.late, again.settled, again.due) == (1, (), {})
-    assert [status for _, _, status in drawn(batch)] == [SUCCEEDED, PENDING, WAITING]
+    assert [status for _, _, status in callback_rows(batch)] == [SUCCEEDED, PENDING, WAITING]
     assert failures(batch) == []
 
 
@@ -613,7 +616,7 @@ def test_one_link_tells_of_all_failures_that_come_while_it_is_due() -> None:
     dues = [fail(batch, [link]).due for link in claim(batch)]
 
     assert dues == [{"default": 1}, {}, {}]
-    assert drawn(batch) == [(1, "each_failure", PENDING)]
+    assert callback_rows(batch) == [(1, "each_failure", PENDING)]
 
 
 def test_a_failure_that_came_while_the_link_ended_is_told_by_another() -> None:
@@ -627,7 +630,7 @@ def test_a_failure_that_came_while_the_link_ended_is_told_by_another() -> None:
     change = ledger.settle_callback(ALIAS, success(link))
 
     assert change.due == {"default": 1}
-    assert drawn(batch) == [(1, "each_failure", SUCCEEDED), (1, "each_failure", PENDING)]
+    assert callback_rows(batch) == [(1, "each_failure", SUCCEEDED), (1, "each_failure", PENDING)]
     tell(batch)
     assert ledger.settle_callback(ALIAS, success(claim_callback(batch))).due == {}
 
@@ -639,7 +642,7 @@ def test_a_failure_after_the_link_has_ended_draws_another() -> None:
     run_callbacks(batch)
 
     assert fail(batch, [two]).due == {"default": 1}
-    assert drawn(batch) == [(1, "each_failure", SUCCEEDED), (1, "each_failure", PENDING)]
+    assert callback_rows(batch) == [(1, "each_failure", SUCCEEDED), (1, "each_failure", PENDING)]
 
 
 def test_finally_does_not_wait_for_each_failure() -> None:
@@ -659,9 +662,9 @@ def test_a_link_of_an_earlier_run_that_still_tells_is_the_only_one() -> None:
 
     fail(batch, claim(batch))
 
-    assert drawn(batch) == [(1, "each_failure", RUNNING)]
+    assert callback_rows(batch) == [(1, "each_failure", RUNNING)]
     ledger.settle_callback(ALIAS, success(telling))
-    assert drawn(batch) == [(1, "each_failure", SUCCEEDED), (2, "each_failure", PENDING)]
+    assert callback_rows(batch) == [(1, "each_failure", SUCCEEDED), (2, "each_failure", PENDING)]
 
 
 def test_a_link_that_raises_for_good_remembers_the_failure_it_told() -> None:
@@ -675,7 +678,7 @@ def test_a_link_that_raises_for_good_remembers_the_failure_it_told() -> None:
     change = ledger.settle_callback(ALIAS, failure(link))
 
     assert change.due == {"default": 1}
-    assert drawn(batch) == [(1, "each_failure", FAILED), (1, "each_failure", PENDING)]
+    assert callback_rows(batch) == [(1, "each_failure", FAILED), (1, "each_failure", PENDING)]
     assert BatchedJob.objects.get(pk=link.pk).failure == told
     remaining = ledger.first_unreported(ALIAS, batch.pk)
     assert remaining is not None
@@ -700,7 +703,7 @@ def test_failures_of_callbacks_are_not_told() -> None:
 
     ledger.settle_callback(ALIAS, failure(claim_callback(batch)))
 
-    assert drawn(batch) == [(1, "then", FAILED)]
+    assert callback_rows(batch) == [(1, "then", FAILED)]
     assert ledger.first_unreported(ALIAS, batch.pk) is None
 
 

@@ -22,25 +22,25 @@ from tests import statements as expected
 from tests.databases import claim_of, in_transaction
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
 from tests.jobs import ADD
-from tests.ledger.acts import (
+from tests.ledger.helpers import (
     ALIAS,
     CANCELLED,
     FAILED,
     PENDING,
     SUCCEEDED,
     begin,
-    begun,
     claim,
     claim_callback,
     claimant,
-    ended,
     fail,
     failure,
-    grown,
+    finish_child,
     pks,
     read,
     reopen,
     settle,
+    start_child,
+    store_tree,
     succeed,
     success,
     sweep,
@@ -279,7 +279,7 @@ def act_add() -> Callable[[], object]:
 
 @looks_at(ledger.reserve_positions)
 def act_reserve_positions() -> Callable[[], object]:
-    link = grown(bus.chain(ADD, ADD, ADD)).jobs.order_by("pk")[0]
+    link = store_tree(bus.chain(ADD, ADD, ADD)).jobs.order_by("pk")[0]
 
     def extend() -> None:
         with transaction.atomic():
@@ -290,7 +290,7 @@ def act_reserve_positions() -> Callable[[], object]:
 
 @looks_at(ledger.settle)
 def act_settle_in_lanes() -> Callable[[], object]:
-    batch = grown(bus.batch([[ADD, ADD.options(delay=60)], [ADD, bus.batch([ADD])]]))
+    batch = store_tree(bus.batch([[ADD, ADD.options(delay=60)], [ADD, bus.batch([ADD])]]))
     JobBatch.objects.update(allow_failures=True)
     links = claim(batch)
     return lambda: settle(batch, success(links[0]), failure(links[1]))
@@ -298,13 +298,13 @@ def act_settle_in_lanes() -> Callable[[], object]:
 
 @looks_at(ledger.start_child)
 def act_start_child() -> Callable[[], object]:
-    (link,) = claim(grown(bus.chain(bus.batch([ADD.options(delay=60), ADD]), ADD)))
+    (link,) = claim(store_tree(bus.chain(bus.batch([ADD.options(delay=60), ADD]), ADD)))
     return lambda: begin(link)
 
 
 @looks_at(ledger.start_child)
 def act_start_child_again() -> Callable[[], object]:
-    root = ended(grown(bus.chain(bus.batch([ADD]), ADD)), failure)
+    root = finish_child(store_tree(bus.chain(bus.batch([ADD]), ADD)), failure)
     reopen(root)
     (link,) = claim(root)
     return lambda: begin(link)
@@ -312,23 +312,23 @@ def act_start_child_again() -> Callable[[], object]:
 
 @looks_at(ledger.settle_stand_in)
 def act_settle_stand_in() -> Callable[[], object]:
-    root = grown(bus.chain(bus.batch([ADD]), ADD))
-    child = begun(root)
+    root = store_tree(bus.chain(bus.batch([ADD]), ADD))
+    child = start_child(root)
     fail(child, claim(child))
     return lambda: ledger.settle_stand_in(ALIAS, read(child))
 
 
 @looks_at(ledger.stop_children)
 def act_stop_children() -> Callable[[], object]:
-    root = grown(bus.chain(bus.batch([ADD]), ADD))
-    child = begun(root)
+    root = store_tree(bus.chain(bus.batch([ADD]), ADD))
+    child = start_child(root)
     ledger.cancel(ALIAS, root.pk)
     return lambda: ledger.stop_children(ALIAS, [child.pk])
 
 
 @looks_at(ledger.reopen)
 def act_reopen_child() -> Callable[[], object]:
-    root = ended(grown(bus.chain(bus.batch([ADD]), ADD)), failure)
+    root = finish_child(store_tree(bus.chain(bus.batch([ADD]), ADD)), failure)
     return lambda: reopen(root.children[0])
 
 
@@ -340,7 +340,7 @@ def act_delete_batch() -> Callable[[], object]:
 
 @looks_at(ledger.delete_batch)
 def act_delete_batch_of_parent() -> Callable[[], object]:
-    child = begun(grown(bus.chain(bus.batch([ADD]), ADD)))
+    child = start_child(store_tree(bus.chain(bus.batch([ADD]), ADD)))
     return lambda: ledger.delete_batch(ALIAS, child.pk)
 
 
@@ -518,7 +518,7 @@ def test_statements_of_the_last_job_of_a_batch_without_callbacks() -> None:
 
 
 def test_statements_of_a_hop_in_a_chain() -> None:
-    chain = grown(bus.chain(ADD, ADD, ADD))
+    chain = store_tree(bus.chain(ADD, ADD, ADD))
     links = claim(chain)
 
     settled = capture(lambda: succeed(chain, links))
@@ -529,7 +529,7 @@ def test_statements_of_a_hop_in_a_chain() -> None:
 
 
 def test_statements_of_the_turn_of_a_batch_inside() -> None:
-    (link,) = claim(grown(bus.chain(bus.batch([ADD] * 100), ADD)))
+    (link,) = claim(store_tree(bus.chain(bus.batch([ADD] * 100), ADD)))
 
     statements = capture(lambda: begin(link))
 
@@ -537,8 +537,8 @@ def test_statements_of_the_turn_of_a_batch_inside() -> None:
 
 
 def test_statements_of_the_end_of_a_batch_inside() -> None:
-    root = grown(bus.chain(bus.batch([ADD]), ADD))
-    child = begun(root)
+    root = store_tree(bus.chain(bus.batch([ADD]), ADD))
+    child = start_child(root)
     succeed(child, claim(child))
     row = read(child)
 
@@ -595,7 +595,7 @@ def test_statements_of_the_removal_of_a_batch_that_is_waited_for() -> None:
 
 
 def test_statements_of_the_removal_of_a_batch_that_is_waited_for_no_more() -> None:
-    child = ended(grown(bus.chain(bus.batch([ADD]), ADD)), success).children.get()
+    child = finish_child(store_tree(bus.chain(bus.batch([ADD]), ADD)), success).children.get()
 
     statements = capture(lambda: ledger.delete_batch(ALIAS, child.pk))
 

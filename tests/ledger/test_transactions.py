@@ -27,7 +27,7 @@ from django_jobbatch.ledger import insert_batch, rows
 from django_jobbatch.models import JobBatch
 from tests.databases import IMPATIENCE, needs_server
 from tests.factories import JobBatchFactory
-from tests.ledger.acts import ALIAS, side_by_side
+from tests.ledger.helpers import ALIAS, run_concurrently
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -189,7 +189,7 @@ def test_a_deadlock_is_tried_again_by_the_one_whom_it_hit() -> None:
 
         return lambda: in_transaction(ALIAS, operation)
 
-    assert sorted(side_by_side(crossing(one, two), crossing(two, one))) == [1, 2]
+    assert sorted(run_concurrently(crossing(one, two), crossing(two, one))) == [1, 2]
     assert list(JobBatch.objects.values_list("version", flat=True)) == [2, 2]
 
 

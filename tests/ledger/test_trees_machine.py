@@ -29,7 +29,7 @@ from django_jobbatch.reconcile import reconcile
 from django_jobbatch.states import Role
 from django_jobbatch.transport import Ticket, WaitingTickets
 from tests.ledger import tree_model as model
-from tests.ledger.acts import ALIAS, claim, claimant, failure, success
+from tests.ledger.helpers import ALIAS, claim, claimant, failure, success
 from tests.ledger.machines import run
 from tests.ledger.tree_model import FAILED, PENDING, RUNNING, SUCCEEDED, Batch, Link
 from tests.tuning import Tuning

@@ -13,7 +13,7 @@ from tests import jobs
 from tests.factories import JobBatchFactory
 from tests.integration.management.calling import manage
 from tests.jobs import ADD
-from tests.ledger.acts import claim
+from tests.ledger.helpers import claim
 from tests.servers import RedisServer
 
 pytestmark = [

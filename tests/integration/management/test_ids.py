@@ -10,7 +10,7 @@ from pytest_django import DjangoAssertNumQueries
 from django_jobbatch.models import JobBatch
 from tests.factories import JobBatchFactory
 from tests.integration.management.calling import manage
-from tests.ledger.acts import FAILED
+from tests.ledger.helpers import FAILED
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
 

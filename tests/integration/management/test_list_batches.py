@@ -12,7 +12,7 @@ from pytest_django import Settings
 from django_jobbatch.models import JobBatch
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.integration.management.calling import manage
-from tests.ledger.acts import FAILED, PENDING, SUCCEEDED
+from tests.ledger.helpers import FAILED, PENDING, SUCCEEDED
 
 pytestmark = pytest.mark.django_db
 

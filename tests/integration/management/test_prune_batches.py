@@ -19,13 +19,13 @@ from tests.databases import after_statement
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
 from tests.integration.management.calling import Answer, manage
 from tests.jobs import ADD
-from tests.ledger.acts import (
+from tests.ledger.helpers import (
     ALIAS,
     begin,
     claim,
     succeed,
 )
-from tests.pointing.models import Cascading, Enforced, Nulling, Protecting, Restricting
+from tests.referencing_app.models import Cascading, Enforced, Nulling, Protecting, Restricting
 from tests.tuning import Tuning
 
 pytestmark = [
@@ -317,7 +317,7 @@ def test_a_tree_stays_as_long_as_a_job_of_it_runs() -> None:
     assert left() == set()
 
 
-@pytest.mark.usefixtures("pointing")
+@pytest.mark.usefixtures("referencing_app")
 def test_a_tree_stays_if_a_row_holds_on_to_a_batch_or_job_deep_in_it() -> None:
     root, first = grown()
     Protecting._default_manager.create(job=first.jobs.first())
@@ -377,7 +377,7 @@ def test_nothing_is_said_if_nothing_is_to_be_said() -> None:
 # Rows of other apps
 
 
-@pytest.mark.usefixtures("pointing")
+@pytest.mark.usefixtures("referencing_app")
 @pytest.mark.parametrize("model", [Protecting, Restricting])
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_what_rows_of_other_apps_hold_on_to_stays_and_is_named(
@@ -405,7 +405,7 @@ def test_what_rows_of_other_apps_hold_on_to_stays_and_is_named(
     assert pointed_at.jobs.count() == by_job.jobs.count() == 2
 
 
-@pytest.mark.usefixtures("pointing")
+@pytest.mark.usefixtures("referencing_app")
 def test_a_batch_that_is_held_on_to_is_not_cancelled() -> None:
     batch = JobBatchFactory.create(jobs=1)
     Protecting._default_manager.create(batch=batch)
@@ -416,7 +416,7 @@ def test_a_batch_that_is_held_on_to_is_not_cancelled() -> None:
     assert (answer.code, batch.status) == (1, "pending")
 
 
-@pytest.mark.usefixtures("pointing")
+@pytest.mark.usefixtures("referencing_app")
 def test_rows_that_go_along_are_counted_and_others_forget() -> None:
     batch = finished(48)
     failure = FailedJobFactory.create(batch=batch, job=batch.jobs.first())
@@ -437,7 +437,7 @@ def test_rows_that_go_along_are_counted_and_others_forget() -> None:
     ]
 
 
-@pytest.mark.usefixtures("pointing")
+@pytest.mark.usefixtures("referencing_app")
 @pytest.mark.parametrize("dry_run", [True, False])
 def test_a_failure_that_is_held_on_to_does_not_keep_the_others(*, dry_run: bool) -> None:
     failures = [FailedJobFactory.create(message="no\nfile") for _ in range(5)]
@@ -456,7 +456,7 @@ def test_a_failure_that_is_held_on_to_does_not_keep_the_others(*, dry_run: bool)
     assert set(FailedJob.objects.all()) == (set(failures) if dry_run else {held})
 
 
-@pytest.mark.usefixtures("pointing")
+@pytest.mark.usefixtures("referencing_app")
 def test_what_the_database_holds_on_to_stays_whole_and_is_named() -> None:
     batch = finished(48, name="A")
     row = Enforced._default_manager.create(batch=batch)

@@ -12,7 +12,7 @@ from django_jobbatch.models import JobBatch
 from tests.factories import JobBatchFactory
 from tests.integration.management.calling import manage
 from tests.jobs import ADD
-from tests.ledger.acts import claim, grown
+from tests.ledger.helpers import claim, store_tree
 from tests.servers import RedisServer
 
 pytestmark = [
@@ -22,7 +22,7 @@ pytestmark = [
 
 
 def test_every_finding_is_a_line() -> None:
-    batch = grown(bus.batch([ADD, ADD, ADD.on_queue("slow")]))
+    batch = store_tree(bus.batch([ADD, ADD, ADD.on_queue("slow")]))
 
     assert manage("reconcile_batches") == (
         f"{batch.pk} ticket: jobs or callbacks are due, and tickets are missing (2 on queue default)\n"
@@ -48,7 +48,7 @@ def test_a_dry_run_says_what_it_would_repair() -> None:
 
 
 def test_findings_are_printed_as_json() -> None:
-    batch = grown(bus.batch([ADD]))
+    batch = store_tree(bus.batch([ADD]))
 
     first, second = (manage("reconcile_batches", "--json") for _ in range(2))
 
@@ -59,7 +59,7 @@ def test_findings_are_printed_as_json() -> None:
 
 
 def test_only_the_tree_of_one_batch_is_looked_at() -> None:
-    batch, other = (grown(bus.batch([ADD])) for _ in range(2))
+    batch, other = (store_tree(bus.batch([ADD])) for _ in range(2))
     nobody = uuid.uuid4()
 
     answer = manage("reconcile_batches", "--batch", batch.pk, "--database=default")

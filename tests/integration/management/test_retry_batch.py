@@ -11,7 +11,7 @@ from django_jobbatch.states import LinkStatus, Role
 from tests import jobs
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.integration.management.calling import manage
-from tests.ledger.acts import CANCELLED, FAILED, RUNNING, SUCCEEDED, pks
+from tests.ledger.helpers import CANCELLED, FAILED, RUNNING, SUCCEEDED, pks
 from tests.servers import RedisServer
 
 pytestmark = [

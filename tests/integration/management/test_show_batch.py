@@ -23,7 +23,7 @@ from django_jobbatch.states import Role
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory, signed
 from tests.integration.management.calling import manage
 from tests.jobs import ADD
-from tests.ledger.acts import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED
+from tests.ledger.helpers import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED
 from tests.tuning import Tuning
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]

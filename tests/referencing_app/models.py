@@ -1,4 +1,4 @@
-"""Models that point at ours, one for each `on_delete`; the `pointing` fixture makes their tables."""
+"""Models that point at ours, one for each `on_delete`; the `referencing_app` fixture makes their tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pointer(to: type[models.Model], on_delete: Any, **options: Any) -> Any:
 class Pointing(models.Model):
     class Meta:
         abstract = True
-        app_label = "pointing"
+        app_label = "referencing_app"
 
     def __str__(self) -> str:
         return f"{type(self).__name__} {self.pk}"

@@ -13,7 +13,7 @@ from tests.jobs import hold, record, told, told_failure
 from tests.servers import wait_until
 
 
-class Diary:
+class EventLog:
     """Files that all processes write to, a line at a time: their order is the order of events."""
 
     def __init__(self, folder: Path) -> None:
@@ -34,7 +34,7 @@ class Diary:
 
     @property
     def calls(self) -> list[str]:
-        """What the callbacks of `told_to` have said."""
+        """What the callbacks of `with_all_callbacks` have said."""
         return self.lines("calls")
 
     def wait_for(self, *lines: str, name: str = "jobs") -> None:
@@ -49,15 +49,15 @@ class Diary:
         """A job that leaves this line."""
         return bus.job(record, self.path("jobs"), text)
 
-    def held(self, text: str, gate: str = "gate", **named: float) -> JobBuilder:
+    def blocking_job(self, text: str, gate: str = "gate", **named: float) -> JobBuilder:
         """A job that says that it began, waits at the gate, and says that it is done."""
         return bus.job(hold, self.path("jobs"), text, self.path(gate), **named)
 
-    def page(self, name: str) -> Diary:
-        """A diary of its own for one of several batches."""
-        return Diary(self._folder / name)
+    def child_log(self, name: str) -> EventLog:
+        """An event log of its own for one of several batches."""
+        return EventLog(self._folder / name)
 
-    def told_to(self, builder: BatchBuilder) -> BatchBuilder:
+    def with_all_callbacks(self, builder: BatchBuilder) -> BatchBuilder:
         """The batch with one callback of each kind, which all write here."""
         return (
             builder.catch(told_failure, self.path("calls"), "catch")

@@ -89,7 +89,7 @@ def reopen(
     return list(ledger.reopen(ALIAS, batch.pk, jobs, include_cancelled=include_cancelled))
 
 
-def grown(builder: Builder) -> JobBatch:
+def store_tree(builder: Builder) -> JobBatch:
     """A tree as its builder stores it; nothing of it is sent."""
     with mock.patch.object(dispatch, "after_commit"):
         return builder.dispatch()
@@ -100,7 +100,7 @@ def begin(link: BatchedJob) -> list[Change]:
     return list(ledger.start_child(ALIAS, link))
 
 
-def begun(root: JobBatch) -> JobBatch:
+def start_child(root: JobBatch) -> JobBatch:
     """The child batch that is the next link of this one, after its turn has come."""
     (link,) = claim(root, 1)
     begin(link)
@@ -118,9 +118,9 @@ def cancel(batch: JobBatch) -> list[Change]:
     return [] if closed is None else [closed, *sweep(batch)]
 
 
-def ended(root: JobBatch, end: Callable[[BatchedJob], Settlement]) -> JobBatch:
+def finish_child(root: JobBatch, end: Callable[[BatchedJob], Settlement]) -> JobBatch:
     """The same, after its child batch has ended so."""
-    child = begun(root)
+    child = start_child(root)
     settle(child, *(end(link) for link in claim(child)))
     ledger.settle_stand_in(ALIAS, read(child))
     return root
@@ -180,7 +180,7 @@ def pks(batch: JobBatch) -> list[int]:
     return list(batch.jobs.jobs_only().order_by("pk").values_list("pk", flat=True))
 
 
-def drawn(batch: JobBatch) -> list[tuple[int, str, str]]:
+def callback_rows(batch: JobBatch) -> list[tuple[int, str, str]]:
     """Run, role and status of its callbacks, in the order in which they were drawn."""
     callbacks = batch.jobs.exclude(role="job").order_by("pk")
     return list(callbacks.values_list("run", "role", "status"))
@@ -192,7 +192,7 @@ def failures(batch: JobBatch) -> list[tuple[int, int]]:
     return list(rows.values_list("job_id", "attempts"))
 
 
-def side_by_side(*calls: Callable[[], T]) -> list[T]:
+def run_concurrently(*calls: Callable[[], T]) -> list[T]:
     """Make these calls at the same moment, each in a thread of its own; what they returned."""
     barrier = threading.Barrier(len(calls))
 

@@ -8,7 +8,7 @@ from django.db.models import ProtectedError, RestrictedError
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
 from tests.factories import BatchedJobFactory, JobBatchFactory
-from tests.pointing.models import (
+from tests.referencing_app.models import (
     DEFAULT_BATCH,
     Cascading,
     Defaulting,
@@ -21,7 +21,7 @@ from tests.pointing.models import (
 )
 from tests.tuning import Tuning
 
-pytestmark = pytest.mark.usefixtures("pointing", "redis_server")
+pytestmark = pytest.mark.usefixtures("referencing_app", "redis_server")
 
 
 @pytest.fixture(params=[1, 100])
@@ -50,7 +50,7 @@ def test_rows_go_along_or_forget_it(batch: JobBatch) -> None:
     assert removed == (
         8,
         {
-            "pointing.Cascading": 3,
+            "referencing_app.Cascading": 3,
             "django_jobbatch.BatchedJob": 4,
             "django_jobbatch.JobBatch": 1,
         },
