@@ -4,33 +4,47 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PYTEST_ARGS ?= -n logical
+# Many tests wait for a worker: one process more than processors keeps these busy.
+PROCESSES := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+PYTEST_ARGS ?= -n $(PROCESSES) --dist worksteal
+# Every random example and every round; `make test` tries fewer.
+FULL := --hypothesis-profile full
 CHAOS_ARGS ?= --rounds 15 --seed 1
 REDIS_TESTS := tests/integration/test_transport.py tests/integration/test_dispatch.py tests/acceptance/test_flat_batches.py tests/acceptance/test_faults.py \
 	tests/integration/test_sentinel.py tests/test_servers.py
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The tests start some hundred processes, and each would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test test-postgres test-mariadb test-redis hunt demo sandbox bench chaos chaos-sqlite chaos-postgres lint format types layers migrations docs package clean
+.PHONY: help install check test coverage test-postgres test-mariadb test-redis hunt demo sandbox bench chaos chaos-sqlite chaos-postgres lint format types layers migrations docs package clean
 
 help: ## Show these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Make .venv with the package and all its tools
 
-check: lint types layers migrations docs test test-postgres test-mariadb test-redis chaos demo package ## Everything that must be green: what CI runs
+check: lint types layers migrations docs coverage test-postgres test-mariadb test-redis chaos demo package ## Everything that must be green: what CI runs
 
 test: $(STAMP) ## Run the tests: SQLite, a real Valkey, real workers (PYTEST_ARGS="-k name")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-test-postgres: $(VENV)/.postgres ## The same on PostgreSQL: the server that is installed, or a wheel's
-	$(BIN)/python sandbox/with_database.py postgres -- $(BIN)/python -m pytest $(PYTEST_ARGS)
+coverage: export COVERAGE_FILE := $(CURDIR)/build/coverage/data
+coverage: $(STAMP) ## Run them in full, and measure which branches of the package they take
+	rm -rf build/coverage
+	mkdir -p build/coverage
+	$(BIN)/python -m coverage run -m pytest $(FULL) $(PYTEST_ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
-test-mariadb: $(VENV)/.mariadb ## The same on MariaDB, and what locks rows also at REPEATABLE READ
-	$(BIN)/python sandbox/with_database.py mariadb -- $(BIN)/python -m pytest $(PYTEST_ARGS)
+test-postgres: $(VENV)/.postgres ## The same in full on PostgreSQL: the server that is installed, or a wheel's
+	$(BIN)/python sandbox/with_database.py postgres -- $(BIN)/python -m pytest $(FULL) $(PYTEST_ARGS)
+
+test-mariadb: $(VENV)/.mariadb ## The same in full on MariaDB, and what locks rows also at REPEATABLE READ
+	$(BIN)/python sandbox/with_database.py mariadb -- $(BIN)/python -m pytest $(FULL) $(PYTEST_ARGS)
 	$(BIN)/python sandbox/with_database.py mariadb --options "isolation_level=repeatable read" -- \
-		$(BIN)/python -m pytest $(PYTEST_ARGS) tests/ledger tests/acceptance
+		$(BIN)/python -m pytest $(FULL) $(PYTEST_ARGS) tests/ledger tests/acceptance
 
 test-redis: $(VENV)/.redis ## What talks to Redis, on Debian's in the place of Valkey
 	REDIS_SERVER=$(CURDIR)/$(BIN)/redis-server $(BIN)/python -m pytest $(PYTEST_ARGS) $(REDIS_TESTS)

@@ -1,9 +1,9 @@
-"""What batches cost beside RQ alone, measured in one run on the same servers.
+"""Benchmark of batches against RQ alone, in one run on the same servers.
 
     python -m benchmarks.batch --jobs 20000 --json
 
-Rates are jobs per second of one worker, which is ready before the clock starts. Each figure is the
-median of all rounds; in a round everything is measured once.
+Rates are jobs per second of one worker, which is ready before the measurement starts. Each figure is
+the median of all rounds. Each round measures every part once.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from sandbox.stage import Interrupts, run
 
 def main() -> None:
     chosen = _parser().parse_args()
-    Interrupts()  # whatever ends us, the servers go too
+    Interrupts()  # stop the servers if this process is stopped
     with stage(chosen.database):
-        # Django is set up only now.
+        # These imports need Django.
         from benchmarks.figures import figures, machine, table  # noqa: PLC0415
         from benchmarks.parts import CHUNK, Sizes, measure, warm_up  # noqa: PLC0415
 
@@ -38,10 +38,10 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    ours = parser("batch", __doc__)
-    ours.add_argument("--jobs", type=count, default=20_000, help="in a batch (default: 20000)")
-    ours.add_argument("--rounds", type=count, default=3, help="default: 3")
-    return ours
+    arguments = parser("batch", __doc__)
+    arguments.add_argument("--jobs", type=count, default=20_000, help="in a batch (default: 20000)")
+    arguments.add_argument("--rounds", type=count, default=3, help="default: 3")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From what was measured to what is printed."""
+"""Figures and ratios of the measured rates."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from django.db import connection
 
 from benchmarks.stage import QUEUE
 
-#: Jobs per second, by what was measured.
+#: Jobs per second, by part.
 Rates = dict[str, float]
 
-#: Each ratio: what of a batch, by what of RQ alone.
+#: Ratios: the rate of batches, divided by the rate of RQ alone.
 RATIOS: Final = {
     "dispatch_vs_enqueue_many": ("dispatch_per_s", "rq_enqueue_many_per_s"),
     "run_vs_worker": ("run_per_s", "rq_worker_per_s"),
@@ -28,22 +28,25 @@ RATIOS: Final = {
 
 
 def figures(rounds: Sequence[Rates]) -> dict[str, Any]:
-    """The median of each rate, and of each ratio within a round, where the machine was alike."""
+    """Return the median of each rate and ratio.
+
+    A ratio is computed within a round, so both rates are of the same state of the machine.
+    """
     ratios = {
-        name: sorted(rates[ours] / rates[theirs] for rates in rounds)
-        for name, (ours, theirs) in RATIOS.items()
+        name: sorted(rates[batch] / rates[rq] for rates in rounds)
+        for name, (batch, rq) in RATIOS.items()
     }
     return {
         **{name: round(median(rates[name] for rates in rounds), 1) for name in rounds[0]},
-        "ratios": {name: round(median(found), 3) for name, found in ratios.items()},
+        "ratios": {name: round(median(values), 3) for name, values in ratios.items()},
         "ranges": {
-            name: [round(found[0], 3), round(found[-1], 3)] for name, found in ratios.items()
+            name: [round(values[0], 3), round(values[-1], 3)] for name, values in ratios.items()
         },
     }
 
 
 def machine() -> dict[str, Any]:
-    """What it was measured on."""
+    """Return the versions and the hardware of the measurement."""
     redis = django_rq.get_connection(QUEUE).info()
     return {
         "processors": os.cpu_count(),
@@ -55,7 +58,7 @@ def machine() -> dict[str, Any]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """The same for people."""
+    """Return the figures as text."""
     return "\n".join(_lines(found))
 
 

@@ -1,9 +1,9 @@
-"""How long `reconcile_batches` takes to bring pending links back to the queue after a FLUSHALL.
+"""Benchmark of `reconcile_batches` after a FLUSHALL: the time until new tickets are queued.
 
     python -m benchmarks.flush --links 10000 --per-batch 1 --json
 
-A batch of many links is back when sixteen of its tickets are queued, one of few when each of its
-links has a ticket. The command runs as a process of its own, whose start is counted.
+A batch gets at most sixteen tickets, and at most one per link. The command runs in its own process,
+whose start is included.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from sandbox.stage import Interrupts, run
 
 def main() -> None:
     chosen = _parser().parse_args()
-    Interrupts()  # whatever ends us, the servers go too
+    Interrupts()  # stop the servers if this process is stopped
     with stage(chosen.database):
-        # Django is set up only now.
+        # These imports need Django.
         from benchmarks.figures import machine  # noqa: PLC0415
 
         found = {**measure(chosen.links, chosen.per_batch), "machine": machine()}
@@ -35,8 +35,8 @@ def main() -> None:
 
 
 def measure(links: int, per_batch: int) -> dict[str, Any]:
-    """Dispatch so many links, flush the server, and have the command bring them back."""
-    import django_rq  # noqa: PLC0415 - it wants Django set up
+    """Dispatch the links, flush the server, and measure the command that sends new tickets."""
+    import django_rq  # noqa: PLC0415 - it needs Django
     from django.db import transaction  # noqa: PLC0415
 
     from benchmarks import jobs  # noqa: PLC0415
@@ -49,13 +49,13 @@ def measure(links: int, per_batch: int) -> dict[str, Any]:
             bus.batch(bus.job(jobs.noop, number) for number in range(per_batch)).dispatch()
     sent = len(queue)
     queue.connection.flushall()
-    began = time.perf_counter()
+    started = time.perf_counter()
     subprocess.run(
         [sys.executable, str(MANAGE), "reconcile_batches", "--json"],
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - started
     return {
         "links": batches * per_batch,
         "batches": batches,
@@ -66,10 +66,10 @@ def measure(links: int, per_batch: int) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    ours = parser("flush", __doc__)
-    ours.add_argument("--links", type=count, default=10_000, help="in all (default: 10000)")
-    ours.add_argument("--per-batch", type=count, default=10_000, help="default: 10000")
-    return ours
+    arguments = parser("flush", __doc__)
+    arguments.add_argument("--links", type=count, default=10_000, help="in all (default: 10000)")
+    arguments.add_argument("--per-batch", type=count, default=10_000, help="default: 10000")
+    return arguments
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is run, alike on both sides."""
+"""Jobs of the benchmarks, for batches and for RQ alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from airports.models import Airport
 
 
 def noop(number: int) -> None:
-    """Do nothing: what is left is the cost of running a job."""
+    """Do nothing, to measure the cost of a job alone."""
 
 
 def query(number: int) -> None:
@@ -14,11 +14,11 @@ def query(number: int) -> None:
     Airport.objects.filter(pk=number).first()
 
 
-class Unlucky(Exception):
-    """One in a hundred is."""
+class OneInAHundred(Exception):
+    """Failure of one job in a hundred."""
 
 
 def noop_but_one(number: int) -> None:
     """Do nothing, and raise for one number in a hundred."""
     if number % 100 == 0:
-        raise Unlucky(number)
+        raise OneInAHundred(number)

@@ -1,4 +1,4 @@
-"""What is measured of lanes. Each part fails if it has not run as it must."""
+"""Measurements of lanes. Each part fails if its jobs have not the expected outcome."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.db import connection
 from django.db.models import Max
 from django.test.utils import CaptureQueriesContext
 
-from airports.callbacks import import_ended
+from airports.callbacks import import_finished
 from airports.models import CallbackCall
 from benchmarks import jobs
 from benchmarks.stage import QUEUE, QUEUES, Worked, work
@@ -28,7 +28,7 @@ STEPS: Final = 3
 
 def many_chains(files: int) -> dict[str, Any]:
     """Run a batch of chains of three steps, and a flat batch of as many jobs."""
-    began = time.perf_counter()
+    started = time.perf_counter()
     batch = (
         bus.batch(
             [
@@ -39,22 +39,22 @@ def many_chains(files: int) -> dict[str, Any]:
             for number in range(files)
         )
         .allow_failures()
-        .finally_(import_ended)
+        .finally_(import_finished)
         .dispatch()
     )
-    dispatched = time.perf_counter() - began
+    dispatched = time.perf_counter() - started
     dispatcher_mb = megabytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    unlucky = len(range(0, files, 100))
+    failures = len(range(0, files, 100))
     links = files * STEPS
-    worked = _run(batch, succeeded=links - 2 * unlucky, failed=unlucky, skipped=unlucky)
-    rate = (links - unlucky) / worked.seconds
+    worked = _run(batch, succeeded=links - 2 * failures, failed=failures, skipped=failures)
+    rate = (links - failures) / worked.seconds
     flat_rate = _flat_rate(links)
     return {
         "links_per_s": round(rate, 1),
         "flat_jobs_per_s": round(flat_rate, 1),
         "links_vs_flat": round(rate / flat_rate, 3),
         "dispatched_links_per_s": round(links / dispatched, 1),
-        **_end(batch),
+        **_finally_latency(batch),
         "peak_mb": round(max(dispatcher_mb, worked.peak_mb), 1),
         "dispatcher_peak_mb": round(dispatcher_mb, 1),
         "worker_peak_mb": round(worked.peak_mb, 1),
@@ -63,14 +63,14 @@ def many_chains(files: int) -> dict[str, Any]:
 
 
 def long_chains(links: int, *, hops: int) -> dict[str, Any]:
-    """Run one chain on one queue, and one whose links change the queue each time."""
+    """Run one chain on one queue, and one whose links alternate between queues."""
     numbers = range(links)
     received, seconds = _received(bus.chain(*(bus.job(jobs.noop, number) for number in numbers)))
-    changing = (
+    alternating = (
         bus.job(jobs.noop, number).on_queue(queue)
         for number, queue in enumerate(islice(cycle(QUEUES), hops))
     )
-    received_changing, _ = _received(bus.chain(*changing))
+    received_changing, _ = _received(bus.chain(*alternating))
     return {
         "bytes_per_hop": round(received / links, 1),
         "chain_links_per_s": round(links / seconds, 1),
@@ -80,12 +80,12 @@ def long_chains(links: int, *, hops: int) -> dict[str, Any]:
 
 
 def _run(batch: JobBatch, **expected: int) -> Worked:
-    """Let one worker run it to its end, and see to it that it has ended as it should."""
+    """Run the batch in one worker, and check its counters."""
     worked = work(WORKER, *QUEUES)
     batch.refresh_from_db()
     found = {name: getattr(batch, f"{name}_jobs") for name in expected}
     if not batch.is_settled or found != expected:
-        raise ServerFailed(f"a batch stands at {found} and not at {expected}")
+        raise ServerFailed(f"a batch has {found} instead of {expected}")
     return worked
 
 
@@ -96,8 +96,8 @@ def _flat_rate(count: int) -> float:
     return count / worked.seconds
 
 
-def _end(batch: JobBatch) -> dict[str, Any]:
-    """How often, and how long after the last link, `finally_` was called."""
+def _finally_latency(batch: JobBatch) -> dict[str, Any]:
+    """Return the number of `finally_` calls, and the seconds from the last link to the first call."""
     calls = CallbackCall.objects.filter(batch_id=batch.pk, role="finally")
     last = batch.jobs.jobs_only().aggregate(at=Max("ended_at"))["at"]
     latency = (calls.earliest("called_at").called_at - last).total_seconds()
@@ -105,16 +105,16 @@ def _end(batch: JobBatch) -> dict[str, Any]:
 
 
 def _steps(batch: JobBatch) -> dict[str, Any]:
-    """What it costs to count a batch by step."""
+    """Return the time and queries of `steps()`."""
     with CaptureQueriesContext(connection) as captured:
-        began = time.perf_counter()
+        started = time.perf_counter()
         batch.steps()
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - started
     return {"steps_s": round(seconds, 4), "steps_queries": len(captured)}
 
 
 def _received(builder: Builder) -> tuple[int, float]:
-    """The bytes that Redis has received while a worker ran this, and the seconds it took."""
+    """Return the bytes that Redis received while a worker ran the batch, and the seconds."""
     batch = builder.dispatch()
     before = _received_so_far()
     worked = _run(batch, succeeded=batch.total_jobs)
@@ -124,14 +124,14 @@ def _received(builder: Builder) -> tuple[int, float]:
 
 
 def _sent_for_a_ticket() -> int:
-    """The bytes that we send when a link is due on another queue."""
+    """Return the bytes that the app sends when a link is due on another queue."""
     batch = bus.chain(bus.job(jobs.noop, 1)).dispatch()
     transport.discard(batch.pk, batch.queues)
     before = _received_so_far()
-    own = _received_so_far() - before  # what it takes to ask
+    overhead = _received_so_far() - before  # of the INFO command
     before = _received_so_far()
     dispatch.ensure_tickets(batch, "default", QUEUE)
-    sent = _received_so_far() - before - own
+    sent = _received_so_far() - before - overhead
     batch.delete()
     return sent
 

@@ -1,6 +1,6 @@
-"""What is measured, part by part: batches, and the same jobs by RQ alone.
+"""Measured parts: batches, and the same jobs with RQ alone.
 
-Each part fails if a job of it has not run, and leaves an empty queue.
+A part fails if one of its jobs has not run. It leaves an empty queue.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from benchmarks.stage import QUEUE, work
 from django_jobbatch import bus
 from sandbox.servers import ServerFailed
 
-#: Jobs in one `enqueue_many`: as many as a batch has rows in one INSERT.
+#: Jobs of one `enqueue_many`: the number of rows that a batch inserts at once.
 CHUNK: Final = 1000
-#: RQ's workers, and the one that is recommended for batches.
+#: Workers of RQ, and the recommended worker for batches.
 FORKING: Final = "rq.Worker"
 SIMPLE: Final = "rq.SimpleWorker"
 BATCH: Final = "django_jobbatch.worker.BatchWorker"
@@ -31,7 +31,7 @@ Job = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """How many jobs a part has: fewer where each takes longer, because what counts is the rate."""
+    """Number of jobs of each part: fewer of slow jobs, because only the rate counts."""
 
     batch: int
     simple: int
@@ -39,15 +39,15 @@ class Sizes:
 
     @classmethod
     def of(cls, number: int) -> Self:
-        """The sizes for batches of `number` jobs."""
+        """Return the sizes for batches of `number` jobs."""
         return cls(batch=number, simple=max(number // 10, 1), forking=max(number // 50, 1))
 
 
 def measure(sizes: Sizes) -> dict[str, float]:
-    """Measure every part once, in jobs per second; what is compared runs within seconds."""
+    """Return the rate of each part in jobs per second; compared parts run one after the other."""
     dispatched, run = _run_batch(jobs.noop, sizes.batch, BATCH)
     enqueued = _enqueue(jobs.noop, sizes.batch)
-    _forget()
+    _flush()
     worker = _run_alone(jobs.noop, sizes.forking, FORKING)
     simple_worker = _run_alone(jobs.noop, sizes.simple, SIMPLE)
     _, run_simple = _run_batch(jobs.noop, sizes.batch, SIMPLE)
@@ -68,47 +68,47 @@ def measure(sizes: Sizes) -> dict[str, float]:
 
 
 def warm_up() -> None:
-    """Import and connect all that this process needs, on both sides."""
+    """Run one job of each kind, so that this process has its imports and connections."""
     _run_batch(jobs.noop, 1, SIMPLE)
     _enqueue(jobs.noop, 1)
-    _forget()
+    _flush()
 
 
 def _run_batch(job: Job, count: int, worker: str, *, isolated: bool = False) -> tuple[float, float]:
-    """Dispatch one batch and let one worker run it: the rates of both."""
-    began = time.perf_counter()
+    """Dispatch one batch and run it in one worker; return both rates."""
+    started = time.perf_counter()
     builder = bus.batch(bus.job(job, number) for number in range(count))
     batch = (builder.isolated() if isolated else builder).dispatch()
-    dispatched = time.perf_counter() - began
+    dispatched = time.perf_counter() - started
     worked = work(worker).seconds
     batch.refresh_from_db()
     if batch.succeeded_jobs != count:
-        raise ServerFailed(f"{batch.succeeded_jobs} of {count} jobs of a batch have succeeded")
+        raise ServerFailed(f"{batch.succeeded_jobs} of {count} jobs of a batch succeeded")
     batch.delete()
     return count / dispatched, count / worked
 
 
 def _run_alone(job: Job, count: int, worker: str) -> float:
-    """Let one worker run these jobs without a batch."""
+    """Run the jobs in one worker without a batch; return the rate."""
     _enqueue(job, count)
     worked = work(worker).seconds
     finished = django_rq.get_queue(QUEUE).finished_job_registry.get_job_count()
     if finished != count:
-        raise ServerFailed(f"{finished} of {count} jobs of RQ have finished")
-    _forget()
+        raise ServerFailed(f"{finished} of {count} jobs of RQ finished")
+    _flush()
     return count / worked
 
 
 def _enqueue(job: Job, count: int) -> float:
-    """Send the jobs by `enqueue_many`."""
+    """Enqueue the jobs with `enqueue_many`; return the rate."""
     queue = django_rq.get_queue(QUEUE)
-    began = time.perf_counter()
+    started = time.perf_counter()
     numbers = iter(range(count))
     while chunk := list(islice(numbers, CHUNK)):
         queue.enqueue_many([Queue.prepare_data(job, args=(number,)) for number in chunk])
-    return count / (time.perf_counter() - began)
+    return count / (time.perf_counter() - started)
 
 
-def _forget() -> None:
-    """Leave nothing in Redis, which is ours alone."""
+def _flush() -> None:
+    """Empty the Redis server, which only the benchmark uses."""
     django_rq.get_connection(QUEUE).flushdb()

@@ -1,14 +1,14 @@
-"""What lanes cost: a batch of many short chains, and one long chain.
+"""Benchmark of lanes: a batch of many short chains, and one long chain.
 
     python -m benchmarks.pipelines --files 20000 --json
 
-The batch has a chain of three steps that do nothing for each file, and in one of a hundred the
-second step fails. One worker runs it, which is ready before the clock starts. Beside it runs a
-batch of as many plain jobs, in the same minute on the same servers.
+The batch has a chain of three empty steps for each file. In one chain of a hundred the second step
+fails. One worker runs the batch, and is ready before the measurement starts. A batch of as many
+plain jobs runs directly after it on the same servers.
 
-`bytes_per_hop` is what Redis has received from everybody while a worker ran the long chain, for
-each link. Where every link is on another queue than the one before, each hop is a ticket, and the
-figure holds all that RQ itself sends to run a job; `sent_per_hop` is that which we send.
+`bytes_per_hop` are the bytes that Redis received from all clients while a worker ran the long chain,
+per link. If the links alternate between queues, each hop is a ticket, and the figure includes all
+that RQ sends to run a job. `sent_per_hop` are the bytes that the app sends.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from sandbox.stage import Interrupts, run
 
 def main() -> None:
     chosen = _parser().parse_args()
-    Interrupts()  # whatever ends us, the servers go too
+    Interrupts()  # stop the servers if this process is stopped
     with stage(chosen.database):
-        # Django is set up only now.
+        # These imports need Django.
         from benchmarks.figures import machine  # noqa: PLC0415
         from benchmarks.lanes import long_chains, many_chains  # noqa: PLC0415
 
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def table(found: dict[str, Any]) -> str:
-    """The same for people."""
+    """Return the figures as text."""
     return "\n".join(
         [
             ", ".join(f"{name} {value}" for name, value in found["machine"].items()),
@@ -56,13 +56,17 @@ def table(found: dict[str, Any]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    ours = parser("pipelines", __doc__)
-    ours.add_argument("--files", type=count, default=20_000, help="chains of 3 (default: 20000)")
-    ours.add_argument("--links", type=count, default=10_000, help="of one chain (default: 10000)")
-    ours.add_argument(
+    arguments = parser("pipelines", __doc__)
+    arguments.add_argument(
+        "--files", type=count, default=20_000, help="chains of 3 (default: 20000)"
+    )
+    arguments.add_argument(
+        "--links", type=count, default=10_000, help="of one chain (default: 10000)"
+    )
+    arguments.add_argument(
         "--hops", type=count, default=500, help="of a chain on two queues (default: 500)"
     )
-    return ours
+    return arguments
 
 
 if __name__ == "__main__":

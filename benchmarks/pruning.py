@@ -1,4 +1,4 @@
-"""Large batches, made fast, and what `prune_batches` takes to remove them."""
+"""Fast insertion of large batches, and measurement of `prune_batches`."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from django_jobbatch.payload import CallSigner
 from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.states import BatchStatus, LinkStatus, Outcome, Role
 
-#: Rows that are made one by one; from there on they are doubled.
-SEED: Final = 1000
+#: Rows that are inserted one by one. Further rows are copies.
+FIRST_ROWS: Final = 1000
 #: Rows of one INSERT.
-MOST: Final = 50_000
+INSERT_CHUNK: Final = 50_000
 TABLE: Final = BatchedJob._meta.db_table
 
 
 def fill(rows: int, *, finished: bool = True) -> JobBatch:
-    """A batch of so many jobs that succeeded, and finished two days ago unless it is to stay."""
+    """Insert a batch of succeeded jobs, finished two days ago if `finished`, and return it."""
     status = BatchStatus.FINISHED if finished else BatchStatus.RUNNING
     batch = JobBatch(name="a large batch", queue="default", queues=["default"], status=status)
     batch.total_jobs = rows
@@ -50,19 +50,19 @@ def fill(rows: int, *, finished: bool = True) -> JobBatch:
             started_at=timezone.now(),
             ended_at=timezone.now(),
         )
-        for lane in range(min(rows, SEED))
+        for lane in range(min(rows, FIRST_ROWS))
     )
-    _multiply(batch, rows)
+    _copy_rows(batch, rows)
     return batch
 
 
 def measure(rows: int) -> dict[str, Any]:
-    """Have the command remove so many rows, and look at the clock, the statements and the memory."""
+    """Run the command and return its time, statements and memory."""
     peak = _peak_kilobytes()
-    began = time.perf_counter()
+    started = time.perf_counter()
     with CaptureQueriesContext(connection) as captured:
         call_command("prune_batches", verbosity=0)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - started
     longest = max(captured.captured_queries, key=_seconds)
     return {
         "rows": rows,
@@ -75,21 +75,21 @@ def measure(rows: int) -> dict[str, Any]:
     }
 
 
-def _multiply(batch: JobBatch, rows: int) -> None:
-    """Copy what the batch has, to further lanes, until it has enough."""
+def _copy_rows(batch: JobBatch, rows: int) -> None:
+    """Copy the links of the batch to further lanes, up to this number of rows."""
     columns = [field.attname for field in BatchedJob._meta.concrete_fields if not field.primary_key]
     copied = ["lane + %s" if column == "lane" else column for column in columns]
     key = BatchedJob._meta.get_field("batch").get_db_prep_value(batch.pk, connection)
     statement = (
-        f"INSERT INTO {TABLE} ({', '.join(columns)}) "  # noqa: S608 - names of our own columns
+        f"INSERT INTO {TABLE} ({', '.join(columns)}) "  # noqa: S608 - column names of the model
         f"SELECT {', '.join(copied)} FROM {TABLE} WHERE batch_id = %s AND lane < %s"
     )
-    there = min(rows, SEED)
-    while there < rows:
-        more = min(there, rows - there, MOST)
+    count = min(rows, FIRST_ROWS)
+    while count < rows:
+        copies = min(count, rows - count, INSERT_CHUNK)
         with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(statement, [there, key, more])
-        there += more
+            cursor.execute(statement, [count, key, copies])
+        count += copies
 
 
 def _seconds(query: dict[str, str]) -> float:

@@ -1,4 +1,4 @@
-"""The servers that a benchmark needs, fresh and its own, and workers on them."""
+"""Servers of a benchmark, started for it alone, and their workers."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from sandbox.servers import ServerFailed, Valkey
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 QUEUE: Final = "default"
-#: With one more, for what changes its queue.
+#: All queues; the second is for links that change their queue.
 QUEUES: Final = (QUEUE, "other")
 DATABASES: Final = ("postgres", "mariadb", "sqlite")
 
 
 class Stage(NamedTuple):
-    """What is up: a folder for logs, the Redis server, and that of the database unless it is a file."""
+    """Running servers and the folder of their logs; `database` is None for SQLite."""
 
     folder: Path
     redis: Valkey
@@ -35,7 +35,7 @@ class Stage(NamedTuple):
 
 @contextmanager
 def stage(database: str, *, settings: str = "sandbox.settings") -> Iterator[Stage]:
-    """Everything is up inside, Django included, and nothing that was started is left after it."""
+    """Start the servers, set up Django, and stop the servers afterwards."""
     with (
         tempfile.TemporaryDirectory(prefix="jobbatch-", ignore_cleanup_errors=True) as name,
         _database(database, Path(name)) as server,
@@ -46,7 +46,7 @@ def stage(database: str, *, settings: str = "sandbox.settings") -> Iterator[Stag
             "DATABASE_URL": server.url if server else f"sqlite:///{Path(name) / 'db.sqlite3'}",
             "REDIS_URL": valkey.url,
             "QUEUES": ",".join(QUEUES),
-            "DEBUG": "0",  # else Django keeps every statement
+            "DEBUG": "0",  # in debug mode Django stores all statements
         }
         django.setup()
         call_command("migrate", verbosity=0)
@@ -54,14 +54,14 @@ def stage(database: str, *, settings: str = "sandbox.settings") -> Iterator[Stag
 
 
 class Worked(NamedTuple):
-    """What a worker says of itself: how long it worked, and the peak memory of its work-horses."""
+    """Working time of a worker, and the peak memory of its work-horses."""
 
     seconds: float
     peak_mb: float
 
 
 def work(worker_class: str, *queues: str) -> Worked:
-    """Let one new worker of this class empty the queue, or these queues."""
+    """Run a new worker of this class until these queues are empty; by default the first queue."""
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.worker", worker_class, *(queues or (QUEUE,))],
         cwd=ROOT,
@@ -71,13 +71,13 @@ def work(worker_class: str, *queues: str) -> Worked:
     ) as process:
         try:
             ready = process.stdout.readline().strip()  # type: ignore[union-attr]  # it is a pipe
-            said, _ = process.communicate("go\n")
+            output, _ = process.communicate("start\n")
         except BaseException:
             process.kill()
             raise
     if ready != READY or process.returncode:
-        raise ServerFailed(f"a {worker_class} ended with code {process.returncode}: {said}")
-    return Worked(*map(float, said.split()))
+        raise ServerFailed(f"a {worker_class} exited with code {process.returncode}: {output}")
+    return Worked(*map(float, output.split()))
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""One RQ worker that tells how long it worked: `python -m benchmarks.worker rq.Worker default`.
+"""RQ worker that measures its working time: `python -m benchmarks.worker rq.Worker default`.
 
-It is ready when it has said so, and begins when it is told to, so that the start of Python and
-Django is in no figure. It works until its queues are empty, and prints the seconds that took and
-the most memory that one of its work-horses had, in MB.
+The worker prints `ready` and waits for a line on stdin, so no figure includes the start of Python and
+Django. It works until its queues are empty. Then it prints the seconds, and the peak memory of a
+work-horse in MB.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ READY: Final = "ready"
 
 
 class Timed:
-    """A mixin for workers that notes when they have no more to do.
+    """Worker mixin that records the time of its last job.
 
-    What follows is not part of the work: RQ may wait a second for a thread of its own.
+    RQ may wait a second for one of its threads after that.
     """
 
-    ended = 0.0
+    finished = 0.0
 
     def teardown(self) -> None:
-        self.ended = time.perf_counter()
-        super().teardown()  # type: ignore[misc]  # the worker's
+        self.finished = time.perf_counter()
+        super().teardown()  # type: ignore[misc]  # a method of the worker class
 
 
 def main(worker_class: str, *queues: str) -> None:
     django.setup()
-    # Django is set up only now.
+    # These imports need Django.
     from django_rq.utils import reset_db_connections  # noqa: PLC0415
     from django_rq.workers import get_worker  # noqa: PLC0415
 
@@ -42,14 +42,14 @@ def main(worker_class: str, *queues: str) -> None:
     reset_db_connections()  # as the `rqworker` command does
     print(READY, flush=True)
     sys.stdin.readline()
-    began = time.perf_counter()
+    started = time.perf_counter()
     worker.work(burst=True, logging_level="WARNING")
     horses = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(worker.ended - began, megabytes(horses.ru_maxrss))
+    print(worker.finished - started, megabytes(horses.ru_maxrss))
 
 
 def megabytes(maxrss: int) -> float:
-    """A peak of memory as the system tells it: in bytes on macOS, else in kilobytes."""
+    """Return `ru_maxrss` in MB; macOS reports bytes, other systems kilobytes."""
     return maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 

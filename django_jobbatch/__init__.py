@@ -1,4 +1,4 @@
-"""Batches and chains of background jobs for Django, run by RQ workers, kept in the database."""
+"""Batches and chains of background jobs for Django, run by RQ workers, stored in the database."""
 
 from __future__ import annotations
 

@@ -8,20 +8,22 @@ from django.utils.translation import gettext_lazy as _
 
 
 class JobBatchConfig(AppConfig):
-    """Batches of background jobs, kept in the database."""
+    """Batches of background jobs, stored in the database."""
 
     name = "django_jobbatch"
     verbose_name = _("Job batches")
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the system checks, and import what a worker runs.
+        """Register the system checks, and import the modules that a ticket runs.
 
-        A worker forks for every ticket: what it has imported, its work-horses have too.
+        A worker forks a work-horse for each ticket. Modules that the worker has imported need no
+        import in the work-horse.
         """
-        # Here, because they import models, which are ready only now.
+        # Not at the top, because these modules import models, which are ready only now.
         from django_jobbatch import checks  # noqa: PLC0415 - see above
         from django_jobbatch.runner import session  # noqa: F401, PLC0415 - see above
 
         register(checks.check_settings, "jobbatch")
+        register(checks.check_workers, "jobbatch", deploy=True)
         register(checks.check_databases, "jobbatch", Tags.database)

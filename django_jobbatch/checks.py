@@ -1,12 +1,12 @@
-"""System checks: what can be known to be wrong before a batch is dispatched.
+"""System checks: errors of settings and databases, reported before a batch is dispatched.
 
-Each message is a function, and `docs/reference/checks.md` has a line for it.
+Each message is a function, and `docs/reference/checks.md` has a row for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django.apps import apps
 from django.conf import settings as django_settings
@@ -21,7 +21,7 @@ from django_jobbatch.functions import loader
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.worker import BatchWorkerMixin
 
-#: Seconds a process should at least wait for SQLite: a dispatch of 100,000 jobs holds it for many.
+#: Minimum seconds that a process should wait for SQLite. A dispatch of 100,000 jobs locks it for several.
 MIN_SQLITE_TIMEOUT: Final = 20
 
 _SETTING_IDS: Final = {
@@ -33,14 +33,25 @@ _SETTING_IDS: Final = {
 
 
 def check_settings(**kwargs: object) -> list[CheckMessage]:
-    """Whether the settings of the project fit this app; no query."""
+    """Check the settings of the project, without a query."""
     return list(_settings_messages())
+
+
+def check_workers(**kwargs: object) -> list[CheckMessage]:
+    """Check that the workers reconcile batches, for `check --deploy`.
+
+    A project may schedule `reconcile_batches` instead, so other commands do not mention it.
+    """
+    worker_class = _worker_class() if _has_worker_queue() else None
+    if worker_class is None or issubclass(worker_class, BatchWorkerMixin):
+        return []
+    return [plain_worker_class(_worker_setting())]
 
 
 def check_databases(
     *, databases: Iterable[str] | None = None, **kwargs: object
 ) -> list[CheckMessage]:
-    """Whether these databases, where batches may be stored in them, have what batches need."""
+    """Check these databases, except those that the routers keep free of batches."""
     return [
         message
         for alias in databases or ()
@@ -71,25 +82,42 @@ def _settings_messages() -> Iterator[CheckMessage]:
 def _queue_messages(default: str, queues: dict[str, dict[str, Any]]) -> Iterator[CheckMessage]:
     if default not in queues:
         yield queue_unknown(default, queues)
-    if any(queue.get("ASYNC", True) for queue in queues.values()):
-        yield from _worker_messages()
+    if _has_worker_queue():
+        try:
+            _import_worker_class()
+        except ImportError as error:
+            yield worker_class_missing(_worker_setting(), error)
 
 
-def _worker_messages() -> Iterator[CheckMessage]:
-    named = getattr(django_settings, "RQ", {}).get("WORKER_CLASS", "rq.Worker")
+def _has_worker_queue() -> bool:
+    """Return whether a queue needs a worker, as all but those with `ASYNC: False` do."""
+    queues = getattr(django_settings, "RQ_QUEUES", None)
+    if not isinstance(queues, dict):
+        return False
+    return any(queue.get("ASYNC", True) for queue in queues.values())
+
+
+def _worker_setting() -> Any:
+    return getattr(django_settings, "RQ", {}).get("WORKER_CLASS", "rq.Worker")
+
+
+def _import_worker_class() -> type:
+    setting = _worker_setting()
+    return cast(type, import_string(setting) if isinstance(setting, str) else setting)
+
+
+def _worker_class() -> type | None:
+    """Return the worker class of the settings, or None if it cannot be imported."""
     try:
-        worker_class = import_string(named) if isinstance(named, str) else named
-    except ImportError as error:
-        yield worker_class_missing(named, error)
-    else:
-        if not issubclass(worker_class, BatchWorkerMixin):
-            yield plain_worker_class(named)
+        return _import_worker_class()
+    except ImportError:
+        return None
 
 
 def _database_messages(alias: str) -> Iterator[CheckMessage]:
     connection: Any = connections[alias]
     if connection.vendor == "sqlite":
-        # One in memory is a process's own: nobody waits there.
+        # A database in memory has one process, so no process waits for another.
         if not connection.is_in_memory_db():
             yield from _sqlite_messages(alias, connection.settings_dict["OPTIONS"])
         return
@@ -138,7 +166,7 @@ def setting_wrong(problem: Problem) -> Error:
 
 def queue_unknown(queue: str, queues: Iterable[str]) -> Error:
     return Error(
-        f"Jobs that name no queue go to {queue!r}, which is not in RQ_QUEUES.",
+        f"Jobs without a queue go to {queue!r}, which is not in RQ_QUEUES.",
         hint=f'Set JOBBATCH["QUEUE"] to a queue of RQ_QUEUES. {did_you_mean(queue, queues)}',
         id="jobbatch.E007",
     )
@@ -146,7 +174,7 @@ def queue_unknown(queue: str, queues: Iterable[str]) -> Error:
 
 def time_zones_off() -> Error:
     return Error(
-        "USE_TZ is False, and jobs that wait for a time need one that is the same everywhere.",
+        "USE_TZ is False, but delayed jobs need times with a time zone.",
         hint="Set USE_TZ = True.",
         id="jobbatch.E008",
     )
@@ -154,8 +182,8 @@ def time_zones_off() -> Error:
 
 def moved_target_missing(path: str, error: FunctionNotFound) -> Error:
     return Error(
-        f"The jobs that were dispatched as {path} would fail: it has moved to {error}",
-        hint=f'Set JOBBATCH["MOVED"]["{path}"] to the dotted path where the function is now.',
+        f"Jobs dispatched as {path} would fail, because its new path leads to no function: {error}",
+        hint=f'Set JOBBATCH["MOVED"]["{path}"] to the present dotted path of the function.',
         id="jobbatch.E009",
     )
 
@@ -163,17 +191,17 @@ def moved_target_missing(path: str, error: FunctionNotFound) -> Error:
 def worker_class_missing(named: str, error: ImportError) -> Error:
     return Error(
         f'RQ["WORKER_CLASS"] is {named!r}, which cannot be imported: {error}.',
-        hint='Set it to "django_jobbatch.worker.BatchWorker", or to a class of yours.',
+        hint='Set it to "django_jobbatch.worker.BatchWorker", or to your own worker class.',
         id="jobbatch.E010",
     )
 
 
 def plain_worker_class(named: object) -> Info:
     return Info(
-        f"Workers are of the class {named}, which does not see to batches: what a dead worker or"
-        " a restarted Redis has lost waits until `manage.py reconcile_batches` runs.",
-        hint='Set RQ = {"WORKER_CLASS": "django_jobbatch.worker.BatchWorker"}, or have that'
-        " command run every minute and silence this in SILENCED_SYSTEM_CHECKS.",
+        f"Workers of the class {named} do not reconcile batches. After a crash of a worker or of"
+        " Redis, jobs wait until `manage.py reconcile_batches` runs.",
+        hint='Set RQ = {"WORKER_CLASS": "django_jobbatch.worker.BatchWorker"}, or schedule the'
+        " command every minute and silence this check in SILENCED_SYSTEM_CHECKS.",
         id="jobbatch.I001",
     )
 
@@ -183,8 +211,8 @@ def plain_worker_class(named: object) -> Info:
 
 def sqlite_transactions_deferred(alias: str) -> Warning:
     return Warning(
-        f"The SQLite database {alias!r} takes its lock in the middle of a transaction, where it"
-        ' cannot wait for it: "database is locked".',
+        f"The SQLite database {alias!r} takes its lock in the middle of a transaction. There it"
+        ' cannot wait, and the transaction fails with "database is locked".',
         hint=f'Put "transaction_mode": "IMMEDIATE" into the OPTIONS of DATABASES[{alias!r}].',
         id="jobbatch.W001",
     )
@@ -192,8 +220,8 @@ def sqlite_transactions_deferred(alias: str) -> Warning:
 
 def sqlite_timeout_short(alias: str, seconds: float) -> Warning:
     return Warning(
-        f"A process waits only {seconds} seconds for the SQLite database {alias!r}, and a dispatch"
-        " of many jobs can take longer.",
+        f"A process waits at most {seconds} seconds for the SQLite database {alias!r}. A dispatch"
+        " of many jobs can lock it for longer.",
         hint=f'Put "timeout": 30 into the OPTIONS of DATABASES[{alias!r}].',
         id="jobbatch.W002",
     )
@@ -201,24 +229,25 @@ def sqlite_timeout_short(alias: str, seconds: float) -> Warning:
 
 def engine_without_transactions(alias: str, table: str, engine: str) -> Warning:
     return Warning(
-        f"The table {table} of the database {alias!r} is, or would be, stored by {engine}, which"
-        " cannot keep jobs and counters together.",
-        hint=f"Use InnoDB: ALTER TABLE {table} ENGINE = InnoDB, or the server's default_storage_engine.",
+        f"The table {table} of the database {alias!r} uses the engine {engine}, which has no"
+        " transactions. Jobs and counters would differ after a crash.",
+        hint=f"Use InnoDB: ALTER TABLE {table} ENGINE = InnoDB. Before `migrate`, set the server's"
+        " default_storage_engine.",
         id="jobbatch.W003",
     )
 
 
 def skip_locked_missing(alias: str) -> Warning:
     return Warning(
-        f"The database {alias!r} has no SKIP LOCKED, so workers on one batch get in each other's way.",
-        hint="Use MariaDB 10.6, MySQL 8.0.1, PostgreSQL, or one that is newer.",
+        f"The database {alias!r} has no SKIP LOCKED, so workers on one batch wait for each other.",
+        hint="Use PostgreSQL, MariaDB 10.6 or MySQL 8.0.1, or a newer version.",
         id="jobbatch.W004",
     )
 
 
 def database_untested(alias: str, name: str) -> Warning:
     return Warning(
-        f"The database {alias!r} is {name}, on which batches have not been tested.",
-        hint="Use PostgreSQL, MariaDB, MySQL or SQLite, or test the races of your own use.",
+        f"The database {alias!r} is {name}. This package is not tested on it.",
+        hint="Use PostgreSQL, MariaDB, MySQL or SQLite, or test your batches on it.",
         id="jobbatch.W005",
     )

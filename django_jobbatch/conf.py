@@ -1,4 +1,4 @@
-"""The settings of this app: one `JOBBATCH = {...}` dict behind typed properties, read late."""
+"""The settings of this app: the dict `JOBBATCH` as typed values, read when used."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Settings:
     """Every key of `JOBBATCH`, with its default.
 
     Attributes:
-        QUEUE: The queue of jobs that name none.
-        TIMEOUT: Seconds a job may run if nothing nearer says so, -1 for no limit; None leaves it
-            to the queue's `DEFAULT_TIMEOUT` in `RQ_QUEUES`.
-        RETRY: Further attempts of a job that names none.
-        RETRY_INTERVAL: Seconds before each further attempt, the last one repeated.
-        SLICE: Seconds a ticket works before it goes back to the tail of its queue.
-        LEASE: Seconds a claim holds without renewal; longer than a slice.
-        MOVED: Former dotted paths of functions, each with the one that it leads to in the end.
+        QUEUE: The queue of jobs that do not set one.
+        TIMEOUT: Seconds that a job may run if neither the job nor its batch sets a timeout. -1 is
+            no limit. None means the queue's `DEFAULT_TIMEOUT` in `RQ_QUEUES`.
+        RETRY: Further attempts of a job that does not set them.
+        RETRY_INTERVAL: Seconds before each further attempt. The last value repeats.
+        SLICE: Seconds that a ticket works before it returns to the tail of its queue.
+        LEASE: Seconds for which a claim is valid without renewal. They exceed `SLICE`.
+        MOVED: Former dotted paths of functions, each with the present one.
     """
 
     QUEUE: str = "default"
@@ -42,23 +42,27 @@ class Settings:
 
 
 class ErrorKind(Enum):
-    """In what way `JOBBATCH` can be wrong."""
+    """The kinds of errors in `JOBBATCH`."""
 
+    #: `JOBBATCH` is not a dict.
     SHAPE = auto()
+    #: A key is unknown.
     KEY = auto()
+    #: A value is invalid.
     VALUE = auto()
+    #: `LEASE` does not exceed `SLICE`.
     LEASE = auto()
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong with `JOBBATCH`, and the way out."""
+    """One error in `JOBBATCH`, with a hint."""
 
     kind: ErrorKind
     message: str
     hint: str
 
 
-#: What each setting may be: a rule of the options, which gives it its form or refuses it.
+#: The rule of each setting. It returns the value in one form, or rejects it.
 _RULES: Final[dict[str, Callable[[object], object]]] = {
     "QUEUE": partial(validation.validate_text, "QUEUE", max_length=validation.MAX_QUEUE_LENGTH),
     "TIMEOUT": partial(validation.validate_timeout, name="TIMEOUT"),
@@ -72,10 +76,10 @@ _RULES: Final[dict[str, Callable[[object], object]]] = {
 
 @lru_cache(maxsize=1)
 def current() -> Settings:
-    """The settings in force now.
+    """Return the current settings.
 
     Raises:
-        ImproperlyConfigured: something is wrong with `JOBBATCH`; the message says what and why.
+        ImproperlyConfigured: `JOBBATCH` has errors. The message lists all of them with hints.
     """
     settings, problems = validate()
     if problems:
@@ -84,46 +88,46 @@ def current() -> Settings:
 
 
 def validate() -> tuple[Settings, list[Problem]]:
-    """What `JOBBATCH` says, and what is wrong with it; what cannot be used has its default."""
-    written = getattr(django_settings, "JOBBATCH", {})
-    if not isinstance(written, dict):
-        return Settings(), [_not_a_dict(written)]
-    problems = [_unknown(key) for key in written if key not in _RULES]
+    """Return the settings and the errors in them. An invalid setting has its default."""
+    raw = getattr(django_settings, "JOBBATCH", {})
+    if not isinstance(raw, dict):
+        return Settings(), [_shape_problem(raw)]
+    problems = [_key_problem(key) for key in raw if key not in _RULES]
     values: dict[str, Any] = {}
     for name, rule in _RULES.items():
         try:
-            value = rule(written.get(name))
+            value = rule(raw.get(name))
         except InvalidOption as error:
-            problems.append(_rejected(name, error))
+            problems.append(_value_problem(name, error))
         else:
             values |= {} if value is None else {name: value}
     settings = Settings(**values)
     if settings.LEASE <= settings.SLICE:
-        problems.append(_short_lease(settings))
+        problems.append(_lease_problem(settings))
     return settings, problems
 
 
-def _not_a_dict(written: object) -> Problem:
+def _shape_problem(raw: object) -> Problem:
     return Problem(
         ErrorKind.SHAPE,
-        f"JOBBATCH is {written!r}, which is not a dict.",
+        f"JOBBATCH is {raw!r}, which is not a dict.",
         'Write it as JOBBATCH = {"QUEUE": "default"}, or leave it out.',
     )
 
 
-def _unknown(key: object) -> Problem:
+def _key_problem(key: object) -> Problem:
     return Problem(ErrorKind.KEY, f"JOBBATCH has no setting {key!r}.", did_you_mean(key, _RULES))
 
 
-def _rejected(name: str, error: InvalidOption) -> Problem:
+def _value_problem(name: str, error: InvalidOption) -> Problem:
     return Problem(ErrorKind.VALUE, f"JOBBATCH has a {name} that cannot be used.", str(error))
 
 
-def _short_lease(settings: Settings) -> Problem:
+def _lease_problem(settings: Settings) -> Problem:
     return Problem(
         ErrorKind.LEASE,
-        f"JOBBATCH has LEASE={settings.LEASE} and SLICE={settings.SLICE}, so a claim could be over"
-        " before the ticket that holds it.",
+        f"JOBBATCH has LEASE={settings.LEASE} and SLICE={settings.SLICE}, so a lease could"
+        " expire while its ticket still works.",
         "Make LEASE longer than SLICE, several times if you can.",
     )
 
@@ -137,7 +141,7 @@ setting_changed.connect(_reset, dispatch_uid="django_jobbatch.conf")
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """A sentence with the known name that is most like `name`; without one, with all of them."""
+    """Return a hint with the known name most similar to `name`, or with all known names."""
     names = sorted(known)
-    near = get_close_matches(str(name), names, n=1)
-    return f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(names)}."
+    similar = get_close_matches(str(name), names, n=1)
+    return f"Did you mean {similar[0]!r}?" if similar else f"There are: {', '.join(names)}."

@@ -1,4 +1,4 @@
-"""Which link is running here: what `current_job()` and `current_batch()` answer."""
+"""The link that runs in this thread or task, and its batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MISSING: Any = object()
-_link: ContextVar[BatchedJob | None] = ContextVar("django_jobbatch_link", default=None)
+_current_link: ContextVar[BatchedJob | None] = ContextVar("django_jobbatch_link", default=None)
 
 
 @overload
@@ -23,12 +23,12 @@ def current_job() -> BatchedJob: ...
 @overload
 def current_job(*, default: T) -> BatchedJob | T: ...
 def current_job(*, default: Any = _MISSING) -> Any:
-    """The link that is running in this thread or task, as it was claimed.
+    """Return the link that runs in this thread or task, as read at its claim.
 
     Raises:
-        NotInBatch: nothing of a batch runs here and no `default` is given.
+        NotInBatch: no link runs here, and there is no `default`.
     """
-    link = _link.get()
+    link = _current_link.get()
     if link is not None:
         return link
     if default is _MISSING:
@@ -41,28 +41,28 @@ def current_batch() -> JobBatch: ...
 @overload
 def current_batch(*, default: T) -> JobBatch | T: ...
 def current_batch(*, default: Any = _MISSING) -> Any:
-    """The batch of the link that is running here, read anew: one query a call.
+    """Return the batch of the link that runs in this thread or task.
 
-    Call it again to see what has changed, as in `if current_batch().is_cancelled: return`.
+    Each call reads the batch again, by one query: `if current_batch().is_cancelled: return`.
 
     Raises:
-        NotInBatch: nothing of a batch runs here and no `default` is given.
+        NotInBatch: no link runs here, and there is no `default`.
     """
-    link = _link.get()
+    link = _current_link.get()
     if link is None:
         if default is _MISSING:
             raise NotInBatch
         return default
-    # The models are not imported here, so that importing this module does not load them.
+    # Through the row, because an import of this module must not load the models.
     batches = type(link).batch.field.related_model._default_manager
     return batches.using(link._state.db).get(pk=link.batch_id)
 
 
 @contextmanager
 def set_current_link(link: BatchedJob) -> Iterator[None]:
-    """Make `link` the current one inside the block."""
-    token = _link.set(link)
+    """Make `link` the current link within the block."""
+    token = _current_link.set(link)
     try:
         yield
     finally:
-        _link.reset(token)
+        _current_link.reset(token)

@@ -1,17 +1,17 @@
-"""Every error this package raises on purpose. The docstring of a class is its default message."""
+"""Every error that this package raises. The docstring of a class is its default message."""
 
 from __future__ import annotations
 
 
 class JobBatchError(Exception):
-    """Something went wrong in django-jobbatch."""
+    """An error occurred in django-jobbatch."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
 
 
 class InvalidJob(JobBatchError, TypeError):
-    """This cannot be a job, a link or a callback of a batch."""
+    """The object cannot be a job, a link or a callback of a batch."""
 
 
 class InvalidOption(JobBatchError, ValueError):
@@ -51,11 +51,11 @@ class ResultsNotStored(JobBatchError):
 
 
 class DoNotRetry(JobBatchError):
-    """Raised by a job to fail for good at once, whatever retries are left."""
+    """A job raises DoNotRetry to fail at once, without further attempts."""
 
 
 class RetryReturned(JobBatchError, TypeError):
-    """The job returned a Retry of RQ, on which RQ alone acts: raise an exception instead, and give the job options(retry=...)."""
+    """The job returned a Retry of RQ, which has no effect in a batch: raise an exception instead, and give the job options(retry=...)."""
 
 
 class JobTimeout(JobBatchError):
@@ -63,11 +63,11 @@ class JobTimeout(JobBatchError):
 
 
 class WorkerLost(JobBatchError):
-    """Three workers died over this job: look for what it does to them (memory, a crash, os._exit), then retry."""
+    """Three workers died over this job: find the cause (memory, a crash, os._exit), then retry."""
 
 
 class PayloadRefused(JobBatchError):
-    """The stored call was not signed by this application for this batch and role, so it was not run. If SECRET_KEY has changed since it was dispatched, put the former key into SECRET_KEY_FALLBACKS and retry the job."""
+    """The stored call was not signed by this application for this batch and role, so it was not run. If SECRET_KEY has changed since the dispatch, put the former key into SECRET_KEY_FALLBACKS and retry the job."""
 
 
 class FunctionNotFound(JobBatchError):
@@ -75,4 +75,4 @@ class FunctionNotFound(JobBatchError):
 
 
 class TransportError(JobBatchError):
-    """The Redis server did not take or answer a request."""
+    """The Redis server did not accept or answer a request."""

@@ -1,4 +1,4 @@
-"""When what has a delay may begin, in whole seconds."""
+"""Start times of links, in whole seconds."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from django.utils import timezone
 
 
 def start_time(delay: float | None, run_after: datetime | None) -> datetime | None:
-    """When a link whose turn has come now may begin; None for at once.
+    """Return the start time of a link that becomes due now; None if it starts at once.
 
-    `delay` is in seconds from now, `run_after` a moment.
+    Arguments:
+        delay: Seconds from now.
+        run_after: The earliest moment, aware. `delay` overrides it.
     """
     if delay is not None:
         return upcoming(timezone.now() + timedelta(seconds=delay))
@@ -18,16 +20,21 @@ def start_time(delay: float | None, run_after: datetime | None) -> datetime | No
 
 
 def upcoming(moment: datetime) -> datetime | None:
-    """The moment in whole seconds, rounded up; None if it is over."""
-    whole = moment.replace(microsecond=0) + timedelta(seconds=bool(moment.microsecond))
-    return whole if whole > timezone.now() else None
+    """Return the moment rounded up to a second; None if it has passed."""
+    rounded = ceil_to_second(moment)
+    return rounded if rounded > timezone.now() else None
+
+
+def ceil_to_second(moment: datetime) -> datetime:
+    """Return the moment rounded up to a whole second."""
+    return moment.replace(microsecond=0) + timedelta(seconds=bool(moment.microsecond))
 
 
 def earliest(one: datetime | None, other: datetime | None) -> datetime | None:
-    """The earlier of two moments, None being never."""
+    """Return the earlier moment. None means never."""
     return min(one, other) if one and other else one or other
 
 
 def latest(one: datetime | None, other: datetime | None) -> datetime | None:
-    """The later of two moments, None being now."""
+    """Return the later moment. None means now."""
     return max(one, other) if one and other else one or other

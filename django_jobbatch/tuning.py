@@ -1,7 +1,7 @@
 """Every chunk size, cap and wait of the engine.
 
-Each value is read when it is used (`tuning.LINKS_CHUNK`), so a test changes it in one place. Limits
-that a project may set are settings: see `conf`.
+Modules read each value when they use it (`tuning.LINKS_CHUNK`), so a test changes it in one place.
+`conf` has the settings of a project.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from datetime import timedelta
 
 # Chunks of rows
 
-#: Links that one transaction of a sweep, a retry or a delete changes. Nobody else can write the
-#: batch row meanwhile.
+#: Links that one transaction of a sweep, a retry or a delete changes. It locks the batch row.
 LINKS_CHUNK = 5000
 #: Child batches that one transaction stops, and stand-ins that it sweeps.
 CHILDREN_CHUNK = 100
@@ -19,13 +18,13 @@ CHILDREN_CHUNK = 100
 INSERT_CHUNK = 1000
 #: Results in memory while they are read.
 RESULTS_CHUNK = 1000
-#: Batches or failures that one page of `prune` reads.
+#: Batches or failures that one query of `prune` reads.
 PRUNE_CHUNK = 1000
-#: Batches that one page of `reconcile` reads.
+#: Batches that one query of `reconcile` reads.
 RECONCILE_CHUNK = 500
 #: Keys of one statement. SQLite accepts at most 32,766 by default.
 KEYS_CHUNK = 5000
-#: Characters of one statement, apart from those of a single row. MariaDB drops the connection if a
+#: Characters of one statement. A single row may have more. MariaDB drops the connection if a
 #: statement exceeds `max_allowed_packet`, by default 16 MiB with escapes.
 MAX_STATEMENT_CHARS = 2**21
 #: Levels of a tree in one statement. Each takes two joins, and MariaDB and SQLite allow about 60.
@@ -42,63 +41,63 @@ DENSITY_BASE = 1.5
 
 # Transactions
 
-#: Seconds between two attempts, with up to as much again at random. The last value repeats.
+#: Seconds between two attempts, each increased at random by up to 100 %. The last value repeats.
 RETRY_BACKOFF = (0.01, 0.05, 0.2, 0.5, 1.0, 2.0)
 #: Seconds after which no further attempt starts. A single attempt may wait long for a lock.
 RETRY_SECONDS = 10.0
-#: Attempts to insert a batch whose unique key belongs to a batch that cannot be seen.
+#: Attempts to insert a batch whose unique key belongs to a batch that no query finds.
 UNIQUE_ATTEMPTS = 3
 
 # Claims
 
-#: Attempts of a claim whose links another ticket claims first.
+#: Attempts of a claim if another ticket claims the same links first.
 CLAIM_ATTEMPTS = 5
-#: A claim takes the number of jobs that ran in this many seconds.
+#: A claim is for as many jobs as ran in this many seconds.
 CLAIM_SECONDS = 0.25
 #: Links of one claim.
 MAX_CLAIM = 250
-#: Worker deaths after which a link fails. A link with a loss is claimed alone.
+#: Worker losses after which a link fails. A link with a loss is claimed alone.
 MAX_LOSSES = 3
 
 # Runner
 
-#: Seconds between two ticks of the heartbeat. An outcome is settled within two of them.
+#: Seconds between two ticks of the heartbeat. An outcome is settled within two ticks.
 HEARTBEAT_SECONDS = 0.2
 #: Seconds after which the batch is read again before a job starts.
 STATUS_MAX_AGE = 0.3
-#: Seconds of the lease of a job without a timeout where no heartbeat renews it.
+#: Seconds of the lease of a job without a timeout, if no heartbeat renews the lease.
 UNLIMITED_JOB_LEASE = 86_400
-#: Seconds after which a batch that still has due links gets more tickets.
+#: Seconds after which a batch with due links gets more tickets.
 HELP_AFTER_SECONDS = 1
-#: Seconds until a stand-in is claimed again whose child batch is still stopping.
+#: Seconds until the next claim of a stand-in whose child batch is stopping.
 STOPPING_RECHECK_SECONDS = 1
-#: Characters of an exception's message and of its traceback that a failure keeps.
+#: Characters of an exception's message and of its traceback that a failure stores.
 MAX_MESSAGE_LENGTH = 10_000
 MAX_TRACEBACK_LENGTH = 100_000
-#: Functions, paths and Tasks that are cached.
+#: Functions, dotted paths and Tasks in each cache.
 FUNCTION_CACHE_SIZE = 1024
 
 # Tickets
 
-#: Tickets sent when links become due. A busy ticket sends more while some are missing.
+#: Tickets that are sent at once for due links. A ticket at work sends missing ones.
 MAX_TICKETS = 16
-#: Seconds that RQ's timeout of a ticket exceeds its work. It is the last resort, no job's timeout.
+#: Seconds by which RQ's timeout of a ticket exceeds the timeouts of its jobs.
 TICKET_GRACE_SECONDS = 60
-#: Time for which RQ keeps a ticket that died.
+#: Time for which RQ keeps a dead ticket.
 TICKET_FAILURE_TTL = timedelta(hours=1)
 #: Time after which Redis forgets the waiting tickets of a batch, counted from the last one that was
 #: sent or is scheduled. A queue without a worker for so long gets further tickets.
 TICKET_REGISTRY_TTL = timedelta(days=30)
 #: Delay of a scheduled ticket after which another process sends one.
 OVERDUE_AFTER = timedelta(seconds=2)
-#: Steps of a cancel that the caller does itself, perhaps in a web request. Tickets do the others. A
-#: step is one small transaction, or `LINKS_PER_STEP` links of a large one.
+#: Steps of a cancel in the caller's process, perhaps in a web request. Tickets do the remaining
+#: ones. A step is one small transaction, or `LINKS_PER_STEP` links of a large one.
 INLINE_STEPS = 500
 LINKS_PER_STEP = 200
 
 # Worker
 
-#: Seconds after which the process that reconciles, or that rescues a dead work-horse's jobs, is killed.
+#: Seconds after which a worker kills its reconcile process, or its rescue process.
 RECONCILE_TIMEOUT = 600
 RESCUE_TIMEOUT = 60
 
@@ -109,7 +108,7 @@ MAX_FAILURES_READ = 5_000
 #: Kinds of exceptions in that summary, and jobs of each.
 MAX_FAILURE_GROUPS = 20
 MAX_JOBS_PER_FAILURE = 5
-#: Callback rows that a page reads, the newest first. A batch may have been retried often.
+#: Callback rows that a page reads, the newest first. Each run of a batch has its own.
 MAX_CALLBACKS_READ = 50
 #: Child batches that a snapshot lists, in the order of their lanes.
 MAX_CHILDREN_SHOWN = 50
@@ -123,11 +122,11 @@ MAX_CHILDREN_LISTED = 50
 MAX_STEPS_LISTED = 50
 #: Links of a batch above which its page does not count them by step.
 MAX_LINKS_COUNTED = 100_000
-#: Rows of a list above which its length is not counted.
+#: Rows that a list counts. A longer list shows no number.
 MAX_ROWS_COUNTED = 10_000
 #: Failures of a job that its page lists, the newest first.
 MAX_IDS_SHOWN = 20
-#: Batches, or jobs of a batch, that one request acts on.
+#: Batches, or jobs of a batch, that one request may choose.
 MAX_CHOSEN = 100
 #: Jobs above which the confirmation page asks for a tick.
 CONFIRM_ABOVE = 10_000

@@ -1,7 +1,11 @@
-"""Import all airports, country by country, with two workers, and say how it ended: `make demo`."""
+"""Demo: import all airports by country with two workers and print the outcome (`make demo`).
+
+`demo.py BR CA` imports the airports of these two countries.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -13,20 +17,20 @@ if TYPE_CHECKING:
 
 def main() -> None:
     with stage() as ready:
-        # Django is set up only now.
+        # These imports need Django.
         from airports.importing import dispatch_import  # noqa: PLC0415
 
-        batch = dispatch_import()
+        batch = dispatch_import(sys.argv[1:])
         ready.follow(batch)
         line = summary(batch)
     print(f"demo: {line}")
 
 
 def summary(batch: JobBatch) -> str:
-    """The outcome and the numbers, all as the database has them.
+    """Return the outcome and the counters from the database.
 
-    `total` to `skipped` count the jobs of the whole tree, without what stands for a batch inside
-    it; `batches` and `chains` count the batches and the chains of the tree, the outermost included.
+    `total` to `skipped` count the jobs of the whole tree, without stand-ins. `batches` and `chains`
+    count the batches and chains of the tree, the root included.
     """
     from airports.models import CallbackCall  # noqa: PLC0415
     from django_jobbatch.models.tree import with_descendants  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Leave a web server and two workers running, to look around: `make sandbox`."""
+"""Sandbox: a web server and two workers that run until Ctrl-C (`make sandbox`)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from sandbox.stage import Stage, run, stage
 
 HOST = "127.0.0.1"
 USER = "admin"
-PASSWORD = "admin"  # noqa: S105 - it is printed, for a server that only this machine reaches
+PASSWORD = "admin"  # noqa: S105 - for a server that only this machine can reach
 
 
 def main() -> None:
     with stage() as ready:
-        # Django is set up only now.
+        # These imports need Django.
         from django.contrib.auth.models import User  # noqa: PLC0415
 
         from airports.importing import dispatch_import  # noqa: PLC0415
@@ -22,10 +22,11 @@ def main() -> None:
         User.objects.create_superuser(USER, password=PASSWORD)
         address = start_web_server(ready)
         print(
-            f"Open http://{address}/ and log in as {USER} / {PASSWORD}; Ctrl-C ends it.", flush=True
+            f"Open http://{address}/ and log in as {USER} / {PASSWORD}. Ctrl-C stops it.",
+            flush=True,
         )
         ready.follow(dispatch_import())
-        print(f"The import has ended; http://{address}/ stays until Ctrl-C.", flush=True)
+        print(f"The import is finished. http://{address}/ is up until Ctrl-C.", flush=True)
         while True:
             ready.check()
             time.sleep(1)
@@ -39,7 +40,7 @@ def start_web_server(ready: Stage) -> str:
 
 
 def free_port() -> int:
-    """8000 if nobody has it, else any that is free."""
+    """Return port 8000 if it is free, else any free port."""
     for port in (8000, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

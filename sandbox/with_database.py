@@ -1,7 +1,7 @@
-"""Run a command on a database server of its own: `with_database.py postgres -- pytest`.
+"""Run a command with its own database server: `with_database.py postgres -- pytest`.
 
-The command finds the server in DATABASE_URL. Its exit code is passed on; the server and its data
-are gone afterwards, however the command has ended.
+DATABASE_URL is the address of the server. The exit code is that of the command. The server is
+stopped and its data deleted afterwards, even if the command fails.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Command:
-    """A command that hears of the signals which end us, and which we outlive to clean up."""
+    """Command that receives the signals of this process, which waits for it and cleans up."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -31,7 +31,7 @@ class Command:
             signal.signal(number, self._arrived)
 
     def run(self, arguments: list[str], env: dict[str, str]) -> int:
-        """Run it to its end and return its exit code, as a shell gives it."""
+        """Run the command and return its exit code in the form of a shell."""
         with subprocess.Popen(arguments, env=env) as self._process:
             code = self._process.wait()
         return code if code >= 0 else 128 - code
@@ -39,7 +39,7 @@ class Command:
     def _arrived(self, number: int, frame: FrameType | None) -> None:
         if self._process is None:
             sys.exit(128 + number)
-        # A terminal sends Ctrl-C to the command itself.
+        # A terminal sends Ctrl-C to the command too.
         if number != signal.SIGINT:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
@@ -48,7 +48,9 @@ class Command:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("server", choices=sorted(SERVERS))
-    parser.add_argument("--options", default="", help="more of the address, such as a=1&b=2")
+    parser.add_argument(
+        "--options", default="", help="further options of the address, such as a=1&b=2"
+    )
     parser.add_argument("command", nargs="+")
     chosen = parser.parse_args()
     command = Command()

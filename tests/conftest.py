@@ -1,23 +1,22 @@
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 from django.db import connection, connections
-from hypothesis import settings
 
+from tests import thoroughness  # noqa: F401 - its profiles are there before options name one
 from tests.diary import Diary
-from tests.ledger.machines import LONG, MANY
-from tests.servers import RedisServer, Workers
+from tests.launcher import Launcher
+from tests.servers import RedisServer, Workers, worker_env
 from tests.settings import REDIS_URL, RUN_DIR
+from tests.tuning import Tuning
 from tests.wheels import build_wheel
 
 LOGS: pytest.StashKey[Workers] = pytest.StashKey()
-
-
-settings.register_profile(LONG, max_examples=MANY)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,6 +25,23 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(RUN_DIR, ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes seconds, so that no process is left with it when all others are done.
+
+    pytest-xdist gives each of its processes an equal part of the list to begin with.
+    """
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    others = [item for item in items if not item.get_closest_marker("slow")]
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    shares = [slow[number::processes] for number in range(processes)]
+    sizes = [len(items) // processes + (n < len(items) % processes) for n in range(processes)]
+    items[:] = [
+        item
+        for share, size in zip(shares, sizes, strict=True)
+        for item in [*share, *(others.pop() for _ in range(size - len(share)))]
+    ]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -73,6 +89,11 @@ def our_redis(redis_server: RedisServer) -> RedisServer:
 
 
 @pytest.fixture
+def tuning(monkeypatch: pytest.MonkeyPatch) -> Tuning:
+    return Tuning(monkeypatch)
+
+
+@pytest.fixture
 def diary(tmp_path: Path) -> Diary:
     return Diary(tmp_path / "diary")
 
@@ -86,15 +107,24 @@ def other() -> Iterator[str]:
     del connections["other"]
 
 
+@pytest.fixture(scope="session")
+def launcher(django_db_setup: None, redis_session: RedisServer) -> Iterator[Launcher]:
+    """What starts the workers of all tests."""
+    launcher = Launcher(worker_env(redis_session.url))
+    yield launcher
+    launcher.close()
+
+
 @pytest.fixture
 def workers(
     request: pytest.FixtureRequest,
     transactional_db: None,
     redis_server: RedisServer,
+    launcher: Launcher,
     tmp_path: Path,
 ) -> Iterator[Workers]:
     """Real worker processes on the test database: `workers(2)`, `workers.simple()`."""
-    pool = Workers(redis_server.url, tmp_path)
+    pool = Workers(launcher, worker_env(redis_server.url), tmp_path)
     request.node.stash[LOGS] = pool
     yield pool
     pool.stop()

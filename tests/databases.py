@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 
 import pytest
 from django.db import DataError, IntegrityError, connection
@@ -45,3 +48,38 @@ def claim_of(read: str, *writes: str) -> list[str]:
     if SKIPS_LOCKED:
         return in_transaction(read, *writes)
     return [read, *(in_transaction(*writes) if writes else [])]
+
+
+@contextmanager
+def after_statement(pattern: str, happen: Callable[[], object]) -> Iterator[None]:
+    """Have something happen once, after the first statement that matches and before the next one.
+
+    Where that statement locks what it reads, nobody can come in between: it happens before it.
+    """
+    matched = happened = False
+
+    def execute(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        nonlocal matched, happened
+        was_matched, locks = matched, sql.rstrip().endswith(("FOR UPDATE", "SKIP LOCKED"))
+        matched = matched or re.search(pattern, sql) is not None
+        if not happened and (was_matched or (matched and locks)):
+            happened = True
+            happen()
+        return execute(sql, *rest)
+
+    with connection.execute_wrapper(execute):
+        yield
+
+
+@contextmanager
+def after_each_statement(pattern: str, happen: Callable[[], object]) -> Iterator[None]:
+    """Have something happen after each statement that matches, in the same transaction."""
+
+    def execute(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+        done = execute(sql, *rest)
+        if re.search(pattern, sql):
+            happen()
+        return done
+
+    with connection.execute_wrapper(execute):
+        yield

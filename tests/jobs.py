@@ -123,6 +123,11 @@ def add_in_task(context: Any, a: int, b: int) -> str:
     return f"{a + b} on {job.origin if job else ''}, attempt {context.attempt}"
 
 
+@_TASKS.task(takes_context=True)  # type: ignore[untyped-decorator]
+def result_id(context: Any) -> str:
+    return str(context.task_result.id)
+
+
 class Adder:
     @staticmethod
     def add(a: int, b: int) -> int:
@@ -146,6 +151,13 @@ def hold(path: str, text: str, gate: str, linger: float = 0) -> None:
     await_that(Path(gate).exists)
     time.sleep(linger)
     record(path, f"{text} done")
+
+
+def hold_or_exit(path: str, text: str, gate: str) -> None:
+    """Hold, after a note of the process under its name; exit with 0 at SIGUSR1."""
+    signal.signal(signal.SIGUSR1, lambda *args: os._exit(os.EX_OK))
+    record(str(Path(path).with_name(f"{text} pid")), str(os.getpid()))
+    hold(path, text, gate)
 
 
 def require(path: str, gate: str) -> None:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from django.db import connection
 from redis import Redis
 
 from sandbox.servers import Server, Valkey, manage, stop_all
+from tests.launcher import Launcher
 from tests.settings import ROOT
+
+#: Seconds that a worker has for its shutdown at the end of a test: more where it is measured, since
+#: what is killed writes no figures.
+GRACE = 5 if "COVERAGE_PROCESS_CONFIG" in os.environ else 0.5
 
 #: Worker names are unique in Redis, and a killed worker's name stays taken for a while.
 _numbers = itertools.count(1)
@@ -72,6 +78,19 @@ class RedisServer:
                 self.client.delete(key)
 
 
+class Worker(Server):
+    """A worker that the launcher forks."""
+
+    def __init__(
+        self, name: str, arguments: Sequence[str], *, launcher: Launcher, folder: Path
+    ) -> None:
+        self._launcher = launcher
+        super().__init__(name, arguments, env={}, folder=folder)
+
+    def launch(self, command: Sequence[str], **named: Any) -> subprocess.Popen[bytes]:
+        return cast("subprocess.Popen[bytes]", self._launcher.start(command, self.log))
+
+
 class Workers:
     """Starts real workers on the current test database: `workers(2, "default", "slow")`.
 
@@ -82,17 +101,11 @@ class Workers:
     SIMPLE = "rq.SimpleWorker"
     BATCH = "django_jobbatch.worker.BatchWorker"
 
-    def __init__(self, redis_url: str, folder: Path) -> None:
+    def __init__(self, launcher: Launcher, env: Mapping[str, str], folder: Path) -> None:
         self.servers: list[Server] = []
+        self._launcher = launcher
+        self._env = env
         self._folder = folder
-        self._env = {
-            "DJANGO_SETTINGS_MODULE": "tests.settings",
-            "DATABASE_URL": database_url(),
-            "REDIS_URL": redis_url,
-            "PYTHONPATH": str(ROOT),
-            # The Redis database of this xdist worker is in the address already.
-            "PYTEST_XDIST_WORKER": "",
-        }
 
     def __call__(self, count: int = 1, *arguments: str, ready: bool = True) -> list[Server]:
         """Start `count` forking workers; `arguments` are queues (default: default) and options."""
@@ -125,15 +138,32 @@ class Workers:
         return self._manage("rqworker", *arguments, "--name", name, name=name)
 
     def _manage(self, *arguments: str, name: str = "pool") -> Server:
-        server = manage(name, *arguments, env=self._env, folder=self._folder)
+        server: Server
+        if "--settings" in arguments:
+            server = manage(name, *arguments, env=self._env, folder=self._folder)
+        else:
+            server = Worker(name, arguments, launcher=self._launcher, folder=self._folder)
         self.servers.append(server)
         return server
 
-    def stop(self, *, grace: float = 0.5) -> None:
-        stop_all(self.servers, grace=grace)
+    def stop(self) -> None:
+        stop_all(self.servers, grace=GRACE)
 
     def logs(self) -> str:
         return "\n".join(f"--- {server.name}\n{server.tail(200)}" for server in self.servers)
+
+
+def worker_env(redis_url: str) -> dict[str, str]:
+    """What a worker finds in its environment, beside what we find in ours."""
+    return {
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "DATABASE_URL": database_url(),
+        "REDIS_URL": redis_url,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        # The Redis database of this xdist worker is in the address already.
+        "PYTEST_XDIST_WORKER": "",
+    }
 
 
 def database_url() -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
 from django.db import connection
 
 from tests.settings import ROOT
@@ -30,6 +31,7 @@ def run(module: str, *arguments: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_batches_prints_every_rate_and_ratio() -> None:
     found = run("batch", "--jobs", "40", "--rounds", "1")
 
@@ -61,6 +63,7 @@ def test_the_benchmark_of_pruning_prints_what_the_command_took() -> None:
     assert found.keys() >= {"seconds", "longest_statement_s", "memory_growth_mb", "machine"}
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_pipelines_prints_every_figure() -> None:
     found = run("pipelines", "--files", "20", "--links", "20", "--hops", "4")
 
@@ -87,6 +90,7 @@ def test_the_benchmark_of_pipelines_prints_every_figure() -> None:
     assert all(figure > 0 for figure in found.values())
 
 
+@pytest.mark.slow
 def test_a_round_of_chaos_ends_without_a_violation_and_prints_its_figures() -> None:
     found = run("chaos", "--rounds", "1", "--seed", "1")
 
@@ -94,7 +98,7 @@ def test_a_round_of_chaos_ends_without_a_violation_and_prints_its_figures() -> N
     assert sum(found.pop("faults").values()) > 0
     assert sorted(found.pop("recovery_s")) == ["median", "worst"]
     assert found == {"rounds": 1, "violations": 0} | {
-        name: found[name] for name in ("late", "remembered", "rerun", "retried")
+        name: found[name] for name in ("late", "registries", "rerun", "retried")
     }
 
 

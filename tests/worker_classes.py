@@ -11,13 +11,13 @@ from django_jobbatch.worker import BatchWorker, BatchWorkerMixin
 
 
 class HastyBatchWorker(BatchWorker):
-    """Looks at everything every second."""
+    """Reconciles every second."""
 
-    tick = 1
+    reconcile_interval = 1
 
 
 class HastySimpleBatchWorker(BatchWorkerMixin, SimpleWorker):
-    tick = 1
+    reconcile_interval = 1
 
 
 class SimpleBatchWorker(BatchWorkerMixin, SimpleWorker): ...

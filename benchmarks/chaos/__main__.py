@@ -1,15 +1,14 @@
-"""Random trees of jobs, run by real workers while an adversary breaks what can break.
+"""Random trees of jobs, run by real workers while a nemesis injects faults.
 
     python -m benchmarks.chaos --rounds 200 --database postgres --json
 
-Each round has a seed, which decides the tree, the workers and the faults; when a fault comes, what
-is at work then is the machine's. `--seed N --rounds 1` plays round N again.
+The seed of a round decides its trees, workers and faults. The timing depends on the machine.
+`--seed N --rounds 1` plays round N again.
 
-A round has two acts: in the second something that has failed or was cancelled is retried. Each ends
-when everything is settled, and then all of it is checked: counters against rows, callbacks of every
-run, failures told of, writes of transactional jobs, and that no ticket is left in Redis. What does
-not hold is a violation: it is printed with the plan of its round, what was hit, the rows and the
-logs, and the exit code is 1.
+A round has two phases. In the second, failed or cancelled jobs are retried. A phase ends when
+everything is settled. Then a checker compares the rows with the history: counters, callbacks of each
+run, reported failures, writes of transactional jobs. Redis must contain no ticket. A violation is
+printed with the plan of its round, the injected faults, the rows and the logs. The exit code is 1.
 """
 
 from __future__ import annotations
@@ -31,49 +30,49 @@ SETTINGS = "benchmarks.chaos.settings"
 
 def main() -> None:
     chosen = _parser().parse_args()
-    Interrupts()  # whatever ends us, the servers go too
-    kinds = chosen.faults or faults.possible(chosen.database)
-    with stage(chosen.database, settings=SETTINGS) as up:
-        # What goes wrong here, as it shall, is no news; only what is wrong at the end.
-        logging.basicConfig(filename=up.folder / "adversary.log")
-        # Django is set up only now.
+    Interrupts()  # stop the servers if this process is stopped
+    kinds = chosen.faults or faults.possible_faults(chosen.database)
+    with stage(chosen.database, settings=SETTINGS) as servers:
+        # Errors are expected here, so the terminal shows only violations.
+        logging.basicConfig(filename=servers.folder / "nemesis.log")
+        # These imports need Django.
         from benchmarks.chaos.round import Plan, play  # noqa: PLC0415
-        from benchmarks.chaos.summary import Summary, broken  # noqa: PLC0415
+        from benchmarks.chaos.summary import Summary, violation_details  # noqa: PLC0415
 
         summary = Summary()
         for seed in range(chosen.seed, chosen.seed + chosen.rounds):
             plan = Plan.of(seed, kinds)
-            report = play(plan, up)
+            report = play(plan, servers)
             summary.add(report)
             times = " and ".join(map(str, report.recovery_s))
-            _say(f"round {seed}: recovered in {times} s, {', '.join(report.hits)}")
-            for line in broken(plan, report):
-                _say(line)
-        found = summary.figures()
-    print(json.dumps(found, indent=2) if chosen.json else "\n".join(_table(found)))
-    if found["violations"]:
+            _print_to_stderr(f"round {seed}: recovered in {times} s, {', '.join(report.faults)}")
+            for line in violation_details(plan, report):
+                _print_to_stderr(line)
+        figures = summary.figures()
+    print(json.dumps(figures, indent=2) if chosen.json else "\n".join(_table(figures)))
+    if figures["violations"]:
         sys.exit(1)
 
 
-def _say(line: str) -> None:
+def _print_to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _table(found: dict[str, Any]) -> Iterator[str]:
-    """The same for people."""
-    for name, value in found.items():
-        shown = value if isinstance(value, dict) else {"": value}
-        yield from (f"{name:<12}{kind:<28}{number:>10}" for kind, number in shown.items())
+def _table(figures: dict[str, Any]) -> Iterator[str]:
+    """Yield the figures as lines of text."""
+    for name, value in figures.items():
+        by_kind = value if isinstance(value, dict) else {"": value}
+        yield from (f"{name:<12}{kind:<28}{number:>10}" for kind, number in by_kind.items())
 
 
 def _parser() -> argparse.ArgumentParser:
-    ours = parser("chaos", __doc__)
-    ours.add_argument("--rounds", type=count, default=15, help="default: 15")
-    ours.add_argument("--seed", type=int, default=1, help="of the first round (default: 1)")
-    ours.add_argument(
+    arguments = parser("chaos", __doc__)
+    arguments.add_argument("--rounds", type=count, default=15, help="default: 15")
+    arguments.add_argument("--seed", type=int, default=1, help="of the first round (default: 1)")
+    arguments.add_argument(
         "--faults", nargs="+", choices=faults.FAULTS, metavar="FAULT", help="only these"
     )
-    return ours
+    return arguments
 
 
 if __name__ == "__main__":

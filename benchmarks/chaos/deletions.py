@@ -1,4 +1,4 @@
-"""Deletions of trees of batches: what is begun by one, and what may be left after it."""
+"""Deletions of trees, complete and interrupted ones."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from benchmarks.chaos.dying import PAGE
+from benchmarks.chaos.kill_after_commit import LINKS_CHUNK
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch
 from django_jobbatch.models.tree import descendant_levels
 
 
 @dataclass
 class Deletion:
-    """A deletion of a batch and all below it, which may have broken off."""
+    """Deletion of a batch and its descendants, which may have been interrupted."""
 
     root: uuid.UUID
     batches: frozenset[uuid.UUID]
-    is_whole: bool = False
-    #: Whether one that has broken off is to be repeated at the end of the round.
+    is_complete: bool = False
+    #: Whether an interrupted deletion is repeated at the end of the round.
     is_repeated: bool = False
 
     @classmethod
     def of(cls, batch: JobBatch) -> Deletion:
-        below = (pk for level in descendant_levels(batch) for pk in level)
-        return cls(batch.pk, frozenset([batch.pk, *below]))
+        descendants = (pk for level in descendant_levels(batch) for pk in level)
+        return cls(batch.pk, frozenset([batch.pk, *descendants]))
 
     @property
     def commits(self) -> int:
-        """How many transactions it takes at least by one who is to die, were nothing gone yet."""
-        return len(self.batches) + self._links().count() // PAGE
+        """Smallest number of commits of an interrupted deletion that starts with all rows."""
+        return len(self.batches) + self._links().count() // LINKS_CHUNK
 
     def run(self) -> None:
-        """Delete what is there of it."""
+        """Delete the remaining rows."""
         for batch in JobBatch.objects.filter(pk=self.root):
             batch.delete()
-        self.is_whole = True
+        self.is_complete = True
 
-    def left(self) -> int:
-        """How many rows of it are there."""
+    def remaining(self) -> int:
+        """Return the number of remaining rows."""
         return JobBatch.objects.filter(pk__in=self.batches).count() + self._links().count()
 
     def _links(self) -> BatchedJobQuerySet:
@@ -46,5 +46,5 @@ class Deletion:
 
 
 def batches_of(deletions: Iterable[Deletion]) -> set[uuid.UUID]:
-    """The batches that may be gone, or without some of their links."""
+    """Return the batches that may be deleted, or may lack some of their links."""
     return {pk for deletion in deletions for pk in deletion.batches}

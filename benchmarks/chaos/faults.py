@@ -1,4 +1,4 @@
-"""What may go wrong, and when it does in a round: drawn from its seed."""
+"""Kinds of faults, and random faults of a phase."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final, NamedTuple
 
-#: Whom it befalls, and how often beside the others.
+#: Kinds of faults, with their weights.
 FAULTS: Final = {
     "horse_killed": 4,
     "horse_frozen": 2,
@@ -29,32 +29,34 @@ FAULTS: Final = {
     "deleted": 2,
     "reconciled_by_three": 3,
 }
-#: What a database server can do, and what SQLite does in its place.
-OF_SERVERS: Final = ("connections_dropped", "database_restarted")
-OF_SQLITE: Final = ("database_locked",)
-#: Seconds after the first call of an act within which they come.
+#: Faults of database servers only, and of SQLite only.
+SERVER_FAULTS: Final = ("connections_dropped", "database_restarted")
+SQLITE_FAULTS: Final = ("database_locked",)
+#: Seconds after the first call of a phase in which its faults occur.
 SPAN: Final = 1.2
-#: The same for an act in which less is to be run.
+#: `SPAN` of a retry, which runs fewer jobs.
 SHORT_SPAN: Final = 0.8
 
 
 class Fault(NamedTuple):
-    """One fault: seconds after the first call of its act, what, and a number that chooses whom."""
+    """Fault: seconds after the first call of its phase, its kind, and the number of its target."""
 
     at: float
     kind: str
     choice: int
 
 
-def possible(database: str) -> list[str]:
-    """The faults that this database can have."""
-    impossible = OF_SERVERS if database == "sqlite" else OF_SQLITE
+def possible_faults(database: str) -> list[str]:
+    """Return the kinds of faults that are possible with this database."""
+    impossible = SERVER_FAULTS if database == "sqlite" else SQLITE_FAULTS
     return [kind for kind in FAULTS if kind not in impossible]
 
 
-def draw(random: Random, kinds: Sequence[str], least: int, most: int, span: float) -> list[Fault]:
-    """Some faults of these kinds, in order."""
-    number = random.randint(least, most)
+def random_faults(
+    random: Random, kinds: Sequence[str], bounds: tuple[int, int], span: float
+) -> list[Fault]:
+    """Return random faults of these kinds in order; `bounds` limits their number."""
+    number = random.randint(*bounds)
     chosen = random.choices(kinds, [FAULTS[kind] for kind in kinds], k=number)
     times = sorted(random.uniform(0, span) for _ in chosen)
     return [

@@ -1,4 +1,4 @@
-"""What the trees call. Everything says in the diary that it began."""
+"""Jobs and callbacks of the trees. Each call records its start in the history."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING
 
 from airports.models import CallbackCall
-from benchmarks.chaos import diary
-from benchmarks.chaos.diary import Call
+from benchmarks.chaos import history
+from benchmarks.chaos.history import Call
 from django_jobbatch import bus, current_batch, current_job
 from django_jobbatch.states import Kind
 
@@ -17,45 +17,45 @@ if TYPE_CHECKING:
     from django_jobbatch.models import FailedJob, JobBatch
 
 
-class Unlucky(Exception):
-    """What a job raises that is to fail."""
+class FailsOnPurpose(Exception):
+    """Exception of a job that fails on purpose."""
 
 
 def work(seconds: float) -> None:
-    _begin()
+    _record_start()
     time.sleep(seconds)
 
 
 def fail(seconds: float) -> None:
-    _begin()
+    _record_start()
     time.sleep(seconds)
-    raise Unlucky("always")
+    raise FailsOnPurpose("always")
 
 
 def fail_first(times: int) -> None:
-    """Fail in this many attempts of each run."""
-    call = _begin()
+    """Fail in the first attempts of each run, this many times."""
+    call = _record_start()
     if call.attempts < times:
-        raise Unlucky(f"attempt {call.attempts + 1} of {times} that fail")
+        raise FailsOnPurpose(f"failed attempt {call.attempts + 1} of {times}")
 
 
 def fail_runs(count: int) -> None:
-    """Fail in this many runs of its batch."""
-    run = _begin().run
+    """Fail in the first runs of the batch, this many times."""
+    run = _record_start().run
     if run <= count:
-        raise Unlucky(f"run {run} of {count} that fail")
+        raise FailsOnPurpose(f"failed run {run} of {count}")
 
 
 def kill_horse(times: int) -> None:
-    """Take the process along, this many times."""
-    link = _begin().link
-    if sum(call.link == link for call in diary.calls()) <= times:
+    """Kill the work-horse, this many times."""
+    link = _record_start().link
+    if sum(call.link == link for call in history.calls()) <= times:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def load(count: int) -> None:
-    """Add jobs to its batch, and a chain; in a chain, at its end."""
-    _begin()
+    """Add jobs and a chain to the batch; append them to a chain."""
+    _record_start()
     added = [*(bus.job(work, 0.02) for _ in range(count)), [bus.job(work, 0.02)] * 2]
     batch = current_batch()
     if batch.kind == Kind.CHAIN:
@@ -65,45 +65,45 @@ def load(count: int) -> None:
 
 
 def extend(count: int) -> None:
-    """Put jobs right behind itself in its lane."""
-    _begin()
+    """Insert jobs after this one in its lane."""
+    _record_start()
     current_job().prepend(*(bus.job(work, 0.02) for _ in range(count)))
 
 
 def write(seconds: float) -> None:
-    """Write to the database; to be run as `transactional`, so that it is there exactly once."""
-    link = _begin().link
-    CallbackCall.objects.create(batch_id=current_batch().pk, role=wrote(link))
+    """Write one row; a `transactional` job writes it exactly once."""
+    link = _record_start().link
+    CallbackCall.objects.create(batch_id=current_batch().pk, role=written_role(link))
     time.sleep(seconds)
 
 
-def wrote(link: int) -> str:
-    """What the job of this link leaves in the database."""
+def written_role(link: int) -> str:
+    """Return the role of the row that the job of this link writes."""
     return f"link {link}"
 
 
-def told(batch: JobBatch, seconds: float) -> None:
-    _begin()
+def callback(batch: JobBatch, seconds: float) -> None:
+    _record_start()
     time.sleep(seconds)
 
 
-def told_failure(batch: JobBatch, failure: FailedJob, seconds: float) -> None:
-    _begin()
+def failure_callback(batch: JobBatch, failure: FailedJob, seconds: float) -> None:
+    _record_start()
     time.sleep(seconds)
 
 
-def told_and_dies(batch: JobBatch, times: int) -> None:
+def dying_callback(batch: JobBatch, times: int) -> None:
     kill_horse(times)
 
 
-def told_badly(batch: JobBatch) -> None:
-    _begin()
-    raise Unlucky("a callback")
+def failing_callback(batch: JobBatch) -> None:
+    _record_start()
+    raise FailsOnPurpose("a callback")
 
 
-def _begin() -> Call:
+def _record_start() -> Call:
     link = current_job()
     run = link.run if link.is_callback else current_batch().run
     call = Call(link.pk, run, link.attempts, os.getpid())
-    diary.write(call)
+    history.record(call)
     return call

@@ -1,4 +1,4 @@
-"""What stood in the ledger when an act was over, and so must stand there at the end of the next."""
+"""Record of the ledger at the end of a phase, for comparison at the end of the next."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import NamedTuple, Self
 
 from django.db.models import Q
 
-from benchmarks.chaos import diary
+from benchmarks.chaos import history
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import CALLBACKS, LinkStatus
 
 
-class Ended(NamedTuple):
-    """How a run of a batch has ended."""
+class RunOutcome(NamedTuple):
+    """Outcome of one run of a batch."""
 
     run: int
     outcome: str
@@ -26,8 +26,8 @@ class Ended(NamedTuple):
         return cls(batch.run, batch.outcome, batch.is_cancelled)
 
 
-class Settled(NamedTuple):
-    """A link that no retry of its batch brings back: a job that has succeeded, or a callback."""
+class SettledLink(NamedTuple):
+    """Link that no retry of its batch resets: a succeeded job, or a callback."""
 
     batch_id: uuid.UUID
     status: str
@@ -37,36 +37,36 @@ class Settled(NamedTuple):
 
 @dataclass(frozen=True)
 class Record:
-    """An empty one is that of a ledger in which nothing was."""
+    """Settled ledger; without values, an empty ledger."""
 
-    ends: dict[uuid.UUID, Ended] = field(default_factory=dict)
-    settled: dict[int, Settled] = field(default_factory=dict)
+    outcomes: dict[uuid.UUID, RunOutcome] = field(default_factory=dict)
+    settled: dict[int, SettledLink] = field(default_factory=dict)
     failures: frozenset[uuid.UUID] = frozenset()
     calls: int = 0
 
     @classmethod
     def take(cls) -> Self:
-        """Of the ledger as it stands; all of it must be settled."""
+        """Return the record of the current ledger, which must be settled."""
         return cls(
-            {batch.pk: Ended.of(batch) for batch in JobBatch.objects.all()},
+            {batch.pk: RunOutcome.of(batch) for batch in JobBatch.objects.all()},
             settled_links(),
             frozenset(FailedJob.objects.values_list("pk", flat=True)),
-            len(diary.calls()),
+            len(history.calls()),
         )
 
-    def end(self, batch: JobBatch, run: int) -> Ended | None:
-        """How this run of the batch has ended; None if nobody has seen its end."""
-        seen = (Ended.of(batch), self.ends.get(batch.pk))
-        return next((each for each in seen if each and each.run == run), None)
+    def outcome_of(self, batch: JobBatch, run: int) -> RunOutcome | None:
+        """Return the outcome of a run of the batch; None if it was not recorded."""
+        known = (RunOutcome.of(batch), self.outcomes.get(batch.pk))
+        return next((outcome for outcome in known if outcome and outcome.run == run), None)
 
-    def runs(self, batch: JobBatch) -> int:
-        """How many runs of the batch were over."""
-        return self.ends[batch.pk].run if batch.pk in self.ends else 0
+    def last_run(self, batch: JobBatch) -> int:
+        """Return the number of the last finished run of the batch; 0 if there is none."""
+        return self.outcomes[batch.pk].run if batch.pk in self.outcomes else 0
 
 
-def settled_links() -> dict[int, Settled]:
-    """What no retry of a batch brings back."""
-    work = Q(status=LinkStatus.SUCCEEDED, child=None)
-    links = BatchedJob.objects.filter(work | Q(role__in=CALLBACKS))
+def settled_links() -> dict[int, SettledLink]:
+    """Return the links that no retry of a batch resets."""
+    succeeded_jobs = Q(status=LinkStatus.SUCCEEDED, child=None)
+    links = BatchedJob.objects.filter(succeeded_jobs | Q(role__in=CALLBACKS))
     columns = ("pk", "batch_id", "status", "fence", "ended_at")
-    return {pk: Settled(*row) for pk, *row in links.values_list(*columns)}
+    return {pk: SettledLink(*row) for pk, *row in links.values_list(*columns)}

@@ -1,4 +1,4 @@
-"""What brings a round to its end: reconcile, as a schedule would call it."""
+"""Recovery at the end of a phase: reconcile, as a schedule calls it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from django_jobbatch.reconcile import reconcile
 ALIAS = "default"
 
 
-def reconcile_by(count: int) -> None:
-    """Have so many reconcilers go through the ledger at once."""
+def reconcile_concurrently(count: int) -> None:
+    """Reconcile in this many threads at once."""
     with ThreadPoolExecutor(count) as pool:
-        for done in [pool.submit(_reconcile) for _ in range(count)]:
-            done.result()
+        for future in [pool.submit(_reconcile) for _ in range(count)]:
+            future.result()
 
 
 def _reconcile() -> None:

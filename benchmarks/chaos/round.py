@@ -1,4 +1,4 @@
-"""One round: workers, and two acts with faults, at whose ends it must all be right. All from one seed."""
+"""One round: workers, and two phases with faults and checks. A seed decides all of them."""
 
 from __future__ import annotations
 
@@ -15,168 +15,175 @@ from typing import Any, Final
 from django.db import connections
 
 from airports.models import CallbackCall
-from benchmarks.chaos import acts, crew, diary, judge, tickets
-from benchmarks.chaos.acts import Act, Begun
-from benchmarks.chaos.adversary import Adversary
-from benchmarks.chaos.crew import Crew
+from benchmarks.chaos import checker, history, phases, tickets
+from benchmarks.chaos.nemesis import Nemesis
+from benchmarks.chaos.phases import Phase, Reset
 from benchmarks.chaos.record import Record
-from benchmarks.chaos.recovery import reconcile_by
+from benchmarks.chaos.recovery import reconcile_concurrently
+from benchmarks.chaos.workers import WorkerOptions, WorkerPool, random_workers
 from benchmarks.stage import Stage
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 
-#: Seconds after the last fault when what is not settled is stuck, on however busy a machine.
-PATIENCE: Final = 120
-#: Seconds between two reconciles, as a schedule would have it.
-SCHEDULE: Final = 0.25
-#: Seconds for what is still in Redis when all is settled to be worked off.
-AFTERWARDS: Final = 10
+#: Seconds after the last fault in which everything must settle, even on a busy machine.
+SETTLE_TIMEOUT: Final = 120
+#: Largest number of seconds between two reconciles.
+RECONCILE_INTERVAL: Final = 0.25
+#: Seconds in which Redis must become empty after everything is settled.
+REDIS_TIMEOUT: Final = 10
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a seed decides."""
+    """Workers and phases that a seed decides."""
 
     seed: int
-    crew: list[crew.Kind]
-    acts: tuple[Act, Act]
+    workers: list[WorkerOptions]
+    phases: tuple[Phase, Phase]
 
     @classmethod
     def of(cls, seed: int, kinds: Sequence[str]) -> Plan:
         random = Random(seed)
-        first = acts.first(random, kinds)
-        return cls(seed, crew.draw(random), (first, acts.second(random, kinds)))
+        first = phases.dispatch_phase(random, kinds)
+        return cls(seed, random_workers(random), (first, phases.retry_phase(random, kinds)))
 
     def lines(self) -> list[str]:
-        return [*map(str, self.crew), *(line for act in self.acts for line in act.lines())]
+        return [
+            *map(str, self.workers),
+            *(line for phase in self.phases for line in phase.lines()),
+        ]
 
 
 @dataclass
 class Report:
-    """What has come of a round."""
+    """Result of a round."""
 
     seed: int
-    hits: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
-    #: Of each act that was played: of one only, if there was nothing to be retried.
+    #: Seconds of each phase; of one only, if nothing was retryable.
     recovery_s: list[float] = field(default_factory=list)
     rerun: int = 0
     late: int = 0
     links: int = 0
-    #: Sets of tickets in Redis that were lost, of batches that are over.
-    remembered: int = 0
+    #: Registries that remain in Redis.
+    registries: int = 0
     violations: list[str] = field(default_factory=list)
-    #: Of every batch with a violation.
+    #: Rows of each batch with a violation.
     rows: dict[uuid.UUID, list[dict[str, Any]]] = field(default_factory=dict)
 
 
 def play(plan: Plan, stage: Stage) -> Report:
-    """Play one round, with workers of its own and nothing else in the ledger or in Redis."""
+    """Play one round with its own workers, an empty ledger and an empty Redis."""
     folder = stage.folder / f"round-{plan.seed}"
     folder.mkdir(exist_ok=True)
-    os.environ[diary.VARIABLE] = str(folder / "diary")
+    os.environ[history.VARIABLE] = str(folder / "history")
     _clear()
     report = Report(plan.seed)
-    workers = Crew(plan.crew, folder)
+    workers = WorkerPool(plan.workers, folder)
     try:
         workers.start()
-        _Stand(stage, workers, report).play(plan.acts)
+        _Player(stage, workers, report).play(plan.phases)
     finally:
         workers.stop()
-    report.rerun = diary.rerun()
+    report.rerun = history.repeated_attempts()
     report.late = sum(JobBatch.objects.values_list("late_outcomes", flat=True))
     report.links = BatchedJob.objects.count()
-    report.remembered = len(tickets.sets())
+    report.registries = len(tickets.registries())
     if report.violations:
         report.log.append(workers.log())
     return report
 
 
-class _Stand:
-    """Plays the acts one after another, and goes no further than the first violation."""
+class _Player:
+    """Player of the phases, up to the first violation."""
 
-    def __init__(self, stage: Stage, workers: Crew, report: Report) -> None:
+    def __init__(self, stage: Stage, workers: WorkerPool, report: Report) -> None:
         self._workers = workers
-        self._adversary = Adversary(stage, workers)
+        self._nemesis = Nemesis(stage, workers)
         self._report = report
 
-    def play(self, acts: Sequence[Act]) -> None:
-        past = Record()
+    def play(self, phases: Sequence[Phase]) -> None:
+        previous = Record()
         try:
-            for act in acts:
-                begun = self._play(act)
-                if begun is None:
+            for phase in phases:
+                reset = self._play(phase)
+                if reset is None:
                     break
                 self._report.recovery_s.append(self._recover())
-                self._judge(past, begun)
+                self._check(previous, reset)
                 if self._report.violations:
                     return
-                past = Record.take()
-            if self._adversary.repeat_deletions():
+                previous = Record.take()
+            if self._nemesis.repeat_deletions():
                 self._recover()
-                self._judge(past, Begun())
-        except Exception:  # noqa: BLE001 - whatever a call of the app raises here is a violation
+                self._check(previous, Reset())
+        except Exception:  # noqa: BLE001 - any exception of the app is a violation
             self._report.violations.append(traceback.format_exc())
 
-    def _play(self, act: Act) -> Begun | None:
-        before = len(diary.calls())
-        begun = act.opening.begin()
-        if begun is None:
+    def _play(self, phase: Phase) -> Reset | None:
+        earlier_calls = len(history.calls())
+        reset = phase.action.perform()
+        if reset is None:
             return None
         _wait(
-            lambda: len(diary.calls()) > before or judge.is_over(), self._workers.revive, AFTERWARDS
+            lambda: len(history.calls()) > earlier_calls or checker.is_at_rest(),
+            self._workers.restart_dead,
+            REDIS_TIMEOUT,
         )
-        began = time.monotonic()
-        for fault in act.faults:
-            time.sleep(max(0.0, began + fault.at - time.monotonic()))
-            hit = self._adversary.commit(fault)
-            self._log(f"{time.monotonic() - began:.2f} {fault.kind}: {hit or 'nobody'}")
-            self._report.hits += [fault.kind] if hit else []
-        return begun
+        started = time.monotonic()
+        for fault in phase.faults:
+            time.sleep(max(0.0, started + fault.at - time.monotonic()))
+            target = self._nemesis.inject(fault)
+            self._log(f"{time.monotonic() - started:.2f} {fault.kind}: {target or 'no target'}")
+            self._report.faults += [fault.kind] if target else []
+        return reset
 
     def _recover(self) -> float:
-        """Go on as a healthy system does until all is settled; seconds until it was."""
-        began = time.monotonic()
+        """Restart workers and reconcile until everything is at rest; return the seconds."""
+        started = time.monotonic()
 
-        def go_on() -> None:
-            self._workers.revive()
-            tickets.age()
-            reconcile_by(1)
+        def repair() -> None:
+            self._workers.restart_dead()
+            tickets.expire_heartbeats()
+            reconcile_concurrently(1)
 
-        _wait(judge.is_over, go_on, PATIENCE)
-        seconds = round(time.monotonic() - began, 2)
-        _wait(judge.is_quiet, _tidy_up, AFTERWARDS)
+        _wait(checker.is_at_rest, repair, SETTLE_TIMEOUT)
+        seconds = round(time.monotonic() - started, 2)
+        _wait(checker.is_redis_empty, _clean_up_redis, REDIS_TIMEOUT)
         return seconds
 
-    def _judge(self, past: Record, begun: Begun) -> None:
-        for found in judge.violations(past, begun, self._adversary.deletions):
-            self._report.violations.append(f"{found.what} (batch {found.batch_id or '-'})")
-            if found.batch_id is not None:
-                self._report.rows[found.batch_id] = judge.rows(found.batch_id)
+    def _check(self, previous: Record, reset: Reset) -> None:
+        for violation in checker.violations(previous, reset, self._nemesis.deletions):
+            text = f"{violation.text} (batch {violation.batch_id or '-'})"
+            self._report.violations.append(text)
+            if violation.batch_id is not None:
+                self._report.rows[violation.batch_id] = checker.rows(violation.batch_id)
 
     def _log(self, line: str) -> None:
         self._report.log.append(line)
 
 
-def _wait(condition: Callable[[], bool], meanwhile: Callable[[], None], seconds: float) -> None:
+def _wait(condition: Callable[[], bool], repair: Callable[[], None], seconds: float) -> None:
+    """Wait at most this many seconds for the condition, and call `repair` meanwhile."""
     deadline = time.monotonic() + seconds
     pause = 0.05
     while not condition() and time.monotonic() < deadline:
-        meanwhile()
+        repair()
         time.sleep(pause)
-        pause = min(SCHEDULE, pause * 2)
+        pause = min(RECONCILE_INTERVAL, pause * 2)
 
 
-def _tidy_up() -> None:
-    """Have RQ see at once that who is dead works on nothing any more, and schedules nothing."""
-    tickets.age()
+def _clean_up_redis() -> None:
+    """Do at once what RQ does after some time: clean up dead workers, enqueue due tickets."""
+    tickets.expire_heartbeats()
     tickets.clean_up()
     tickets.deliver_scheduled()
 
 
 def _clear() -> None:
-    """Nothing is left of the round before."""
+    """Delete all rows and keys of the round before."""
     tickets.redis().flushall()
     for model in (FailedJob, BatchedJob, JobBatch, CallbackCall):
-        model._default_manager.all()._raw_delete("default")  # noqa: SLF001 - rows only: a delete() would repair first
+        model._default_manager.all()._raw_delete("default")  # noqa: SLF001 - rows only: `delete()` would repair them first
     connections.close_all()
-    Path(os.environ[diary.VARIABLE]).unlink(missing_ok=True)
+    Path(os.environ[history.VARIABLE]).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The settings of the sandbox, for workers whose claims are over soon when they die."""
+"""Settings of the sandbox, with short leases for workers that are killed."""
 
 from __future__ import annotations
 

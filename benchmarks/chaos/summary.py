@@ -1,4 +1,4 @@
-"""What all rounds have come to, and all that is known of one that went wrong."""
+"""Summary of all rounds, and the details of rounds with violations."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from benchmarks.chaos.round import Plan, Report
 
 
 class Summary:
-    """Takes one report after another."""
+    """Sum of the reports of all rounds."""
 
     def __init__(self) -> None:
         self._rounds = self._retried = self._links = self._violations = 0
-        self._rerun = self._late = self._remembered = 0
+        self._rerun = self._late = self._registries = 0
         self._faults: Counter[str] = Counter()
         self._recovery: list[float] = []
 
@@ -25,9 +25,9 @@ class Summary:
         self._links += report.links
         self._rerun += report.rerun
         self._late += report.late
-        self._remembered += report.remembered
+        self._registries += report.registries
         self._violations += len(report.violations)
-        self._faults.update(report.hits)
+        self._faults.update(report.faults)
         self._retried += len(report.recovery_s) > 1
         self._recovery += report.recovery_s
 
@@ -39,7 +39,7 @@ class Summary:
             "faults": dict(sorted(self._faults.items())),
             "rerun": self._rerun,
             "late": self._late,
-            "remembered": self._remembered,
+            "registries": self._registries,
             "recovery_s": {
                 "median": round(median(self._recovery), 2),
                 "worst": max(self._recovery),
@@ -48,8 +48,8 @@ class Summary:
         }
 
 
-def broken(plan: Plan, report: Report) -> Iterator[str]:
-    """The plan, the log and the rows of a round with violations; nothing of any other."""
+def violation_details(plan: Plan, report: Report) -> Iterator[str]:
+    """Yield the plan, the log and the rows of a round with violations; else nothing."""
     if not report.violations:
         return
     yield f"=== round {plan.seed}: {len(report.violations)} violations"

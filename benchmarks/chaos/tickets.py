@@ -1,4 +1,4 @@
-"""What is in Redis of ours, seen and changed behind the back of the app."""
+"""Tickets in Redis, inspected and changed without the app."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import django_rq
 from benchmarks.stage import QUEUE, QUEUES
 
 PREFIX: Final = "jb-"
-#: The keys in which the app keeps the tickets of a batch, by its id and a queue.
-SETS: Final = f"jobbatch:{'?' * 32}:*"
+#: Keys of the app's registries: the tickets of a batch on a queue.
+REGISTRIES: Final = f"jobbatch:{'?' * 32}:*"
 
 
 def redis() -> Any:
@@ -20,44 +20,46 @@ def redis() -> Any:
 
 
 def queued() -> list[tuple[str, str]]:
-    """The queue and the id of every ticket that waits."""
-    return [(name, each) for name in QUEUES for each in _ours(django_rq.get_queue(name).job_ids)]
+    """Return the queue and the id of each waiting ticket."""
+    return [(name, ticket) for name in QUEUES for ticket in _own(django_rq.get_queue(name).job_ids)]
 
 
 def scheduled() -> list[str]:
-    registries = [django_rq.get_queue(name).scheduled_job_registry for name in QUEUES]
-    return [each for registry in registries for each in _ours(registry.get_job_ids())]
+    scheduled_registries = [django_rq.get_queue(name).scheduled_job_registry for name in QUEUES]
+    return [ticket for registry in scheduled_registries for ticket in _own(registry.get_job_ids())]
 
 
 def started() -> list[tuple[str, str]]:
-    """The queue and the id of every ticket that RQ takes to be at work."""
+    """Return the queue and the id of each ticket that runs according to RQ."""
     return [
-        (name, each)
+        (name, ticket)
         for name in QUEUES
-        for each in _ours(django_rq.get_queue(name).started_job_registry.get_job_ids(cleanup=False))
+        for ticket in _own(
+            django_rq.get_queue(name).started_job_registry.get_job_ids(cleanup=False)
+        )
     ]
 
 
-def sets() -> list[str]:
-    """The keys that the app itself keeps of batches."""
-    return sorted(key.decode() for key in redis().scan_iter(SETS))
+def registries() -> list[str]:
+    """Return the keys of the app's registries."""
+    return sorted(key.decode() for key in redis().scan_iter(REGISTRIES))
 
 
 def deliver(queue: str, ticket: str) -> None:
-    """Put the id of a ticket into the queue once more."""
+    """Append the id of a ticket to its queue again."""
     redis().rpush(django_rq.get_queue(queue).key, ticket)
 
 
-def lose(queue: str) -> bool:
-    """Take a ticket out of its queue, as a worker does that dies before it begins."""
+def drop(queue: str) -> bool:
+    """Drop the first ticket of a queue, as a worker that dies before it starts the ticket."""
     return redis().lpop(django_rq.get_queue(queue).key) is not None
 
 
-def age() -> None:
-    """Have RQ believe that nobody has been heard of for minutes who works on a ticket.
+def expire_heartbeats() -> None:
+    """Set the heartbeats of all running tickets to the past.
 
-    Who is alive says so again within the half minute; who is dead would be believed alive for
-    another 60 to 90 seconds, for which nobody has the time here.
+    A live worker renews its heartbeat within half a minute. Without this, RQ takes a dead worker to
+    be alive for another 60 to 90 seconds.
     """
     for name in QUEUES:
         registry = django_rq.get_queue(name).started_job_registry
@@ -67,13 +69,16 @@ def age() -> None:
 
 
 def clean_up() -> None:
-    """Let RQ do what its workers do every ten minutes."""
+    """Clean up RQ's registries, as its workers do every ten minutes."""
     for name in QUEUES:
         django_rq.get_queue(name).started_job_registry.cleanup()
 
 
 def deliver_scheduled() -> None:
-    """Do what RQ's scheduler does: a new one has to wait a minute for the lock of one that died."""
+    """Enqueue due tickets, as RQ's scheduler does.
+
+    A new scheduler waits a minute for the lock of a dead one.
+    """
     for name in QUEUES:
         queue = django_rq.get_queue(name)
         registry = queue.scheduled_job_registry
@@ -83,5 +88,5 @@ def deliver_scheduled() -> None:
                 queue.enqueue_job(job)
 
 
-def _ours(ids: list[str]) -> Iterator[str]:
-    return (each for each in ids if each.startswith(PREFIX))
+def _own(ids: list[str]) -> Iterator[str]:
+    return (ticket for ticket in ids if ticket.startswith(PREFIX))

@@ -1,4 +1,4 @@
-"""Random trees of batches, chains and jobs: drawn from a seed, printed, and built."""
+"""Random trees of batches, chains and jobs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.chaos import jobs
 from django_jobbatch import bus
 from django_jobbatch.bus import Builder
 
-#: What jobs do, the usual more often than what is rare.
+#: Functions of jobs, with their weights.
 JOBS: Final = {
     "work": 16,
     "fail_first": 4,
@@ -29,7 +29,7 @@ DEPTH: Final = 3
 
 @dataclass(frozen=True)
 class Job:
-    """A call of a function of `jobs`."""
+    """Call of a function of `jobs`."""
 
     func: str
     argument: float
@@ -37,8 +37,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Group:
-    """A batch or a chain; callbacks by kind: the function of `jobs`, and its arguments."""
+class Tree:
+    """Batch or chain, with its callbacks by role: a function of `jobs` and its arguments."""
 
     items: tuple[Item, ...]
     chain: bool = False
@@ -47,25 +47,29 @@ class Group:
     callbacks: dict[str, tuple[str, tuple[float, ...]]] = field(default_factory=dict)
 
 
-Item: TypeAlias = Job | Group
+Item: TypeAlias = Job | Tree
 
 
-def draw(random: Random, depth: int = DEPTH) -> Group:
-    """A batch or chain with `depth` levels at most, itself included."""
+def random_tree(random: Random, depth: int = DEPTH) -> Tree:
+    """Return a random batch or chain with at most `depth` levels, its own included."""
     chain = random.random() < (0.1 if depth == DEPTH else 0.5)
-    most = {DEPTH: 10, DEPTH - 1: 4}.get(depth, 3)
-    return Group(
-        items=tuple(_item(random, depth) for _ in range(random.randint(most // 2, most))),
+    maximum = {DEPTH: 10, DEPTH - 1: 4}.get(depth, 3)
+    return Tree(
+        items=tuple(
+            _random_item(random, depth) for _ in range(random.randint(maximum // 2, maximum))
+        ),
         chain=chain,
         allow_failures=not chain and random.random() < 0.7,
         isolated=not chain and random.random() < 0.1,
-        callbacks={name: _callback(random, name) for name in CALLBACKS if random.random() < 0.4},
+        callbacks={
+            name: _random_callback(random, name) for name in CALLBACKS if random.random() < 0.4
+        },
     )
 
 
-def build(tree: Group) -> Builder:
-    """The tree as the app takes it."""
-    items = [_built(item) for item in tree.items]
+def build(tree: Tree) -> Builder:
+    """Return the builder of the tree."""
+    items = [_build_item(item) for item in tree.items]
     builder: Any = bus.chain(*items) if tree.chain else bus.batch(items)
     if tree.allow_failures:
         builder = builder.allow_failures()
@@ -73,30 +77,30 @@ def build(tree: Group) -> Builder:
         builder = builder.isolated()
     for name, (func, arguments) in tree.callbacks.items():
         builder = getattr(builder, name)(getattr(jobs, func), *arguments)
-    made: Builder = builder
-    return made
+    built: Builder = builder
+    return built
 
 
 def outline(item: Item, indent: str = "") -> Iterator[str]:
-    """The tree as lines of text."""
+    """Yield the tree as lines of text."""
     if isinstance(item, Job):
-        options = "".join(f", {name}={value}" for name, value in item.options.items())
-        yield f"{indent}{item.func}({item.argument}){options}"
+        job_options = "".join(f", {name}={value}" for name, value in item.options.items())
+        yield f"{indent}{item.func}({item.argument}){job_options}"
         return
-    marks = [name for name in ("allow_failures", "isolated") if getattr(item, name)]
-    told = [f"{name}: {func}{args}" for name, (func, args) in item.callbacks.items()]
-    yield f"{indent}{'chain' if item.chain else 'batch'} {'; '.join(marks + told)}".rstrip()
-    for each in item.items:
-        yield from outline(each, f"{indent}  ")
+    options = [name for name in ("allow_failures", "isolated") if getattr(item, name)]
+    callbacks = [f"{name}: {func}{args}" for name, (func, args) in item.callbacks.items()]
+    yield f"{indent}{'chain' if item.chain else 'batch'} {'; '.join(options + callbacks)}".rstrip()
+    for child in item.items:
+        yield from outline(child, f"{indent}  ")
 
 
-def _item(random: Random, depth: int) -> Item:
+def _random_item(random: Random, depth: int) -> Item:
     if depth > 1 and random.random() < 0.3:
-        return draw(random, depth - 1)
-    return _job(random)
+        return random_tree(random, depth - 1)
+    return _random_job(random)
 
 
-def _job(random: Random) -> Job:
+def _random_job(random: Random) -> Job:
     [func] = random.choices(list(JOBS), list(JOBS.values()))
     options: dict[str, Any] = {}
     if random.random() < 0.25:
@@ -107,28 +111,28 @@ def _job(random: Random) -> Job:
         options |= {"retry": 2, "retry_interval": random.choice([0, 0, 0, 0, 1])}
     if func == "write":
         options["transactional"] = True
-    return Job(func, _argument(random, func), options)
+    return Job(func, _random_argument(random, func), options)
 
 
-def _argument(random: Random, func: str) -> float:
+def _random_argument(random: Random, func: str) -> float:
     if func in ("work", "fail", "write"):
         return random.choice(SECONDS)
     return random.choice([1, 1, 1, 1, 3])
 
 
-def _callback(random: Random, name: str) -> tuple[str, tuple[float, ...]]:
+def _random_callback(random: Random, name: str) -> tuple[str, tuple[float, ...]]:
     if name in ("catch", "each_failure"):
-        return "told_failure", (random.choice(SECONDS),)
+        return "failure_callback", (random.choice(SECONDS),)
     chance = random.random()
     if chance < 0.1:
-        return "told_and_dies", (random.choice([1, 2]),)
+        return "dying_callback", (random.choice([1, 2]),)
     if chance < 0.2:
-        return "told_badly", ()
-    return "told", (random.choice(SECONDS),)
+        return "failing_callback", ()
+    return "callback", (random.choice(SECONDS),)
 
 
-def _built(item: Item) -> object:
-    if isinstance(item, Group):
+def _build_item(item: Item) -> object:
+    if isinstance(item, Tree):
         return build(item)
     job = bus.job(getattr(jobs, item.func), item.argument)
     return job.options(**item.options) if item.options else job

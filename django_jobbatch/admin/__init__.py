@@ -1,7 +1,7 @@
-"""The admin pages of batches, jobs and failures.
+"""Admin pages of batches, jobs and failures.
 
-Everybody who may view them looks; who may cancel or retry does so through `operations`, after a
-page that says what would happen. Nothing is added, changed or deleted by hand.
+Users with a view permission view them. Users with another permission cancel and retry, after a page
+of confirmation, through `operations`. Nobody adds, changes or deletes rows.
 """
 
 from __future__ import annotations

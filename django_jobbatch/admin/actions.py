@@ -1,4 +1,4 @@
-"""From rows that were ticked in a list to the page that asks what is to be done with them."""
+"""Actions of the lists: each redirects to the confirmation page of the chosen rows."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 def redirect_to_confirmation(
     model_admin: ReadOnlyAdmin, request: HttpRequest, verb: str, batches: QuerySet[JobBatch]
 ) -> HttpResponse | None:
-    """Go to the page that asks whether these batches shall be cancelled or retried."""
+    """Return a redirect to the confirmation page that cancels or retries these batches.
+
+    Return None, and add a message, if there are too many.
+    """
     chosen = list(batches.order_by().values_list("pk", flat=True)[: tuning.MAX_CHOSEN + 1])
-    if _too_many(model_admin, request, chosen):
+    if _rejects_too_many(model_admin, request, chosen):
         return None
     address = model_admin.url(JobBatch, verb, ids=join_ids(chosen))
     return HttpResponseRedirect(model_admin.filtered(request, address))
@@ -32,13 +35,16 @@ def redirect_to_confirmation(
 def redirect_to_retry(
     model_admin: ReadOnlyAdmin, request: HttpRequest, jobs: QuerySet[BatchedJob]
 ) -> HttpResponse | None:
-    """Go to the page that asks whether these jobs, all of one batch, shall be retried."""
+    """Return a redirect to the confirmation page that retries these jobs.
+
+    Return None, and add a message, if there are too many or if they are not of one batch.
+    """
     chosen = list(jobs.order_by().values_list("pk", "batch_id")[: tuning.MAX_CHOSEN + 1])
-    if _too_many(model_admin, request, chosen):
+    if _rejects_too_many(model_admin, request, chosen):
         return None
     batches = {batch_id for _pk, batch_id in chosen}
     if len(batches) != 1:
-        text = _("Choose jobs of one batch that are still there.")
+        text = _("Choose jobs of one batch only. Deleted jobs cannot be retried.")
         model_admin.message_user(request, text, messages.WARNING)
         return None
     pks = join_ids(pk for pk, _batch_id in chosen)
@@ -46,15 +52,15 @@ def redirect_to_retry(
 
 
 def join_ids(ids: Iterable[object]) -> str:
-    """Ids for the address of a page that asks."""
+    """Return the ids as text, for the address of a confirmation page."""
     return ",".join(map(str, ids))
 
 
-def _too_many(model_admin: ReadOnlyAdmin, request: HttpRequest, chosen: Sized) -> bool:
+def _rejects_too_many(model_admin: ReadOnlyAdmin, request: HttpRequest, chosen: Sized) -> bool:
     if len(chosen) <= tuning.MAX_CHOSEN:
         return False
     text = ngettext(
-        "Choose at most %(most)d row.", "Choose at most %(most)d rows.", tuning.MAX_CHOSEN
+        "Choose at most %(maximum)d row.", "Choose at most %(maximum)d rows.", tuning.MAX_CHOSEN
     )
-    model_admin.message_user(request, text % {"most": tuning.MAX_CHOSEN}, messages.WARNING)
+    model_admin.message_user(request, text % {"maximum": tuning.MAX_CHOSEN}, messages.WARNING)
     return True

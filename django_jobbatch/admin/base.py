@@ -1,4 +1,4 @@
-"""What the admin classes of this app share: people look, and act through operations alone."""
+"""Base class of the admin classes: view permissions only."""
 
 from __future__ import annotations
 
@@ -21,64 +21,58 @@ else:
 
 
 class ReadOnlyAdmin(AdminBase):
-    """Nothing is added, changed or deleted by hand: the ledger would no longer add up.
+    """Admin class without add, change and delete, because only the ledger writes rows.
 
-    The page of an object is the template of its model, which `get_context` fills.
+    The template of the model shows the page of an object, with the values of `get_context`.
     """
 
     show_full_result_count = False
     list_per_page = 50
-    # Without it the change list writes a style into the page, which a strict CSP refuses.
+    # If False, the change list writes an inline style, which a strict CSP blocks.
     actions_on_top = True
 
     class Media:
         css: ClassVar = {"all": ["django_jobbatch/admin.css"]}
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody: `prune_batches` removes what is old, a page at a time."""
-        return False
+        return False  # `prune_batches` deletes old batches, chunk by chunk
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whoever may view all, or this one."""
         return has_perm(request, f"view_{self.opts.model_name}", obj)
 
     def has_cancel_permission(self, request: HttpRequest, batch: JobBatch | None = None) -> bool:
-        """Whoever may cancel all batches, or this one."""
+        """Return whether the user may cancel all batches, or this one."""
         return has_perm(request, "cancel_jobbatch", batch)
 
     def has_retry_permission(self, request: HttpRequest, batch: JobBatch | None = None) -> bool:
-        """Whoever may retry all batches, or this one."""
+        """Return whether the user may retry all batches, or this one."""
         return has_perm(request, "retry_jobbatch", batch)
 
     def has_payload_permission(self, request: HttpRequest) -> bool:
-        """Whoever may see the arguments of jobs."""
+        """Return whether the user may view arguments and results of jobs."""
         return has_perm(request, "view_payload")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        """None: the template of the model shows it."""
-        return []
+        return []  # the template of the model shows the object
 
     def get_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
-        """What the page of this object shows."""
+        """Return the context of the page of this object."""
         raise NotImplementedError
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> Any:
-        """The page of an object."""
         context |= self.get_context(request, context["original"])
         return super().render_change_form(request, context, *args, **kwargs)
 
     def url(self, model: type[Model], page: str, *args: object, **query: object) -> str:
-        """The address of an admin page of one of our models, on this admin site."""
+        """Return the address of an admin page of a model of this app, on this admin site."""
         address = reverse(
             f"admin:{APP}_{model._meta.model_name}_{page}",
             args=args,
@@ -91,7 +85,7 @@ class ReadOnlyAdmin(AdminBase):
         )
 
     def filtered(self, request: HttpRequest, address: str) -> str:
-        """The address with the filters of the list that this request came from."""
+        """Return the address with the filters of the list that this request comes from."""
         preserved = self.get_preserved_filters(request)
         context: dict[str, Any] = {"preserved_filters": preserved, "opts": self.opts}
         return str(add_preserved_filters(context, address))

@@ -1,4 +1,4 @@
-"""Batches: the list, the page of one, and the way to cancel and retry them."""
+"""Batches: the list, the page of one batch, and their actions."""
 
 from __future__ import annotations
 
@@ -31,10 +31,12 @@ from django_jobbatch.states import BatchStatus
 
 
 class BatchChangeList(ChangeList):
-    """The list of batches, which counts the jobs of whole trees: two queries more, if there are any."""
+    """List of batches with the job counts of whole trees.
+
+    A list with trees takes two queries more.
+    """
 
     def get_results(self, request: HttpRequest) -> None:
-        """As ever; each batch is given the jobs of its tree, if it is the root of one."""
         super().get_results(request)
         rows: list[Any] = list(self.result_list)
         trees = jobs_of_trees([batch for batch in rows if batch.root_id is None])
@@ -45,7 +47,7 @@ class BatchChangeList(ChangeList):
 
 @admin.register(JobBatch)
 class JobBatchAdmin(ReadOnlyAdmin):
-    """Batches: those at work first, then the newest."""
+    """Admin of batches: unfinished ones first, then the newest."""
 
     list_display = ["title", "state", "progress", "failed", "created", "finished", "queue"]
     list_filter = [
@@ -56,7 +58,7 @@ class JobBatchAdmin(ReadOnlyAdmin):
         filters.LevelFilter,
     ]
     search_fields = ["name"]
-    search_help_text = _("Searches names, and ids by their beginning.")
+    search_help_text = _("Searches by name, by id or its first digits, and by the id of a ticket.")
     paginator = CappedPaginator
     list_max_show_all = 200
     ordering = [
@@ -69,7 +71,7 @@ class JobBatchAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("name"), ordering="name")
     def title(self, batch: JobBatch) -> str:
-        """Its name, and the beginning of its id."""
+        """Return the name of the batch and the first digits of its id."""
         return format_html(
             '<span class="jb-name">{}</span><span class="jb-id">{}</span>',
             batch.name,
@@ -78,17 +80,17 @@ class JobBatchAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("status"), ordering="status")
     def state(self, batch: JobBatch) -> str:
-        """An icon and a word."""
+        """Return the status of the batch, with an icon."""
         return display.batch_status(batch)
 
     @admin.display(description=_("progress"), ordering="total_jobs")
     def progress(self, batch: JobBatch) -> str:
-        """A bar and the numbers."""
+        """Return a progress bar with its numbers."""
         return display.progress(batch, _jobs(batch))
 
     @admin.display(description=_("failed"), ordering="failed_jobs")
     def failed(self, batch: JobBatch) -> str:
-        """How many jobs failed, and the way to them."""
+        """Return the number of failed jobs, as a link to the failures."""
         count = _jobs(batch).failed
         if not count:
             return "0"
@@ -97,31 +99,29 @@ class JobBatchAdmin(ReadOnlyAdmin):
 
     @admin.display(description=_("created"), ordering="created_at")
     def created(self, batch: JobBatch) -> str:
-        """When it was dispatched."""
+        """Return the time of the dispatch."""
         return display.moment(batch.created_at)
 
     @admin.display(description=_("finished"), ordering="finished_at")
     def finished(self, batch: JobBatch) -> str:
-        """When it ended, and how long it took, or has taken so far."""
+        """Return the finish time of the batch and its duration."""
         return display.moment(batch.finished_at, snapshot.duration(batch))
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """By name, or by the beginning of an id."""
         found, duplicates = super().get_search_results(request, queryset, search_term)
         if prefix := id_prefix(search_term):
             found |= queryset.filter(pk__istartswith=prefix)
         return found, duplicates
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BatchChangeList]:
-        """The one that knows trees."""
         return BatchChangeList
 
     # The page of one batch
 
     def get_context(self, request: HttpRequest, batch: JobBatch) -> dict[str, Any]:
-        """What the page shows, and which of its buttons are there."""
+        """Return the context of the page of one batch, its buttons included."""
         jobs = batch.tree_jobs
         may_retry = self.has_retry_permission(request, batch)
         return {
@@ -148,7 +148,7 @@ class JobBatchAdmin(ReadOnlyAdmin):
             "may_retry": may_retry,
             "may_view_jobs": has_perm(request, "view_batchedjob"),
             "may_view_failures": has_perm(request, "view_failedjob"),
-            "most_running": tuning.MAX_RUNNING_COUNTED,
+            "max_running": tuning.MAX_RUNNING_COUNTED,
             "options": display_options(batch),
             "meta": json.dumps(batch.meta, indent=2, ensure_ascii=False) if batch.meta else "",
         }
@@ -159,45 +159,45 @@ class JobBatchAdmin(ReadOnlyAdmin):
     def cancel_selected(
         self, request: HttpRequest, queryset: QuerySet[JobBatch]
     ) -> HttpResponse | None:
-        """Ask, as the button of one batch does."""
+        """Return the page that confirms a cancel of the chosen batches."""
         return redirect_to_confirmation(self, request, "cancel", queryset)
 
     @admin.action(permissions=["retry"], description=_("Retry failed jobs of selected batches"))
     def retry_selected(
         self, request: HttpRequest, queryset: QuerySet[JobBatch]
     ) -> HttpResponse | None:
-        """Ask, as the button of one batch does."""
+        """Return the page that confirms a retry of the chosen batches."""
         return redirect_to_confirmation(self, request, "retry", queryset)
 
     def get_urls(self) -> list[URLPattern]:
-        """The pages that ask before something is done, for one batch and for several."""
-        own = []
+        """Return the addresses, those of the confirmation pages included."""
+        confirmations = []
         for name, view in (("cancel", CancelView), ("retry", RetryView)):
             page = self.admin_site.admin_view(view.as_view(model_admin=self))
             url_name = f"django_jobbatch_jobbatch_{name}"
-            own += [
+            confirmations += [
                 path(f"{name}/", page, name=url_name),
                 path(f"<uuid:pk>/{name}/", page, name=url_name),
             ]
-        return own + super().get_urls()
+        return confirmations + super().get_urls()
 
 
 def _jobs(batch: Any) -> TreeCounts:
-    """What `BatchChangeList` has given it."""
+    """Return the job counts that `BatchChangeList` stored on the batch."""
     jobs: TreeCounts = batch.listed_jobs
     return jobs
 
 
 def _steps(batch: JobBatch) -> dict[str, Any] | None:
-    """The first steps of its lanes and how many there are; None if there are none to show."""
+    """Return the first steps of the batch and their number; None if the page shows no steps."""
     if not batch.has_lanes or batch.total_jobs > tuning.MAX_LINKS_COUNTED:
         return None
     steps = batch.steps()
-    return {"first": steps[: tuning.MAX_STEPS_LISTED], "all": len(steps)}
+    return {"listed": steps[: tuning.MAX_STEPS_LISTED], "total": len(steps)}
 
 
 def _parent(batch: JobBatch) -> JobBatch | None:
-    """The batch that it is a link of; at most one query."""
+    """Return the parent of the batch; takes at most one query."""
     if batch.parent_id is None:
         return None
     link = BatchedJob.objects.select_related("batch").filter(pk=batch.parent_id).first()

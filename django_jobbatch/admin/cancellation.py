@@ -1,4 +1,4 @@
-"""Cancelling batches."""
+"""Cancellation of batches: the form and its page."""
 
 from __future__ import annotations
 
@@ -15,19 +15,17 @@ from django_jobbatch.models import JobBatch
 from django_jobbatch.operations import previews
 
 STOP: Final = "stop"
-
-
 FINISH: Final = "finish"
 
 
 class CancelForm(ConfirmForm):
-    """What becomes of jobs that run."""
+    """Form that asks how to cancel batches with running jobs."""
 
     running = forms.ChoiceField(
-        label=gettext_lazy("Jobs that are running"),
+        label=gettext_lazy("Running jobs"),
         choices=[
             (FINISH, gettext_lazy("Let them finish")),
-            (STOP, gettext_lazy("Stop them now; what they have done so far is not undone")),
+            (STOP, gettext_lazy("Stop them now; their work so far is not undone")),
         ],
         initial=FINISH,
         widget=forms.RadioSelect,
@@ -36,55 +34,53 @@ class CancelForm(ConfirmForm):
 
 
 class CancelView(ConfirmView):
-    """Ask, and cancel."""
+    """Page that confirms and performs the cancel of batches."""
 
     verb = "cancel"
     heading = gettext_lazy("Cancel batch")
     nothing_message = gettext_lazy(
-        "There is nothing to cancel: it is finished, or stopping already."
+        "There is nothing to cancel. A finished or stopping batch cannot be cancelled."
     )
     form_class = CancelForm
 
     def is_permitted(self, batch: JobBatch) -> bool:
-        """By `cancel_jobbatch`."""
         return bool(self.model_admin.has_cancel_permission(self.request, batch))
 
-    def is_possible(self, batch: JobBatch) -> bool:
-        """While it is open."""
+    def is_applicable(self, batch: JobBatch) -> bool:
         return previews.can_cancel(batch)
 
     def affected(self, batch: JobBatch) -> int:
-        """All that is not settled."""
         return previews.count_cancelled(batch)
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """Which callbacks will be called, too."""
-        called = [name for batch in self.applicable for name in previews.callbacks_of_cancel(batch)]
+        callbacks = [
+            name for batch in self.applicable for name in previews.callbacks_of_cancel(batch)
+        ]
         return {
             **super().get_context_data(**kwargs),
             "running": sum(map(snapshot.running_jobs, self.applicable)),
-            "callbacks": list(dict.fromkeys(called)),
+            "callbacks": list(dict.fromkeys(callbacks)),
         }
 
     def perform(self, batch: JobBatch, answer: dict[str, Any]) -> str:
-        """Cancel it; nothing if somebody else was faster."""
-        pending = self.affected(batch)
+        unfinished = self.affected(batch)
         stop_running = answer["running"] == STOP
-        closed = operations.cancel(
+        is_cancelled = operations.cancel(
             batch, answer["reason"], by=self.request.user, stop_running=stop_running
         )
-        if not closed:
+        if not is_cancelled:
             return ""
-        fate = _("Running jobs were stopped.") if stop_running else _("Running jobs may finish.")
+        running = _("Running jobs were stopped.") if stop_running else _("Running jobs may finish.")
         text = ngettext(
-            "Cancelled with %(count)s job to go.", "Cancelled with %(count)s jobs to go.", pending
+            "Cancelled with %(count)s unfinished job.",
+            "Cancelled with %(count)s unfinished jobs.",
+            unfinished,
         )
-        return f"{text % {'count': format_count(pending)}} {fate}"
+        return f"{text % {'count': format_count(unfinished)}} {running}"
 
-    def success_message(self, done: list[JobBatch]) -> str:
-        """That they are cancelled."""
-        if len(done) == 1:
-            return _("“%(name)s” was cancelled.") % {"name": done[0]}
+    def success_message(self, changed: list[JobBatch]) -> str:
+        if len(changed) == 1:
+            return _("“%(name)s” was cancelled.") % {"name": changed[0]}
         return ngettext(
-            "%(count)d batch was cancelled.", "%(count)d batches were cancelled.", len(done)
-        ) % {"count": len(done)}
+            "%(count)d batch was cancelled.", "%(count)d batches were cancelled.", len(changed)
+        ) % {"count": len(changed)}

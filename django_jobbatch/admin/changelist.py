@@ -1,4 +1,4 @@
-"""What the lists of jobs and of failures share: they may be of any length, or of one batch."""
+"""Lists of jobs and failures: of one batch or of all, at any length."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from django_jobbatch.models import JobBatch
 
 
 class BatchRowsChangeList(KeysetChangeList):
-    """A list of one batch says of which."""
+    """List whose title names the chosen batch."""
 
     batch: JobBatch | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for each in self.filter_specs:
-            if isinstance(each, BatchFilter) and each.batch:
-                self.batch = each.batch
+        for spec in self.filter_specs:
+            if isinstance(spec, BatchFilter) and spec.batch:
+                self.batch = spec.batch
                 rows = capfirst(self.opts.verbose_name_plural)
-                self.title = _("%(rows)s of %(batch)s") % {"rows": rows, "batch": each.batch}
+                self.title = _("%(rows)s of %(batch)s") % {"rows": rows, "batch": spec.batch}
 
 
 class BatchRowsAdmin(ReadOnlyAdmin):
-    """Rows that belong to a batch: never counted, sorted only as an index is."""
+    """Admin of rows of batches: no counts, and only the order of an index."""
 
     sortable_by = ()
     show_facets = admin.ShowFacets.NEVER
@@ -41,17 +41,16 @@ class BatchRowsAdmin(ReadOnlyAdmin):
     list_defer: ClassVar[list[str]] = []
 
     def get_order(self, chosen: Collection[str], query: str) -> Order:
-        """The order of the rows under the chosen filters and what is searched for."""
+        """Return the order of the rows, by the parameters of the chosen filters and the search."""
         raise NotImplementedError
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[BatchRowsChangeList]:
-        """The one without counts."""
         return BatchRowsChangeList
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """With the name of the batch, if it is there.
+        """Return the rows with the name of their batch; None if the batch is deleted.
 
-        Not by `select_related`: that would leave out rows whose batch is gone.
+        A `select_related` would leave out the rows of deleted batches.
         """
         name = JobBatch.objects.filter(pk=OuterRef("batch_id")).order_by().values("name")
         rows = super().get_queryset(request)
@@ -59,14 +58,14 @@ class BatchRowsAdmin(ReadOnlyAdmin):
         return named
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        """In the list of one batch its name is no news."""
+        """Return the columns; the list of one batch has no column for it."""
         columns = super().get_list_display(request)
-        within = BatchFilter.parameter_name in request.GET
-        return [name for name in columns if not (within and name == "batch_link")]
+        is_of_one_batch = BatchFilter.parameter_name in request.GET
+        return [name for name in columns if not (is_of_one_batch and name == "batch_link")]
 
     @admin.display(description=_("batch"))
     def batch_link(self, row: Any) -> str:
-        """The way to its batch, or what is left of it."""
+        """Return a link to the batch; the first digits of its id if it is deleted."""
         if row.batch_name is None:
             return format_html('<span class="jb-gone">{}</span>', str(row.batch_id)[:8])
         address = self.url(JobBatch, "change", row.batch_id)

@@ -1,4 +1,4 @@
-"""The page that asks before batches are cancelled or retried, and what follows the answer."""
+"""Confirmation page of a cancel or retry of batches."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ else:
 
 
 class ConfirmForm(forms.Form):
-    """The answer: a reason, and what the page showed when it was given."""
+    """Answer to a confirmation page: a reason, and the version that the page showed."""
 
     reason = forms.CharField(
         label=_("Reason"),
         required=False,
         max_length=500,
-        help_text=_("Kept in the history of the batch."),
+        help_text=_("Stored in the history of the batch."),
         widget=forms.TextInput(attrs={"class": "vTextField"}),
     )
-    understood = forms.BooleanField(label=_("I understand that this concerns many jobs"))
+    understood = forms.BooleanField(label=_("I understand that this affects many jobs"))
     version = forms.CharField(required=False, widget=forms.HiddenInput)
 
     def __init__(self, *args: Any, affected: int, **kwargs: Any) -> None:
@@ -46,10 +46,11 @@ class ConfirmForm(forms.Form):
 
 
 class ConfirmView(FormViewBase):
-    """GET shows what would be done to which batches; POST does it, if that still holds.
+    """Page that shows the effects of an action on batches, and performs the action.
 
-    A batch for which it is not possible is left alone, and said so. What was done is a message
-    for the user and an entry in the history of each batch.
+    GET shows the effects. POST performs the action, unless the batches have changed in between. The
+    page lists the chosen batches that the action does not apply to. The user gets a message, and
+    each changed batch an entry in its history.
     """
 
     http_method_names = ["get", "head", "post"]
@@ -59,32 +60,32 @@ class ConfirmView(FormViewBase):
     heading: ClassVar[Any]
     nothing_message: ClassVar[Any]
 
-    # What a verb says of itself
+    # For subclasses
 
     def is_permitted(self, batch: JobBatch) -> bool:
-        """Whether the user may do it to this batch."""
+        """Return whether the user may perform the action on this batch."""
         raise NotImplementedError
 
-    def is_possible(self, batch: JobBatch) -> bool:
-        """Whether the batch is in a state for it."""
+    def is_applicable(self, batch: JobBatch) -> bool:
+        """Return whether the state of the batch allows the action."""
         raise NotImplementedError
 
     def affected(self, batch: JobBatch) -> int:
-        """How many jobs of the batch it concerns, at most."""
+        """Return the largest number of jobs of the batch that the action affects."""
         raise NotImplementedError
 
     def perform(self, batch: JobBatch, answer: dict[str, Any]) -> str:
-        """Do it, and return what was done, for the history; nothing if there was nothing to do."""
+        """Perform the action and return its entry for the history; empty if nothing changed."""
         raise NotImplementedError
 
-    def success_message(self, done: list[JobBatch]) -> str:
-        """What the user is told of these batches."""
+    def success_message(self, changed: list[JobBatch]) -> str:
+        """Return the message for the user about the changed batches."""
         raise NotImplementedError
 
-    # Both ways
+    # GET and POST
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Refuse who may not; go back if there is nothing to do."""
+        """Check the permissions, and return to the previous page if no batch is applicable."""
         request.current_app = self.model_admin.admin_site.name
         for batch in self.batches:
             may_view = self.model_admin.has_view_permission(request, batch)
@@ -92,12 +93,12 @@ class ConfirmView(FormViewBase):
                 raise PermissionDenied
         if not self.applicable:
             self.model_admin.message_user(request, self.nothing_message, messages.WARNING)
-            return self.go_back()
+            return self.redirect_back()
         return super().dispatch(request, *args, **kwargs)
 
     @cached_property
     def batches(self) -> list[JobBatch]:
-        """The batches that the address names, as they stand now."""
+        """Batches that the address names, in their current state."""
         pks = [self.kwargs["pk"]] if "pk" in self.kwargs else self._ids()
         found = self.model_admin.get_queryset(self.request).filter(pk__in=pks)
         batches = list(found.order_by("-created_at", "pk"))
@@ -107,24 +108,24 @@ class ConfirmView(FormViewBase):
 
     @cached_property
     def applicable(self) -> list[JobBatch]:
-        """Those of them that it can be done to."""
-        return [batch for batch in self.batches if self.is_possible(batch)]
+        """Batches whose state allows the action."""
+        return [batch for batch in self.batches if self.is_applicable(batch)]
 
     @cached_property
     def rows(self) -> list[tuple[JobBatch, int]]:
-        """They, and how many jobs of each it concerns."""
+        """Applicable batches, each with the number of jobs that the action affects."""
         return [(batch, self.affected(batch)) for batch in self.applicable]
 
     @property
     def total(self) -> int:
-        """How many jobs of all of them it concerns."""
+        """Number of jobs that the action affects."""
         return sum(affected for _, affected in self.rows)
 
     @property
     def version(self) -> str:
-        """What must not have moved on between question and answer.
+        """State of the applicable batches, which must not change between GET and POST.
 
-        While a batch is at work its own version moves every moment, and nobody could ever answer.
+        A running batch counts with its status: its own version changes too often to be confirmed.
         """
         return " ".join(
             f"{batch.pk.hex}:{batch.run}:{batch.version if batch.is_finished else batch.status}"
@@ -134,15 +135,12 @@ class ConfirmView(FormViewBase):
     # GET
 
     def get_initial(self) -> dict[str, Any]:
-        """An answer to what is there now."""
         return {"version": self.version}
 
     def get_form_kwargs(self) -> dict[str, Any]:
-        """How many jobs it is about decides what is asked."""
         return {**super().get_form_kwargs(), "affected": self.total}
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """What the page shows."""
         return {
             **super().get_context_data(**kwargs),
             **self.model_admin.admin_site.each_context(self.request),
@@ -153,67 +151,70 @@ class ConfirmView(FormViewBase):
             "batch": self.batches[0] if len(self.batches) == 1 else None,
             "affected": self.total,
             "rows": self.rows,
-            "left_alone": [batch for batch in self.batches if batch not in self.applicable],
-            "back": self.back,
+            "not_applicable": [batch for batch in self.batches if batch not in self.applicable],
+            "back_url": self.back_url,
         }
 
     # POST
 
     def form_valid(self, form: ConfirmForm) -> HttpResponse:
-        """Do it, unless what the page showed is no longer so."""
+        """Perform the action, or show the page again if the batches have changed."""
         answer = form.cleaned_data
         if answer["version"] != self.version:
-            text = _("It has moved on since this page was shown. These are the numbers now.")
+            text = _(
+                "The jobs have changed since this page was shown. Check the numbers and confirm again."
+            )
             self.model_admin.message_user(self.request, text, messages.WARNING)
             kwargs = {**self.get_form_kwargs(), "data": None, "files": None}
             kwargs["initial"] = {**answer, "version": self.version, "understood": False}
             return self.render_to_response(
                 self.get_context_data(form=self.get_form_class()(**kwargs))
             )
-        self._send_message([batch for batch in self.applicable if self._perform_all(batch, answer)])
-        return self.go_back()
+        changed = [batch for batch in self.applicable if self._try_perform(batch, answer)]
+        self._send_message(changed)
+        return self.redirect_back()
 
-    def _perform_all(self, batch: JobBatch, answer: dict[str, Any]) -> bool:
+    def _try_perform(self, batch: JobBatch, answer: dict[str, Any]) -> bool:
         try:
-            done = self.perform(batch, answer)
+            entry = self.perform(batch, answer)
         except JobBatchError as error:
             text = _("“%(name)s”: %(error)s") % {"name": batch, "error": error}
             self.model_admin.message_user(self.request, text, messages.ERROR)
             return False
-        if done:
-            self._log(batch, done, answer["reason"])
-        return bool(done)
+        if entry:
+            self._log(batch, entry, answer["reason"])
+        return bool(entry)
 
-    def _log(self, batch: JobBatch, done: str, reason: str) -> None:
+    def _log(self, batch: JobBatch, entry: str, reason: str) -> None:
         if reason:
-            done = _("%(done)s Reason: %(reason)s") % {"done": done, "reason": reason}
+            entry = _("%(entry)s Reason: %(reason)s") % {"entry": entry, "reason": reason}
         LogEntry.objects.log_actions(
             user_id=str(self.request.user.pk),
             queryset=[batch],
             action_flag=CHANGE,
-            change_message=str(done),
+            change_message=str(entry),
             single_object=True,
         )
 
-    def _send_message(self, done: list[JobBatch]) -> None:
-        if done:
+    def _send_message(self, changed: list[JobBatch]) -> None:
+        if changed:
             self.model_admin.message_user(
-                self.request, self.success_message(done), messages.SUCCESS
+                self.request, self.success_message(changed), messages.SUCCESS
             )
 
-    # Where it comes from and goes back to
+    # Addresses
 
     @property
-    def back(self) -> str:
-        """The page of the one batch, or the list as it was filtered."""
+    def back_url(self) -> str:
+        """Address of the page of the batch, or of the list with its filters."""
         if "pk" in self.kwargs:
             return str(self.model_admin.url(JobBatch, "change", self.kwargs["pk"]))
         changelist = self.model_admin.url(JobBatch, "changelist")
         return str(self.model_admin.filtered(self.request, changelist))
 
-    def go_back(self) -> HttpResponse:
-        """There."""
-        return HttpResponseRedirect(self.back)
+    def redirect_back(self) -> HttpResponse:
+        """Return a redirect to the previous page."""
+        return HttpResponseRedirect(self.back_url)
 
     def _ids(self) -> list[uuid.UUID]:
         try:

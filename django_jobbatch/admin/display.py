@@ -1,4 +1,4 @@
-"""How values look on the admin pages."""
+"""Display of values on the admin pages."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ FOLDER = "admin/django_jobbatch/includes"
 
 
 def batch_status(batch: JobBatch) -> SafeString:
-    """Its state as an icon and a word."""
+    """Return the outcome or status of the batch, with an icon."""
     return status(snapshot.state(batch), snapshot.state_label(batch))
 
 
 def job_status(job: BatchedJob) -> SafeString:
-    """The same of a job."""
+    """Return the status of the job, with an icon."""
     return status(job.status, job.get_status_display())
 
 
 def status(state: str, label: str) -> SafeString:
-    """A state as an icon and a word."""
+    """Return a state with an icon."""
     return render_to_string(f"{FOLDER}/status.html", {"state": state, "label": label})
 
 
 def progress(batch: JobBatch, jobs: TreeCounts) -> SafeString:
-    """How far it is: a bar and the numbers."""
+    """Return a progress bar with its numbers."""
     context = {"batch": batch, "jobs": jobs, "segments": snapshot.segments(jobs)}
     return render_to_string(f"{FOLDER}/progress.html", context)
 
 
 def moment(at: datetime | None, took: timedelta | None = None) -> SafeString | str:
-    """A time, and how long something took until then."""
+    """Return a time and a duration."""
     if at is None and took is None:
         return ""
     context = {"at": at, "took": took, "short": True}
@@ -47,21 +47,21 @@ def moment(at: datetime | None, took: timedelta | None = None) -> SafeString | s
 
 
 def display_options(batch: JobBatch) -> list[tuple[str, Any]]:
-    """Labels and values; what was not said is left out."""
+    """Return the labels and values of the options that are set."""
     options = batch.options
     jobs = options.get("jobs", {})
     rows = [
         (_("Kind"), batch.get_kind_display()),
-        (_("After a failure"), _("goes on") if batch.allow_failures else _("stops")),
-        (_("Timeout of a job"), _seconds(jobs.get("timeout"))),
+        (_("After a failure"), _("continues") if batch.allow_failures else _("stops")),
+        (_("Job timeout"), _seconds(jobs.get("timeout"))),
         (_("Further attempts"), jobs.get("retry")),
-        (_("Seconds between them"), ", ".join(map(str, jobs.get("retry_interval") or []))),
-        (_("Begins not before"), options.get("starts_at")),
+        (_("Seconds between attempts"), ", ".join(map(str, jobs.get("retry_interval") or []))),
+        (_("Starts not before"), options.get("starts_at")),
         (_("Work-horse"), _("one for each job") if options.get("isolated") else None),
-        (_("Results"), _("are kept") if options.get("store_results") else None),
+        (_("Results"), _("stored") if options.get("store_results") else None),
         (_("Unique key"), options.get("unique")),
         (
-            _("Progress is told to"),
+            _("Progress callbacks"),
             ", ".join(map(payload.unverified_path, options.get("progress", []))),
         ),
     ]
@@ -75,12 +75,12 @@ def _seconds(timeout: int | None) -> str | None:
 
 
 def format_count(number: int) -> str:
-    """1000000 as 1,000,000, in the way of the current language."""
+    """Return a number with separators, such as 1,000,000, in the current language."""
     return number_format(number, use_l10n=True, force_grouping=True)
 
 
 def duration(value: timedelta | None) -> str:
-    """A stretch of time by its two largest units."""
+    """Return a duration in its two largest units."""
     if value is None:
         return ""
     seconds = int(value.total_seconds())

@@ -1,4 +1,4 @@
-"""Failures: the list, of any length, and the page of one."""
+"""Failures: the list, and the page of one failure."""
 
 from __future__ import annotations
 
@@ -24,50 +24,49 @@ from django_jobbatch.operations import previews
 
 @admin.register(FailedJob)
 class FailedJobAdmin(BatchRowsAdmin):
-    """Failures, newest first. Their batch and their job may be gone."""
+    """Admin of failures: the newest first. Their batch and job may be deleted."""
 
     list_display = ["exception", "short_message", "failed", "batch_link", "func", "attempts"]
     list_filter = [filters.BatchFilter, filters.ExceptionFilter]
-    list_defer = ["traceback"]  # which is long
+    list_defer = ["traceback"]  # a long column
     search_fields = ["pk"]
-    search_help_text = _("Searches for the id of a batch.")
+    search_help_text = _("Searches by the id of a batch.")
     actions = ["retry_selected"]
 
     @admin.display(description=_("exception"))
     def exception(self, failure: FailedJob) -> str:
-        """Its class, which may be a long path."""
+        """Return the class of the exception, which may be a long path."""
         return format_html('<span class="jb-exception">{}</span>', failure.exception_class)
 
     @admin.display(description=_("message"))
     def short_message(self, failure: FailedJob) -> str:
-        """Its beginning, which has all of what our own exceptions advise."""
+        """Return the first part of the message, long enough for the hints of this app."""
         return Truncator(failure.message).chars(500)
 
     @admin.display(description=_("function"))
     def func(self, failure: FailedJob) -> str:
-        """What was called."""
+        """Return the path of the function."""
         return failure.func
 
     @admin.display(description=_("failed"))
     def failed(self, failure: FailedJob) -> str:
-        """When."""
+        """Return the time of the failure."""
         return display.moment(failure.failed_at)
 
     def get_order(self, chosen: Collection[str], query: str) -> Order:
-        """Newest first, whatever is chosen."""
         return Order(("failed_at", "id"), descending=True)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """By the id of a batch alone: the table may have millions of rows."""
         if not search_term:
             return queryset, False
+        # The table may have millions of rows, and only the id of a batch has an index.
         batch_id = as_uuid(search_term)
         return queryset.filter(batch_id=batch_id) if batch_id else queryset.none(), False
 
     def get_context(self, request: HttpRequest, failure: FailedJob) -> dict[str, Any]:
-        """What the page of a failure shows; its batch and its job if they are there."""
+        """Return the context of the page of a failure; its job is None if deleted."""
         jobs = BatchedJob.objects.select_related("batch")
         job = jobs.filter(pk=failure.job_id, batch_id=failure.batch_id).first()
         return {
@@ -86,6 +85,6 @@ class FailedJobAdmin(BatchRowsAdmin):
     def retry_selected(
         self, request: HttpRequest, queryset: QuerySet[FailedJob]
     ) -> HttpResponse | None:
-        """Ask, as the button of one failure does."""
+        """Return the page that confirms a retry of the chosen failures."""
         jobs = BatchedJob.objects.filter(pk__in=queryset.order_by().values("job_id"))
         return redirect_to_retry(self, request, jobs)

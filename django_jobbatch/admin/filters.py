@@ -1,4 +1,4 @@
-"""Filters of the lists. None of them asks the database what there is to choose from."""
+"""Filters of the lists. No filter reads its choices from the database."""
 
 from __future__ import annotations
 
@@ -24,19 +24,17 @@ Choices = Iterable[tuple[str, Any]]
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Batches by status until they are finished, and by outcome then."""
+    """Batches by status, and finished ones by outcome."""
 
     title = _("status")
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Everything that the status column may say, and all that is not finished."""
         yield "unfinished", _("Not finished")
         yield from (choice for choice in BatchStatus.choices if choice[0] != BatchStatus.FINISHED)
         yield from (choice for choice in Outcome.choices if choice[0])
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Those in the chosen state."""
         value = self.value()
         if value == "unfinished":
             return queryset.exclude(status=BatchStatus.FINISHED)
@@ -46,21 +44,20 @@ class StateFilter(admin.SimpleListFilter):
 
 
 class AttentionFilter(admin.SimpleListFilter):
-    """Batches somebody should look at."""
+    """Batches that need attention."""
 
     title = _("attention")
     parameter_name = "attention"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """There is one kind."""
         return [("failures", _("Has failed jobs"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Those with failed jobs, of their own or in a batch below; of a tree, its root too."""
+        """Return the batches with failed jobs, and the roots of their trees."""
         if not self.value():
             return queryset
-        inside = JobBatch.objects.filter(failed_jobs__gt=0, root__isnull=False)
-        return queryset.filter(Q(failed_jobs__gt=0) | Q(pk__in=inside.values("root")))
+        descendants = JobBatch.objects.filter(failed_jobs__gt=0, root__isnull=False)
+        return queryset.filter(Q(failed_jobs__gt=0) | Q(pk__in=descendants.values("root")))
 
 
 class QueueFilter(admin.SimpleListFilter):
@@ -70,27 +67,23 @@ class QueueFilter(admin.SimpleListFilter):
     parameter_name = "queue"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """The queues of the settings."""
         return [(name, name) for name in settings.RQ_QUEUES]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Those on the chosen queue."""
         value = self.value()
         return queryset.filter(queue=value) if value in settings.RQ_QUEUES else queryset
 
 
 class CreatedFilter(admin.SimpleListFilter):
-    """Batches by age."""
+    """Batches by the time of their dispatch."""
 
     title = _("created")
     parameter_name = "created"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Since when."""
         return [("today", _("Today")), ("7", _("Past 7 days")), ("30", _("Past 30 days"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Those that are no older."""
         days = {"today": 0, "7": 7, "30": 30}.get(self.value() or "")
         if days is None:
             return queryset
@@ -99,29 +92,26 @@ class CreatedFilter(admin.SimpleListFilter):
 
 
 class LevelFilter(admin.SimpleListFilter):
-    """Batches that stand on their own, unless others are asked for."""
+    """Batches by their level in the tree: by default those without a parent."""
 
     title = _("level")
     parameter_name = "level"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """Besides the default."""
-        return [("children", _("Inside other batches")), ("all", _("All"))]
+        return [("children", _("Child batches")), ("all", _("All"))]
 
     def choices(self, changelist: ChangeList) -> Iterator[Any]:
-        """The default has a name of its own."""
-        default, *others = super().choices(changelist)
-        yield {**default, "display": _("On their own")}
-        yield from others
+        default, *further = super().choices(changelist)
+        yield {**default, "display": _("Without a parent")}
+        yield from further
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Those at the chosen level."""
         value = self.value()
         return queryset if value == "all" else queryset.filter(parent__isnull=value != "children")
 
 
 class BatchFilter(admin.SimpleListFilter):
-    """Rows of one batch. It is chosen by a link from the batch, or by searching for its id."""
+    """Rows of one batch. Links on the page of the batch set this filter."""
 
     title = _("batch")
     parameter_name = "batch"
@@ -129,7 +119,7 @@ class BatchFilter(admin.SimpleListFilter):
     batch: JobBatch | None = None
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """The chosen one, which may be gone."""
+        """Return the chosen batch, which may be deleted."""
         value = self.value()
         if value is None:
             return []
@@ -141,63 +131,57 @@ class BatchFilter(admin.SimpleListFilter):
         return [(value, str(self.batch or self.batch_id))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Those of this batch and of all below it."""
+        """Return the rows of the batch and its descendants."""
         if self.batch and self.batch.child_batches:
             return queryset.filter(batch_id__in=with_descendants(self.batch).values("pk"))
         return queryset if self.batch_id is None else queryset.filter(batch_id=self.batch_id)
 
 
 class JobsOfBatchFilter(BatchFilter):
-    """Jobs of one batch; its callbacks are on the page of the batch."""
+    """Jobs of one batch, without its callbacks and descendants."""
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Its own links."""
         return queryset if self.batch_id is None else jobs_of(queryset, self.batch_id)
 
 
 def jobs_of(queryset: QuerySet[Any], batch_id: uuid.UUID) -> QuerySet[Any]:
-    """The jobs of this batch, by the columns that its unique index begins with."""
+    """Return the jobs of a batch, by the first columns of the unique index."""
     return queryset.filter(batch_id=batch_id, role=Role.JOB, run=0)
 
 
-class _WithinBatch(admin.SimpleListFilter):
-    """A filter that is offered where one batch is chosen: only there is there an index for it."""
+class _OneBatchFilter(admin.SimpleListFilter):
+    """Filter for the list of one batch, because no index supports it for all rows."""
 
     def has_output(self) -> bool:
-        """Within one batch."""
         return BatchFilter.parameter_name in self.request.GET and super().has_output()
 
 
-class JobStatusFilter(_WithinBatch):
+class JobStatusFilter(_OneBatchFilter):
     """Jobs of one batch by status."""
 
     title = _("status")
     parameter_name = "status"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """All of them."""
         return LinkStatus.choices
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[BatchedJob]) -> QuerySet[Any]:
-        """Those in the chosen status."""
         value = self.value()
         return queryset.filter(status=value) if value in LinkStatus.values else queryset
 
 
-class ExceptionFilter(_WithinBatch):
-    """Failures of one batch by exception. It is chosen by a link from the batch."""
+class ExceptionFilter(_OneBatchFilter):
+    """Failures of one batch by exception. Links on the page of the batch set this filter."""
 
     title = _("exception")
     parameter_name = "exception"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
-        """The chosen one."""
         value = self.value()
-        if value is not None and "\x00" in value:  # PostgreSQL takes no such text
+        if value is not None and "\x00" in value:  # PostgreSQL rejects such text
             raise IncorrectLookupParameters
         return [] if value is None else [(value, value)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[FailedJob]) -> QuerySet[Any]:
-        """Those with this exception."""
         value = self.value()
         return queryset if value is None else queryset.filter(exception_class=value)

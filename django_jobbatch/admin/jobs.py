@@ -1,4 +1,4 @@
-"""Jobs: the list, of any length, and the page of one."""
+"""Jobs: the list, and the page of one job."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ from django_jobbatch.operations import previews
 
 @admin.register(BatchedJob)
 class BatchedJobAdmin(BatchRowsAdmin):
-    """Jobs of a batch in their order, or all links there are, newest first."""
+    """Admin of jobs: those of one batch in order, or all links, the newest first."""
 
-    list_display = ["func", "state", "batch_link", "queue", "attempts", "started", "ended"]
+    list_display = ["func", "state", "batch_link", "queue", "attempts", "started", "finished"]
     list_filter = [filters.JobsOfBatchFilter, filters.JobStatusFilter]
-    list_defer = ["options", "result"]  # which may be long
+    list_defer = ["options", "result"]  # long columns
     search_fields = ["pk"]
-    search_help_text = _("Searches for the id of a job, or of a batch.")
+    search_help_text = _("Searches by the id of a job or of a batch.")
     actions = ["retry_selected"]
 
     @admin.display(description=_("function"))
     def func(self, job: BatchedJob) -> str:
-        """What it calls."""
+        """Return the path of the function and the id of the job."""
         return str(job)
 
     @admin.display(description=_("status"))
     def state(self, job: BatchedJob) -> str:
-        """An icon and a word."""
+        """Return the status of the job, with an icon."""
         return display.job_status(job)
 
     @admin.display(description=_("started"))
     def started(self, job: BatchedJob) -> str:
-        """When it began."""
+        """Return the start time of the job."""
         return display.moment(job.started_at)
 
-    @admin.display(description=_("ended"))
-    def ended(self, job: BatchedJob) -> str:
-        """When it ended."""
+    @admin.display(description=_("finished"))
+    def finished(self, job: BatchedJob) -> str:
+        """Return the finish time of the job."""
         return display.moment(job.ended_at)
 
     def get_order(self, chosen: Collection[str], query: str) -> Order:
-        """Along the index that there is for what is chosen."""
+        """Return the order of the index that supports the chosen filters."""
         if not ("batch" in chosen or as_uuid(query)):
             return Order(("id",), descending=True)
         return Order(("queue", "id")) if "status" in chosen else Order(("lane", "position"))
@@ -61,16 +61,16 @@ class BatchedJobAdmin(BatchRowsAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """By id alone: the table may have millions of rows."""
         if not search_term:
             return queryset, False
+        # The table may have millions of rows, and only the ids have an index.
         if batch_id := as_uuid(search_term):
             return filters.jobs_of(queryset, batch_id), False
         pk = as_number(search_term)
         return queryset.none() if pk is None else queryset.filter(pk=pk), False
 
     def get_context(self, request: HttpRequest, job: BatchedJob) -> dict[str, Any]:
-        """What the page of a job shows."""
+        """Return the context of the page of a job."""
         batch = job.batch
         return {
             "title": job.func,
@@ -93,5 +93,5 @@ class BatchedJobAdmin(BatchRowsAdmin):
     def retry_selected(
         self, request: HttpRequest, queryset: QuerySet[BatchedJob]
     ) -> HttpResponse | None:
-        """Ask, as the button of one job does."""
+        """Return the page that confirms a retry of the chosen jobs."""
         return redirect_to_retry(self, request, queryset)

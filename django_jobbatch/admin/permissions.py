@@ -1,4 +1,4 @@
-"""Who may do what."""
+"""Permissions of users, for all objects and for single ones."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ APP = "django_jobbatch"
 
 
 def has_perm(request: HttpRequest, codename: str, obj: Model | None = None) -> bool:
-    """Whether the user has this permission, for all objects or for this one.
+    """Return whether the user has this permission, for all objects or for this one.
 
-    Both are asked: Django's own backend knows permissions for all objects only and says no when
-    it is asked for one, and django-guardian and the like know those for one object.
+    Django's own backend knows only permissions for all objects; with an object it returns False.
+    Backends such as django-guardian know permissions for one object. So both are checked.
     """
     permission = f"{APP}.{codename}"
     user = request.user

@@ -1,4 +1,4 @@
-"""Retrying what failed in batches, or chosen jobs of one batch."""
+"""Retries of batches, or of chosen jobs of one batch: the form and its page."""
 
 from __future__ import annotations
 
@@ -18,95 +18,99 @@ from django_jobbatch.operations import previews
 
 
 class RetryForm(ConfirmForm):
-    """Whether batches that somebody cancelled go on too."""
+    """Form that asks whether to retry cancelled batches too."""
 
     include_cancelled = forms.BooleanField(
-        label=gettext_lazy("Go on with what was cancelled"),
-        help_text=gettext_lazy("Somebody cancelled it; its cancelled jobs will run, too."),
+        label=gettext_lazy("Also run cancelled jobs"),
+        help_text=gettext_lazy("Without this, a cancelled batch is not retried."),
     )
     field_order = ["include_cancelled", "reason", "understood"]
 
-    def __init__(self, *args: Any, cancelled: int, others: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, cancelled: int, not_cancelled: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not cancelled:
             del self.fields["include_cancelled"]
         else:
-            self.fields["include_cancelled"].required = not others
+            self.fields["include_cancelled"].required = not not_cancelled
 
 
 class RetryView(ConfirmView):
-    """Ask, and retry: batches, or with `?jobs=` some jobs of one."""
+    """Page that confirms and performs the retry of batches.
+
+    With `?jobs=` it retries chosen jobs of one batch.
+    """
 
     verb = "retry"
     heading = gettext_lazy("Retry")
     nothing_message = gettext_lazy(
-        "There is nothing to retry: no job is failed, or it is still stopping."
+        "There is nothing to retry: no job failed or was cancelled, the batch is stopping, or its"
+        " child batches have not finished."
     )
     form_class = RetryForm
     count = 0
 
     def is_permitted(self, batch: JobBatch) -> bool:
-        """By `retry_jobbatch`."""
         return bool(self.model_admin.has_retry_permission(self.request, batch))
 
-    def is_possible(self, batch: JobBatch) -> bool:
-        """If something of it has failed, or was stopped."""
+    def is_applicable(self, batch: JobBatch) -> bool:
         if self.jobs is None:
             return previews.can_retry(batch)
         return bool(self.jobs)
 
     def affected(self, batch: JobBatch) -> int:
-        """What would run again."""
         return previews.count_retried(batch, self.jobs)
 
     @cached_property
     def jobs(self) -> list[BatchedJob] | None:
-        """The failed ones among the jobs that the address names; None if it names none."""
+        """Retryable jobs among those that the address names; None if it names none."""
         if "jobs" not in self.request.GET or "pk" not in self.kwargs:
             return None
-        named = [as_number(text) for text in self.request.GET["jobs"].split(",")]
-        pks = [pk for pk in named if pk is not None]
-        if len(pks) < len(named) or len(pks) > tuning.MAX_CHOSEN:
+        numbers = [as_number(text) for text in self.request.GET["jobs"].split(",")]
+        pks = [pk for pk in numbers if pk is not None]
+        if len(pks) < len(numbers) or len(pks) > tuning.MAX_CHOSEN:
             raise Http404
         (batch,) = self.batches
-        found = batch.jobs.failed().filter(pk__in=pks).order_by("pk")
-        return [job for job in found if previews.can_retry_job(batch, job)]
+        failed = batch.jobs.failed().filter(pk__in=pks).order_by("pk")
+        return [job for job in failed if previews.can_retry_job(batch, job)]
 
     def get_form_kwargs(self) -> dict[str, Any]:
-        """How many of the batches were cancelled, and how many not."""
         cancelled = sum(map(self._needs_consent, self.applicable))
-        others = len(self.applicable) - cancelled
-        return {**super().get_form_kwargs(), "cancelled": cancelled, "others": others}
+        not_cancelled = len(self.applicable) - cancelled
+        return {
+            **super().get_form_kwargs(),
+            "cancelled": cancelled,
+            "not_cancelled": not_cancelled,
+        }
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        """Which jobs, and which callbacks will be called again, too."""
-        called = [name for batch in self.applicable for name in previews.callbacks_of_retry(batch)]
+        callbacks = [
+            name for batch in self.applicable for name in previews.callbacks_of_retry(batch)
+        ]
         return {
             **super().get_context_data(**kwargs),
             "jobs": self.jobs,
-            "callbacks": list(dict.fromkeys(called)),
+            "callbacks": list(dict.fromkeys(callbacks)),
         }
 
     def perform(self, batch: JobBatch, answer: dict[str, Any]) -> str:
-        """Retry it; nothing if nothing is left to retry, or it was cancelled and may not go on."""
+        """Retry the batch; return an empty text if nothing runs again."""
         include_cancelled = self._needs_consent(batch)
         if include_cancelled and not answer["include_cancelled"]:
             return ""
         affected = self.affected(batch)
         count = operations.retry(batch, self.jobs, include_cancelled=include_cancelled)
         if batch.child_batches and count:
-            count = affected  # what it returned are its own links
+            count = affected  # `retry` counts links of this batch only
         self.count += count
         return self._retried(count) if count else ""
 
-    def success_message(self, done: list[JobBatch]) -> str:
-        """How many jobs run again."""
+    def success_message(self, changed: list[JobBatch]) -> str:
         return self._retried(self.count)
 
     def _needs_consent(self, batch: JobBatch) -> bool:
-        """Whether somebody cancelled the batch, and more than a callback would run again."""
-        of_callbacks = self.jobs is not None and all(job.is_callback for job in self.jobs)
-        return batch.is_cancelled and not of_callbacks
+        """Return whether the retry would run cancelled jobs, which the user must confirm."""
+        is_of_callbacks = self.jobs is not None and all(job.is_callback for job in self.jobs)
+        return batch.is_cancelled and not is_of_callbacks
 
     def _retried(self, count: int) -> str:
         text = ngettext("%(count)s job runs again.", "%(count)s jobs run again.", count)

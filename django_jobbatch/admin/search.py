@@ -1,17 +1,17 @@
-"""What people type into a search box, as what the database can look up."""
+"""Conversion of search terms to ids that the database can find."""
 
 from __future__ import annotations
 
 import re
 import uuid
 
-#: A ticket of a batch, as RQ's own pages and logs name it: jb-<batch>-<random>.
+#: Id of a ticket, as in the pages and logs of RQ: jb-<batch>-<random>.
 _TICKET = re.compile(r"jb-([0-9a-f]{32})-", re.IGNORECASE)
 _HYPHENS_BEFORE = (8, 12, 16, 20)
 
 
 def as_uuid(text: str) -> uuid.UUID | None:
-    """The whole id in `text`, with hyphens or without; None if it is none."""
+    """Return the UUID that `text` contains, with or without hyphens; None if it contains none."""
     try:
         return uuid.UUID(text.strip())
     except ValueError:
@@ -19,16 +19,16 @@ def as_uuid(text: str) -> uuid.UUID | None:
 
 
 def as_number(text: str) -> int | None:
-    """The id of a job in `text`; None if it is none, or more than any database has."""
-    found = re.fullmatch(r"\s*([0-9]{1,18})\s*", text)
-    return int(found[1]) if found else None
+    """Return the id of a job that `text` contains; None if it is no number or too large."""
+    match = re.fullmatch(r"\s*([0-9]{1,18})\s*", text)
+    return int(match[1]) if match else None
 
 
 def id_prefix(text: str) -> str | None:
-    """The beginning of a batch's id in `text`, with the hyphens that it has; None if it is none.
+    """Return the first digits of a batch id in `text`, with their hyphens; None if it has none.
 
-    Databases that know UUIDs compare them with their hyphens, and Django takes them out for the
-    others. The id of a ticket stands for its batch.
+    Databases with a UUID type compare with hyphens; for the others Django drops them. The id of a
+    ticket gives the id of its batch.
     """
     text = text.strip()
     if ticket := _TICKET.match(text):

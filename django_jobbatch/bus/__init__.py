@@ -1,7 +1,7 @@
-"""How batches and chains are built: `bus.batch(bus.job(func, pk) for pk in pks).then(report).dispatch()`.
+"""Builders of batches: `bus.batch(bus.job(func, pk) for pk in pks).then(report).dispatch()`.
 
-Builders do not change: each call returns a new one. Nothing touches the database, and no function
-is called, before `dispatch()`.
+Builders are immutable: each call returns a new builder. Only `dispatch()` uses the database and
+calls functions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Arguments of builder calls, checked."""
+"""Checks of the arguments of builder calls."""
 
 from __future__ import annotations
 
@@ -6,28 +6,31 @@ from typing import Any
 
 from django_jobbatch.exceptions import InvalidJob, InvalidOption
 from django_jobbatch.functions.paths import path_and_options
-from django_jobbatch.payload.encoding import check_json
 from django_jobbatch.payload.errors import EncodingError
+from django_jobbatch.payload.plain_json import check_json
 from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.specs.items import ItemSource
 from django_jobbatch.specs.options import OptionNames, Options
 
 
-def items_argument(called: str, items: object, extra: tuple[object, ...]) -> ItemSource:
+def items_argument(method: str, items: object, extra: tuple[object, ...]) -> ItemSource:
+    """Return the source of the only argument of `batch()` or `add()`."""
     if extra:
         raise InvalidJob(
-            f"{called}() takes one iterable, not {1 + len(extra)} arguments;"
-            f" put them in a list: {called}([...])."
+            f"{method}() takes one iterable, not {1 + len(extra)} arguments;"
+            f" put them in a list: {method}([...])."
         )
     return ItemSource.of(items)
 
 
 def callback_spec(func: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> JobSpec:
+    """Return the call of a callback, with the options of its Task or `@job`."""
     path, options = path_and_options(func)
     return JobSpec(path, args, kwargs, options)
 
 
 def parse_options(named: OptionNames) -> Options:
+    """Return the options for the arguments of `options()`."""
     known = OptionNames.__annotations__
     if unknown := sorted(set(named) - set(known)):
         raise InvalidOption(f"options() has no {unknown[0]!r}; it has {', '.join(known)}.")
@@ -35,13 +38,15 @@ def parse_options(named: OptionNames) -> Options:
 
 
 def require(name: str, value: object) -> object:
+    """Return `value`, which must not be None."""
     if value is None:
         raise InvalidOption(f"{name}=None: pass text (str).")
     return value
 
 
 def check_meta(key: str, value: object) -> None:
+    """Check that one entry of `meta` is plain JSON."""
     try:
         check_json({key: value})
-    except EncodingError as refusal:
-        raise refusal.as_public_error("meta") from None
+    except EncodingError as error:
+        raise error.as_public_error("meta") from None

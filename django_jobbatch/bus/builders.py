@@ -18,7 +18,7 @@ from django_jobbatch.bus.arguments import (
 )
 from django_jobbatch.exceptions import InvalidJob
 from django_jobbatch.specs import validation
-from django_jobbatch.specs.batch import BatchItem, JobItem, Lane
+from django_jobbatch.specs.batch import BatchSpec, Item, JobSpec, Lane
 from django_jobbatch.specs.items import to_links
 from django_jobbatch.specs.options import OptionNames, Options
 from django_jobbatch.states import Role
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
     from django_jobbatch.models import JobBatch
 
 
-class JobBuilder(JobItem):
-    """A job on its way into a batch."""
+class JobBuilder(Item[JobSpec]):
+    """The builder of a job."""
 
     __slots__ = ()
 
     def options(self, **named: Unpack[OptionNames]) -> Self:
-        """This job with options of its own, which go before those of anything around it.
+        """Set options of the job. They take precedence over those of its chain or batch.
 
         Raises:
-            InvalidOption: one of them cannot be used.
+            InvalidOption: an option is not valid.
         """
         options = parse_options(named).with_defaults(self.spec.options)
         return type(self)(replace(self.spec, options=options))
 
     def on_queue(self, queue: str) -> Self:
-        """This job on a queue of its own: `options(queue=queue)`."""
+        """Set the queue of the job: `options(queue=queue)`."""
         return self.options(queue=queue)
 
-    if not TYPE_CHECKING:  # where what is not there is told by name already
+    if not TYPE_CHECKING:  # type checkers report unknown names themselves
 
         def __getattr__(self, name: str) -> NoReturn:
             if name in BATCH_ONLY_METHODS:
@@ -56,85 +56,87 @@ class JobBuilder(JobItem):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
-class Builder(BatchItem):
-    """What batches and chains on their way to `dispatch()` have in common."""
+class Builder(Item[BatchSpec]):
+    """The methods that batches and chains share."""
 
     __slots__ = ()
 
     def named(self, name: str) -> Self:
-        """With a name for people to know it by; else it has the path of its first function."""
+        """Set a name for people. The default is the path of the first function."""
         return self._with(name=validation.validate_text("name", require("name", name)))
 
     def with_meta(self, **meta: Any) -> Self:
-        """With notes of your own, kept as plain JSON in `JobBatch.meta`; later ones are added.
+        """Add entries to `JobBatch.meta`, which stores them as plain JSON.
 
         Raises:
-            UnencodableArgument: one of them is not plain JSON.
+            UnencodableArgument: a value is not plain JSON.
         """
         for key, value in meta.items():
             check_meta(key, value)
         return self._with(meta={**self.spec.meta, **meta})
 
-    # How it runs
+    # Execution
 
     def options(self, **named: Unpack[OptionNames]) -> Self:
-        """With options for every job that does not name its own; `delay` and `run_after`: its start.
+        """Set the options of every job that does not set its own.
+
+        `delay` and `run_after` are the start time of the batch or chain itself.
 
         Raises:
-            InvalidOption: one of them cannot be used.
+            InvalidOption: an option is not valid.
         """
         return self._with(options=parse_options(named).with_defaults(self.spec.options))
 
     def on_queue(self, queue: str) -> Self:
-        """With its jobs on this queue: `options(queue=queue)`."""
+        """Set the queue of every job that does not set its own: `options(queue=queue)`."""
         return self.options(queue=queue)
 
     def isolated(self) -> Self:
-        """With a work-horse process of its own for every job."""
+        """Run every job in a work-horse of its own."""
         return self._with(isolated=True)
 
     def store_results(self) -> Self:
-        """Keeping what its jobs return, for `JobBatch.results()`."""
+        """Store the return values of its jobs, for `JobBatch.results()`."""
         return self._with(store_results=True)
 
     def using(self, alias: str) -> Self:
-        """In the database of this alias."""
+        """Store the batch in the database of this alias."""
         return self._with(using=validation.validate_text("using", require("using", alias)))
 
     def unique(self, key: str) -> Self:
-        """At most one unfinished batch of this key: `dispatch()` returns the one that is there."""
+        """Allow one unfinished batch of this key. `dispatch()` returns an existing one."""
         return self._with(unique=validation.validate_text("unique", require("unique", key)))
 
     # Callbacks
 
     def before(self, func: Callable[..., Any]) -> Self:
-        """Calling `func(batch)` in place, inside `dispatch()`; any callable will do.
+        """Call `func(batch)` during `dispatch()`. Any callable is accepted.
 
         Raises:
-            InvalidJob: it cannot be called.
+            InvalidJob: `func` is not callable.
         """
         if not callable(func):
             raise InvalidJob(f"before() takes something to call, not {func!r}.")
         return self._with(before=(*self.spec.before, func))
 
     def progress(self, func: object, /, *args: Any, **kwargs: Any) -> Self:
-        """Calling `func(batch, ...)` in the worker, each time that jobs have been counted."""
+        """Call `func(batch, ...)` in the worker each time the counters have changed."""
         return self._with(progress=(*self.spec.progress, callback_spec(func, args, kwargs)))
 
     def then(self, func: object, /, *args: Any, **kwargs: Any) -> Self:
-        """Calling `func(batch, ...)` when it has succeeded, or is partial."""
+        """Call `func(batch, ...)` when the batch has finished as succeeded or partial."""
         return self._add_callback(Role.THEN, func, args, kwargs)
 
     def catch(self, func: object, /, *args: Any, **kwargs: Any) -> Self:
-        """Calling `func(batch, failure, ...)` at its first failure."""
+        """Call `func(batch, failure, ...)` at the first failure."""
         return self._add_callback(Role.CATCH, func, args, kwargs)
 
     def each_failure(self, func: object, /, *args: Any, **kwargs: Any) -> Self:
-        """Calling `func(batch, failure, ...)` for every failure."""
+        """Call `func(batch, failure, ...)` for every failure."""
         return self._add_callback(Role.EACH_FAILURE, func, args, kwargs)
 
     def finally_(self, func: object, /, *args: Any, **kwargs: Any) -> Self:
-        """Calling `func(batch, ...)` at its end, however it ended."""
+        """Call `func(batch, ...)` when the batch has finished, with any outcome."""
         return self._add_callback(Role.FINALLY, func, args, kwargs)
 
     def callback_options(
@@ -145,33 +147,33 @@ class Builder(BatchItem):
         retry: int | None = None,
         retry_interval: int | timedelta | list[int | timedelta] | None = None,
     ) -> Self:
-        """With options for its callbacks, which do not take those of its jobs.
+        """Set the options of its callbacks. The options of its jobs do not apply to callbacks.
 
         Raises:
-            InvalidOption: one of them cannot be used.
+            InvalidOption: an option is not valid.
         """
         options = Options.parse(
             queue=queue, timeout=timeout, retry=retry, retry_interval=retry_interval
         )
         return self._with(callback_options=options.with_defaults(self.spec.callback_options))
 
-    # The end of building
+    # Dispatch
 
     def dispatch(self) -> JobBatch:
-        """Store the batch, and send it to the workers when the transaction commits.
+        """Store the batch, and send its tickets when the transaction commits.
 
         Raises:
-            BuilderSpent: it reads an iterator and was dispatched before.
+            BuilderSpent: the builder reads an iterator and was dispatched before.
             InvalidJob: an item is not a job.
             UnencodableArgument: an argument cannot be stored as JSON.
         """
-        # Here, because models can be imported only when Django is set up, and builders before.
+        # Not at the top: builders can be imported before Django is set up, and models cannot.
         from django_jobbatch import operations  # noqa: PLC0415
 
         return operations.create(self.spec)
 
     async def adispatch(self) -> JobBatch:
-        """The same as `dispatch`, from asynchronous code."""
+        """Call `dispatch()` from asynchronous code."""
         return await sync_to_async(self.dispatch)()
 
     def _with(self, **changes: Any) -> Self:
@@ -186,30 +188,30 @@ class Builder(BatchItem):
 
 
 class BatchBuilder(Builder):
-    """A batch on its way to `dispatch()`, or into a chain or another batch."""
+    """The builder of a batch, for `dispatch()` or for a place in a chain or another batch."""
 
     __slots__ = ()
 
     def add(self, items: object, /, *extra: object) -> Self:
-        """With further items beside the others: one iterable, or a single one."""
+        """Add items: one iterable, or a single item."""
         return self._with(sources=(*self.spec.sources, items_argument("add", items, extra)))
 
     def allow_failures(self) -> Self:
-        """Going on when jobs fail; it then ends as partial."""
+        """Continue when jobs fail. The outcome is then partial."""
         return self._with(allow_failures=True)
 
 
 class ChainBuilder(Builder):
-    """A chain on its way to `dispatch()`, or into a batch or another chain."""
+    """The builder of a chain, for `dispatch()` or for a place in a batch or another chain."""
 
     __slots__ = ()
 
     def append(self, *links: object) -> Self:
-        """With further links at its end."""
+        """Add links at the end."""
         return self._with_links(self._links + to_links(links))
 
     def prepend(self, *links: object) -> Self:
-        """With further links before its first."""
+        """Add links before the first one."""
         return self._with_links(to_links(links) + self._links)
 
     @property

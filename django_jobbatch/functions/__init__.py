@@ -1,1 +1,1 @@
-"""Functions of jobs: their dotted paths, their options, loading and calling them."""
+"""Functions of jobs: dotted paths, options, loading and calls."""

@@ -1,4 +1,4 @@
-"""Calling a function, synchronous or not."""
+"""Calls of functions, synchronous and asynchronous."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 
-from django_jobbatch.functions.tasks import is_task, task_context
+from django_jobbatch.functions.task_context import task_context
+from django_jobbatch.specs.tasks import is_task
 
 
 def invoke(
@@ -19,9 +20,9 @@ def invoke(
     attempt: int = 1,
     result_id: str = "",
 ) -> Any:
-    """Call what `resolve` found, and wait for it if it is asynchronous.
+    """Call a function or a Task and return its result, also if it is asynchronous.
 
-    A Task runs as its function. If it takes a context, that has this attempt and result id.
+    A Task that takes a context gets one with this attempt and result id.
     """
     if not is_task(target):
         return _call(target, args, kwargs)
@@ -34,7 +35,7 @@ def _call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any
     if iscoroutinefunction(func):
         return async_to_sync(func)(*args, **kwargs)
     result = func(*args, **kwargs)
-    # What an `async def` gives under a decorator that does not look like one.
+    # A decorator may hide an `async def`.
     return async_to_sync(_wait)(result) if inspect.iscoroutine(result) else result
 
 

@@ -1,4 +1,4 @@
-"""From a dotted path, or a stored call, to its function. Nothing else imports a path of the database."""
+"""The functions of dotted paths and stored calls. No other module imports a stored path."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from uuid import UUID
 
 from django_jobbatch import conf, tuning
 from django_jobbatch.exceptions import FunctionNotFound
-from django_jobbatch.functions.tasks import is_task
 from django_jobbatch.payload import Call, CallSigner
+from django_jobbatch.specs.tasks import is_task
 
 
 def resolve(path: str) -> Any:
-    """What is behind `path` now, such as "shop.jobs.sync" or "shop.jobs.Sync.run".
+    """Return the function or Task of a path such as "shop.jobs.sync" or "shop.jobs.Sync.run".
 
     Raises:
-        FunctionNotFound: there is nothing to call.
+        FunctionNotFound: the path does not exist, or is the path of something else.
     """
     module, names = _find_module(path)
     target: Any = module
@@ -34,7 +34,10 @@ def resolve(path: str) -> Any:
 
 @lru_cache(maxsize=tuning.FUNCTION_CACHE_SIZE)
 def _find_module(path: str) -> tuple[ModuleType, tuple[str, ...]]:
-    """The module of `path` and the names that lead on from it: what is patched is seen."""
+    """Return the module of `path`, and the names of attributes that follow.
+
+    The cache holds no functions, so patches of a module take effect.
+    """
     names = path.split(".")
     for length in range(len(names) - 1, 0, -1):
         module = _import(".".join(names[:length]), path)
@@ -46,7 +49,7 @@ def _find_module(path: str) -> tuple[ModuleType, tuple[str, ...]]:
 
 
 def _import(name: str, path: str) -> ModuleType | None:
-    """The module, or None if there is none of that name."""
+    """Return the module of this name, or None if it does not exist."""
     try:
         return import_module(name)
     except ModuleNotFoundError as error:
@@ -62,26 +65,26 @@ def _display_name(target: Any) -> str:
 
 
 def load_call(batch_id: UUID, role: str, text: str) -> tuple[Any, Call]:
-    """What is to be called, and with what, if it was dispatched for this batch in this role.
+    """Return the function and the call of a text that was signed for this batch and role.
 
-    Nothing is imported before the signature is known to be right. A function that has moved since
-    is found where `JOBBATCH["MOVED"]` says.
+    The signature is checked before any import. `JOBBATCH["MOVED"]` has the present paths of moved
+    functions.
 
     Raises:
-        PayloadRefused: this application has not signed it for this batch and role.
-        FunctionNotFound: its path leads nowhere; the message has what to write into `MOVED`.
+        PayloadRefused: the signature is not valid for this batch and role.
+        FunctionNotFound: the path has no function. The message has the entry for `MOVED`.
     """
     call = CallSigner(batch_id, role).unsign(text)
     return _load_function(call.path), call
 
 
 def _load_function(path: str) -> Any:
-    now = conf.current().MOVED.get(path, path)
+    present_path = conf.current().MOVED.get(path, path)
     try:
-        return resolve(now)
+        return resolve(present_path)
     except FunctionNotFound as error:
-        moved = "" if now == path else f"{path} has moved to "
+        prefix = "" if present_path == path else f"{path} has moved to "
         raise FunctionNotFound(
-            f'{moved}{error} If the function is elsewhere now, add "{path}": "its.new.path" to the'
+            f'{prefix}{error} If the function is elsewhere now, add "{path}": "its.new.path" to the'
             " MOVED of JOBBATCH in the settings, restart the workers, and retry the job."
         ) from error

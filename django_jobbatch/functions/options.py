@@ -1,4 +1,4 @@
-"""The options a function carries: those of its Task, or of the `@job` of rq and django_rq."""
+"""The options of a function itself: those of its Task, or of the `@job` of rq or django_rq."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ from typing import Any, Final
 
 from django_jobbatch.specs.options import NO_OPTIONS, Options
 
-#: The queue a Task has if none was named.
+#: The queue of a Task that does not set one.
 DEFAULT_TASK_QUEUE_NAME: Final = "default"
-
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def options_of_task(task: Any) -> Options:
-    """The queue and the time that a Task names.
+    """Return the queue and the start time of a Task.
 
     Raises:
-        InvalidOption: one of them cannot be used.
+        InvalidOption: one of them is not valid.
     """
     queue = task.queue_name if task.queue_name != DEFAULT_TASK_QUEUE_NAME else None
     if queue is None and task.run_after is None:
@@ -27,10 +26,10 @@ def options_of_task(task: Any) -> Options:
 
 
 def options_of_decorator(func: Callable[..., Any]) -> Options:
-    """The queue, timeout and retries that `@job` names; no options if it was not used.
+    """Return the queue, timeout and retries of `@job`, or NO_OPTIONS without that decorator.
 
     Raises:
-        InvalidOption: one of them cannot be used.
+        InvalidOption: one of them is not valid.
     """
     decorator = _decorator(func)
     if decorator is None:
@@ -45,20 +44,23 @@ def options_of_decorator(func: Callable[..., Any]) -> Options:
 
 
 def _decorator(func: Callable[..., Any]) -> Any:
-    """The decorator object, which only the function it hangs on `func` still has."""
+    """Return the `@job` object in the closure of `func.enqueue` or `func.delay`, or None."""
     enqueue = getattr(func, "enqueue", None) or getattr(func, "delay", None)
     code = getattr(enqueue, "__code__", None)
     cells = getattr(enqueue, "__closure__", None)
     if code is None or cells is None:
         return None
-    found = dict(zip(code.co_freevars, cells, strict=True)).get("self")
-    decorator = found and found.cell_contents
-    named = all(hasattr(decorator, name) for name in ("queue", "timeout", "retry"))
-    return decorator if named else None
+    cell = dict(zip(code.co_freevars, cells, strict=True)).get("self")
+    decorator = cell and cell.cell_contents
+    is_job = all(hasattr(decorator, name) for name in ("queue", "timeout", "retry"))
+    return decorator if is_job else None
 
 
 def _seconds(timeout: Any) -> Any:
-    """RQ's "90", "30m", "1h" and so on as seconds; anything else as it is."""
+    """Return a timeout of RQ, such as 90, "90", "30m" or "1h", as seconds.
+
+    Any other value is returned unchanged.
+    """
     if isinstance(timeout, float):
         return int(timeout)
     if not isinstance(timeout, str):

@@ -1,4 +1,4 @@
-"""From a function to its dotted path."""
+"""The dotted paths of functions, and the reasons why an object cannot be a job."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from django_jobbatch import tuning
 from django_jobbatch.exceptions import FunctionNotFound, InvalidJob
 from django_jobbatch.functions import options
 from django_jobbatch.functions.loader import resolve
-from django_jobbatch.functions.tasks import is_task
-from django_jobbatch.specs.batch import JobItem
+from django_jobbatch.specs.batch import Item, JobSpec
 from django_jobbatch.specs.options import NO_OPTIONS, Options
+from django_jobbatch.specs.tasks import is_task
 from django_jobbatch.specs.validation import is_dotted_path
 
 
 def path_and_options(func: object) -> tuple[str, Options]:
-    """The dotted path of `func`, and the options that it carries itself.
+    """Return the dotted path of a function, and the options of its Task or `@job`.
 
     Raises:
-        InvalidJob: it cannot be called by its path in another process; the message says what to do.
-        InvalidOption: it carries an option that cannot be used.
+        InvalidJob: another process cannot call the function by its path. The message has a hint.
+        InvalidOption: an option of the Task or of `@job` is not valid.
     """
     try:
         hash(func)
@@ -50,13 +50,12 @@ def _checked_path(text: str) -> str:
     )
 
 
-def _path(func: Any, named: object) -> str:
-    """The path of `func`, under which an import finds `named`."""
+def _path(func: Any, target: object) -> str:
+    """Return the path of `func`, from which `resolve` returns `target`: `func` or its Task."""
     path = f"{_container_path(func)}.{_attribute_name(func)}"
-    refused = _name_error(path) or _kind_error(func)
-    if refused:
-        raise InvalidJob(f"{path} {refused}")
-    if not _resolves_to(path, named):
+    if error := _name_error(path) or _kind_error(func):
+        raise InvalidJob(f"{path} {error}")
+    if not _resolves_to(path, target):
         raise InvalidJob(
             f"{path} is not what this function's name leads to when it is imported; give it"
             " a name of its own in its module, and decorators functools.wraps."
@@ -69,13 +68,13 @@ def _has_qualified_name(func: object) -> bool:
 
 
 def _container_path(func: Any) -> str:
-    """The module, and the class if there is one, where `func` is found by its name."""
+    """Return the path of the module or class that contains `func`."""
     owner = getattr(func, "__self__", None)
     if isinstance(owner, type):
         return f"{owner.__module__}.{owner.__qualname__}"
-    outer = func.__qualname__.rpartition(".")[0]
+    container = func.__qualname__.rpartition(".")[0]
     module = func.__module__ or "builtins"
-    return f"{module}.{outer}" if outer else module
+    return f"{module}.{container}" if container else module
 
 
 def _attribute_name(func: Any) -> str:
@@ -87,7 +86,7 @@ def _name_error(path: str) -> str:
         return "is a lambda, which no worker can import; write a function in a module."
     if "<locals>" in path:
         return (
-            "is defined inside another function, where no worker can import it; move it to its"
+            "is defined in another function, where no worker can import it; move it to its"
             " module. If a decorator made it, give the decorator functools.wraps."
         )
     if path.startswith("__main__."):
@@ -113,26 +112,26 @@ def _is_static(func: Any) -> bool:
     try:
         owner = resolve(_container_path(func))
     except FunctionNotFound:
-        # It will not lead back either, which has a message of its own.
+        # `_resolves_to` fails too, and has a message for it.
         return True
     return isinstance(inspect.getattr_static(owner, _attribute_name(func), None), staticmethod)
 
 
-def _resolves_to(path: str, named: Any) -> bool:
+def _resolves_to(path: str, target: Any) -> bool:
     try:
         found = resolve(path)
     except FunctionNotFound:
         return False
-    if is_task(named):
-        return is_task(found) and found.func is named.func
-    return bool(found == named)
+    if is_task(target):
+        return is_task(found) and found.func is target.func
+    return bool(found == target)
 
 
 def _rejection_reason(func: object) -> str:
-    """Why something that has no path is no job."""
+    """Return the reason why an object without a path cannot be a job, with a hint."""
     if func is None:
         return "None is not a function; did you call the function? Pass job(func, ...), without ()."
-    if isinstance(func, JobItem):
+    if isinstance(func, Item) and isinstance(func.spec, JobSpec):
         return "This is a job already; pass the function itself."
     if isinstance(func, type):
         return f"{func.__qualname__} is a class; write a function that makes and uses it."

@@ -69,6 +69,7 @@ class Change:
         orphans: Child batches whose stand-ins were cancelled or skipped here: they are to be stopped.
         next_event_at: When the earliest of its delayed links is due, if that has changed.
         settled: Ids of the links that came to an end here.
+        rerun_jobs: How many jobs of the tree a retry lets run again, if it was asked to count them.
         lost: How many links a dead ticket has held.
         given_up: Those of them that failed by it.
         stale: How many outcomes came too late and changed nothing.
@@ -84,6 +85,7 @@ class Change:
     children_to_stop: tuple[uuid.UUID, ...] = ()
     next_event_at: datetime | None = None
     settled: tuple[int, ...] = ()
+    rerun_jobs: int = 0
     lost: int = 0
     failed_by_loss: tuple[BatchedJob, ...] = ()
     late: int = 0

@@ -1,4 +1,4 @@
-"""FailedJob: what went wrong, for good, with one job."""
+"""FailedJob: the final error of one job or callback."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from django_jobbatch.models.job import BatchedJob
 
 
 class FailedJobQuerySet(models.QuerySet["FailedJob"]):
-    """Failures, in the words of this app."""
+    """Failures, with filters and their order."""
 
     def oldest_first(self) -> Self:
-        """As they happened."""
+        """Return the failures in the order of their occurrence."""
         return self.order_by("failed_at", "sequence", "pk")
 
     def of_jobs(self) -> Self:
-        """Failures of jobs, not of callbacks."""
+        """Return the failures of jobs, without those of callbacks."""
         return self.filter(of_callback=False)
 
     def unreported(self) -> Self:
-        """Failures that each_failure has not been told of."""
+        """Return the failures of jobs with which `each_failure` was not called yet."""
         return self.of_jobs().filter(reported_at=None)
 
 
 class FailedJob(models.Model):
-    """One final failure. It outlives its job and its batch, so it repeats what it needs.
+    """The final error of one job or callback, with a copy of the call.
 
-    `batch` and `job` are no database constraints: either may be gone, and reading it then
-    raises `DoesNotExist`; `batch_id` and `job_id` always answer.
+    A failure stays when its job and its batch are deleted. Then `batch` and `job` raise
+    `DoesNotExist`, and `batch_id` and `job_id` keep their values.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -61,7 +61,7 @@ class FailedJob(models.Model):
     traceback = models.TextField(_("traceback"), blank=True)
     attempts = models.PositiveIntegerField(_("attempts"), default=1)
     failed_at = models.DateTimeField(_("failed at"), default=timezone.now)
-    # Its place among the failures settled together, whose times may be equal.
+    # The order among failures of one transaction, whose times may be equal.
     sequence = models.PositiveIntegerField(_("sequence"), default=0)
     reported_at = models.DateTimeField(_("reported at"), null=True, blank=True)
     retried_at = models.DateTimeField(_("retried at"), null=True, blank=True)
@@ -75,7 +75,7 @@ class FailedJob(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["batch", "failed_at"], name="jobbatch_failure_batch"),
             models.Index(fields=["failed_at"], name="jobbatch_failure_failed"),
-            # What a list of the failures of one kind walks along.
+            # For a list of the failures of one exception class.
             models.Index(
                 fields=["batch", "exception_class", "failed_at"], name="jobbatch_failure_kind"
             ),
@@ -86,15 +86,15 @@ class FailedJob(models.Model):
 
     @property
     def func(self) -> str:
-        """The dotted path of what was called, as stored; unverified, for display."""
+        """The dotted path of the called function, unverified. Use it for display only."""
         return payload.unverified_path(self.payload)
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """The arguments by position, as stored; unverified, and none if the call cannot be read."""
+        """The positional arguments, unverified. They are empty if the call cannot be read."""
         return payload.unverified_arguments(self.payload)[0]
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """The arguments by name, as stored; unverified, and none if the call cannot be read."""
+        """The keyword arguments, unverified. They are empty if the call cannot be read."""
         return payload.unverified_arguments(self.payload)[1]

@@ -1,4 +1,4 @@
-"""BatchedJob: one link of a batch, a job or a callback."""
+"""BatchedJob: one link of a batch: a job, a stand-in or a callback."""
 
 from __future__ import annotations
 
@@ -22,59 +22,62 @@ from django_jobbatch.states import (
     Role,
 )
 
-#: What a claim, a sweep and a list of one status walk along.
+#: The index for a claim, a sweep and a list of one status.
 CLAIM_INDEX: Final = "jobbatch_link_claim"
 
 
 class BatchedJobQuerySet(models.QuerySet["BatchedJob"]):
-    """Links, in the words of this app."""
+    """Links, with filters for their roles and statuses."""
 
     def jobs_only(self) -> Self:
-        """The links that are counted: jobs, not callbacks."""
+        """Return the jobs and stand-ins, which are in the counters, without the callbacks."""
         return self.filter(role=Role.JOB)
 
     def callbacks(self) -> Self:
-        """The links that are not counted, of every role."""
+        """Return the callbacks of every role. No counter includes them."""
         return self.filter(role__in=CALLBACKS)
 
     def callback_lane(self) -> Self:
-        """The `catch`, `then` and `finally_` callbacks, which run one after another."""
+        """Return the `catch`, `then` and `finally_` callbacks, which run one after another."""
         return self.filter(role__in=CALLBACK_LANE)
 
     def settled(self) -> Self:
-        """Links at an end."""
+        """Return the settled links."""
         return self.filter(status__in=SETTLED)
 
     def unsettled(self) -> Self:
-        """Links that are not at an end yet."""
+        """Return the unsettled links: waiting, pending and running ones."""
         return self.filter(status__in=UNSETTLED)
 
     def not_started(self) -> Self:
-        """Links that nobody has claimed."""
+        """Return the waiting and pending links, which no ticket has claimed."""
         return self.filter(status__in=NOT_STARTED)
 
     def pending(self) -> Self:
-        """Links whose turn has come."""
+        """Return the pending links, delayed ones included."""
         return self.filter(status=LinkStatus.PENDING)
 
     def due(self) -> Self:
-        """Pending links whose time has come."""
+        """Return the pending links whose start time has come."""
         return self.pending().filter(Q(available_at=None) | Q(available_at__lte=timezone.now()))
 
     def running(self) -> Self:
-        """Links under a claim."""
+        """Return the running links, each under a claim."""
         return self.filter(status=LinkStatus.RUNNING)
 
     def succeeded(self) -> Self:
-        """Links that returned."""
+        """Return the links that succeeded."""
         return self.filter(status=LinkStatus.SUCCEEDED)
 
     def failed(self) -> Self:
-        """Links that raised and have no attempts left."""
+        """Return the links that failed and have no attempts left."""
         return self.filter(status=LinkStatus.FAILED)
 
     def retryable(self, *, include_cancelled: bool) -> Self:
-        """Links that a retry may choose: those that failed, or that did not succeed at all."""
+        """Return the links that a retry may choose: the failed ones.
+
+        With `include_cancelled`: also the cancelled and the skipped ones.
+        """
         return self.filter(status__in=RETRYABLE) if include_cancelled else self.failed()
 
 
@@ -82,17 +85,17 @@ BatchedJobManager = models.Manager.from_queryset(BatchedJobQuerySet)
 
 
 class BatchedJob(models.Model):
-    """One link: a call to be made, or the stand-in of a child batch, and how far it has come.
+    """One link: a job, a callback or the stand-in of a child batch.
 
-    The ledger alone writes it. `fence` grows by one with every claim and is never reset, so
-    an outcome that arrives from an older claim is told by its number and changes nothing.
+    Only the ledger writes it. Each claim adds one to `fence`, which is never reset. So an outcome
+    of an older claim is recognised and changes nothing.
     """
 
     batch = models.ForeignKey(
         JobBatch, models.CASCADE, verbose_name=_("batch"), related_name="jobs", db_index=False
     )
     role = models.CharField(_("role"), max_length=12, choices=Role.choices, default=Role.JOB)
-    # 0 for jobs; for a callback the run of the batch that made it due.
+    # 0 for jobs. For a callback, the run of the batch in which it became due.
     run = models.PositiveIntegerField(_("run"), default=0)
     lane = models.PositiveIntegerField(_("lane"), default=0)
     position = models.PositiveIntegerField(_("position"), default=0)
@@ -110,8 +113,8 @@ class BatchedJob(models.Model):
     available_at = models.DateTimeField(_("available at"), null=True, blank=True)
     started_at = models.DateTimeField(_("started at"), null=True, blank=True)
     ended_at = models.DateTimeField(_("ended at"), null=True, blank=True)
-    result = models.TextField(_("result"), null=True, blank=True)  # noqa: DJ001 - NULL is "none kept"
-    # For catch: the failure it is to be told of.
+    result = models.TextField(_("result"), null=True, blank=True)  # noqa: DJ001 - NULL is "not stored"
+    # For `catch`: the failure that it is called with.
     failure = models.ForeignKey(
         "django_jobbatch.FailedJob",
         models.DO_NOTHING,
@@ -122,7 +125,7 @@ class BatchedJob(models.Model):
         null=True,
         blank=True,
     )
-    # For the stand-in of a child batch: which, and in which of its runs.
+    # For a stand-in: its child batch, and the run of the child that it waits for.
     child = models.ForeignKey(
         JobBatch,
         models.DO_NOTHING,
@@ -160,56 +163,66 @@ class BatchedJob(models.Model):
 
     @property
     def is_stand_in(self) -> bool:
-        """Whether it calls nothing itself, but stands for a child batch."""
+        """Whether the link represents a child batch and calls no function."""
         return self.child_id is not None
 
     @property
     def func(self) -> str:
-        """The dotted path of what it calls, as stored; unverified, for display."""
+        """The dotted path of its function, unverified. Use it for display only."""
         if self.is_stand_in:
             return f"batch {self.child_id}"
         return payload.unverified_path(self.payload)
 
     @property
     def args(self) -> tuple[Any, ...]:
-        """The arguments by position, as stored; unverified, and none if it stands for a batch."""
+        """The positional arguments, unverified. A stand-in has none."""
         return payload.unverified_arguments(self.payload)[0]
 
     @property
     def kwargs(self) -> dict[str, Any]:
-        """The arguments by name, as stored; unverified, and none if it stands for a batch."""
+        """The keyword arguments, unverified. A stand-in has none."""
         return payload.unverified_arguments(self.payload)[1]
 
     @property
+    def result_id(self) -> str:
+        """The id under which Django's Tasks know the result of this job.
+
+        For the first job of a lane it is `<batch id in hex>-<lane>`, which is known before the
+        dispatch; for any other job `<batch id in hex>-j<job id>`. It never changes.
+        """
+        suffix = f"j{self.pk}" if self.position else str(self.lane)
+        return f"{self.batch_id.hex}-{suffix}"
+
+    @property
     def is_callback(self) -> bool:
-        """Whether it is a callback, which no counter knows."""
+        """Whether the link is a callback. No counter includes callbacks."""
         return self.role != Role.JOB
 
     @property
     def is_settled(self) -> bool:
-        """Whether it is at an end."""
+        """Whether the link has its final status."""
         return self.status in SETTLED
 
     @property
     def previous_result(self) -> Any:
-        """What the link before it in its lane returned; None for the first."""
-        from django_jobbatch import operations  # noqa: PLC0415 - verbs live above the models
+        """The return value of the previous link of its lane, or None for the first one."""
+        from django_jobbatch import operations  # noqa: PLC0415 - operations import the models
 
         return operations.previous_result(self)
 
     def append(self, *links: object) -> int:
-        """Put further links at the end of its lane and return how many. See `operations.append`."""
-        from django_jobbatch import operations  # noqa: PLC0415 - verbs live above the models
+        """Add links at the end of its lane and return their number. See `operations.append`."""
+        from django_jobbatch import operations  # noqa: PLC0415 - operations import the models
 
         return operations.append(self, *links)
 
     def prepend(self, *links: object) -> int:
-        """Put further links right behind it in its lane. See `operations.prepend`."""
-        from django_jobbatch import operations  # noqa: PLC0415 - verbs live above the models
+        """Insert links directly after it and return their number. See `operations.prepend`."""
+        from django_jobbatch import operations  # noqa: PLC0415 - operations import the models
 
         return operations.prepend(self, *links)
 
     @property
     def return_value(self) -> Any:
-        """What it returned, if its batch stores results and it succeeded; else None."""
+        """The return value of a succeeded job, if its batch stores results, or None."""
         return None if self.result is None else payload.loads(self.result)

@@ -1,6 +1,6 @@
-"""What can be done to a batch: create, add, cancel, retry, delete, prune, and read its results.
+"""The verbs of a batch: create, add, cancel, retry, delete, prune, and read its results.
 
-Each is one function that the builder, the model, commands and pages call alike.
+The builder, the models, the commands and the pages all call these functions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Batch rows as they are before their links are known."""
+"""Rows of new batches, without their links."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from django_jobbatch.states import BatchStatus, Role
 
 
 def batch_row(spec: BatchSpec) -> JobBatch:
-    """The row of a batch that is dispatched on its own."""
-    settings = conf.current()  # if it is wrong, that is said before anything is stored
+    """Return the row of a root batch."""
+    settings = conf.current()  # raises for wrong settings before anything is stored
     batch = _new_row(uuid.uuid4(), spec, spec.options, settings.QUEUE)
     starts_at = start_time(spec.options.delay, spec.options.run_after)
     if starts_at is not None:
@@ -27,13 +27,13 @@ def batch_row(spec: BatchSpec) -> JobBatch:
 
 
 def child_batch_row(spec: BatchSpec, parent: JobBatch, stand_in: BatchedJob) -> JobBatch:
-    """The row of a batch inside another, whose options hold for it where it names none.
+    """Return the row of a child batch. The options of its parent are its defaults.
 
-    Its id and its start are those that its stand-in, a link of `parent`, says.
+    Its stand-in, a link of `parent`, has its id and its start time.
     """
-    assert stand_in.child_id is not None  # noqa: S101 - that is what makes it a stand-in
-    outer = replace(inherited_options(parent), description=None)
-    options = spec.options.without_delay.with_defaults(outer)
+    assert stand_in.child_id is not None  # noqa: S101 - the definition of a stand-in
+    defaults = replace(inherited_options(parent), description=None)
+    options = spec.options.without_delay.with_defaults(defaults)
     batch = _new_row(stand_in.child_id, spec, options, parent.queue)
     for switch in ("isolated", "store_results"):
         batch.options[switch] = batch.options[switch] or parent.options.get(switch, False)
@@ -44,7 +44,7 @@ def child_batch_row(spec: BatchSpec, parent: JobBatch, stand_in: BatchedJob) -> 
 
 
 def inherited_options(batch: JobBatch) -> Options:
-    """The options of a stored batch that hold for what is put into it."""
+    """Return the options that a stored batch gives to its jobs."""
     named: dict[str, Any] = {**batch.options.get("jobs", {}), "queue": batch.queue}
     if "retry_interval" in named:
         named["retry_interval"] = tuple(named["retry_interval"])
@@ -52,15 +52,15 @@ def inherited_options(batch: JobBatch) -> Options:
 
 
 def stored_options(options: Options) -> dict[str, Any]:
-    """What a runner needs of these options later; the queue is in a column of its own."""
-    kept = {
+    """Return the options that a row keeps for the runner. The queue has its own column."""
+    values = {
         "timeout": options.timeout,
         "retry": options.retry,
         "retry_interval": options.retry_interval,
         "transactional": options.transactional,
         "description": options.description,
     }
-    return {name: value for name, value in kept.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _new_row(pk: uuid.UUID, spec: BatchSpec, options: Options, queue: str) -> JobBatch:
@@ -72,10 +72,10 @@ def _new_row(pk: uuid.UUID, spec: BatchSpec, options: Options, queue: str) -> Jo
         meta=spec.meta,
         allow_failures=spec.allow_failures,
     )
-    to_progress = payload.CallSigner(batch.pk, payload.PROGRESS)
+    signer = payload.CallSigner(batch.pk, payload.PROGRESS)
     batch.options = {
         "jobs": stored_options(options),
-        "progress": [to_progress.sign(call, f"progress ({call.path})") for call in spec.progress],
+        "progress": [signer.sign(call, f"progress ({call.path})") for call in spec.progress],
         "isolated": spec.isolated,
         "store_results": spec.store_results,
         "unique": spec.unique,
@@ -88,7 +88,7 @@ def _new_row(pk: uuid.UUID, spec: BatchSpec, options: Options, queue: str) -> Jo
 
 
 def _entry(role: Role, call: JobSpec, options: Options, batch: JobBatch) -> dict[str, Any]:
-    """A callback as the batch keeps it until it is due."""
+    """Return a callback as the batch row keeps it until the callback is scheduled."""
     return {
         "role": str(role),
         "queue": options.queue or batch.queue,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from django_jobbatch import dispatch, ledger
 from django_jobbatch.models import JobBatch
-from django_jobbatch.operations.databases import alias
 from django_jobbatch.states import BatchStatus
 
 
@@ -26,7 +25,7 @@ def cancel(
         reason: Kept on the batch, for people.
         by: Who did it: anything with a useful `str()`, such as a user.
     """
-    using = alias(batch)
+    using = batch.database
     who = "" if by is None else str(by)[:150]
     change = ledger.cancel(using, batch.pk, reason=reason, by=who)
     with dispatch.log_errors_once(batch):

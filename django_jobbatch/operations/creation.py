@@ -1,4 +1,4 @@
-"""Storing a new batch and all that is in it."""
+"""Storing a new batch with its jobs and child batches."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from django.db import router
 from django_jobbatch import db, dispatch, ledger
 from django_jobbatch.models import JobBatch
 from django_jobbatch.operations.batch_rows import batch_row
-from django_jobbatch.operations.insertion import LinkInserter
+from django_jobbatch.operations.insertion import LinkInserter, run_before_hooks
 from django_jobbatch.specs.batch import BatchSpec
 from django_jobbatch.specs.items import read_lanes
 
 
 def create(spec: BatchSpec) -> JobBatch:
-    """Store the batch and all that is in it, and have tickets sent when the transaction commits.
+    """Store the batch with its jobs, and send tickets when the transaction commits.
 
-    The items are read once, page by page, so that memory stays flat. If anything is refused,
-    nothing is stored.
+    The items are read once, in chunks, so memory stays flat. An error leaves nothing stored.
 
     Raises:
-        UnencodableArgument: an argument cannot be stored; the message has the job's index.
+        UnencodableArgument: an argument cannot be stored. The message has the job's index.
         UnknownQueue: a queue is not in RQ_QUEUES.
         BuilderSpent: the builder reads an iterator and was dispatched before.
     """
@@ -31,8 +30,9 @@ def create(spec: BatchSpec) -> JobBatch:
     ) as batch:
         if batch.existed:
             return batch
-        intake = LinkInserter.of_new(using, batch, spec)
-        intake.insert_lanes(read_lanes(spec.sources), lane=batch.total_jobs)
-        dispatch.after_commit(intake.finish())
+        run_before_hooks(using, batch, spec)
+        inserter = LinkInserter(using, batch)
+        inserter.insert_lanes(read_lanes(spec.sources), lane=batch.total_jobs)
+        dispatch.after_commit(inserter.finish())
     batch.refresh_from_db(using=using)
     return batch

@@ -9,22 +9,21 @@ from django_jobbatch import dispatch, ledger
 from django_jobbatch.exceptions import BatchBusy
 from django_jobbatch.models import JobBatch
 from django_jobbatch.models.tree import descendant_levels, descendants
-from django_jobbatch.operations.databases import alias
 from django_jobbatch.states import BatchStatus
 
 
 def delete(batch: JobBatch) -> tuple[int, dict[str, int]]:
-    """Remove the batch, its links and all batches below it; an unfinished one is cancelled first.
+    """Delete the batch, its links and its descendants. An unfinished batch is cancelled first.
 
-    Its failures stay: they are what is left to look into. Links are deleted in ranges, so memory
-    stays flat. Rows of other apps that point at it are treated as their `on_delete` says.
-    Returns what Django's `delete()` returns.
+    Its failures stay, for later inspection. Links are deleted in chunks, so memory stays flat.
+    `on_delete` decides about rows of other apps that point at the batch. The result is that of
+    Django's `delete()`.
 
     Raises:
-        ProtectedError, RestrictedError: rows of other apps forbid it; nothing has been changed.
-        BatchBusy: it is part of another batch, which waits for it; cancel it first.
+        ProtectedError, RestrictedError: rows of other apps forbid it. Nothing has changed.
+        BatchBusy: its parent waits for it. Cancel the batch first.
     """
-    using = alias(batch)
+    using = batch.database
     if batch.parent is not None and not batch.parent.is_settled:
         raise BatchBusy(
             f"{batch.parent.batch} waits for this batch; cancel it, and delete it later."
@@ -32,15 +31,15 @@ def delete(batch: JobBatch) -> tuple[int, dict[str, int]]:
     check_tree_deletable(using, batch)
     ledger.cancel(using, batch.pk, reason="deleted")
     stopping = JobBatch.objects.using(using).filter(pk=batch.pk, status=BatchStatus.STOPPING)
-    if closed := stopping.first():
-        # To the last batch inside, so that no job that runs adds to what is being deleted.
-        dispatch.cancel_tree(using, closed)
-    removed = delete_tree(using, batch)
-    return removed.total(), dict(removed)
+    if stopping_batch := stopping.first():
+        # The whole tree is stopped, so no running job adds jobs to a batch that is being deleted.
+        dispatch.cancel_tree(using, stopping_batch)
+    deleted = delete_tree(using, batch)
+    return deleted.total(), dict(deleted)
 
 
 def check_tree_deletable(using: str, batch: JobBatch) -> None:
-    """Raise if rows of other apps forbid that the batch, or one below it, is deleted.
+    """Raise if rows of other apps forbid to delete the batch or a descendant.
 
     Raises:
         ProtectedError, RestrictedError: as Django's `delete()` does.
@@ -50,16 +49,16 @@ def check_tree_deletable(using: str, batch: JobBatch) -> None:
 
 
 def delete_tree(using: str, batch: JobBatch) -> Counter[str]:
-    """Remove a closed batch and all below it, the outermost last; how many rows, by model."""
-    deeper = [pk for level in descendant_levels(batch) for pk in level]
-    removed: Counter[str] = Counter()
-    for pk in [*reversed(deeper), batch.pk]:
-        removed += ledger.delete_batch(using, pk)
-    return removed
+    """Delete a batch and its descendants, the root last, and return the rows per model."""
+    levels = [pk for level in descendant_levels(batch) for pk in level]
+    deleted: Counter[str] = Counter()
+    for pk in [*reversed(levels), batch.pk]:
+        deleted += ledger.delete_batch(using, pk)
+    return deleted
 
 
 def iterate_tree(batch: JobBatch) -> Iterator[JobBatch]:
-    """The batch and all below it, read a page at a time; no query for a flat one."""
+    """Yield the batch and its descendants, read in chunks. A flat batch takes no query."""
     yield batch
     if batch.child_batches:
         yield from descendants(batch).iterator()

@@ -1,4 +1,4 @@
-"""Lanes into rows: what a batch takes in, the batches inside it, and what it has to know of them."""
+"""Inserting lanes of links as rows, with the child batches in them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import chain, islice
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 from django_jobbatch import ledger, payload, transport, tuning
 from django_jobbatch.models import BatchedJob, JobBatch
@@ -17,26 +17,28 @@ from django_jobbatch.specs.items import read_lanes
 from django_jobbatch.specs.options import Options
 from django_jobbatch.states import BatchStatus, LinkStatus, Role
 
+#: A lane number, a position in that lane, and a link.
 PlacedLink: TypeAlias = tuple[int, int, Link]
+#: The inserter of a child batch, and the child's spec.
+Child: TypeAlias = "tuple[LinkInserter, BatchSpec]"
+
+
+def run_before_hooks(using: str, batch: JobBatch, spec: BatchSpec) -> None:
+    """Call the `before` functions of a new batch, which may add jobs to it."""
+    for function in spec.before:
+        function(batch)
+    if spec.before:
+        batch.refresh_from_db(using=using)
 
 
 class LinkInserter:
-    """Inserts links into a batch whose row this transaction has written, and counts them."""
-
-    @classmethod
-    def of_new(cls, using: str, batch: JobBatch, spec: BatchSpec) -> Self:
-        """The intake of a new batch, whose `before` functions are called now: they may add jobs."""
-        for function in spec.before:
-            function(batch)
-        if spec.before:
-            batch.refresh_from_db(using=using)
-        return cls(using, batch)
+    """Inserts links into a batch, and counts them. The transaction has written the batch row."""
 
     def __init__(self, using: str, batch: JobBatch) -> None:
         self.using = using
         self.batch = batch
         self.count = 0
-        self._seal = payload.CallSigner(batch.pk, Role.JOB)
+        self._signer = payload.CallSigner(batch.pk, Role.JOB)
         self._defaults = Options(
             queue=batch.queue, timeout=batch.options.get("jobs", {}).get("timeout")
         )
@@ -55,22 +57,22 @@ class LinkInserter:
             self._register_queue(batch.queue, None)
 
     def insert_lanes(self, lanes: Iterator[Lane], *, lane: int) -> None:
-        """Insert lanes, from number `lane` on, and whole batches where they stand in them."""
+        """Insert lanes, numbered from `lane` on, with the child batches in them."""
         self._insert(_placed_links(lanes, lane))
 
     def insert_after(self, links: Lane, lane: int, positions: Sequence[int]) -> None:
-        """Insert links at these positions of a lane, behind one that is not settled."""
+        """Insert links at these positions of a lane, after an unsettled link."""
         self._has_lanes = True
-        places = zip(positions, links, strict=True)
-        self._insert((lane, position, link) for position, link in places)
+        placed = zip(positions, links, strict=True)
+        self._insert((lane, position, link) for position, link in placed)
 
     def finish(self) -> ledger.Change:
-        """Write to the batch row what has come in."""
+        """Write the counters and queues of the inserted links to the batch row."""
         batch = self.batch
         if self._function:
             batch.options.setdefault("function", self._function)
         if batch.status == BatchStatus.WAITING:
-            # Its turn has not come: until then nothing of it is due, and no delay runs.
+            # Nothing is due and no delay runs before the batch starts.
             batch.options["delayed"] = (
                 batch.options.get("delayed") or self._next_event_at is not None
             )
@@ -89,42 +91,41 @@ class LinkInserter:
             options=batch.options,
         )
 
-    def _insert(self, places: Iterator[PlacedLink]) -> None:
-        """Insert links page by page, and after each page the batches that stand in it.
+    def _insert(self, placed: Iterator[PlacedLink]) -> None:
+        """Insert links in chunks, and after each chunk its child batches.
 
-        These are taken one after another, each to its end, from a stack and not by recursion: so
-        memory stays flat and depth is not limited.
+        A stack replaces recursion: memory stays flat, and depth is not limited.
         """
-        stack = [(self, self._pages(places))]
+        stack = [(self, self._chunks(placed))]
         while stack:
-            intake, pages = stack[-1]
-            children = next(pages, None)
+            inserter, chunks = stack[-1]
+            children = next(chunks, None)
             if children is None:
                 stack.pop()
-                if intake is not self:
-                    intake.finish()
+                if inserter is not self:
+                    inserter.finish()
                 continue
-            stack += [(child, child.child_pages(spec)) for child, spec in reversed(children)]
+            stack += [(child, child.child_chunks(spec)) for child, spec in reversed(children)]
 
-    def child_pages(self, spec: BatchSpec) -> Iterator[list[tuple[LinkInserter, BatchSpec]]]:
-        """Insert what a nested batch has, page by page, once its turn in the stack comes."""
-        return self._pages(_placed_links(read_lanes(spec.sources), self.batch.total_jobs))
+    def child_chunks(self, spec: BatchSpec) -> Iterator[list[Child]]:
+        """Insert the links of a child batch in chunks, once its turn in the stack comes."""
+        return self._chunks(_placed_links(read_lanes(spec.sources), self.batch.total_jobs))
 
-    def _pages(
-        self, places: Iterator[PlacedLink]
-    ) -> Iterator[list[tuple[LinkInserter, BatchSpec]]]:
-        """Insert a page at each step, and give the batches that stand in it, not filled yet."""
-        while page := list(islice(places, tuning.INSERT_CHUNK)):
-            links = [self._link(*place) for place in page]
+    def _chunks(self, placed: Iterator[PlacedLink]) -> Iterator[list[Child]]:
+        """Insert a chunk at each step, and yield its child batches, still empty."""
+        while chunk := list(islice(placed, tuning.INSERT_CHUNK)):
+            links = [self._link(*each) for each in chunk]
             ledger.insert_links(self.using, links)
-            nested = [
+            children = [
                 (child_batch_row(spec, self.batch, link), spec)
-                for link, (_, _, spec) in zip(links, page, strict=True)
+                for link, (_, _, spec) in zip(links, chunk, strict=True)
                 if isinstance(spec, BatchSpec)
             ]
-            self._children += len(nested)
-            ledger.insert_children(self.using, [child for child, _ in nested])
-            yield [(LinkInserter.of_new(self.using, child, spec), spec) for child, spec in nested]
+            self._children += len(children)
+            ledger.insert_children(self.using, [child for child, _ in children])
+            for child, spec in children:
+                run_before_hooks(self.using, child, spec)
+            yield [(LinkInserter(self.using, child), spec) for child, spec in children]
 
     def _link(self, lane: int, position: int, link: Link) -> BatchedJob:
         self.count += 1
@@ -141,7 +142,7 @@ class LinkInserter:
         )
         if isinstance(link, JobSpec):
             row.queue = options.queue or self.batch.queue
-            row.payload = self._seal.sign(
+            row.payload = self._signer.sign(
                 link, f"{self._error_location(lane, position)} ({link.path})"
             )
             row.options |= stored_options(link.options)
@@ -155,12 +156,12 @@ class LinkInserter:
         return row
 
     def _error_location(self, lane: int, position: int) -> str:
-        """How an error names a link."""
+        """Return the name of a link in error messages."""
         number = position // tuning.POSITION_STEP
         return f"job {lane}, link {number}" if number else f"job {lane}"
 
     def _set_start(self, row: BatchedJob, options: Options) -> None:
-        """Say when the first link of a lane is due."""
+        """Set the start time of the first link of a lane."""
         row.available_at = latest(start_time(options.delay, options.run_after), self._starts_at)
         if row.available_at is None:
             self._due[row.queue] = self._due.get(row.queue, 0) + 1
@@ -168,17 +169,17 @@ class LinkInserter:
             self._next_event_at = earliest(self._next_event_at, row.available_at)
 
     def _register_queue(self, queue: str, timeout: int | None) -> None:
-        """See to it that tickets reach this queue and last as long as its links may."""
+        """Record the queue, and the longest timeout of its links."""
         if queue not in self._queues:
             transport.check_queue(queue)
             self._queues.add(queue)
         seconds = transport.default_timeout(queue) if timeout is None else timeout
-        endless = seconds < 0 or self._longest_timeout < 0
-        self._longest_timeout = -1 if endless else max(self._longest_timeout, seconds)
+        is_unlimited = seconds < 0 or self._longest_timeout < 0
+        self._longest_timeout = -1 if is_unlimited else max(self._longest_timeout, seconds)
 
 
 def _placed_links(lanes: Iterator[Lane], first: int) -> Iterator[PlacedLink]:
-    """Lane, position and link of every link, in order."""
+    """Yield the lane number, the position and the link, in order."""
     return chain.from_iterable(
         [(number, index * tuning.POSITION_STEP, link) for index, link in enumerate(lane)]
         for number, lane in enumerate(lanes, start=first)
@@ -186,7 +187,7 @@ def _placed_links(lanes: Iterator[Lane], first: int) -> Iterator[PlacedLink]:
 
 
 def _start_options(options: Options) -> dict[str, Any]:
-    """When a link may begin once its turn has come, as its row keeps it."""
+    """Return the start options that the row of a waiting link keeps."""
     if options.delay is not None:
         return {"delay": options.delay}
     return {} if options.run_after is None else {"run_after": options.run_after.isoformat()}

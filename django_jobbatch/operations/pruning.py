@@ -1,4 +1,4 @@
-"""prune: removing what is old."""
+"""Pruning: deleting old batches and failures."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from django_jobbatch.operations.deletion import check_tree_deletable, delete_tre
 from django_jobbatch.specs import validation
 from django_jobbatch.states import OPEN, Role
 
-#: Who cancelled what `prune` has cancelled; the next call knows it by that.
+#: The `cancelled_by` of batches that `prune` has cancelled. The next call deletes them.
 PRUNER: Final = "prune"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetainedRow:
-    """A batch or a failure that is still there, and what holds on to it, if something does."""
+    """A batch or a failure that was not deleted, with the reason if rows of other apps protect it."""
 
     id: uuid.UUID
     name: str
@@ -41,25 +41,25 @@ class RetainedRow:
 
     @classmethod
     def of(cls, row: JobBatch | FailedJob, error: IntegrityError | None = None) -> RetainedRow:
-        """This row, and the first line of what Django or the database says about it."""
+        """Return the row with the first line of the error of Django or the database."""
         if isinstance(error, ProtectedError | RestrictedError):
-            why = str(error.args[0])  # behind it are the rows that hold on, perhaps many
+            reason = str(error.args[0])  # the other argument is a set of rows, perhaps a large one
         else:
-            why = str(error or "")
-        return cls(id=row.pk, name=" ".join(str(row).split()), reason=why.partition("\n")[0])
+            reason = str(error or "")
+        return cls(id=row.pk, name=" ".join(str(row).split()), reason=reason.partition("\n")[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """What a call of `prune` has done, or with `dry_run` would do.
+    """The result of a call of `prune`, or with `dry_run` its forecast.
 
     Attributes:
-        rows: How many rows were removed, by the label of their model; those of other apps that
-            went with them (`CASCADE`) included.
-        cancelled: Batches that were open and are cancelled now; the next call removes them.
-        at_work: Batches that were closed before and whose callbacks or last jobs are not settled.
-        untold: How many failures stay because a `catch` or `each_failure` is to be told of them.
-        refused: Batches and failures that rows of other apps hold on to.
+        rows: The number of deleted rows per label of their model. Rows of other apps that were
+            deleted with them (`CASCADE`) are included.
+        cancelled: Batches that were open and are cancelled now. The next call deletes them.
+        unsettled: Batches that were stopping or finished before, with unsettled jobs or callbacks.
+        unreported: The number of failures that stay for an unsettled `catch` or `each_failure`.
+        protected: Batches and failures that rows of other apps protect.
     """
 
     rows: dict[str, int]
@@ -70,27 +70,27 @@ class Pruned:
 
     @property
     def batches(self) -> int:
-        """How many batches were removed."""
+        """The number of deleted batches."""
         return self.rows.get(JobBatch._meta.label, 0)
 
     @property
     def jobs(self) -> int:
-        """How many links were removed: jobs and callbacks."""
+        """The number of deleted links: jobs and callbacks."""
         return self.rows.get(BatchedJob._meta.label, 0)
 
     @property
     def failures(self) -> int:
-        """How many failures were removed."""
+        """The number of deleted failures."""
         return self.rows.get(FailedJob._meta.label, 0)
 
     @property
     def others(self) -> int:
-        """How many rows of other apps went with them."""
+        """The number of rows of other apps that were deleted with them."""
         return self.total - self.batches - self.jobs - self.failures
 
     @property
     def total(self) -> int:
-        """How many rows were removed in all."""
+        """The number of all deleted rows."""
         return sum(self.rows.values())
 
 
@@ -103,24 +103,23 @@ def prune(
     failures: timedelta | None = None,
     dry_run: bool = False,
 ) -> Pruned:
-    """Remove batches that are as old as one of these ages, and failures of that age.
+    """Delete root batches that have reached one of these ages, and failures of that age.
 
-    Only batches that are not part of another one, by their own age; what is inside goes with
-    them, their failures do not. One that is open is cancelled first; if jobs of it run, or it
-    has a `finally_`, it is removed by the next call, whatever ages that is given. One that was
-    closed otherwise stays until its jobs and callbacks are settled. What rows of other apps hold
-    on to stays.
+    The age of a root counts for its whole tree. Failures of deleted batches stay until they have
+    reached their own age. An open batch is cancelled first; if it has running jobs or a `finally_`,
+    the next call deletes it, whatever the ages of that call. A batch that was stopping before stays
+    until it is settled. Batches and failures that rows of other apps protect stay.
 
     Arguments:
-        using: The database; by default the one that batches are written to.
-        finished: Of finished batches, however they ended, since `finished_at`; None leaves them.
-        unfinished: Of batches that have not finished, since `created_at`; None leaves them.
-        cancelled: Of batches that somebody cancelled, finished or not, since `cancelled_at`.
-        failures: Of failures, since `failed_at`.
-        dry_run: Look and count, and change nothing.
+        using: The alias of the database. The default is the one that batches are written to.
+        finished: Age of finished batches of any outcome, since `finished_at`. None keeps them.
+        unfinished: Age of unfinished batches, since `created_at`. None keeps them.
+        cancelled: Age of batches that a person cancelled, finished or not, since `cancelled_at`.
+        failures: Age of failures, since `failed_at`.
+        dry_run: Only count, and change nothing.
 
     Raises:
-        InvalidOption: an age is not a timedelta from 0 on.
+        InvalidOption: an age is not a timedelta of 0 or more.
     """
     finished = validation.validate_age("finished", finished)
     unfinished = validation.validate_age("unfinished", unfinished)
@@ -130,7 +129,7 @@ def prune(
     using = using or router.db_for_write(JobBatch)
     pruning = _Pruning(using, now, dry_run=dry_run)
     roots = JobBatch.objects.using(using).roots()
-    old = roots.filter(cancelled_by=PRUNER, cancelled_at__lt=now)  # by the call before
+    old = roots.filter(cancelled_by=PRUNER, cancelled_at__lt=now)  # by the previous call
     if finished is not None:
         old |= roots.finished().filter(finished_at__lte=now - finished)
     if unfinished is not None:
@@ -144,7 +143,7 @@ def prune(
 
 
 class _Pruning:
-    """One call of `prune`, and what it has come to."""
+    """One call of `prune`, with its result so far."""
 
     def __init__(self, using: str, started_at: datetime, *, dry_run: bool) -> None:
         self._using = using
@@ -159,16 +158,16 @@ class _Pruning:
     def prune_batches(self, old: JobBatchQuerySet) -> None:
         for pks in _chunks(old):
             for pk in pks:
-                # It may have been retried since the page was read.
+                # A retry may have reopened it since the chunk was read.
                 batch = old.filter(pk=pk).first()
                 if batch is not None:
                     self._prune_batch(batch)
 
     def prune_failures(self, old: FailedJobQuerySet) -> None:
         for pks in _chunks(old):
-            told = self._reported(old.filter(pk__in=pks))
-            self._unreported += len(pks) - len(told)
-            self._prune_reported(told)
+            reported = self._reported(old.filter(pk__in=pks))
+            self._unreported += len(pks) - len(reported)
+            self._prune_reported(reported)
 
     def result(self) -> Pruned:
         return Pruned(
@@ -185,23 +184,23 @@ class _Pruning:
             if self._must_stay(batch):
                 return
             self._rows += self._delete(batch)
-        except IntegrityError as error:  # ProtectedError and RestrictedError are that too
+        except IntegrityError as error:  # the base class of ProtectedError and RestrictedError
             self._protected.append(RetainedRow.of(batch, error))
 
     def _must_stay(self, batch: JobBatch) -> bool:
-        """Close the batch if it is open, and say whether it must stay for now."""
+        """Cancel an open batch, and return whether the batch must stay for now."""
         if self._was_pruned_before(batch):
             return False
         was_open = batch.status in OPEN
         if not (batch.is_finished or self._dry_run):
-            cancel(batch, "pruned", by=PRUNER)  # one that is stopping already is gone on with
+            cancel(batch, "pruned", by=PRUNER)  # continues the cancel of a stopping batch
         if not any(_is_unsettled(each) for each in iterate_tree(batch)):
             return False
         (self._cancelled if was_open else self._unsettled).append(RetainedRow.of(batch))
         return True
 
     def _was_pruned_before(self, batch: JobBatch) -> bool:
-        """Whether a call before this one cancelled it: it has had its time."""
+        """Return whether a previous call cancelled the batch. It does not wait any longer."""
         at = batch.cancelled_at
         return batch.cancelled_by == PRUNER and at is not None and at < self._started_at
 
@@ -215,16 +214,16 @@ class _Pruning:
         return counted
 
     def _reported(self, failures: FailedJobQuerySet) -> list[uuid.UUID]:
-        """Those of these failures that no callback is to be told of any more."""
-        found = dict(failures.values_list("pk", "batch_id"))
-        telling = BatchedJob.objects.using(self._using).filter(
-            batch_id__in=set(found.values()), role__in=[Role.CATCH, Role.EACH_FAILURE]
+        """Return the failures that no unsettled callback still has to be called with."""
+        batch_ids = dict(failures.values_list("pk", "batch_id"))
+        callback_rows = BatchedJob.objects.using(self._using).filter(
+            batch_id__in=set(batch_ids.values()), role__in=[Role.CATCH, Role.EACH_FAILURE]
         )
-        awaited = set(telling.unsettled().values_list("batch_id", flat=True))
-        return [pk for pk, batch_id in found.items() if batch_id not in awaited]
+        unsettled = set(callback_rows.unsettled().values_list("batch_id", flat=True))
+        return [pk for pk, batch_id in batch_ids.items() if batch_id not in unsettled]
 
     def _prune_reported(self, pks: list[uuid.UUID]) -> None:
-        """Remove these, all at once if nothing holds on to one of them, else in halves."""
+        """Delete reported failures: all at once, or in halves if rows of other apps protect one."""
         try:
             ledger.check_failures_deletable(self._using, pks)
             self._rows += self._delete_failures(pks)
@@ -244,20 +243,20 @@ class _Pruning:
 
 
 def _is_unsettled(batch: JobBatch) -> bool:
-    """Whether jobs of it run, or callbacks are to come, once it is closed."""
+    """Return whether the batch has running jobs or unsettled callbacks once it is stopping."""
     if batch.jobs.callbacks().unsettled().exists():
         return True
     if batch.is_finished:
         return False
-    # What stands for a batch runs as long as that one does, which is looked at by itself.
+    # A stand-in runs as long as its child batch, which is checked itself.
     jobs = batch.jobs.filter(child=None).running()
     return callbacks.has_callbacks(batch, [Role.FINALLY]) or jobs.exists()
 
 
 def _chunks(rows: JobBatchQuerySet | FailedJobQuerySet) -> Iterator[list[uuid.UUID]]:
-    """The ids of these rows, page by page; what a page becomes does not matter to the next."""
+    """Yield the ids of these rows in chunks. Deleting a chunk does not affect the next one."""
     ids = rows.order_by("pk").values_list("pk", flat=True)
-    page = list(ids[: tuning.PRUNE_CHUNK])
-    while page:
-        yield page
-        page = list(ids.filter(pk__gt=page[-1])[: tuning.PRUNE_CHUNK])
+    chunk = list(ids[: tuning.PRUNE_CHUNK])
+    while chunk:
+        yield chunk
+        chunk = list(ids.filter(pk__gt=chunk[-1])[: tuning.PRUNE_CHUNK])

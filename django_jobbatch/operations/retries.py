@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Final
 
 from django_jobbatch import dispatch, ledger
+from django_jobbatch.db import chunked
+from django_jobbatch.exceptions import InvalidJob
+from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.operations.databases import alias
+from django_jobbatch.operations import retry_preview
+
+#: Ids that an error lists.
+MAX_IDS_LISTED: Final = 10
 
 
 def retry(
@@ -15,38 +24,101 @@ def retry(
     *,
     include_cancelled: bool = False,
 ) -> int:
-    """Reopen jobs that failed, and return how many; 0 changes nothing, but sends missing tickets.
+    """Let failed jobs run again, and return how many jobs of the tree do so.
 
-    Without `jobs`: all that failed, and what those failures cancelled or skipped. A finished
-    batch is opened again for its next run, and its callbacks fire again at the end. A failed
-    callback among `jobs` runs again alone.
+    Without `jobs`: all failed jobs, and those that were cancelled or skipped because of them. With
+    `jobs`: these, and the jobs that follow them in their lanes. A finished batch starts its next
+    run, and its callbacks are called again when it finishes. A failed callback among `jobs` runs
+    again alone.
+
+    The number includes the jobs of child batches, which run when the turn of their batch comes, and
+    failed callbacks among `jobs`. A job that two calls retry at the same time is counted by the one
+    that resets it. If the number is 0, missing tickets are sent, and an interrupted cancel continues.
 
     Raises:
-        BatchCancelled: somebody cancelled the batch, or one around it, and `include_cancelled` is
-            not set.
-        BatchBusy: one of these is still stopping, or another unfinished batch has its unique key.
+        InvalidJob: some of `jobs` are not jobs of this batch; nothing is retried.
+        BatchCancelled: a person cancelled the batch or an ancestor, and `include_cancelled` is not
+            set.
+        BatchBusy: the batch or an ancestor is still stopping, or another unfinished batch has its
+            unique key.
     """
-    using = alias(batch)
-    chosen = None if jobs is None else sorted({_pk(job) for job in jobs})
-    reopened = 0
+    using = batch.database
+    chosen = None if jobs is None else _ids(using, batch, jobs)
+    rerun_jobs = 0
+    has_reset = False
     if chosen is not None:
         change = ledger.reopen_callbacks(using, batch.pk, chosen)
-        reopened += len(change.settled)
         dispatch.after_commit(change)
         callbacks = set(change.settled)
+        rerun_jobs, has_reset = len(callbacks), bool(callbacks)
         chosen = [pk for pk in chosen if pk not in callbacks]
-        if reopened and not chosen:
-            batch.refresh_from_db(using=using)
-            return reopened
-    for change in ledger.reopen(using, batch.pk, chosen, include_cancelled=include_cancelled):
-        if change.batch_id == batch.pk:  # and not one around it, which is reopened too
-            reopened += len(change.settled)
-        dispatch.after_commit(change)
+    if chosen is None or chosen or not has_reset:
+        count_jobs = partial(_count_jobs, include_cancelled=include_cancelled)
+        for change in ledger.reopen(
+            using, batch.pk, chosen, include_cancelled=include_cancelled, count_jobs=count_jobs
+        ):
+            rerun_jobs += change.rerun_jobs
+            has_reset = has_reset or bool(change.settled)
+            dispatch.after_commit(change)
     batch.refresh_from_db(using=using)
-    if not reopened:
+    if not has_reset:
         dispatch.continue_batch(using, batch)
-    return reopened
+    return rerun_jobs
 
 
-def _pk(job: BatchedJob | int) -> int:
-    return job.pk if isinstance(job, BatchedJob) else int(job)
+def _count_jobs(change: Change, *, include_cancelled: bool) -> int:
+    """Return how many jobs run again because of the links that this change has reset.
+
+    A stand-in counts as the jobs that run again in its child batch, and as one job if that batch was
+    deleted. No query for a flat batch.
+    """
+    batch = change.batch
+    if batch is None or not batch.child_batches:
+        return len(change.settled)
+    batches = JobBatch.objects.using(change.using)
+    children = [
+        child for pks in chunked(change.settled) for child in batches.filter(parent__in=pks)
+    ]
+    counts = (
+        retry_preview.count_all(child, include_cancelled=include_cancelled or child.is_cancelled)
+        for child in children
+    )
+    return len(change.settled) - len(children) + sum(counts)
+
+
+def _ids(using: str, batch: JobBatch, jobs: Iterable[BatchedJob | int]) -> list[int]:
+    """Return the ids of these jobs, sorted, after a check that all of them are of this batch."""
+    ids = sorted({job.pk if isinstance(job, BatchedJob) else int(job) for job in jobs})
+    links = BatchedJob.objects.using(using).filter(batch_id=batch.pk)
+    known = {
+        pk
+        for pks in chunked(ids)
+        for pk in links.filter(pk__in=pks).order_by().values_list("pk", flat=True)
+    }
+    if unknown := [pk for pk in ids if pk not in known]:
+        raise InvalidJob(f"{_rejection(using, batch, unknown)} Nothing was retried.")
+    return ids
+
+
+def _rejection(using: str, batch: JobBatch, ids: Sequence[int]) -> str:
+    """Return a sentence for each batch that has one of these jobs, and one for unknown jobs."""
+    listed = ids[:MAX_IDS_LISTED]
+    links = BatchedJob.objects.using(using).filter(pk__in=listed).order_by("pk")
+    batch_of = dict(links.values_list("pk", "batch_id"))
+    by_batch = defaultdict(list)
+    for pk in listed:
+        by_batch[batch_of.get(pk)].append(pk)
+    sentences = []
+    for batch_id, pks in by_batch.items():
+        names = ", ".join(map(str, pks))
+        noun, verb, pronoun = (
+            ("job", "belongs", "it") if len(pks) == 1 else ("jobs", "belong", "them")
+        )
+        sentences.append(
+            f"Batch {batch.pk} has no {noun} {names}."
+            if batch_id is None
+            else f"{noun.capitalize()} {names} {verb} to batch {batch_id}; retry {pronoun} there."
+        )
+    if len(ids) > len(listed):
+        sentences.append(f"{len(ids) - len(listed):,} further ids are not of this batch either.")
+    return " ".join(sentences)

@@ -1,4 +1,4 @@
-"""results and previous_result: what jobs returned."""
+"""Reading the results of jobs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 from django_jobbatch import payload, tuning
 from django_jobbatch.exceptions import ResultsNotStored
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.operations.databases import alias
 
 
 def results(batch: JobBatch) -> Iterator[Any]:
-    """What the jobs of the batch returned, by lane and position, read a page at a time.
+    """Yield the results of the succeeded jobs, by lane and position, read in chunks.
 
     Raises:
         ResultsNotStored: the batch was built without `store_results()`.
@@ -20,7 +19,7 @@ def results(batch: JobBatch) -> Iterator[Any]:
     if not batch.options.get("store_results"):
         raise ResultsNotStored
     stored = (
-        BatchedJob.objects.using(alias(batch))
+        BatchedJob.objects.using(batch.database)
         .filter(batch_id=batch.pk, run=0)
         .jobs_only()
         .succeeded()
@@ -35,9 +34,9 @@ def results(batch: JobBatch) -> Iterator[Any]:
 
 
 def previous_result(link: BatchedJob) -> Any:
-    """What the link before `link` in its lane returned; None if there is none.
+    """Return the result of the link before `link` in its lane; None for the first link.
 
-    After a child batch that is an iterator over the results of its jobs.
+    The result of a child batch is an iterator over the results of its jobs.
 
     Raises:
         ResultsNotStored: the batch was built without `store_results()`, or the child batch was

@@ -1,4 +1,4 @@
-"""Values and calls as JSON text, calls signed."""
+"""Values and signed calls as JSON text."""
 
 from __future__ import annotations
 

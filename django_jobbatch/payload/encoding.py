@@ -1,8 +1,7 @@
-"""Python values as JSON values and back, exactly.
+"""Exact conversion of Python values to JSON values and back.
 
-A type that JSON does not have is written as an object with a tag: `{"$": "uuid", "v": "..."}`. A
-dict of the user's own that has the key `"$"` is tagged as well, so nothing is taken for a tag that
-is none.
+A value of a type that JSON lacks becomes an object with a tag: `{"$": "uuid", "v": "..."}`. A
+user's dict with the key `"$"` gets a tag too, so its key is not mistaken for one.
 """
 
 from __future__ import annotations
@@ -22,23 +21,20 @@ from django_jobbatch.payload.errors import EncodingError, error_for, short_repr
 #: The key that marks a tagged value.
 TAG: Final = "$"
 
-
-#: Containers in containers: far more than data needs, far less than Python's stack takes.
+#: Levels of nested containers: more than data needs, and fewer than Python's stack allows.
 MAX_DEPTH: Final = 64
 
-
-#: Python reads no longer integers from text.
+#: Digits of an integer. Python rejects longer ones when it reads them from text.
 MAX_DIGITS: Final = 4300
 
-
-_TOO_BIG: Final = 10**MAX_DIGITS
+_MAX_INT: Final = 10**MAX_DIGITS - 1
 
 
 def encode(value: object, depth: int = 0) -> Any:
-    """`value` in JSON's own types, so that `decode` makes the same of it.
+    """Return `value` in JSON's types, from which `decode` restores it.
 
     Raises:
-        Refusal: it, or something in it, is of a type that is not kept.
+        EncodingError: the value, or a value in it, cannot be stored.
     """
     kind = type(value)
     write = _WRITERS.get(kind)
@@ -49,16 +45,16 @@ def encode(value: object, depth: int = 0) -> Any:
         return _encode_subclass(value)
     if depth == MAX_DEPTH:
         raise EncodingError(
-            f"a value that contains itself or goes deeper than {MAX_DEPTH} levels", "pass flat data"
+            f"a value that contains itself or has more than {MAX_DEPTH} levels", "pass flat data"
         )
     return write_items(value, depth + 1)
 
 
 def decode(value: Any) -> Any:
-    """The value that `encode` wrote.
+    """Return the value from which `encode` made this one.
 
     Raises:
-        PayloadRefused: it has a type tag that this version does not know.
+        PayloadRefused: the value has a type tag that this version does not know.
     """
     kind = type(value)
     if kind is dict:
@@ -66,22 +62,12 @@ def decode(value: Any) -> Any:
     return _read_list(value) if kind is list else value
 
 
-def check_json(value: object) -> None:
-    """Refuse whatever the JSON column of some database would change or reject.
-
-    Raises:
-        Refusal: it, or something in it, is more than plain JSON.
-    """
-    encode(value)
-    _check_json(value)
-
-
 def _identity(value: object) -> object:
     return value
 
 
 def _write_str(value: str) -> str:
-    # Two surrogates side by side would come back as the one character they stand for.
+    # JSON would join two adjacent surrogates to one character.
     if not value.isascii() and any(map(_is_surrogate_pair, value, value[1:])):
         raise EncodingError("text with a character in two halves (surrogates)", "pass it repaired")
     return value
@@ -92,7 +78,7 @@ def _is_surrogate_pair(high: str, low: str) -> bool:
 
 
 def _write_int(value: int) -> int:
-    if -_TOO_BIG < value < _TOO_BIG:
+    if -_MAX_INT <= value <= _MAX_INT:
         return value
     raise EncodingError(f"an integer of more than {MAX_DIGITS} digits", "pass hex(x)")
 
@@ -131,7 +117,7 @@ def _write_temporal(tag: str, value: datetime | time) -> dict[str, Any]:
     plain: dict[str, Any] = {TAG: tag, "v": value.replace(tzinfo=None).isoformat()}
     zone = value.tzinfo
     if type(zone) is timezone:
-        # By itself, because fromisoformat loses an offset of less than a second.
+        # As a number, because fromisoformat() loses an offset of less than a second.
         plain["offset"] = zone.utcoffset(None).total_seconds()
     elif zone is not None:
         plain["tz"] = _zone_key(zone)
@@ -156,7 +142,7 @@ def _is_known(key: str) -> bool:
     return True
 
 
-# A datetime is a date too, so it comes first: subclasses are looked up in this order.
+# Subclasses are looked up in this order. A datetime is a date too, so datetime comes first.
 _WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
     type(None): _identity,
     bool: _identity,
@@ -173,7 +159,7 @@ _WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
 
 
 def _encode_subclass(value: object) -> Any:
-    """A SafeString, a frozen clock's datetime and the like, as the type they extend."""
+    """Return a value of a subclass, such as SafeString, as a value of its base class."""
     if isinstance(value, Enum):
         raise error_for(value)
     for base, write in _WRITERS.items():
@@ -189,7 +175,7 @@ def _encode_subclass(value: object) -> Any:
 
 
 def _round_trips(plain: Any, value: object) -> bool:
-    # A subclass may hold more than its base: the nanoseconds of a pandas Timestamp, for one.
+    # A subclass may hold more than its base class: a pandas Timestamp has nanoseconds.
     try:
         return bool(decode(plain) == value)
     except (ArithmeticError, ValueError):
@@ -201,8 +187,8 @@ def _write_list(value: list[object], depth: int) -> list[Any]:
     for index, item in enumerate(value):
         try:
             plain.append(encode(item, depth))
-        except EncodingError as found:
-            raise found.prefixed(f"[{index}]") from None
+        except EncodingError as error:
+            raise error.prefixed(f"[{index}]") from None
     return plain
 
 
@@ -216,8 +202,8 @@ def _write_dict(value: dict[object, object], depth: int) -> dict[str, Any]:
         name = _write_key(key)
         try:
             plain[name] = encode(item, depth)
-        except EncodingError as found:
-            raise found.prefixed(f"[{name!r}]") from None
+        except EncodingError as error:
+            raise error.prefixed(f"[{name!r}]") from None
     return {TAG: "dict", "v": plain} if TAG in plain else plain
 
 
@@ -253,13 +239,13 @@ def _read_tagged(value: dict[str, Any]) -> Any:
 
 
 def _read_temporal(value: dict[str, Any], kind: type[datetime] | type[time]) -> datetime | time:
-    clock = kind.fromisoformat(value["v"])
+    moment = kind.fromisoformat(value["v"])
     zone: tzinfo | None = None
     if "offset" in value:
         zone = timezone(timedelta(seconds=value["offset"])) if value["offset"] else UTC
     elif "tz" in value:
         zone = ZoneInfo(value["tz"])
-    return clock.replace(tzinfo=zone, fold=value.get("fold", 0))
+    return moment.replace(tzinfo=zone, fold=value.get("fold", 0))
 
 
 _READERS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
@@ -271,43 +257,4 @@ _READERS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
     "datetime": lambda value: _read_temporal(value, datetime),
     "time": lambda value: _read_temporal(value, time),
     "timedelta": lambda value: timedelta(*value["v"]),
-}
-
-
-def _check_json(value: object) -> None:
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            _check_json_at(f"[{index}]", item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _check_json_at(f"[{key!r}]", key)
-            _check_json_at(f"[{key!r}]", item)
-    elif isinstance(value, str):
-        _check_json_text(value)
-    elif not isinstance(value, int | float | None):
-        way_out = _JSON_FORMS.get(type(value), "pass str(x)")
-        raise EncodingError(
-            f"a {type(value).__qualname__}, where only plain JSON is kept,", way_out
-        )
-
-
-def _check_json_at(step: str, value: object) -> None:
-    try:
-        _check_json(value)
-    except EncodingError as found:
-        raise found.prefixed(step) from None
-
-
-def _check_json_text(value: str) -> None:
-    # PostgreSQL's jsonb takes neither.
-    if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-        raise EncodingError("text with NUL characters or surrogates", "remove them")
-
-
-_JSON_FORMS: Final[dict[type, str]] = {
-    tuple: "pass a list",
-    date: "pass .isoformat()",
-    datetime: "pass .isoformat()",
-    time: "pass .isoformat()",
-    timedelta: "pass .total_seconds()",
 }

@@ -1,4 +1,4 @@
-"""What cannot be stored as JSON, and what to pass instead."""
+"""Errors for values that cannot be stored as JSON, with hints."""
 
 from __future__ import annotations
 
@@ -14,54 +14,53 @@ from django.utils.functional import Promise
 
 from django_jobbatch.exceptions import UnencodableArgument
 
-#: A message shows so many steps of the way to a value.
+#: Keys and indexes of the path to a value that a message shows.
 MAX_PATH_STEPS: Final = 8
 
-
-#: And so many characters of a value.
+#: Characters of a value that a message shows.
 MAX_REPR_LENGTH: Final = 60
 
 
 class EncodingError(Exception):
-    """A value that cannot be stored; the way to it is put together as the exception rises."""
+    """A value that cannot be stored. Each container prefixes its key or index to the path."""
 
-    def __init__(self, what: str, hint: str) -> None:
-        super().__init__(what, hint)
-        self.what = what
+    def __init__(self, description: str, hint: str) -> None:
+        super().__init__(description, hint)
+        self.description = description
         self.hint = hint
         self.steps: list[str] = []
 
     def prefixed(self, step: str) -> EncodingError:
-        """The same refusal, one step further out."""
+        """Return this error with one more step before its path."""
         self.steps.append(step)
         return self
 
     def as_public_error(self, where: str) -> UnencodableArgument:
-        """The error for the caller, who knows this value as `where`."""
+        """Return the error for the caller. Its message starts with `where` and the path."""
         steps = self.steps[::-1]
-        way = "".join(steps[:MAX_PATH_STEPS]) + ("..." if len(steps) > MAX_PATH_STEPS else "")
+        path = "".join(steps[:MAX_PATH_STEPS]) + ("..." if len(steps) > MAX_PATH_STEPS else "")
         return UnencodableArgument(
-            f"{where}{way}: {self.what} cannot be stored as JSON; {self.hint}"
+            f"{where}{path}: {self.description} cannot be stored as JSON; {self.hint}"
         )
 
 
 def error_for(value: object) -> EncodingError:
-    """The refusal of `value` because of its type."""
-    for matches, what, way_out in _HINTS:
+    """Return the error for a value whose type cannot be stored."""
+    for matches, description, hint in _HINTS:
         if matches(value):
-            return EncodingError(what.format(type(value).__qualname__), way_out)
+            return EncodingError(description.format(type(value).__qualname__), hint)
     return EncodingError(
         f"an object of type {type(value).__qualname__}", "pass the plain values the job needs"
     )
 
 
 def short_repr(value: object) -> str:
-    """`repr` of a value, cut to a length that suits a message."""
+    """Return the `repr` of a value, shortened for a message."""
     text = repr(value)
     return text if len(text) <= MAX_REPR_LENGTH else f"{text[: MAX_REPR_LENGTH - 3]}..."
 
 
-def _of(*kinds: type) -> Callable[[object], bool]:
+def _instance_of(*kinds: type) -> Callable[[object], bool]:
     return lambda value: isinstance(value, kinds)
 
 
@@ -69,21 +68,21 @@ def _is_namedtuple(value: object) -> bool:
     return isinstance(value, tuple) and hasattr(value, "_asdict")
 
 
-#: (matches, what it is, the way out): the first that matches speaks.
+#: (matches, description, hint). The first match applies.
 _HINTS: Final[tuple[tuple[Callable[[object], bool], str, str], ...]] = (
-    (_of(Enum), "a member of the enum {}", "pass .value"),
-    (_of(models.Model), "a model instance ({})", "pass .pk"),
-    (_of(models.QuerySet), "a {}", "pass list(qs.values_list('pk', flat=True))"),
-    (_of(Promise), "a lazy translation", "pass str(x)"),
-    (_of(set, frozenset), "a {}", "pass a list"),
-    (_of(bytes, bytearray, memoryview), "a {}", "pass text, e.g. base64"),
-    (_of(io.IOBase, File), "a file ({})", "pass its path or name"),
-    (_of(type), "a class", "pass its dotted path"),
+    (_instance_of(Enum), "a member of the enum {}", "pass .value"),
+    (_instance_of(models.Model), "a model instance ({})", "pass .pk"),
+    (_instance_of(models.QuerySet), "a {}", "pass list(qs.values_list('pk', flat=True))"),
+    (_instance_of(Promise), "a lazy translation", "pass str(x)"),
+    (_instance_of(set, frozenset), "a {}", "pass a list"),
+    (_instance_of(bytes, bytearray, memoryview), "a {}", "pass text, e.g. base64"),
+    (_instance_of(io.IOBase, File), "a file ({})", "pass its path or name"),
+    (_instance_of(type), "a class", "pass its dotted path"),
     (is_dataclass, "a dataclass ({})", "pass dataclasses.asdict(x)"),
     (_is_namedtuple, "a named tuple ({})", "pass tuple(x) or x._asdict()"),
     (callable, "a callable ({})", "pass its dotted path"),
-    (_of(Iterator), "an iterator ({})", "pass list(x)"),
-    (_of(Mapping), "a mapping of type {}", "pass dict(x)"),
-    (_of(tuple), "a tuple of type {}", "pass tuple(x)"),
-    (_of(Collection), "a collection of type {}", "pass list(x)"),
+    (_instance_of(Iterator), "an iterator ({})", "pass list(x)"),
+    (_instance_of(Mapping), "a mapping of type {}", "pass dict(x)"),
+    (_instance_of(tuple), "a tuple of type {}", "pass tuple(x)"),
+    (_instance_of(Collection), "a collection of type {}", "pass list(x)"),
 )

@@ -1,4 +1,4 @@
-"""Calls and values as canonical JSON text, calls signed; never pickle."""
+"""Values and signed calls as canonical JSON text, never as pickle."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from hmac import HMAC
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
@@ -16,35 +16,28 @@ from django.utils.crypto import constant_time_compare, salted_hmac
 from django_jobbatch.exceptions import PayloadRefused
 from django_jobbatch.payload.encoding import decode, encode
 from django_jobbatch.payload.errors import EncodingError
+from django_jobbatch.specs.batch import JobSpec
 
-if TYPE_CHECKING:
-    from django_jobbatch.specs.batch import JobSpec
-
-
+#: The salt of all signatures. Stored calls depend on it.
 SALT: Final = "django_jobbatch.payload"
 
-
-#: What a `progress` callback is sealed for; it has no link, and so no role.
+#: The role for which a `progress` callback is signed. It has no link, and so no Role.
 PROGRESS: Final = "progress"
 
-
-#: What stands for the path of a call that cannot be read.
+#: The path of a call that cannot be read.
 UNREADABLE: Final = "(unreadable)"
-
 
 _UNREADABLE_CALL: Final = "The stored call cannot be read."
 
-
-# The order of keys is the caller's, and comes back as it was. Whatever gets here has been through
-# `encode`, which has refused cycles.
-_text: Final = json.JSONEncoder(
+# Keys stay in the caller's order. `encode` has rejected cycles.
+_to_json: Final = json.JSONEncoder(
     ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":")
 ).encode
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call as it is stored: the dotted path of a function and its arguments."""
+    """A stored call: the dotted path of a function, and its arguments."""
 
     path: str
     args: tuple[Any, ...]
@@ -52,19 +45,19 @@ class Call:
 
 
 def dumps(value: object, where: str) -> str:
-    """`value` as JSON text that `loads` turns back into the same, types included.
+    """Return `value` as JSON text, from which `loads` restores the value and its types.
 
     Raises:
-        UnencodableArgument: it cannot be stored; the message begins with `where`.
+        UnencodableArgument: the value cannot be stored. The message starts with `where`.
     """
     try:
-        return _text(encode(value))
-    except EncodingError as refusal:
-        raise refusal.as_public_error(where) from None
+        return _to_json(encode(value))
+    except EncodingError as error:
+        raise error.as_public_error(where) from None
 
 
 def loads(text: str) -> Any:
-    """The value that `dumps` wrote.
+    """Return the value that `dumps` stored.
 
     Raises:
         PayloadRefused: the text has a type tag that this version does not know.
@@ -73,11 +66,11 @@ def loads(text: str) -> Any:
 
 
 class CallSigner:
-    """Packs the calls of one batch in one role, and unpacks only what was packed for these.
+    """A signer of the calls of one batch in one role.
 
-    A packed call is `<signature>:<json>`. The signature is the one that
-    `django.core.signing.Signer(salt=SALT)` makes of `<batch id in hex>:<role>:<json>`, with the
-    keys derived once for all calls of the batch in this role.
+    A signed call is `<signature>:<json>`. The signature is that of
+    `django.core.signing.Signer(salt=SALT)` for `<batch id in hex>:<role>:<json>`. The keys are
+    derived once for all calls of the batch in this role.
     """
 
     __slots__ = ("_current", "_fallbacks")
@@ -89,30 +82,30 @@ class CallSigner:
         )
 
     def sign(self, spec: JobSpec, where: str) -> str:
-        """The call of `spec` as signed text.
+        """Return the call of `spec` as signed text.
 
         Raises:
-            UnencodableArgument: an argument cannot be stored; the message begins with `where`.
+            UnencodableArgument: an argument cannot be stored. The message starts with `where`.
         """
         try:
             call = {"f": spec.path, "a": _arguments(spec.args), "k": _keywords(spec.kwargs)}
-        except EncodingError as refusal:
-            raise refusal.as_public_error(f"{where}, argument ") from None
-        content = _text(call)
+        except EncodingError as error:
+            raise error.as_public_error(f"{where}, argument ") from None
+        content = _to_json(call)
         return f"{_signature(self._current, content)}:{content}"
 
     def unsign(self, text: str) -> Call:
-        """The call in `text`.
+        """Return the call of this signed text.
 
         Raises:
-            PayloadRefused: it is unsigned, was edited, or belongs to another batch or role.
+            PayloadRefused: the signature is missing, or is not valid for this batch and role.
         """
         signature, _, content = text.partition(":")
-        if not (text.isascii() and self._signed(signature, content)):
+        if not (text.isascii() and self._is_valid(signature, content)):
             raise PayloadRefused
         return _call(content)
 
-    def _signed(self, signature: str, content: str) -> bool:
+    def _is_valid(self, signature: str, content: str) -> bool:
         return any(
             constant_time_compare(signature, _signature(keyed, content))
             for keyed in (self._current, *self._fallbacks)
@@ -120,14 +113,14 @@ class CallSigner:
 
 
 def load_unverified(text: str) -> Call:
-    """The call in `text`, its signature not looked at: to show to people, never to run.
+    """Return the call of a signed text, without a check of the signature. Never run it.
 
     Raises:
-        PayloadRefused: this is no packed call at all.
+        PayloadRefused: the text is not a signed call.
     """
     try:
         call = _call(text.partition(":")[2])
-    except Exception as error:  # whatever stands there, looking at it must not break a page
+    except Exception as error:  # no content may break a page
         raise PayloadRefused(_UNREADABLE_CALL) from error
     if not isinstance(call.path, str):
         raise PayloadRefused(_UNREADABLE_CALL)
@@ -135,7 +128,7 @@ def load_unverified(text: str) -> Call:
 
 
 def unverified_path(text: str) -> str:
-    """The dotted path of the call in `text`, for logs and pages, which must not fail over it."""
+    """Return the dotted path of a signed text for logs and pages, or UNREADABLE."""
     try:
         return load_unverified(text).path
     except PayloadRefused:
@@ -143,7 +136,7 @@ def unverified_path(text: str) -> str:
 
 
 def unverified_arguments(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of the call in `text`, for people and callbacks; none if it cannot be read."""
+    """Return the arguments of a signed text for display, or none if it cannot be read."""
     try:
         call = load_unverified(text)
     except PayloadRefused:
@@ -153,7 +146,7 @@ def unverified_arguments(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 @lru_cache(maxsize=64)
 def _derived_hmac(secret: str | bytes, batch_id: UUID, role: str) -> HMAC:
-    # "signer" is what Signer adds to its salt; the key is derived from both as Signer does it.
+    # Signer adds "signer" to its salt, and derives its key from both.
     owner = f"{batch_id.hex}:{role}:"
     return salted_hmac(f"{SALT}signer", owner, secret=secret, algorithm="sha256")
 
@@ -169,8 +162,8 @@ def _arguments(args: tuple[object, ...]) -> list[Any]:
     for number, value in enumerate(args, 1):
         try:
             plain.append(encode(value))
-        except EncodingError as refusal:
-            raise refusal.prefixed(str(number)) from None
+        except EncodingError as error:
+            raise error.prefixed(str(number)) from None
     return plain
 
 
@@ -179,8 +172,8 @@ def _keywords(kwargs: dict[str, object]) -> dict[str, Any]:
     for name, value in kwargs.items():
         try:
             plain[name] = encode(value)
-        except EncodingError as refusal:
-            raise refusal.prefixed(repr(name)) from None
+        except EncodingError as error:
+            raise error.prefixed(repr(name)) from None
     return plain
 
 

@@ -106,7 +106,7 @@ def _call_job(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> Any:
     target, call = load_call(link.batch_id, link.role, link.payload)
     with time_limit(policy.timeout):
         return invocation.invoke(
-            target, call.args, call.kwargs, attempt=link.attempts + 1, result_id=str(link.pk)
+            target, call.args, call.kwargs, attempt=link.attempts + 1, result_id=link.result_id
         )
 
 

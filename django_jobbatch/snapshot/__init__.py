@@ -1,11 +1,12 @@
-"""The one read model of a batch: what pages, JSON and metrics show.
+"""Read model of a batch, for pages, JSON and metrics.
 
-Each query here is bounded, whatever the number of jobs.
+Each query is bounded, for any number of jobs.
 
-What goes out as JSON, and to whom: `of` holds states, numbers, dates, names and paths of functions, for whoever
-may see the batch. `in_full` adds who cancelled it and why, and the kinds of exceptions; what these
-said, which may quote arguments, only `with_messages`, for who may see failures. Arguments, results,
-tracebacks, `meta` and options are in neither: the first three have pages with permissions of their own.
+`summary` is for users who may view the batch: states, numbers, dates, names and paths of functions.
+`detail` adds the user and reason of a cancel, and the classes of exceptions. Messages may quote
+arguments, so `detail` contains them only `with_messages`, for users who may view failures. Neither
+contains arguments, results, tracebacks, `meta` or options. The first three have pages with
+permissions of their own.
 """
 
 from __future__ import annotations

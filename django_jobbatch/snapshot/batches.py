@@ -1,4 +1,4 @@
-"""A batch in a word and in numbers, as it was read."""
+"""Summary of a batch: its state and its numbers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from django_jobbatch.snapshot.steps import steps
 
 
 def summary(batch: JobBatch) -> dict[str, Any]:
-    """The state and counters of `batch` as it was read, in types that JSON can hold.
+    """Return the state and counters of the batch as it was read, in JSON types.
 
-    `jobs` counts those of the whole tree, without what stands for a batch. No query for a flat
-    batch; with lanes one for `steps`, with child batches those of `JobBatch.tree_jobs`.
+    `jobs` counts the jobs of the whole tree, without stand-ins. A flat batch takes no query. A batch
+    with lanes takes one for `steps`; one with child batches takes the queries of `JobBatch.tree_jobs`.
     """
     tree = batch.tree_jobs
     return {
@@ -50,19 +50,19 @@ def summary(batch: JobBatch) -> dict[str, Any]:
 
 
 def state(batch: JobBatch) -> str:
-    """Where it stands in one word: its outcome once it has one, its status until then."""
+    """Return the outcome of the batch, or its status while it has none."""
     return batch.outcome or batch.status
 
 
 def state_label(batch: JobBatch) -> str:
-    """The same for people, in the current language."""
+    """Return the outcome or the status of the batch, in the current language."""
     return str(batch.get_outcome_display() if batch.outcome else batch.get_status_display())
 
 
 def duration(batch: JobBatch) -> timedelta | None:
-    """How long it took, or has taken so far; None before it begins.
+    """Return the time from the start of the batch to its finish, or to now; None before the start.
 
-    None also after a retry: the pause before it says nothing about the batch.
+    A retried batch has None too: its time would include the pause before the retry.
     """
     if batch.started_at is None or batch.run > 1:
         return None
@@ -70,5 +70,5 @@ def duration(batch: JobBatch) -> timedelta | None:
 
 
 def iso(moment: datetime | None) -> str | None:
-    """A moment as JSON has it."""
+    """Return a time in ISO 8601 format, for JSON."""
     return None if moment is None else moment.isoformat()

@@ -1,4 +1,4 @@
-"""The callbacks of a batch: which have been called, and how that went."""
+"""Callbacks of a batch and their states."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class CallbackState:
     """One callback in one run of its batch.
 
     Attributes:
-        state: The status of its link; without one, `not_reached`, or `not_called` if the run is
-            over and did not need it.
-        link: What runs it; None until it is due.
-        failure: What it raised for good, if it did.
+        state: Status of the callback's link. Without a link: `not_called` if the run is finished,
+            else `not_reached`.
+        link: Link of the callback; None until the callback is scheduled.
+        failure: Final failure of the callback, if any.
     """
 
     role: Role
@@ -40,14 +40,15 @@ class CallbackState:
 
     @property
     def label(self) -> str:
-        """Its state for people, in the current language."""
+        """State of the callback, in the current language."""
         return str(_LABELS.get(self.state) or LinkStatus(self.state).label)
 
 
 def callback_states(batch: JobBatch) -> list[CallbackState]:
-    """The callbacks of this run, in their order, then what is left of earlier ones.
+    """Return the callbacks of the current run in order, then the remaining ones of earlier runs.
 
-    Left are those that failed or are still to come. At most three queries, none without callbacks.
+    A callback of an earlier run remains if it has not succeeded. Takes at most three queries, and
+    none without callbacks.
     """
     if not batch.callbacks:
         return []
@@ -56,14 +57,16 @@ def callback_states(batch: JobBatch) -> list[CallbackState]:
     states = []
     for position, entry in enumerate(batch.callbacks):
         link = next((link for link in links if _matches(link, entry, position, batch.run)), None)
-        states.append(_current(batch, entry, link, failures))
-    shown = {state.link.pk for state in states if state.link}
-    left = [link for link in links if link.pk not in shown and link.status != LinkStatus.SUCCEEDED]
-    return states + [_past(link, failures) for link in left]
+        states.append(_state_in_run(batch, entry, link, failures))
+    current = {state.link.pk for state in states if state.link}
+    remaining = [
+        link for link in links if link.pk not in current and link.status != LinkStatus.SUCCEEDED
+    ]
+    return states + [_state_of_link(link, failures) for link in remaining]
 
 
 def _links(batch: JobBatch) -> list[BatchedJob]:
-    """Newest first."""
+    """Return the callback links of the batch, the newest first."""
     lane = batch.jobs.callback_lane().order_by("-run", "-position")
     reports = batch.jobs.filter(role=Role.EACH_FAILURE).order_by("-run", "-lane", "-position")
     return [*lane[: tuning.MAX_CALLBACKS_READ], *reports[: tuning.MAX_CALLBACKS_READ]]
@@ -78,30 +81,30 @@ def _failures(batch: JobBatch, links: Iterable[BatchedJob]) -> dict[int, FailedJ
 
 
 def _matches(link: BatchedJob, entry: dict[str, Any], position: int, run: int) -> bool:
-    # A link of the lane stands where its entry does; one link calls every `each_failure`.
+    # A link of the callback lane has the position of its entry. One link calls all `each_failure`.
     if link.run != run or link.role != entry["role"]:
         return False
     return link.role == Role.EACH_FAILURE or link.position == position
 
 
-def _current(
+def _state_in_run(
     batch: JobBatch,
     entry: dict[str, Any],
     link: BatchedJob | None,
     failures: dict[int, FailedJob],
 ) -> CallbackState:
-    without = NOT_CALLED if batch.is_finished else NOT_REACHED
+    state_without_link = NOT_CALLED if batch.is_finished else NOT_REACHED
     return CallbackState(
         role=Role(entry["role"]),
         path=payload.unverified_path(entry["payload"]),
         run=batch.run,
-        state=link.status if link else without,
+        state=link.status if link else state_without_link,
         link=link,
         failure=failures.get(link.pk) if link else None,
     )
 
 
-def _past(link: BatchedJob, failures: dict[int, FailedJob]) -> CallbackState:
+def _state_of_link(link: BatchedJob, failures: dict[int, FailedJob]) -> CallbackState:
     return CallbackState(
         role=Role(link.role),
         path=link.func,

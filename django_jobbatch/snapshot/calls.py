@@ -1,4 +1,4 @@
-"""A stored call as text, for people. Nothing of it is called, and its signature is not looked at."""
+"""Stored calls as text. Nothing is called, and signatures are not checked."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from django_jobbatch.exceptions import PayloadRefused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisplayCall:
-    """The path of a function, and its arguments as names and text.
+    """Path of a function, and its arguments as names and text.
 
-    `left_out` is the number of arguments beyond the first hundred.
+    Attributes:
+        omitted: Number of arguments after the first `MAX_ARGUMENTS`.
     """
 
     path: str
     arguments: list[tuple[str, str]]
-    left_out: int
+    omitted: int
 
 
 def display_call(text: str) -> DisplayCall:
-    """The call in a stored payload; one that cannot be read has no arguments."""
+    """Return the call in a stored payload; an unreadable payload gives no arguments."""
     try:
         call = payload.load_unverified(text)
     except PayloadRefused:
-        return DisplayCall(path=payload.UNREADABLE, arguments=[], left_out=0)
-    named = [(str(place), value) for place, value in enumerate(call.args, 1)]
+        return DisplayCall(path=payload.UNREADABLE, arguments=[], omitted=0)
+    named = [(str(number), value) for number, value in enumerate(call.args, 1)]
     named += call.kwargs.items()
     return DisplayCall(
         path=call.path,
         arguments=[(name, _short_value(value)) for name, value in named[: tuning.MAX_ARGUMENTS]],
-        left_out=max(0, len(named) - tuning.MAX_ARGUMENTS),
+        omitted=max(0, len(named) - tuning.MAX_ARGUMENTS),
     )
 
 
 def call_line(text: str) -> str:
-    """The call in a stored payload as it is written in Python."""
+    """Return the call in a stored payload in Python syntax."""
     call = display_call(text)
     arguments = [value if name.isdecimal() else f"{name}={value}" for name, value in call.arguments]
-    if call.left_out:
+    if call.omitted:
         arguments.append("…")
     return f"{call.path}({', '.join(arguments)})"
 

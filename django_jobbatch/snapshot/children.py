@@ -1,4 +1,4 @@
-"""The batches inside a batch, as a tree."""
+"""Outline of the descendants of a batch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from django_jobbatch.models.tree import descendants
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildOutline:
-    """Batches inside a batch, each behind the one it stands in, with how deep that is; from 0 on.
+    """Descendants of a batch, each after its parent.
 
-    `unnamed` is how many more there are.
+    Attributes:
+        batches: Pairs of level and batch; a child of the batch itself has level 0.
+        unnamed: Number of further descendants.
     """
 
     batches: list[tuple[int, JobBatch]]
@@ -23,20 +25,21 @@ class ChildOutline:
 
 
 def child_outline(batch: JobBatch) -> ChildOutline:
-    """The first batches inside this one; a query for each of them that has others inside.
+    """Return the first descendants of the batch.
 
-    Without child batches no query; two or more to count the others, if there are more.
+    Takes one query for each listed batch with children, and none without children. A longer outline
+    takes two or more queries for the number of further descendants.
     """
-    found = list(islice(_walk(batch, depth=0), tuning.MAX_CHILDREN_SHOWN))
+    found = list(islice(_descendants(batch, level=0), tuning.MAX_CHILDREN_SHOWN))
     unnamed = (
         descendants(batch).count() - len(found) if len(found) == tuning.MAX_CHILDREN_SHOWN else 0
     )
     return ChildOutline(batches=found, unnamed=unnamed)
 
 
-def _walk(batch: JobBatch, *, depth: int) -> Iterator[tuple[int, JobBatch]]:
+def _descendants(batch: JobBatch, *, level: int) -> Iterator[tuple[int, JobBatch]]:
     if not batch.child_batches:
         return
     for child in batch.children[: tuning.MAX_CHILDREN_SHOWN]:
-        yield depth, child
-        yield from _walk(child, depth=depth + 1)
+        yield level, child
+        yield from _descendants(child, level=level + 1)

@@ -1,4 +1,4 @@
-"""All there is to say about one batch, in types that JSON can hold."""
+"""Details of one batch, in JSON types."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from django_jobbatch.snapshot.calls import call_line
 from django_jobbatch.snapshot.failures import FailureGroups, failure_groups
 from django_jobbatch.snapshot.progress_bar import running_jobs
 
-Show: TypeAlias = Callable[[FailedJob], dict[str, Any]]
+ToDict: TypeAlias = Callable[[FailedJob], dict[str, Any]]
 
 
 def detail(batch: JobBatch, *, with_messages: bool, with_calls: bool = False) -> dict[str, Any]:
-    """The snapshot of the batch, its running jobs, queues, callbacks and failures.
+    """Return the summary of the batch with its running jobs, queues, callbacks and failures.
 
-    `with_messages` is for those who may see failures: what an exception says may quote arguments.
-    `with_calls` is for those who may see payloads: what has failed, with its arguments.
+    `with_messages` is for users who may view failures: a message may quote arguments. `with_calls`
+    is for users who may view payloads: it adds the calls that failed, with their arguments.
 
-    Two queries for a finished flat batch without callbacks; at most six for a flat one.
+    A flat batch takes at most six queries; a finished one without callbacks takes two.
     """
-    show = partial(_failure, with_messages=with_messages, with_calls=with_calls)
+    to_dict = partial(_failure, with_messages=with_messages, with_calls=with_calls)
     return {
         **summary(batch),
         "running_jobs": running_jobs(batch),
         "queues": batch.queues,
         "cancel_reason": batch.cancel_reason,
         "cancelled_by": batch.cancelled_by,
-        "callbacks": [_callback(state, show) for state in callback_states(batch)],
-        "failures": _failures(failure_groups(batch), show),
+        "callbacks": [_callback(state, to_dict) for state in callback_states(batch)],
+        "failures": _failures(failure_groups(batch), to_dict),
     }
 
 
-def _callback(state: CallbackState, show: Show) -> dict[str, Any]:
+def _callback(state: CallbackState, to_dict: ToDict) -> dict[str, Any]:
     return {
         "role": str(state.role),
         "function": state.path,
         "run": state.run,
         "state": str(state.state),
         "job": state.link.pk if state.link else None,
-        "failure": show(state.failure) if state.failure else None,
+        "failure": to_dict(state.failure) if state.failure else None,
     }
 
 
-def _failures(groups: FailureGroups, show: Show) -> dict[str, Any]:
+def _failures(groups: FailureGroups, to_dict: ToDict) -> dict[str, Any]:
     return {
         "counted": groups.counted,
         "has_more": groups.has_more,
@@ -56,8 +56,8 @@ def _failures(groups: FailureGroups, show: Show) -> dict[str, Any]:
                 "exception": group.exception_class,
                 "count": group.count,
                 "retried": group.retried,
-                "newest": show(group.newest),
-                "to_retry": [
+                "newest": to_dict(group.newest),
+                "retryable": [
                     {"batch": str(batch_id), "job": job_id} for batch_id, job_id in group.retryable
                 ],
             }
@@ -67,7 +67,7 @@ def _failures(groups: FailureGroups, show: Show) -> dict[str, Any]:
 
 
 def _failure(failure: FailedJob, *, with_messages: bool, with_calls: bool) -> dict[str, Any]:
-    shown = {
+    values = {
         "batch": str(failure.batch_id),
         "job": failure.job_id,
         "function": failure.func,
@@ -75,7 +75,7 @@ def _failure(failure: FailedJob, *, with_messages: bool, with_calls: bool) -> di
         "failed_at": iso(failure.failed_at),
     }
     if with_messages:
-        shown["message"] = failure.message
+        values["message"] = failure.message
     if with_calls:
-        shown["call"] = call_line(failure.payload)
-    return shown
+        values["call"] = call_line(failure.payload)
+    return values

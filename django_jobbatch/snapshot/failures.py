@@ -1,4 +1,4 @@
-"""What went wrong in a batch, by exception."""
+"""Failures of a batch, grouped by exception."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django_jobbatch.models.tree import with_descendants
 
 
 class JobOfBatch(NamedTuple):
-    """A job or callback, by its id and that of its batch, as `retry_batch` takes them."""
+    """Ids of a job or callback and of its batch, as `retry_batch` accepts them."""
 
     batch_id: uuid.UUID
     job_id: int
@@ -23,9 +23,13 @@ class JobOfBatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureGroup:
-    """Failures with one exception: how many, how many of them were retried, and the newest.
+    """Failures with the same class of exception.
 
-    `to_retry` are the newest of the jobs and callbacks that were not, with their batches.
+    Attributes:
+        count: Number of failures.
+        retried: Number of failures whose job or callback was retried.
+        newest: The newest failure.
+        retryable: The newest jobs and callbacks that were not retried.
     """
 
     exception_class: str
@@ -37,12 +41,13 @@ class FailureGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailureGroups:
-    """The most frequent exceptions.
+    """Failures by exception, the most frequent first.
 
     Attributes:
-        counted: How many failures were counted.
-        has_more: There are more, which were not.
-        unnamed: How many further exceptions there are.
+        groups: At most `MAX_FAILURE_GROUPS` groups.
+        counted: Number of counted failures.
+        has_more: Whether further failures exist, which are not counted.
+        unnamed: Number of further exceptions.
     """
 
     groups: list[FailureGroup]
@@ -52,26 +57,26 @@ class FailureGroups:
 
 
 def failure_groups(batch: JobBatch) -> FailureGroups:
-    """The failures of the batch by exception, the most frequent first; two queries.
+    """Return the failures of the batch by exception, the most frequent first; takes two queries.
 
-    In all its runs, those of callbacks and of batches below it included. They are counted here
-    because a database would count all of them, and there may be a million.
+    Failures of all runs, of callbacks and of descendants are included. Python counts at most
+    `MAX_FAILURES_READ` of them; a database would count all, perhaps a million.
     """
     counts: Counter[str] = Counter()
     retried: Counter[str] = Counter()
     newest: dict[str, uuid.UUID] = {}
-    to_retry: defaultdict[str, list[JobOfBatch]] = defaultdict(list)
-    found = _found(batch)
-    for failure in found[: tuning.MAX_FAILURES_READ]:
+    retryable: defaultdict[str, list[JobOfBatch]] = defaultdict(list)
+    read = _newest_failures(batch)
+    for failure in read[: tuning.MAX_FAILURES_READ]:
         name = failure.exception_class
         counts[name] += 1
         newest.setdefault(name, failure.pk)
         if failure.retried_at is not None:
             retried[name] += 1
-        elif len(to_retry[name]) < tuning.MAX_JOBS_PER_FAILURE:
-            to_retry[name].append(JobOfBatch(failure.batch_id, failure.job_id))
-    named = counts.most_common(tuning.MAX_FAILURE_GROUPS)
-    failures = _failures(batch).in_bulk([newest[name] for name, _ in named])
+        elif len(retryable[name]) < tuning.MAX_JOBS_PER_FAILURE:
+            retryable[name].append(JobOfBatch(failure.batch_id, failure.job_id))
+    most_frequent = counts.most_common(tuning.MAX_FAILURE_GROUPS)
+    failures = _failures(batch).in_bulk([newest[name] for name, _ in most_frequent])
     return FailureGroups(
         groups=[
             FailureGroup(
@@ -79,19 +84,19 @@ def failure_groups(batch: JobBatch) -> FailureGroups:
                 count=count,
                 retried=retried[name],
                 newest=failures[newest[name]],
-                retryable=to_retry[name],
+                retryable=retryable[name],
             )
-            for name, count in named
-            if newest[name] in failures  # it may have been pruned a moment ago
+            for name, count in most_frequent
+            if newest[name] in failures  # a prune may have deleted it meanwhile
         ],
-        counted=min(len(found), tuning.MAX_FAILURES_READ),
-        has_more=len(found) > tuning.MAX_FAILURES_READ,
-        unnamed=len(counts) - len(named),
+        counted=min(len(read), tuning.MAX_FAILURES_READ),
+        has_more=len(read) > tuning.MAX_FAILURES_READ,
+        unnamed=len(counts) - len(most_frequent),
     )
 
 
-class _Found(NamedTuple):
-    """What is read of every failure that is looked at."""
+class _FailureColumns(NamedTuple):
+    """Columns that are read of each counted failure."""
 
     pk: uuid.UUID
     exception_class: str
@@ -101,19 +106,20 @@ class _Found(NamedTuple):
     failed_at: datetime
 
 
-def _found(batch: JobBatch) -> list[_Found]:
-    """The failures that are looked at, and one more if there is; the newest first."""
+def _newest_failures(batch: JobBatch) -> list[_FailureColumns]:
+    """Return at most `MAX_FAILURES_READ + 1` failures of the tree, the newest first."""
     if not batch.child_batches:
         own = _failures(batch).filter(batch_id=batch.pk).order_by("-failed_at")
         return _read(own)
-    # In a tree any of them: to find the newest, a database would sort all there are.
+    # In a tree these are any failures: to find the newest, a database would sort all of them.
     of_tree = _failures(batch).filter(batch_id__in=with_descendants(batch).values("pk"))
     return sorted(_read(of_tree), key=attrgetter("failed_at"), reverse=True)
 
 
-def _read(failures: FailedJobQuerySet) -> list[_Found]:
-    columns = _Found._fields  # noqa: SLF001 - which is what a named tuple calls them
-    return [_Found(*row) for row in failures.values_list(*columns)[: tuning.MAX_FAILURES_READ + 1]]
+def _read(failures: FailedJobQuerySet) -> list[_FailureColumns]:
+    columns = _FailureColumns._fields  # noqa: SLF001 - the public name of a named tuple's fields
+    rows = failures.values_list(*columns)[: tuning.MAX_FAILURES_READ + 1]
+    return [_FailureColumns(*row) for row in rows]
 
 
 def _failures(batch: JobBatch) -> FailedJobQuerySet:

@@ -1,4 +1,4 @@
-"""The jobs of a batch by where they stand, as the segments of a bar."""
+"""Jobs of a batch by status, as segments of a progress bar."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django_jobbatch.states import LinkStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """Some jobs in one status, and where they lie on a bar of 100."""
+    """Jobs with one status, and their part of the bar in percent."""
 
     status: LinkStatus
     count: int
@@ -22,7 +22,10 @@ class Segment:
 
 
 def running_jobs(batch: JobBatch) -> int:
-    """How many jobs of its tree are running now, up to `MOST_RUNNING`; at most one query."""
+    """Return the number of running jobs of the tree, at most `MAX_RUNNING_COUNTED`.
+
+    A finished batch takes no query; an unfinished one takes one.
+    """
     if batch.is_finished:
         return 0
     links = batch.jobs.all()
@@ -35,9 +38,9 @@ def running_jobs(batch: JobBatch) -> int:
 
 
 def segments(jobs: TreeCounts, running: int = 0) -> list[Segment]:
-    """The statuses that some of the jobs are in, in the order of the bar.
+    """Return the segments of the bar in order, without empty ones.
 
-    `running` are taken out of those that are pending.
+    `running` jobs are subtracted from the pending ones.
     """
     running = min(running, jobs.pending)
     counts = {
@@ -48,11 +51,11 @@ def segments(jobs: TreeCounts, running: int = 0) -> list[Segment]:
         LinkStatus.RUNNING: running,
         LinkStatus.PENDING: jobs.pending - running,
     }
-    found: list[Segment] = []
-    done = 0
+    bar: list[Segment] = []
+    filled = 0
     for status, count in counts.items():
         if count:
-            start, width = 100 * done / jobs.total, 100 * count / jobs.total
-            found.append(Segment(status=status, count=count, start=start, width=width))
-            done += count
-    return found
+            start, width = 100 * filled / jobs.total, 100 * count / jobs.total
+            bar.append(Segment(status=status, count=count, start=start, width=width))
+            filled += count
+    return bar

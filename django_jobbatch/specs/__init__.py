@@ -1,1 +1,1 @@
-"""What a builder describes: frozen values, checked, without models or rq."""
+"""Descriptions of jobs and batches, as frozen and checked values."""

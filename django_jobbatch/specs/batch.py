@@ -1,10 +1,10 @@
-"""Jobs, batches and chains as a builder describes them: frozen values, without models or rq."""
+"""Descriptions of jobs, batches and chains: frozen values, without models or RQ."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from django_jobbatch.specs.options import NO_OPTIONS, Options
 from django_jobbatch.states import Kind, Role
@@ -12,9 +12,9 @@ from django_jobbatch.states import Kind, Role
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """One call to be made: a dotted path, its arguments, and what was said about running it.
+    """The description of one call: a dotted path, arguments and options.
 
-    `options` holds what the job itself named, laid over what its Task or `@job` named.
+    Options of the job take precedence over those of its Task or `@job`.
     """
 
     path: str
@@ -23,19 +23,12 @@ class JobSpec:
     options: Options = NO_OPTIONS
 
 
-@dataclass(frozen=True, slots=True)
-class JobItem:
-    """What stands for a job among the items of a batch: a builder has its spec here."""
-
-    spec: JobSpec
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchSpec:
-    """A whole batch or chain as its builder describes it.
+    """The description of a batch or chain.
 
-    `sources` are the iterables of its items, each of them a lane; `items.read_lanes` reads them.
-    A chain has one item, the tuple of its links.
+    `sources` are iterables of items, and each item is a lane: see `items.read_lanes`. A chain has
+    one item, the tuple of its links.
     """
 
     kind: Kind = Kind.BATCH
@@ -55,20 +48,22 @@ class BatchSpec:
 
     @property
     def is_plain_chain(self) -> bool:
-        """Whether this says no more than which links follow one another, and with what options."""
-        said = replace(self, sources=(), options=NO_OPTIONS)
-        return said == BatchSpec(kind=Kind.CHAIN)
+        """Whether this is a chain with links and options, and nothing else."""
+        without_links = replace(self, sources=(), options=NO_OPTIONS)
+        return without_links == BatchSpec(kind=Kind.CHAIN)
 
 
-#: What stands in a lane: a call, or a batch of its own.
+#: An element of a lane: a call, or a child batch.
 Link: TypeAlias = JobSpec | BatchSpec
 
 
 Lane: TypeAlias = tuple[Link, ...]
 
+SpecT = TypeVar("SpecT", bound=Link)
+
 
 @dataclass(frozen=True, slots=True)
-class BatchItem:
-    """What the builder of a batch or chain has its spec in."""
+class Item(Generic[SpecT]):
+    """An item of a batch or chain that is still being built: the base class of all builders."""
 
-    spec: BatchSpec
+    spec: SpecT

@@ -1,4 +1,4 @@
-"""What may stand in a batch or a chain: read, checked, and turned into lanes of links."""
+"""Items of a batch or a chain: read, checked, and turned into lanes of links."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from itertools import chain
 from django.db import models
 
 from django_jobbatch.exceptions import BuilderSpent, InvalidJob
-from django_jobbatch.specs.batch import BatchItem, BatchSpec, JobItem, JobSpec, Lane, Link
+from django_jobbatch.specs.batch import BatchSpec, Item, JobSpec, Lane, Link
 from django_jobbatch.specs.options import NO_OPTIONS, Options
+from django_jobbatch.specs.tasks import is_task
 
 
 class ItemSource:
-    """One iterable of a batch: read once, when the batch is dispatched.
+    """One iterable of items, read when its batch is dispatched.
 
-    A list may be read again by a second dispatch; an iterator is spent.
+    A second dispatch reads a list again. An iterator can be read once.
     """
 
     __slots__ = ("_items", "_spent")
@@ -27,14 +28,14 @@ class ItemSource:
 
     @classmethod
     def of(cls, items: object) -> ItemSource:
-        """The source of what was given to a batch: an iterable of items, or a single one.
+        """Return the source of an iterable of items, or of a single item.
 
-        A list or tuple is checked and copied now; anything else is read by the dispatch.
+        A list or tuple is checked and copied now. The dispatch reads any other iterable.
 
         Raises:
-            InvalidJob: this is neither, or an item of a list cannot stand in a batch.
+            InvalidJob: `items` is neither, or a list has an invalid item.
         """
-        if isinstance(items, JobItem | BatchItem | JobSpec | BatchSpec):
+        if isinstance(items, Item | JobSpec | BatchSpec):
             return cls((items,))
         if isinstance(items, list | tuple):
             return cls(tuple([to_lane(item, index) for index, item in enumerate(items)]))
@@ -43,10 +44,10 @@ class ItemSource:
         return cls(items)
 
     def __iter__(self) -> Iterator[object]:
-        """The items.
+        """Iterate over the items.
 
         Raises:
-            BuilderSpent: this is an iterator and was read before.
+            BuilderSpent: the source is an iterator and was read before.
         """
         items = iter(self._items)
         if items is self._items:
@@ -57,11 +58,11 @@ class ItemSource:
 
 
 def read_lanes(sources: Iterable[Iterable[object]]) -> Iterator[Lane]:
-    """Every lane of some sources, in order, read now. An empty list is none.
+    """Yield the lanes of these sources in order. An empty list makes no lane.
 
     Raises:
         BuilderSpent: a source is an iterator that was read before.
-        InvalidJob: an item cannot stand in a batch; the message has its index.
+        InvalidJob: an item is not valid in a batch. The message has its index.
     """
     for index, item in enumerate(chain.from_iterable(sources)):
         if lane := to_lane(item, index):
@@ -69,55 +70,58 @@ def read_lanes(sources: Iterable[Iterable[object]]) -> Iterator[Lane]:
 
 
 def to_lane(item: object, index: int) -> Lane:
-    """The lane that an item of a batch is.
+    """Return an item of a batch as a lane.
 
     Raises:
-        InvalidJob: it is none; the message has its index.
+        InvalidJob: the item is not valid. The message has its index.
     """
-    if isinstance(item, JobItem):  # first, since it may be one of a million
+    # First, because a batch may have a million jobs.
+    if isinstance(item, Item) and isinstance(item.spec, JobSpec):
         return (item.spec,)
     return to_links((item,), f"item {index}: ")
 
 
 def to_links(items: Iterable[object], where: str = "") -> Lane:
-    """The links that some items are, one after another: lists and plain chains are spliced.
+    """Return items as links of one lane. Lists and plain chains are spliced.
 
     Raises:
-        InvalidJob: one cannot be a link; the message begins with `where`.
+        InvalidJob: an item is not valid. The message starts with `where`.
     """
     links: list[Link] = []
-    # A stack and not a recursion: lists may be nested deeper than Python calls.
+    # A stack and not a recursion: lists may have more levels than Python's stack allows.
     stack: list[tuple[object, Options]] = [(item, NO_OPTIONS) for item in items][::-1]
     while stack:
-        item, outer = stack.pop()
-        if isinstance(item, JobItem | BatchItem):
+        item, inherited = stack.pop()
+        if isinstance(item, Item):
             item = item.spec
         if isinstance(item, BatchSpec) and item.is_plain_chain:
-            outer, item = item.options.with_defaults(outer), list(chain.from_iterable(item.sources))
+            inherited = item.options.with_defaults(inherited)
+            item = list(chain.from_iterable(item.sources))
         if isinstance(item, list | tuple):
-            within = [outer, *[outer.without_delay] * len(item)]
-            stack += list(zip(item, within, strict=False))[::-1]
+            # A start time is that of the first link.
+            options = [inherited, *[inherited.without_delay] * len(item)]
+            stack += list(zip(item, options, strict=False))[::-1]
         elif isinstance(item, JobSpec | BatchSpec):
             _reject_root_only_options(item, where)
-            links.append(item if outer is NO_OPTIONS else _inherit_options(item, outer))
+            links.append(item if inherited is NO_OPTIONS else _inherit_options(item, inherited))
         else:
             raise InvalidJob(f"{where}{rejection_reason(item)}")
     return tuple(links)
 
 
-def _inherit_options(link: Link, outer: Options) -> Link:
-    """The link with what its own options do not name taken from a chain that was spliced."""
-    return replace(link, options=link.options.with_defaults(outer))
+def _inherit_options(link: Link, inherited: Options) -> Link:
+    """Return the link with the options of its spliced chain as defaults."""
+    return replace(link, options=link.options.with_defaults(inherited))
 
 
 def _reject_root_only_options(link: Link, where: str) -> None:
     for name in ("unique", "using"):
         if getattr(link, name, None) is not None:
-            raise InvalidJob(f"{where}{name}() can be said of the outermost batch or chain only.")
+            raise InvalidJob(f"{where}{name}() is allowed for the outermost batch or chain only.")
 
 
 def rejection_reason(item: object) -> str:
-    """Why `item` cannot stand in a batch or a chain, and what to write instead."""
+    """Return the reason why `item` is not valid in a batch or a chain, with a hint."""
     for matches, text in _REJECTION_REASONS:
         if matches(item):
             return text.format(type(item).__qualname__)
@@ -128,11 +132,7 @@ def _is_stored_batch(item: object) -> bool:
     return isinstance(item, models.Model) and type(item).__name__ == "JobBatch"
 
 
-def _is_task(item: object) -> bool:
-    return hasattr(item, "module_path") and hasattr(item, "using")
-
-
-#: (matches, text): the first that matches speaks.
+#: (matches, text). The first match applies.
 _REJECTION_REASONS: tuple[tuple[Callable[[object], bool], str], ...] = (
     (
         lambda item: item is None,
@@ -155,7 +155,7 @@ _REJECTION_REASONS: tuple[tuple[Callable[[object], bool], str], ...] = (
         "a {} is not a job; for jobs side by side write bus.batch(...), one after another bus.chain(*...).",
     ),
     (
-        _is_task,
+        is_task,
         "a bare Task is not a job; wrap it: bus.job(task, ...).",
     ),
     (

@@ -11,7 +11,7 @@ from django_jobbatch.specs import validation
 
 
 class OptionNames(TypedDict, total=False):
-    """What can be written in `options(...)`; None is as good as not written."""
+    """The arguments of `options(...)`. None means that an option is not set."""
 
     queue: str | None
     timeout: int | timedelta | None
@@ -25,11 +25,11 @@ class OptionNames(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How a job is run. None means "not named here": the next one outwards decides.
+    """The options of a job. None means that an option is not set: the chain or batch decides.
 
-    `timeout` is whole seconds, -1 for no limit. `retry` is the number of further attempts, and
-    `retry_interval` the seconds before each of them, the last one repeated. `delay` (seconds)
-    and `run_after` (aware) say when a job may begin, at the earliest; only one of them is set.
+    `timeout` is whole seconds, -1 for no limit. `retry` is the number of further attempts.
+    `retry_interval` is the seconds before each of them, and the last value repeats. `delay`
+    (seconds) and `run_after` (aware) are the earliest start time; only one of them is set.
     """
 
     queue: str | None = None
@@ -58,13 +58,13 @@ class Options:
         transactional: bool | None = None,
         description: str | None = None,
     ) -> Options:
-        """The options as a user writes them, checked and in one form.
+        """Return the options for these arguments, checked and in one form.
 
         Raises:
-            InvalidOption: one cannot be used; the message has its name, value and way out.
+            InvalidOption: an option is not valid. The message has its name, its value and a hint.
         """
         if delay is not None and run_after is not None:
-            raise InvalidOption("delay and run_after both say when to begin; name one of them.")
+            raise InvalidOption("delay and run_after both set the start time; name one of them.")
         return cls(
             queue=validation.validate_text("queue", queue, validation.MAX_QUEUE_LENGTH),
             timeout=validation.validate_timeout(timeout),
@@ -78,24 +78,24 @@ class Options:
 
     @property
     def without_delay(self) -> Options:
-        """The same without `delay` and `run_after`, which say when what has them begins, not more."""
+        """These options without `delay` and `run_after`, which do not apply to each job."""
         return replace(self, delay=None, run_after=None)
 
-    def with_defaults(self, outer: Options) -> Options:
-        """These options, with what they do not name taken from `outer`.
+    def with_defaults(self, defaults: Options) -> Options:
+        """Return these options, with those of `defaults` for all that are not set.
 
-        `delay` and `run_after` say the same thing, so either of them hides both of `outer`.
+        `delay` and `run_after` are one option: either of them replaces both of `defaults`.
         """
-        if self is NO_OPTIONS or outer is NO_OPTIONS:
-            return outer if self is NO_OPTIONS else self
+        if self is NO_OPTIONS or defaults is NO_OPTIONS:
+            return defaults if self is NO_OPTIONS else self
         named = {name: value for name in _NAMES if (value := getattr(self, name)) is not None}
         if "delay" in named or "run_after" in named:
             named = {"delay": None, "run_after": None, **named}
-        return replace(outer, **named) if named else outer
+        return replace(defaults, **named) if named else defaults
 
 
 _NAMES = tuple(f.name for f in fields(Options))
 
 
-#: Shared, so that a million jobs without options cost one object.
+#: No option is set. A million jobs without options share this object.
 NO_OPTIONS = Options()

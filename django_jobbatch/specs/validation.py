@@ -1,4 +1,4 @@
-"""What each option may be: checked, and brought into one form."""
+"""Rules of options and settings: each returns a valid value in one form, or rejects it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from django.utils.timezone import is_aware
 
 from django_jobbatch.exceptions import InvalidOption
 
-#: No limit, as a timeout.
+#: A timeout without a limit.
 NO_LIMIT: Final = -1
 
 
-#: Names, keys and the like are kept in columns of this length.
+#: Length of the columns for names and keys.
 MAX_TEXT_LENGTH: Final = 255
 
-
+#: Length of the columns for names of queues.
 MAX_QUEUE_LENGTH: Final = 100
 
 
-#: Ten years, in seconds: what is longer is a slip, and somewhere overflows a date or a column.
+#: Ten years, in seconds. A longer time is a mistake, and may overflow a date or a column.
 MAX_SECONDS: Final = 10 * 365 * 24 * 60 * 60
 
 
@@ -31,7 +31,7 @@ _SECONDS_FROM_0: Final = (
 
 
 def validate_text(name: str, value: object, max_length: int = MAX_TEXT_LENGTH) -> str | None:
-    """Text that any database can keep, and that says something."""
+    """Return text that every database can store, or None."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -39,12 +39,12 @@ def validate_text(name: str, value: object, max_length: int = MAX_TEXT_LENGTH) -
     if not 0 < len(value) <= max_length:
         _reject(name, value, f"pass text of 1 to {max_length} characters")
     if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-        _reject(name, value, "remove NUL characters and surrogates")
+        _reject(name, value, "pass text without NUL characters and surrogates")
     return str(value)
 
 
 def validate_timeout(value: object, name: str = "timeout") -> int | None:
-    """Whole seconds above 0, or no limit."""
+    """Return a timeout as whole seconds above 0, as NO_LIMIT, or None."""
     if value is None:
         return None
     if _is_int(value) and value == NO_LIMIT:
@@ -60,7 +60,7 @@ def validate_timeout(value: object, name: str = "timeout") -> int | None:
 
 
 def validate_retry(value: object, name: str = "retry") -> int | None:
-    """A number of further attempts."""
+    """Return a number of further attempts, or None."""
     if value is None:
         return None
     if not _is_int(value) or value < 0:
@@ -69,7 +69,7 @@ def validate_retry(value: object, name: str = "retry") -> int | None:
 
 
 def validate_retry_interval(value: object, name: str = "retry_interval") -> tuple[int, ...] | None:
-    """Whole seconds, one for each further attempt."""
+    """Return whole seconds, one value for each further attempt, or None."""
     if value is None:
         return None
     intervals = tuple(
@@ -82,7 +82,7 @@ def validate_retry_interval(value: object, name: str = "retry_interval") -> tupl
 
 
 def validate_delay(value: object) -> float | None:
-    """Seconds, parts of one too."""
+    """Return a delay as seconds from 0 on, fractions included, or None."""
     if value is None:
         return None
     seconds = _seconds(value)
@@ -92,7 +92,7 @@ def validate_delay(value: object) -> float | None:
 
 
 def validate_duration(name: str, value: object) -> float | None:
-    """Seconds above 0, parts of one too."""
+    """Return a duration as seconds above 0, fractions included, or None."""
     if value is None:
         return None
     seconds = _seconds(value)
@@ -102,7 +102,7 @@ def validate_duration(name: str, value: object) -> float | None:
 
 
 def validate_age(name: str, value: object) -> timedelta | None:
-    """A time that has passed since something."""
+    """Return an age as a timedelta from 0 on, or None."""
     if value is None:
         return None
     if not isinstance(value, timedelta) or value < timedelta(0):
@@ -111,7 +111,7 @@ def validate_age(name: str, value: object) -> timedelta | None:
 
 
 def validate_run_after(value: object) -> datetime | None:
-    """A moment, not a time of day somewhere."""
+    """Return a start time as an aware datetime, or None."""
     if value is None:
         return None
     if not isinstance(value, datetime):
@@ -122,14 +122,14 @@ def validate_run_after(value: object) -> datetime | None:
 
 
 def validate_bool(name: str, value: object) -> bool | None:
-    """A switch."""
+    """Return a boolean, or None."""
     if value is None or isinstance(value, bool):
         return value
     return _reject(name, value, "pass True or False")
 
 
 def validate_moved_functions(value: object) -> dict[str, str] | None:
-    """Former dotted paths of functions, each with the one that it leads to in the end."""
+    """Return former dotted paths of functions, each with the present one, or None."""
     if value is None:
         return None
     if not isinstance(value, dict):
@@ -141,18 +141,18 @@ def validate_moved_functions(value: object) -> dict[str, str] | None:
 
 
 def is_dotted_path(value: object) -> bool:
-    """Whether this may be the path of a function in a module."""
+    """Return whether `value` can be the path of a function in a module."""
     names = value.split(".") if isinstance(value, str) else []
     return len(names) > 1 and all(name.isidentifier() for name in names)
 
 
 def _follow_moves(moves: dict[str, str], path: str) -> str:
-    way = [path]
-    while way[-1] in moves:
-        way.append(moves[way[-1]])
-        if way[-1] in way[:-1]:
-            _reject("MOVED", moves, f"pass moves that come to an end; {' -> '.join(way)} does not")
-    return way[-1]
+    followed = [path]
+    while followed[-1] in moves:
+        followed.append(moves[followed[-1]])
+        if followed[-1] in followed[:-1]:
+            _reject("MOVED", moves, f"pass moves without a cycle; {' -> '.join(followed)} is one")
+    return followed[-1]
 
 
 def _seconds(value: object) -> float | None:

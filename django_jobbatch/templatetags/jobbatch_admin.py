@@ -1,4 +1,4 @@
-"""Numbers and times of the admin pages as people read them."""
+"""Filters that format the numbers and durations of the admin pages."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from django import template
 from django_jobbatch.admin import display
 
 register = template.Library()
-register.filter("grouped", display.format_count)
+register.filter("format_count", display.format_count)
 register.filter("duration", display.duration)

@@ -1,8 +1,8 @@
 """Tickets on RQ queues: the only package that knows rq, django_rq and redis.
 
-A ticket is an RQ job that says "work on this batch, on this queue, for one time slice". It
-carries no arguments of jobs, and any ticket will do, so one that is lost or doubled does no
-harm.
+A ticket is an RQ job that means "work on this batch, on this queue, for one slice". It has no
+arguments of jobs, and all tickets of a batch and queue are equal. So a lost or doubled ticket does
+no harm.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from django_jobbatch.transport.consumer import (
 from django_jobbatch.transport.inspection import (
     WaitingTickets,
     executing,
+    live_executions,
     waiting_by_batch,
     waiting_tickets,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "is_rq_retry",
     "is_shutdown",
     "is_sync",
+    "live_executions",
     "parse_ticket",
     "schedule",
     "send",

@@ -1,4 +1,4 @@
-"""Tickets where they arrive: what may be believed of one, that it begins, and what is RQ's in its work."""
+"""A ticket in the worker: checking its arguments, starting it, and telling RQ's errors from a job's."""
 
 from __future__ import annotations
 
@@ -10,27 +10,30 @@ from rq.exceptions import DeserializationError, ShutDownImminentException
 from rq.job import Job
 
 from django_jobbatch.exceptions import UnknownQueue
+from django_jobbatch.transport import registry
 from django_jobbatch.transport.queues import check_queue, is_sync
 from django_jobbatch.transport.redis import redis_errors
-from django_jobbatch.transport.registry import remove
 from django_jobbatch.transport.tickets import PREFIX, TICKET_FUNCTION, Ticket, new_id
 
 
 def start_ticket(batch_id: uuid.UUID, queue: str) -> tuple[str, int | None]:
-    """The id of the ticket that starts here, which no longer counts as waiting, and its RQ timeout.
+    """Remove the current ticket from the waiting ones; return its id and its RQ timeout.
 
-    That is in seconds: -1 for no limit, None if it is not RQ that runs it.
+    The timeout is in seconds: -1 means no limit, None that the ticket runs inline.
+
+    Raises:
+        TransportError: Redis did not answer.
     """
     job = None if is_sync(queue) else get_current_job()
     if job is None:
         return new_id(batch_id), None
     with redis_errors():
-        remove(job.connection, batch_id, queue, job.id)
+        registry.remove(job.connection, batch_id, queue, job.id)
     return job.id, int(job.timeout or -1)
 
 
 def parse_ticket(job: Job) -> Ticket | None:
-    """What this job of RQ says if it is a ticket; None if it is somebody else's, or to be refused."""
+    """Return the ticket that this RQ job is, or None if it is another job or a ticket with errors."""
     if not job.id.startswith(PREFIX):
         return None
     try:
@@ -45,12 +48,12 @@ def parse_ticket(job: Job) -> Ticket | None:
 
 
 def ticket_error(batch_id: object, queue: object, using: object) -> str:
-    """What is wrong with what a ticket names; empty if nothing is.
+    """Return the error in the arguments of a ticket, or an empty string.
 
-    Whoever can write to Redis can make a ticket.
+    Anyone who can write to Redis can forge a ticket.
     """
     if not all(isinstance(each, str) for each in (batch_id, queue, using)):
-        return f"it names {batch_id!r}, {queue!r} and {using!r}, which are not all text."
+        return f"Its arguments {batch_id!r}, {queue!r} and {using!r} are not all strings."
     try:
         uuid.UUID(str(batch_id))
         check_queue(str(queue))
@@ -65,14 +68,15 @@ def ticket_error(batch_id: object, queue: object, using: object) -> str:
 
 
 def is_rq_retry(returned: object) -> bool:
-    """Whether this is what a job returns to RQ to be run again."""
+    """Return whether a job returned this to RQ for another attempt."""
     return isinstance(returned, Retry)
 
 
 def is_shutdown(error: BaseException) -> bool:
-    """Whether RQ raised this to end the worker, rather than the job by itself.
+    """Return whether RQ raised this error to shut the worker down.
 
-    A cold shutdown is a plain SystemExit; what tells it from a job's own is where it was raised.
+    RQ raises a plain SystemExit in a cold shutdown. A job may raise one too; they differ in the
+    module of the innermost frame.
     """
     if isinstance(error, ShutDownImminentException):
         return True

@@ -1,4 +1,4 @@
-"""Tickets of queues with `ASYNC: False`: they wait in the thread that sends them, and are worked on there."""
+"""Inline tickets, of queues with `ASYNC: False`: the thread that sends them also works on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class _InlineQueue(threading.local):
-    """What waits for the outermost call of this thread."""
+    """The tickets that wait in this thread, and whether a ticket is at work in it."""
 
     def __init__(self) -> None:
         self.tickets: deque[Ticket] = deque()
@@ -26,14 +26,14 @@ _inline = _InlineQueue()
 
 
 def run_inline(ticket: Ticket, count: int) -> None:
-    """Work on `count` tickets now, or behind the one that is worked on in this thread already."""
+    """Work on `count` tickets now, or after the ticket that this thread works on already."""
     _inline.tickets.extend([ticket] * count)
     if not _inline.draining:
         _drain()
 
 
 def count_waiting(queue: str) -> Counter[uuid.UUID]:
-    """How many tickets of each batch wait in this thread for this queue."""
+    """Return the number of tickets of this queue that wait in this thread, by batch."""
     return Counter(ticket.batch_id for ticket in _inline.tickets if ticket.queue == queue)
 
 
@@ -46,8 +46,13 @@ def _drain() -> None:
             try:
                 work(*ticket.args)
             except Exception:
-                # What a job raises never comes here: this is the database, and the ledger knows.
-                logger.exception("A ticket broke off", extra={"batch_id": str(ticket.batch_id)})
+                # Errors of jobs are settled as failures. This is one of the database, for example.
+                logger.exception(
+                    "An inline ticket of batch %s failed; retry, cancel or `reconcile_batches`"
+                    " sends another one",
+                    ticket.batch_id,
+                    extra={"batch_id": str(ticket.batch_id)},
+                )
     finally:
         _inline.draining = False
         _inline.tickets.clear()

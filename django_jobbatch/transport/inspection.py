@@ -1,4 +1,4 @@
-"""Looking where tickets are: those that wait, and those that RQ executes."""
+"""Where tickets are: those that wait in a queue or its schedule, and those that RQ executes."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from rq import Queue
+from rq.job import Job
+from rq.registry import StartedJobRegistry
 from rq.utils import current_timestamp, parse_composite_key
 
-from django_jobbatch.transport import inline
+from django_jobbatch.transport import inline, registry
 from django_jobbatch.transport.queues import is_sync, queue_named
 from django_jobbatch.transport.redis import pipelined, redis_errors
-from django_jobbatch.transport.registry import remove, tickets_of
 
 
 class WaitingTickets(NamedTuple):
-    """How many tickets are queued, and for when the earliest of the others is scheduled."""
+    """The number of queued tickets, and the earliest time of the scheduled ones."""
 
     queued: int
     scheduled_at: datetime | None
 
 
 def waiting_tickets(batch_id: uuid.UUID, queue: str) -> WaitingTickets:
-    """The tickets of this batch that wait in this queue and in its schedule, in truth.
+    """Return the tickets of this batch that really wait in this queue and in its schedule.
 
-    A ticket that a dying worker took along is forgotten here.
+    Tickets that a dying worker lost are removed from the registry.
 
     Raises:
         TransportError: Redis did not answer.
@@ -36,7 +37,7 @@ def waiting_tickets(batch_id: uuid.UUID, queue: str) -> WaitingTickets:
 
 
 def waiting_by_batch(batch_ids: Sequence[uuid.UUID], queue: str) -> dict[uuid.UUID, WaitingTickets]:
-    """The same of several batches, by no more round trips than of one.
+    """Return `waiting_tickets` of several batches, by as many round trips as for one.
 
     Raises:
         TransportError: Redis did not answer.
@@ -49,56 +50,72 @@ def waiting_by_batch(batch_ids: Sequence[uuid.UUID], queue: str) -> dict[uuid.UU
 
 
 def executing(queue: str) -> set[str]:
-    """The ids of the jobs of this queue that RQ executes now: those with a live heartbeat.
+    """Return the ids of the RQ jobs of this queue that have a live execution.
 
     Raises:
         TransportError: Redis did not answer.
     """
     if is_sync(queue):
         return set()
-    rq_queue = queue_named(queue)
+    return {job_id for job_id, _ in _live_entries(queue_named(queue).started_job_registry)}
+
+
+def live_executions(job: Job) -> set[str]:
+    """Return the ids of the live executions of this job. A job that was delivered twice has two.
+
+    Raises:
+        TransportError: Redis did not answer.
+    """
+    return {
+        execution_id
+        for job_id, execution_id in _live_entries(job.started_job_registry)
+        if job_id == job.id
+    }
+
+
+def _live_entries(started: StartedJobRegistry) -> list[tuple[str, str]]:
+    """Return job id and execution id of each execution whose heartbeat is recent enough for RQ."""
     with redis_errors():
-        entries: Any = rq_queue.connection.zrangebyscore(
-            rq_queue.started_job_registry.key, current_timestamp(), "+inf"
-        )
-    return {parse_composite_key(entry.decode())[0] for entry in entries}
+        entries: Any = started.connection.zrangebyscore(started.key, current_timestamp(), "+inf")
+    return [parse_composite_key(entry.decode()) for entry in entries]
 
 
-class _Found(NamedTuple):
-    """Where tickets are that are remembered as waiting."""
+class _Located(NamedTuple):
+    """The tickets of the registry, by where they are."""
 
     queued: list[str]
     scheduled: dict[str, datetime]
-    gone: list[str]
+    missing: list[str]
 
 
 def _locate(batch_ids: Sequence[uuid.UUID], queue: Queue) -> dict[uuid.UUID, WaitingTickets]:
-    """Look where the tickets are that are remembered of these batches, and forget those that are gone."""
-    batch_of = tickets_of(queue, batch_ids)
-    found = _find(queue, batch_of)
+    """Locate the registered tickets of these batches, and remove missing ones from the registry."""
+    batch_of = registry.tickets_of(queue, batch_ids)
+    located = _find(queue, batch_of)
     pipelined(
         queue.connection,
-        found.gone,
-        lambda pipe, each: remove(pipe, batch_of[each], queue.name, each),
+        located.missing,
+        lambda pipe, each: registry.remove(pipe, batch_of[each], queue.name, each),
     )
-    queued = Counter(batch_of[each] for each in found.queued)
+    queued = Counter(batch_of[each] for each in located.queued)
     times: dict[uuid.UUID, list[datetime]] = defaultdict(list)
-    for each, at in found.scheduled.items():
+    for each, at in located.scheduled.items():
         times[batch_of[each]].append(at)
     return {pk: WaitingTickets(queued[pk], min(times[pk], default=None)) for pk in batch_ids}
 
 
-def _find(queue: Queue, ids: Iterable[str]) -> _Found:
-    redis, line, schedule = queue.connection, queue.key, queue.scheduled_job_registry.key
-    places = pipelined(redis, ids, lambda pipe, each: pipe.lpos(line, each))
-    elsewhere = [each for each, place in places.items() if place is None]
-    scores = pipelined(redis, elsewhere, lambda pipe, each: pipe.zscore(schedule, each))
-    return _Found(
-        queued=[each for each, place in places.items() if place is not None],
+def _find(queue: Queue, ids: Iterable[str]) -> _Located:
+    redis, list_key = queue.connection, queue.key
+    schedule_key = queue.scheduled_job_registry.key
+    indexes = pipelined(redis, ids, lambda pipe, each: pipe.lpos(list_key, each))
+    not_queued = [each for each, index in indexes.items() if index is None]
+    scores = pipelined(redis, not_queued, lambda pipe, each: pipe.zscore(schedule_key, each))
+    return _Located(
+        queued=[each for each, index in indexes.items() if index is not None],
         scheduled={
             each: datetime.fromtimestamp(score, tz=UTC)
             for each, score in scores.items()
             if score is not None
         },
-        gone=[each for each, score in scores.items() if score is None],
+        missing=[each for each, score in scores.items() if score is None],
     )

@@ -1,4 +1,4 @@
-"""Sending tickets, now or at a time."""
+"""Sending tickets, and scheduling one for a later time."""
 
 from __future__ import annotations
 
@@ -8,31 +8,29 @@ from rq import Queue
 from rq.job import Job, JobStatus
 
 from django_jobbatch import tuning
-from django_jobbatch.transport import inline
+from django_jobbatch.transport import inline, registry
 from django_jobbatch.transport.queues import is_sync, queue_named
 from django_jobbatch.transport.redis import redis_errors
-from django_jobbatch.transport.registry import add
 from django_jobbatch.transport.tickets import TICKET_FUNCTION, Ticket, new_id
 
 
 def send(ticket: Ticket, count: int = 1) -> None:
-    """Put `count` tickets at the tail of the queue, each under an id of its own.
+    """Send `count` tickets to the tail of the queue, each with its own id.
 
-    On a queue with `ASYNC: False` they are worked on here and now, unless a ticket is being
-    worked on in this thread already: then they wait for that one to end.
+    With `ASYNC: False` they run inline, after the ticket that this thread works on, if any.
 
     Raises:
-        TransportError: Redis did not take them.
+        TransportError: Redis did not accept them.
     """
     if is_sync(ticket.queue):
         inline.run_inline(ticket, count)
         return
     queue = queue_named(ticket.queue)
     with redis_errors(), queue.connection.pipeline() as pipe:
-        # What `enqueue_many` does, without writing the status of each job a second time.
+        # As `enqueue_many` does, but the status of each job is written once.
         jobs = [_job(queue, ticket, JobStatus.QUEUED) for _ in range(count)]
         pipe.sadd(queue.redis_queues_keys, queue.key)
-        add(pipe, ticket, [job.id for job in jobs])
+        registry.add(pipe, ticket, [job.id for job in jobs])
         for job in jobs:
             job.enqueued_at = job.created_at
             job.save(pipeline=pipe)
@@ -41,12 +39,12 @@ def send(ticket: Ticket, count: int = 1) -> None:
 
 
 def schedule(ticket: Ticket, at: datetime) -> None:
-    """Have RQ's scheduler send one ticket at `at`.
+    """Schedule one ticket, which RQ's scheduler sends at `at`.
 
-    A queue with `ASYNC: False` waits for nothing: there the ticket is sent now.
+    With `ASYNC: False` it runs inline now, because an inline queue ignores delays.
 
     Raises:
-        TransportError: Redis did not take it.
+        TransportError: Redis did not accept it.
     """
     if is_sync(ticket.queue):
         send(ticket)
@@ -54,7 +52,7 @@ def schedule(ticket: Ticket, at: datetime) -> None:
     queue = queue_named(ticket.queue)
     job = _job(queue, ticket, JobStatus.SCHEDULED)
     with redis_errors(), queue.connection.pipeline() as pipe:
-        seconds = add(pipe, ticket, [job.id], at=at)
+        seconds = registry.add(pipe, ticket, [job.id], at=at)
         queue.schedule_job(job, at, pipeline=pipe)
         # Where no scheduler runs, nothing else deletes the job.
         pipe.expire(job.key, seconds)

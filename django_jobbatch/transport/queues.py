@@ -1,4 +1,4 @@
-"""Queues, as `RQ_QUEUES` names them."""
+"""The queues of `RQ_QUEUES`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from django_jobbatch.exceptions import UnknownQueue
 
 @lru_cache(maxsize=256)
 def queue_named(name: str) -> Queue:
-    """The queue of this name.
+    """Return the queue of this name.
 
     Raises:
-        UnknownQueue: `RQ_QUEUES` has none.
+        UnknownQueue: `RQ_QUEUES` has no such queue.
     """
-    # Kept, because django_rq opens a new connection pool for each queue object. A ticket talks to
-    # its queue over the connection of its worker: a work-horse has no time to open another.
+    # Cached, because django_rq opens a new connection pool for each queue object. A ticket uses the
+    # connection of its worker, because another one would cost its work-horse time.
     check_queue(name)
     job = get_current_job()
     connection = job.connection if job is not None and job.origin == name else None
@@ -31,24 +31,27 @@ def queue_named(name: str) -> Queue:
 
 def check_queue(name: str) -> None:
     """Raise `UnknownQueue` unless `RQ_QUEUES` has this queue."""
-    # Without making it: a worker that did would leave its work-horses another connection to open.
+    # It makes no queue object, whose connection pool each work-horse would have to open again.
     if name not in settings.RQ_QUEUES:
         known = ", ".join(sorted(settings.RQ_QUEUES))
         raise UnknownQueue(f"There is no queue {name!r} in RQ_QUEUES; it has {known}.")
 
 
 def is_sync(queue: str) -> bool:
-    """Whether jobs of this queue run in the process that sends them (`ASYNC: False`)."""
+    """Return whether tickets of this queue run inline (`ASYNC: False`)."""
     return not queue_named(queue).is_async
 
 
 def default_timeout(queue: str) -> int:
-    """Seconds for a call on this queue that names no timeout: our settings', else RQ's; -1 for no limit."""
+    """Return the timeout of a call without one on this queue, in seconds; -1 means no limit.
+
+    It is `JOBBATCH["TIMEOUT"]`, or else the default of the queue in RQ.
+    """
     if (timeout := conf.current().TIMEOUT) is not None:
         return timeout
     queue_named(queue)
-    named = settings.RQ_QUEUES[queue].get("DEFAULT_TIMEOUT")
-    return int(parse_timeout(named) or Queue.DEFAULT_TIMEOUT)
+    configured = settings.RQ_QUEUES[queue].get("DEFAULT_TIMEOUT")
+    return int(parse_timeout(configured) or Queue.DEFAULT_TIMEOUT)
 
 
 def _reset(*, setting: str, **kwargs: object) -> None:

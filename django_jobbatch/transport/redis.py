@@ -15,19 +15,19 @@ K = TypeVar("K", bound=Hashable)
 
 
 def pipelined(redis: Redis, keys: Iterable[K], command: Callable[[Any, K], object]) -> dict[K, Any]:
-    """The answer to `command(pipe, key)` for each key, by one round trip, or none if there are none."""
-    asked = list(keys)
-    if not asked:
+    """Return the answer to `command(pipe, key)` for each key, by at most one round trip."""
+    requested = list(keys)
+    if not requested:
         return {}
     with redis.pipeline(transaction=False) as pipe:
-        for key in asked:
+        for key in requested:
             command(pipe, key)
-        return dict(zip(asked, pipe.execute(), strict=True))
+        return dict(zip(requested, pipe.execute(), strict=True))
 
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
-    """What Redis raises here is a `TransportError`."""
+    """Raise errors of Redis as `TransportError`."""
     try:
         yield
     except RedisError as error:
@@ -35,12 +35,13 @@ def redis_errors() -> Iterator[None]:
 
 
 def driver_info() -> Any:
-    """How redis-py names itself to a server; None for one that is too old to be told by its caller.
+    """Return the name under which redis-py registers connections, or None in a version without one.
 
-    It reads its own version from the disk for that, and again for each connection that is not told.
+    redis-py reads its version from disk for this name. A connection that gets it as an argument
+    saves that read.
     """
     try:
-        from redis.driver_info import DriverInfo  # noqa: PLC0415 - it is not in all versions
+        from redis.driver_info import DriverInfo  # noqa: PLC0415 - not in all versions
     except ImportError:
         return None
     return DriverInfo()

@@ -1,12 +1,12 @@
-"""The tickets that wait, as Redis remembers them: a set for each batch and queue.
+"""The registry of waiting tickets: a set in Redis for each batch and queue.
 
-They are found by it when somebody looks or the batch ends. The set goes with its last member. A
-ticket that is lost is forgotten by the next look at it, and at the latest by the end of its batch.
-If the process that ends the batch dies over that, the set expires TICKET_REGISTRY_TTL after the last
-ticket was sent, or was to be delivered.
+Counting and discarding the tickets of a batch use it. Redis deletes a set with its last member. A
+lost ticket stays in its set until the next count, or until the batch is settled. If the process that
+settles the batch dies before it discards the tickets, the set expires TICKET_REGISTRY_TTL after the
+last ticket was sent, or was to be delivered.
 
-A ticket that waits longer than that is not counted any more. So another one is sent in its place,
-and the batch has one ticket more than it needs.
+A ticket that waits longer is not counted any more. Then another one is sent in its place, and the
+batch has one ticket more than it needs.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from django_jobbatch.transport.tickets import Ticket, id_of, ticket_suffix
 
 
 def add(pipe: Any, ticket: Ticket, ids: Iterable[str], *, at: datetime | None = None) -> int:
-    """Keep the ids of these tickets, as short as they are told apart within their batch.
+    """Add these tickets, and return the seconds until their set expires.
 
-    Return the seconds until the set expires. Scheduled tickets are delivered `at` that time.
+    The set has the suffixes of their ids, which are unique within the batch. Scheduled tickets are
+    delivered `at` that time.
     """
     key = _key(ticket.batch_id, ticket.queue)
     wait = timedelta(0) if at is None else max(timedelta(0), at - datetime.now(UTC))
@@ -38,24 +39,24 @@ def add(pipe: Any, ticket: Ticket, ids: Iterable[str], *, at: datetime | None = 
 
 
 def tickets_of(queue: Queue, batch_ids: Sequence[uuid.UUID]) -> dict[str, uuid.UUID]:
-    """The ids of the tickets of these batches, each with its batch."""
+    """Return the ids of the registered tickets of these batches, each with its batch."""
     found = pipelined(
         queue.connection, batch_ids, lambda pipe, each: pipe.smembers(_key(each, queue.name))
     )
     return {
-        id_of(batch_id, number.decode()): batch_id
-        for batch_id, numbers in found.items()
-        for number in sorted(numbers)
+        id_of(batch_id, suffix.decode()): batch_id
+        for batch_id, suffixes in found.items()
+        for suffix in sorted(suffixes)
     }
 
 
 def remove(redis: Any, batch_id: uuid.UUID, queue: str, ticket_id: str) -> None:
-    """This one does not wait any more."""
+    """Remove a ticket, because it does not wait any more."""
     redis.srem(_key(batch_id, queue), ticket_suffix(ticket_id))
 
 
 def remove_all(redis: Any, batch_id: uuid.UUID, queue: str) -> None:
-    """None of this batch waits any more in this queue."""
+    """Remove all tickets of this batch on this queue."""
     redis.delete(_key(batch_id, queue))
 
 

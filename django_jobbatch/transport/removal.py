@@ -1,4 +1,4 @@
-"""Taking tickets back: out of the queue where nobody has begun them, out of the hands of a worker else."""
+"""Deleting tickets that wait, and stopping tickets that RQ executes."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from rq import Queue
 from rq.command import send_stop_job_command
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 
+from django_jobbatch.transport import registry
 from django_jobbatch.transport.queues import is_sync, queue_named
 from django_jobbatch.transport.redis import redis_errors
-from django_jobbatch.transport.registry import remove_all, tickets_of
 
 
 def discard(batch_id: uuid.UUID, queues: Iterable[str]) -> None:
-    """Take back the tickets of this batch that nobody has begun.
+    """Delete the waiting tickets of this batch.
 
-    One that a worker has taken in the meantime is left to it: it will find nothing to do.
+    A ticket that a worker has dequeued meanwhile stays; it finds nothing to do.
 
     Raises:
         TransportError: Redis did not answer.
     """
     for name in queues:
         if is_sync(name):
-            continue  # they find nothing to do
+            continue  # inline tickets find nothing to do
         queue = queue_named(name)
         with redis_errors():
-            if ids := list(tickets_of(queue, [batch_id])):
+            if ids := list(registry.tickets_of(queue, [batch_id])):
                 _discard_from(queue, batch_id, ids)
 
 
 def stop(queue: str, ticket_ids: Iterable[str]) -> None:
-    """Have the workers kill the horses that work on these tickets.
+    """Have workers kill the work-horses that execute these tickets.
 
     Raises:
         TransportError: Redis did not answer.
@@ -44,21 +44,21 @@ def stop(queue: str, ticket_ids: Iterable[str]) -> None:
             try:
                 send_stop_job_command(queue_named(queue).connection, ticket_id)
             except (InvalidJobOperation, NoSuchJobError):
-                continue  # it has ended by itself
+                continue  # it has finished
 
 
 def _discard_from(queue: Queue, batch_id: uuid.UUID, ids: Sequence[str]) -> None:
-    scheduled = queue.scheduled_job_registry.key
+    schedule_key = queue.scheduled_job_registry.key
     with queue.connection.pipeline() as pipe:
         for job_id in ids:
             pipe.lrem(queue.key, 1, job_id)
-            pipe.zrem(scheduled, job_id)
-        remove_all(pipe, batch_id, queue.name)
-        removed = pipe.execute()
-    taken_back = [
+            pipe.zrem(schedule_key, job_id)
+        registry.remove_all(pipe, batch_id, queue.name)
+        counts = pipe.execute()
+    deleted_keys = [
         queue.job_class.key_for(job_id)
-        for job_id, queued, planned in zip(ids, removed[:-1:2], removed[1:-1:2], strict=True)
-        if queued or planned
+        for job_id, queued, scheduled in zip(ids, counts[:-1:2], counts[1:-1:2], strict=True)
+        if queued or scheduled
     ]
-    if taken_back:
-        queue.connection.delete(*taken_back)
+    if deleted_keys:
+        queue.connection.delete(*deleted_keys)

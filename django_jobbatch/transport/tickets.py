@@ -1,4 +1,4 @@
-"""A ticket: what it says, and the id that each sending of it has."""
+"""Tickets: their arguments and their ids."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import secrets
 import uuid
 from dataclasses import dataclass
 
-#: What RQ calls. It stands below the runner, so it knows it by name only, as RQ does.
+#: The function of the RQ job. The runner is in a higher layer, so this is its path.
 TICKET_FUNCTION = "django_jobbatch.runner.work"
-#: What the ids of all tickets begin with.
+#: The prefix of the ids of all tickets.
 PREFIX = "jb-"
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What every ticket of one batch on one queue says.
+    """The values that all tickets of one batch on one queue have in common.
 
-    `timeout` is the seconds RQ gives it, -1 for no limit.
+    `timeout` is RQ's, in seconds; -1 means no limit.
     """
 
     batch_id: uuid.UUID
@@ -27,25 +27,25 @@ class Ticket:
 
     @property
     def args(self) -> tuple[str, str, str]:
-        """The arguments of the RQ job, in types that every serializer takes."""
+        """The arguments of the RQ job, in types that every serializer accepts."""
         return str(self.batch_id), self.queue, self.using
 
 
 def new_id(batch_id: uuid.UUID) -> str:
-    """An id for one sending: an id sent twice breaks RQ."""
+    """Return a new ticket id. RQ breaks if one id is sent twice."""
     return id_of(batch_id, secrets.token_hex(4))
 
 
-def id_of(batch_id: uuid.UUID, number: str) -> str:
-    """The id of the ticket that has this number within its batch."""
-    return f"{PREFIX}{batch_id.hex}-{number}"
+def id_of(batch_id: uuid.UUID, suffix: str) -> str:
+    """Return the id of the ticket of this batch with this suffix."""
+    return f"{PREFIX}{batch_id.hex}-{suffix}"
 
 
 def ticket_suffix(ticket_id: str) -> str:
-    """What tells this ticket from the others of its batch."""
+    """Return the part of a ticket id that is unique within the batch."""
     return ticket_id.rpartition("-")[2]
 
 
 def belongs_to(ticket_id: str, batch_id: uuid.UUID) -> bool:
-    """Whether this ticket was sent for this batch."""
+    """Return whether this is the id of a ticket of this batch."""
     return ticket_id == id_of(batch_id, ticket_suffix(ticket_id))

@@ -1,37 +1,36 @@
-"""Loading, before the first fork, what every work-horse needs."""
+"""What a worker loads before its first fork, so that its work-horses share it."""
 
 from __future__ import annotations
 
 import gc
-import logging
 import uuid
 from datetime import timedelta
 
-from django_jobbatch.worker.maintenance import close_connections, default_alias
-
-logger = logging.getLogger("django_jobbatch.worker")
+from django_jobbatch.worker.maintenance import default_alias
+from django_jobbatch.worker.processes import close_connections
 
 
 def warm_up() -> None:
-    """Do once what each work-horse would do for the first time, and keep what that has loaded."""
+    """Load and cache what each work-horse would otherwise load for its first ticket."""
     try:
         _rehearse_ticket(default_alias(), uuid.uuid4())
     finally:
         close_connections()
         gc.collect()
-        gc.freeze()  # else collecting garbage copies the memory that a work-horse shares with us
+        gc.freeze()  # a garbage collection would copy the memory that work-horses share
 
 
 def _rehearse_ticket(using: str, batch_id: uuid.UUID) -> None:
-    """Take the steps of a ticket over a batch that is not there, where they change nothing."""
-    from django_jobbatch import ledger  # noqa: PLC0415 - see above
-    from django_jobbatch.models import BatchedJob, JobBatch  # noqa: PLC0415 - see above
-    from django_jobbatch.states import LinkStatus  # noqa: PLC0415 - see above
+    """Claim and settle links of a batch that does not exist, which changes no row."""
+    # A spawned work-horse imports this module before Django is set up.
+    from django_jobbatch import ledger  # noqa: PLC0415
+    from django_jobbatch.models import BatchedJob, JobBatch  # noqa: PLC0415
+    from django_jobbatch.states import LinkStatus  # noqa: PLC0415
 
-    nobody = ledger.Claimant(
+    claimant = ledger.Claimant(
         using=using, batch_id=batch_id, queue="", ticket="", lease=timedelta(seconds=1)
     )
     link = BatchedJob(pk=0, batch_id=batch_id)
     JobBatch.objects.using(using).filter(pk=batch_id).first()
-    ledger.claim(nobody, after=0, limit=1)
+    ledger.claim(claimant, after=0, limit=1)
     ledger.settle(using, batch_id, [ledger.Settlement(link=link, status=LinkStatus.SUCCEEDED)])

@@ -1,4 +1,4 @@
-"""The callbacks of the import: each writes down that it was called."""
+"""Callbacks of the import. Each stores its call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from django_jobbatch.models import FailedJob, JobBatch
 
 
-def import_done(batch: JobBatch) -> None:
+def import_succeeded(batch: JobBatch) -> None:
     CallbackCall.objects.create(batch_id=batch.pk, role="then")
 
 
@@ -18,5 +18,5 @@ def first_failure(batch: JobBatch, failure: FailedJob) -> None:
     CallbackCall.objects.create(batch_id=batch.pk, role="catch")
 
 
-def import_ended(batch: JobBatch) -> None:
+def import_finished(batch: JobBatch) -> None:
     CallbackCall.objects.create(batch_id=batch.pk, role="finally")

@@ -1,4 +1,4 @@
-"""What the workers run. Each job may run twice and leaves the same behind."""
+"""Jobs of the import. Each is idempotent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django_jobbatch import current_batch
 
 
 class AirportWithoutCity(ValueError):
-    """The row names no city, so the airport cannot be placed."""
+    """Failure of a row without a city."""
 
 
 def prepare() -> None:
@@ -33,7 +33,7 @@ def import_airport(
 ) -> None:
     """Store one row of the CSV file."""
     if not city:
-        raise AirportWithoutCity(f"{icao} ({name}) names no city")
+        raise AirportWithoutCity(f"{icao} ({name}) has no city")
     Airport.objects.update_or_create(
         icao=icao,
         defaults={

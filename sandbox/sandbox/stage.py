@@ -1,4 +1,4 @@
-"""What the demo and the sandbox share: a fresh database, Redis, two workers, and a clean end."""
+"""Servers of the demo and the sandbox: a new database, Redis and two workers."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
 WORKERS = 2
 POLL_SECONDS = 0.25
-#: A worker that dies may hold a lease for a while before another takes over.
+#: Must exceed the lease of a dead worker: its jobs run again only after that.
 STALL_SECONDS = 180
 
 
 class Interrupts:
-    """Ctrl-C and its kin raise KeyboardInterrupt, but never between a start and its record."""
+    """Signal handler that raises KeyboardInterrupt, except while interrupts are held."""
 
     def __init__(self) -> None:
         self._held = False
-        self._seen = False
+        self._received = False
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._arrived)
 
     def _arrived(self, number: int, frame: FrameType | None) -> None:
-        self._seen = True
+        self._received = True
         if not self._held:
             raise KeyboardInterrupt
 
@@ -47,12 +47,12 @@ class Interrupts:
 
     def release(self) -> None:
         self._held = False
-        if self._seen:
+        if self._received:
             raise KeyboardInterrupt
 
 
 class Stage:
-    """A folder of its own with the database and the logs, and the servers that are running."""
+    """Folder with the database and the logs, and the running servers."""
 
     def __init__(self, folder: Path, url: str, interrupts: Interrupts) -> None:
         self.folder = folder
@@ -70,7 +70,7 @@ class Stage:
         call_command("migrate", verbosity=0)
 
     def start(self, name: str, *arguments: str) -> Server:
-        """Start `manage.py` with these arguments; an interrupt waits until it is on the list."""
+        """Start `manage.py` with these arguments, and hold interrupts until it is in the list."""
         self._interrupts.hold()
         server = manage(name, *arguments, env=self.env, folder=self.folder)
         self.servers.append(server)
@@ -83,27 +83,27 @@ class Stage:
             self.start(name, "rqworker", "default", "--name", name)
 
     def check(self) -> None:
-        """Raise if a server has died."""
+        """Raise an error if a server has exited."""
         for server in self.servers:
             if not server.is_alive:
                 code = server.process.returncode
-                raise ServerFailed(f"{server.name} ended with code {code}:\n{server.tail()}")
+                raise ServerFailed(f"{server.name} exited with code {code}:\n{server.tail()}")
 
     def follow(self, batch: JobBatch) -> None:
-        """Show how far the batch is until it is settled, its callbacks included."""
-        seen, moved_at = batch.snapshot(), time.monotonic()
+        """Show the progress of the batch until it is settled, its callbacks included."""
+        last, changed_at = batch.snapshot(), time.monotonic()
         with display(batch) as show:
-            show(seen)
+            show(last)
             while not batch.is_settled:
                 time.sleep(POLL_SECONDS)
                 self.check()
                 batch.refresh_from_db()
                 snapshot = batch.snapshot()
                 show(snapshot)
-                if snapshot != seen:
-                    seen, moved_at = snapshot, time.monotonic()
-                if time.monotonic() - moved_at > STALL_SECONDS:
-                    raise ServerFailed(f"nothing moved for {STALL_SECONDS} s\n{self.logs()}")
+                if snapshot != last:
+                    last, changed_at = snapshot, time.monotonic()
+                if time.monotonic() - changed_at > STALL_SECONDS:
+                    raise ServerFailed(f"no progress for {STALL_SECONDS} s\n{self.logs()}")
 
     def logs(self) -> str:
         return "\n".join(f"--- {server.name}\n{server.tail()}" for server in self.servers)
@@ -111,7 +111,7 @@ class Stage:
 
 @contextlib.contextmanager
 def stage() -> Iterator[Stage]:
-    """Everything is up inside, and nothing that was started here is left after it."""
+    """Start the servers, set up Django, and stop the servers afterwards."""
     interrupts = Interrupts()
     with (
         tempfile.TemporaryDirectory(prefix="jobbatch-", ignore_cleanup_errors=True) as folder,
@@ -128,7 +128,7 @@ def stage() -> Iterator[Stage]:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a script of the sandbox, and turn what stops it into an exit code."""
+    """Run a script of the sandbox; exit with a code after an interrupt or a failed server."""
     try:
         main()
     except KeyboardInterrupt:

@@ -256,6 +256,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 def test_how_batches_end(start: Start, diary: Diary, tickets: Tickets) -> None:
     diaries = {name: diary.page(name) for name in CASES}
     batches = {name: case.build(diaries[name]).dispatch() for name, case in CASES.items()}

@@ -348,6 +348,7 @@ def ends_of(root: JobBatch, names: dict[str, End]) -> dict[str, End]:
     return {name: End.of(batches[name]) for name in names}
 
 
+@pytest.mark.slow
 def test_how_trees_end_and_go_on(
     start: Start, diary: Diary, tickets: Callable[[], list[str]]
 ) -> None:

@@ -162,6 +162,7 @@ def reader(tmp_path: Path, wheel_path: Path, redis_server: RedisServer) -> Itera
     reader.close()
 
 
+@pytest.mark.slow
 def test_the_tutorial_leads_where_it_says(reader: Reader) -> None:
     page = TUTORIAL.read_text()
     blocks = [

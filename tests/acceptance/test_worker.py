@@ -7,13 +7,16 @@ import signal
 from collections.abc import Callable
 from importlib.metadata import version
 
+import django_rq
 import pytest
+from django.utils import timezone
 from redis import Redis
 from rq import Worker
 from rq.command import send_kill_horse_command, send_stop_job_command
 
 from django_jobbatch import bus, transport
 from django_jobbatch.models import JobBatch
+from django_jobbatch.reconcile import RepairKind, reconcile
 from tests import jobs
 from tests.diary import Diary, End
 from tests.servers import RedisServer, Workers, wait_until
@@ -45,6 +48,11 @@ def stop(diary: Diary, redis: Redis, batch: JobBatch) -> None:
 def have_rq_kill(diary: Diary, redis: Redis, batch: JobBatch) -> None:
     (worker,) = Worker.all(connection=redis)
     send_kill_horse_command(redis, worker.name)
+
+
+def exit_by_itself(pid: int, signal_number: int) -> None:
+    """Have the process exit with 0 in the middle of its job."""
+    os.kill(pid, signal.SIGUSR1)
 
 
 @pytest.mark.parametrize("death", jobs.DEATHS)
@@ -82,6 +90,46 @@ def test_a_job_whose_work_horse_was_ended_by_others_runs_again(
 
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
     assert diary.lines("jobs") == ["held began", "held began", "held done"]
+
+
+@pytest.mark.parametrize("end_horse", [os.kill, exit_by_itself])
+def test_the_death_of_a_second_work_horse_of_a_ticket_leaves_the_jobs_of_the_first(
+    end_horse: Callable[[int, int], None],
+    workers: Workers,
+    diary: Diary,
+    redis_server: RedisServer,
+) -> None:
+    """RQ delivers a ticket twice: the links of both work-horses have the same ticket id."""
+    first, second = (
+        bus.job(jobs.hold_or_exit, diary.path("jobs"), text, diary.path("gate"))
+        for text in ("first", "second")
+    )
+    batch = bus.batch([first, second]).dispatch()
+    queue = django_rq.get_queue("default")
+    ticket, other = queue.job_ids
+    queue.remove(other)
+    queue.push_job_id(ticket)
+    workers.batch(2)
+    diary.wait_for("first began", "second began")
+    assert batch.jobs.running().filter(claimed_by=ticket).count() == 2
+
+    end_horse(int(diary.lines("second pid")[0]), signal.SIGKILL)
+    wait_until(lambda: "work-horse of ticket" in workers.logs())
+    held = batch.jobs.running().count()
+    batch.jobs.filter(lease_until__isnull=False).update(lease_until=timezone.now())
+    while_the_first_is_alive = list(reconcile("default", batch_id=batch.pk))
+    diary.open("gate")
+    wait_until(lambda: batch.jobs.succeeded().exists())
+    wait_until(lambda: not transport.executing("default"))
+    afterwards = list(reconcile("default", batch_id=batch.pk))
+
+    assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
+    assert diary.ran() == sorted(
+        ["first began", "first done", "second began", "second began", "second done"]
+    )
+    assert held == 2
+    assert RepairKind.LOST not in [each.kind for each in while_the_first_is_alive]
+    assert RepairKind.LOST in [each.kind for each in afterwards]
 
 
 def test_a_tree_whose_ticket_died_deep_inside_goes_on_from_there(

@@ -131,8 +131,8 @@ def test_e006_a_lease_is_longer_than_a_slice(settings: Any) -> None:
 
     assert checks.check_settings() == [
         Error(
-            "JOBBATCH has LEASE=30.0 and SLICE=30.0, so a claim could be over before the ticket"
-            " that holds it.",
+            "JOBBATCH has LEASE=30.0 and SLICE=30.0, so a lease could expire while its ticket"
+            " still works.",
             hint="Make LEASE longer than SLICE, several times if you can.",
             id="jobbatch.E006",
         )
@@ -144,7 +144,7 @@ def test_e007_the_queue_is_one_of_the_queues(settings: Any) -> None:
 
     assert checks.check_settings() == [
         Error(
-            "Jobs that name no queue go to 'slwo', which is not in RQ_QUEUES.",
+            "Jobs without a queue go to 'slwo', which is not in RQ_QUEUES.",
             hint="Set JOBBATCH[\"QUEUE\"] to a queue of RQ_QUEUES. Did you mean 'slow'?",
             id="jobbatch.E007",
         )
@@ -156,7 +156,7 @@ def test_e007_the_default_queue_is_one_of_the_queues(settings: Any) -> None:
 
     assert checks.check_settings() == [
         Error(
-            "Jobs that name no queue go to 'default', which is not in RQ_QUEUES.",
+            "Jobs without a queue go to 'default', which is not in RQ_QUEUES.",
             hint='Set JOBBATCH["QUEUE"] to a queue of RQ_QUEUES. There are: high, low.',
             id="jobbatch.E007",
         )
@@ -168,7 +168,7 @@ def test_e008_time_zones_are_on(settings: Any) -> None:
 
     assert checks.check_settings() == [
         Error(
-            "USE_TZ is False, and jobs that wait for a time need one that is the same everywhere.",
+            "USE_TZ is False, but delayed jobs need times with a time zone.",
             hint="Set USE_TZ = True.",
             id="jobbatch.E008",
         )
@@ -188,8 +188,9 @@ def test_e009_what_has_moved_is_found(settings: Any, path: str) -> None:
 
     assert checks.check_settings() == [
         Error(
-            f"The jobs that were dispatched as {former} would fail: it has moved to {path}: {why}",
-            hint=f'Set JOBBATCH["MOVED"]["{former}"] to the dotted path where the function is now.',
+            f"Jobs dispatched as {former} would fail, because its new path leads to no function:"
+            f" {path}: {why}",
+            hint=f'Set JOBBATCH["MOVED"]["{former}"] to the present dotted path of the function.',
             id="jobbatch.E009",
         )
         for former in ("shop.jobs.sum", "shop.jobs.total")
@@ -203,41 +204,59 @@ def test_e010_the_class_of_workers_is_there(settings: Any) -> None:
         Error(
             "RQ[\"WORKER_CLASS\"] is 'django_jobbatch.worker.BatchWorkr', which cannot be imported:"
             ' Module "django_jobbatch.worker" does not define a "BatchWorkr" attribute/class.',
-            hint='Set it to "django_jobbatch.worker.BatchWorker", or to a class of yours.',
+            hint='Set it to "django_jobbatch.worker.BatchWorker", or to your own worker class.',
             id="jobbatch.E010",
         )
     ]
 
 
 @pytest.mark.parametrize("rq", [{}, {"WORKER_CLASS": "rq.Worker"}])
-def test_i001_workers_see_to_batches(settings: Any, rq: dict[str, str]) -> None:
+def test_i001_workers_reconcile_batches(settings: Any, rq: dict[str, str]) -> None:
     settings.RQ = rq
 
-    assert checks.check_settings() == [
+    assert checks.check_workers() == [
         Info(
-            "Workers are of the class rq.Worker, which does not see to batches: what a dead worker"
-            " or a restarted Redis has lost waits until `manage.py reconcile_batches` runs.",
-            hint='Set RQ = {"WORKER_CLASS": "django_jobbatch.worker.BatchWorker"}, or have that'
-            " command run every minute and silence this in SILENCED_SYSTEM_CHECKS.",
+            "Workers of the class rq.Worker do not reconcile batches. After a crash of a worker or"
+            " of Redis, jobs wait until `manage.py reconcile_batches` runs.",
+            hint='Set RQ = {"WORKER_CLASS": "django_jobbatch.worker.BatchWorker"}, or schedule the'
+            " command every minute and silence this check in SILENCED_SYSTEM_CHECKS.",
             id="jobbatch.I001",
         )
     ]
 
 
+def test_i001_is_a_check_of_deployments_and_no_other_command_mentions_it(settings: Any) -> None:
+    settings.RQ = {"WORKER_CLASS": "rq.Worker"}
+
+    in_every_command = run_checks(tags=["jobbatch"])
+    in_deployments = run_checks(tags=["jobbatch"], include_deployment_checks=True)
+
+    assert in_every_command == []
+    assert [message.id for message in in_deployments] == ["jobbatch.I001"]
+
+
 @pytest.mark.parametrize(
-    "worker_class", [SimpleBatchWorker, "tests.worker_classes.HerokuBatchWorker"]
+    "worker_class",
+    [SimpleBatchWorker, "tests.worker_classes.HerokuBatchWorker", "no.such.Worker"],
 )
-def test_workers_of_a_class_of_ones_own_see_to_batches(settings: Any, worker_class: object) -> None:
+def test_workers_that_reconcile_or_cannot_be_imported_are_not_i001(
+    settings: Any, worker_class: object
+) -> None:
     settings.RQ = {"WORKER_CLASS": worker_class}
 
-    assert checks.check_settings() == []
+    assert checks.check_workers() == []
 
 
-def test_without_workers_their_class_does_not_matter(settings: Any) -> None:
+@pytest.mark.parametrize(
+    "queues", [None, {"default": {"URL": "redis://", "ASYNC": False}}], ids=["none", "inline"]
+)
+def test_without_a_queue_that_needs_a_worker_the_class_is_not_checked(
+    settings: Any, queues: object
+) -> None:
     settings.RQ = {}
-    settings.RQ_QUEUES = {"default": {"URL": "redis://", "ASYNC": False}}
+    settings.RQ_QUEUES = queues
 
-    assert checks.check_settings() == []
+    assert checks.check_workers() == []
 
 
 def test_a_command_says_all_that_is_wrong_with_the_settings() -> None:
@@ -268,8 +287,8 @@ def test_w001_sqlite_locks_at_the_start(lite: dict[str, Any], mode: dict[str, An
 
     assert checked_database("lite") == [
         Warning(
-            "The SQLite database 'lite' takes its lock in the middle of a transaction, where it"
-            ' cannot wait for it: "database is locked".',
+            "The SQLite database 'lite' takes its lock in the middle of a transaction. There it"
+            ' cannot wait, and the transaction fails with "database is locked".',
             hint='Put "transaction_mode": "IMMEDIATE" into the OPTIONS of DATABASES[\'lite\'].',
             id="jobbatch.W001",
         )
@@ -284,8 +303,8 @@ def test_w002_sqlite_is_waited_for(
 
     assert checked_database("lite") == [
         Warning(
-            f"A process waits only {seconds} seconds for the SQLite database 'lite', and a"
-            " dispatch of many jobs can take longer.",
+            f"A process waits at most {seconds} seconds for the SQLite database 'lite'. A dispatch"
+            " of many jobs can lock it for longer.",
             hint="Put \"timeout\": 30 into the OPTIONS of DATABASES['lite'].",
             id="jobbatch.W002",
         )
@@ -315,10 +334,10 @@ def test_w003_every_table_is_stored_by_innodb(monkeypatch: pytest.MonkeyPatch) -
 
     assert checks.check_databases(databases=["default"]) == [
         Warning(
-            "The table django_jobbatch_failedjob of the database 'default' is, or would be, stored"
-            " by MyISAM, which cannot keep jobs and counters together.",
-            hint="Use InnoDB: ALTER TABLE django_jobbatch_failedjob ENGINE = InnoDB, or the"
-            " server's default_storage_engine.",
+            "The table django_jobbatch_failedjob of the database 'default' uses the engine MyISAM,"
+            " which has no transactions. Jobs and counters would differ after a crash.",
+            hint="Use InnoDB: ALTER TABLE django_jobbatch_failedjob ENGINE = InnoDB. Before"
+            " `migrate`, set the server's default_storage_engine.",
             id="jobbatch.W003",
         )
     ]
@@ -331,9 +350,8 @@ def test_w004_locked_rows_can_be_skipped(monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert checks.check_databases(databases=["default"]) == [
         Warning(
-            "The database 'default' has no SKIP LOCKED, so workers on one batch get in each"
-            " other's way.",
-            hint="Use MariaDB 10.6, MySQL 8.0.1, PostgreSQL, or one that is newer.",
+            "The database 'default' has no SKIP LOCKED, so workers on one batch wait for each other.",
+            hint="Use PostgreSQL, MariaDB 10.6 or MySQL 8.0.1, or a newer version.",
             id="jobbatch.W004",
         )
     ]
@@ -347,8 +365,8 @@ def test_w005_the_database_is_one_that_is_tested(monkeypatch: pytest.MonkeyPatch
 
     assert checks.check_databases(databases=["default"]) == [
         Warning(
-            "The database 'default' is Oracle, on which batches have not been tested.",
-            hint="Use PostgreSQL, MariaDB, MySQL or SQLite, or test the races of your own use.",
+            "The database 'default' is Oracle. This package is not tested on it.",
+            hint="Use PostgreSQL, MariaDB, MySQL or SQLite, or test your batches on it.",
             id="jobbatch.W005",
         )
     ]

@@ -38,6 +38,7 @@ from tests.jobs import ADD
 from tests.ledger import acts
 from tests.servers import wait_until
 from tests.settings import RUN_DIR
+from tests.tuning import Tuning
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -148,14 +149,14 @@ def _holding(other: str) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_holding")
 def test_an_outcome_is_kept_until_it_can_be_written(
-    diary: Diary, monkeypatch: pytest.MonkeyPatch
+    diary: Diary, monkeypatch: pytest.MonkeyPatch, tuning: Tuning
 ) -> None:
     batch = bus.batch([diary.job("a")]).dispatch()
     batch.add(bus.job(hold_batch, str(batch.pk)))
     with connection.cursor() as cursor:
         cursor.execute(IMPATIENCE[connection.vendor])
     # No statement is tried again; what is, is the settlement as a whole, after the first pause.
-    monkeypatch.setattr(tuning, "RETRY_SECONDS", 0)
+    tuning(RETRY_SECONDS=0)
     pausing = SimpleNamespace(sleep=lambda seconds: held.close(), monotonic=time.monotonic)
     monkeypatch.setattr(db, "time", pausing)
 

@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.utils import timezone
 
-from django_jobbatch import bus, dispatch, ledger, transport, tuning
+from django_jobbatch import bus, dispatch, ledger, transport
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import work
@@ -30,6 +30,7 @@ from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.jobs import ADD
 from tests.ledger.acts import claim, fail, grown, read, reopen, succeed
 from tests.servers import RedisServer
+from tests.tuning import Tuning
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -121,11 +122,8 @@ def work_until_idle() -> int:
     return worked
 
 
-def test_a_large_cancel_is_gone_on_with_by_tickets(
-    diary: Diary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tuning, "LINKS_CHUNK", 2)
-    monkeypatch.setattr(tuning, "INLINE_STEPS", 2)
+def test_a_large_cancel_is_gone_on_with_by_tickets(diary: Diary, tuning: Tuning) -> None:
+    tuning(LINKS_CHUNK=2, INLINE_STEPS=2)
     builder = bus.batch([[ADD, ADD] for _ in range(6)])
     batch = builder.finally_(jobs.told, diary.path("calls"), "finally").dispatch()
     transport.discard(batch.pk, batch.queues)  # those that it was dispatched with would do, too
@@ -141,10 +139,9 @@ def test_a_large_cancel_is_gone_on_with_by_tickets(
 
 
 def test_a_cancel_of_a_deep_tree_does_no_more_in_place_than_of_a_flat_one(
-    monkeypatch: pytest.MonkeyPatch,
+    tuning: Tuning,
 ) -> None:
-    monkeypatch.setattr(tuning, "CHILDREN_CHUNK", 2)
-    monkeypatch.setattr(tuning, "INLINE_STEPS", 3)
+    tuning(CHILDREN_CHUNK=2, INLINE_STEPS=3)
     level = bus.batch([ADD])
     for _ in range(3):
         level = bus.batch([level] * 4)
@@ -160,10 +157,9 @@ def test_a_cancel_of_a_deep_tree_does_no_more_in_place_than_of_a_flat_one(
 
 
 def test_a_large_cancel_is_gone_on_with_where_the_links_are(
-    monkeypatch: pytest.MonkeyPatch,
+    tuning: Tuning,
 ) -> None:
-    monkeypatch.setattr(tuning, "LINKS_CHUNK", 2)
-    monkeypatch.setattr(tuning, "INLINE_STEPS", 2)
+    tuning(LINKS_CHUNK=2, INLINE_STEPS=2)
     batch = bus.batch([ADD.on_queue("slow")] * 12).on_queue("other").dispatch()
     transport.discard(batch.pk, batch.queues)
 
@@ -175,9 +171,9 @@ def test_a_large_cancel_is_gone_on_with_where_the_links_are(
 
 
 def test_a_cancel_that_is_through_with_its_last_step_leaves_no_ticket(
-    monkeypatch: pytest.MonkeyPatch,
+    tuning: Tuning,
 ) -> None:
-    monkeypatch.setattr(tuning, "INLINE_STEPS", 1)
+    tuning(INLINE_STEPS=1)
     batch = bus.batch([ADD] * 4).dispatch()
 
     batch.cancel()
@@ -189,11 +185,9 @@ def test_a_cancel_that_is_through_with_its_last_step_leaves_no_ticket(
 def test_a_cancel_of_many_batches_inside_is_gone_on_with_by_tickets(
     begun: bool,  # noqa: FBT001 - a parameter of the test
     diary: Diary,
-    monkeypatch: pytest.MonkeyPatch,
+    tuning: Tuning,
 ) -> None:
-    monkeypatch.setattr(tuning, "CHILDREN_CHUNK", 2)
-    monkeypatch.setattr(tuning, "CHILDREN_CHUNK", 2)
-    monkeypatch.setattr(tuning, "INLINE_STEPS", 3)
+    tuning(CHILDREN_CHUNK=2, INLINE_STEPS=3)
     root = bus.batch(
         bus.chain(ADD, bus.batch([ADD])).finally_(jobs.told, diary.path("calls"), "finally")
         for _ in range(7)
@@ -234,10 +228,9 @@ def test_a_retry_that_comes_before_a_cancel_is_through_keeps_its_tickets(
     assert (read(batch).status, waiting(batch).queued) == ("running", 4)
 
 
-def with_more_inside_than_steps(monkeypatch: pytest.MonkeyPatch) -> JobBatch:
+def with_more_inside_than_steps(tuning: Tuning) -> JobBatch:
     """A batch with seven inside, a job of each running; three steps are done in place."""
-    monkeypatch.setattr(tuning, "CHILDREN_CHUNK", 2)
-    monkeypatch.setattr(tuning, "INLINE_STEPS", 3)
+    tuning(CHILDREN_CHUNK=2, INLINE_STEPS=3)
     root = grown(bus.batch([bus.batch([ADD, ADD])] * 7))
     for link in claim(root):
         list(ledger.start_child("default", link))
@@ -246,10 +239,8 @@ def with_more_inside_than_steps(monkeypatch: pytest.MonkeyPatch) -> JobBatch:
     return root
 
 
-def test_a_cancel_that_stops_what_runs_leaves_nothing_to_tickets(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    root = with_more_inside_than_steps(monkeypatch)
+def test_a_cancel_that_stops_what_runs_leaves_nothing_to_tickets(tuning: Tuning) -> None:
+    root = with_more_inside_than_steps(tuning)
 
     root.cancel("enough", stop_running=True)
 
@@ -259,9 +250,9 @@ def test_a_cancel_that_stops_what_runs_leaves_nothing_to_tickets(
 
 
 def test_a_delete_closes_every_batch_inside_before_it_removes_one(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tuning: Tuning
 ) -> None:
-    root = with_more_inside_than_steps(monkeypatch)
+    root = with_more_inside_than_steps(tuning)
     remove = ledger.delete_batch
     seen: list[set[str]] = []
 

@@ -29,7 +29,7 @@ SOME_BATCH = "0198c1f0-0000-7000-8000-000000000001"
         ((SOME_BATCH, "nowhere", "default"), "There is no queue 'nowhere' in RQ_QUEUES; it has default, json, other, slow, sync."),
         (("../../etc/passwd", "default", "default"), "'../../etc/passwd' is not the id of a batch."),
         (("", "default", "default"), "'' is not the id of a batch."),
-        ((7, ["default"], None), "it names 7, ['default'] and None, which are not all text."),
+        ((7, ["default"], None), "Its arguments 7, ['default'] and None are not all strings."),
     ],
 )  # fmt: skip
 def test_a_ticket_that_names_what_is_not_here_is_refused_and_sends_no_other(

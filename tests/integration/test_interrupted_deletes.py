@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from itertools import count
 
 import pytest
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
-from django_jobbatch import bus, db, tuning
+from django_jobbatch import bus
 from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations import pruning
@@ -23,6 +23,8 @@ from tests.diary import Diary
 from tests.integration.tickets import work_on_all
 from tests.jobs import ADD
 from tests.ledger.acts import ALIAS, begun, claim, counters, grown
+from tests.thoroughness import tries
+from tests.tuning import Tuning
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -35,19 +37,17 @@ class Killed(BaseException):
 
 
 def killed_after(commits: int, action: Callable[[], object]) -> bool:
-    """Kill who does this once the ledger has committed so many transactions; whether it came to that."""
+    """Kill who does this once it has committed so many transactions; whether it came to that."""
     committed = count(1)
-    opened = db._read_committed
+    commit = BaseDatabaseWrapper.commit
 
-    @contextmanager
-    def killing(using: str) -> Iterator[None]:
-        with opened(using):
-            yield
+    def killing(connection: BaseDatabaseWrapper) -> None:
+        commit(connection)
         if next(committed) == commits:
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(db, "_read_committed", killing)
+        patch.setattr(BaseDatabaseWrapper, "commit", killing)
         try:
             action()
         except Killed:
@@ -99,6 +99,7 @@ def pruned(root: JobBatch) -> None:
     pruning.prune(finished=timedelta(0), unfinished=timedelta(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("state", "allow_failures", "remove", "page"),
     [
@@ -115,15 +116,19 @@ def test_what_a_delete_has_left_ends_and_can_be_deleted(
     remove: Callable[[JobBatch], None],
     page: int,
     diary: Diary,
-    monkeypatch: pytest.MonkeyPatch,
+    tuning: Tuning,
     *,
     allow_failures: bool,
 ) -> None:
-    """Die after each single commit, in another tree each time, until there is none to die after."""
-    monkeypatch.setattr(tuning, "LINKS_CHUNK", page)
-    commits, was_killed = 0, True
+    """Die after each single commit, in another tree each time, until there is none to die after.
+
+    After every third one only, where it is to be quick.
+    """
+    tuning(LINKS_CHUNK=page)
+    step = tries(quick=3, full=1)
+    commits, was_killed = 1 - step, True
     while was_killed:
-        commits += 1
+        commits += step
         calls = diary.page(str(commits))
         root = grown(tree(calls))
         JobBatch.objects.update(allow_failures=allow_failures)

@@ -77,6 +77,7 @@ def a_transaction(diary: Diary) -> BatchBuilder:
     return bus.batch([[write, record(diary, "a")]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "outcome", "ran", "calls"),
     [

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
+from unittest import mock
 
 import django_rq
 import pytest
@@ -22,16 +24,19 @@ from django_jobbatch import (
     UnencodableArgument,
     UnknownQueue,
     bus,
+    dispatch,
     ledger,
     transport,
 )
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.operations import previews
+from django_jobbatch.operations.retries import _count_jobs
 from django_jobbatch.runner import work
 from django_jobbatch.states import Role
 from tests import jobs
 from tests.diary import Diary
 from tests.jobs import ADD
-from tests.ledger.acts import claimant
+from tests.ledger.acts import claimant, read, side_by_side
 from tests.servers import RedisServer
 
 pytestmark = [
@@ -341,6 +346,87 @@ def test_a_failed_callback_is_retried_alone_whatever_became_of_its_batch(diary: 
     assert (link.status, diary.calls) == ("succeeded", ["finally", "finally"])
 
 
+# The number of a retry
+
+
+def failed_tree() -> JobBatch:
+    """A finished tree on the inline queue, in which five jobs have failed, two of them in grandchildren."""
+    fail = bus.job(jobs.fail)
+    child = bus.batch([fail, ADD]).allow_failures()
+    nested = bus.batch([child, fail, bus.chain(child, ADD)]).allow_failures()
+    return bus.batch([child, nested, fail, ADD]).allow_failures().on_queue("sync").dispatch()
+
+
+def test_a_retry_returns_how_many_jobs_of_the_tree_run_again() -> None:
+    root = failed_tree()
+    preview = previews.count_retried(root)
+    before = FailedJob.objects.count()
+
+    count = root.retry()  # the children run before it returns
+
+    assert (count, preview, before) == (5, 5, 5)
+    assert FailedJob.objects.count() == before + count
+
+
+def test_a_retry_of_chosen_jobs_counts_the_rest_of_their_lanes_and_the_child_batches_there() -> (
+    None
+):
+    fail = bus.job(jobs.fail)
+    child = bus.batch([ADD, ADD, ADD])
+    root = bus.batch([[fail, ADD, child], [fail, ADD]]).allow_failures().on_queue("sync").dispatch()
+    first, _ = root.failed_job_ids
+
+    assert root.retry([first]) == 1 + 1 + 3
+    assert root.run == 2
+
+
+def test_a_retry_counts_a_deleted_child_batch_as_one_job() -> None:
+    root = bus.batch([bus.batch([bus.job(jobs.fail), ADD]), ADD]).allow_failures()
+    batch = root.on_queue("sync").dispatch()
+    batch.children[0].delete()
+
+    assert batch.retry() == 1
+
+
+def test_the_number_of_a_flat_batch_costs_no_query() -> None:
+    flat = bus.batch([bus.job(jobs.fail), ADD]).on_queue("sync").dispatch()
+    change = next(ledger.reopen("default", flat.pk))
+
+    with CaptureQueriesContext(connection) as captured:
+        count = _count_jobs(change, include_cancelled=False)
+
+    assert (count, len(captured)) == (2, 0)
+
+
+def test_of_two_retries_at_the_same_time_each_job_is_in_one_number() -> None:
+    root = failed_tree()
+
+    with mock.patch.object(dispatch, "after_commit"), mock.patch.object(dispatch, "continue_batch"):
+        counts = side_by_side(*[partial(read(root).retry) for _ in range(3)])
+
+    assert sorted(counts) == [0, 0, 5]
+
+
+def test_jobs_of_other_batches_are_rejected_by_name_and_nothing_is_retried() -> None:
+    root = failed_tree()
+    child = root.children[0]
+    (own,) = root.failed_job_ids
+    (of_child,) = child.failed_job_ids
+    unknown = of_child + 99_999
+
+    with pytest.raises(InvalidJob) as caught:
+        root.retry([own, of_child, unknown])
+
+    assert str(caught.value) == (
+        f"Job {of_child} belongs to batch {child.pk}; retry it there."
+        f" Batch {root.pk} has no job {unknown}. Nothing was retried."
+    )
+    assert (read(root).run, root.failed_job_ids) == (1, [own])
+    with pytest.raises(InvalidJob, match=r"has no jobs .* 5 further ids are not of this batch"):
+        root.retry(range(unknown, unknown + 15))
+    assert child.retry([of_child]) == 1
+
+
 def test_a_deleted_batch_leaves_its_failures_and_nothing_in_redis(
     redis_server: RedisServer, diary: Diary
 ) -> None:
@@ -397,9 +483,9 @@ def test_reading_a_batch_costs_no_query_but_where_that_is_said() -> None:
     }
 
     costs = {}
-    for name, read in reads.items():
+    for name, read_one in reads.items():
         with CaptureQueriesContext(connection) as captured:
-            read()
+            read_one()
         costs[name] = len(captured)
 
     assert costs == {

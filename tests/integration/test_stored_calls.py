@@ -54,7 +54,7 @@ def refused(attempts: int = 1) -> tuple[str, str, int]:
     return (
         PAYLOAD_REFUSED,
         "The stored call was not signed by this application for this batch and role, so it was not"
-        " run. If SECRET_KEY has changed since it was dispatched, put the former key into"
+        " run. If SECRET_KEY has changed since the dispatch, put the former key into"
         " SECRET_KEY_FALLBACKS and retry the job.",
         attempts,
     )

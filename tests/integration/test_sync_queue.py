@@ -10,13 +10,14 @@ import pytest
 from django.db import connections, transaction
 
 from airports.models import CallbackCall
-from django_jobbatch import bus, current_job, transport, tuning
+from django_jobbatch import bus, current_job, transport
 from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import LinkStatus
 from tests import jobs
 from tests.diary import Diary
 from tests.jobs import ADD
+from tests.tuning import Tuning
 
 Captured = Callable[..., Any]
 
@@ -215,10 +216,9 @@ def test_a_lease_that_nobody_renews_covers_the_longest_job(
 
 @pytest.mark.django_db(transaction=True)
 def test_a_large_batch_that_a_failure_stops_is_stopped_to_its_end(
-    diary: Diary, monkeypatch: pytest.MonkeyPatch
+    diary: Diary, tuning: Tuning
 ) -> None:
-    monkeypatch.setattr(tuning, "LINKS_CHUNK", 2)
-    monkeypatch.setattr(tuning, "INLINE_STEPS", 2)
+    tuning(LINKS_CHUNK=2, INLINE_STEPS=2)
 
     batch = diary.told_to(sync(bus.job(jobs.fail, "boom"), *[ADD] * 20)).dispatch()
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from pytest_django import DjangoAssertNumQueries
 
-from django_jobbatch import bus, tuning
+from django_jobbatch import bus
 from django_jobbatch.counters import TreeCounts
 from django_jobbatch.models import JobBatch
 from django_jobbatch.models.tree import descendants, with_descendants
 from django_jobbatch.operations import previews
 from tests.jobs import ADD
 from tests.ledger.acts import begun, cancel, claim, fail, grown, read, report_end, succeed, sweep
+from tests.tuning import Tuning
 
 pytestmark = pytest.mark.django_db
 
@@ -33,9 +34,9 @@ def middle() -> JobBatch:
 
 @pytest.mark.parametrize("levels", [8, 1], ids=["by what they are in", "by their ids"])
 def test_below_a_batch_inside_is_all_that_it_contains_and_nothing_beside_it(
-    middle: JobBatch, levels: int, monkeypatch: pytest.MonkeyPatch
+    middle: JobBatch, levels: int, tuning: Tuning
 ) -> None:
-    monkeypatch.setattr(tuning, "TREE_LEVELS", levels)
+    tuning(TREE_LEVELS=levels)
 
     assert names(descendants(middle)) == ["deep", "inner", "inner chain", "leaf"]
     assert names(with_descendants(middle)) == ["deep", "inner", "inner chain", "leaf", "middle"]

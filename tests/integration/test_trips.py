@@ -12,7 +12,7 @@ import django_rq
 import pytest
 from rq import SimpleWorker
 
-from django_jobbatch import bus, tuning
+from django_jobbatch import bus
 from django_jobbatch.bus import Builder, ChainBuilder, JobBuilder
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import work
@@ -20,6 +20,7 @@ from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.runner.time_slice import Slice
 from tests import jobs
 from tests.diary import Diary
+from tests.tuning import Tuning
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
 
@@ -110,7 +111,7 @@ def test_what_a_ticket_begins_at_the_end_of_its_time_is_left_to_sixteen(diary: D
     assert waiting() == {"default": 16, "other": 0}
 
 
-def test_a_batch_on_the_way_gets_help_once_when_it_takes_long(diary: Diary) -> None:
+def test_a_batch_on_the_way_gets_help_once_when_it_takes_long(diary: Diary, tuning: Tuning) -> None:
     record = diary.job()
     batch = bus.batch([record] * 3).dispatch()
     trip = TicketSession("default", "default", "ticket")
@@ -119,8 +120,8 @@ def test_a_batch_on_the_way_gets_help_once_when_it_takes_long(diary: Diary) -> N
 
     for patience in (9, 0, 0):
         django_rq.get_queue("default").empty()
-        with mock.patch.object(tuning, "HELP_AFTER_SECONDS", patience):
-            trip.request_more_tickets()
+        tuning(HELP_AFTER_SECONDS=patience)
+        trip.request_more_tickets()
         sent.append(waiting()["default"])
 
     assert sent == [0, 2, 0]
@@ -130,11 +131,12 @@ def test_a_batch_on_the_way_gets_help_once_when_it_takes_long(diary: Diary) -> N
 def few_calls() -> Iterator[int]:
     """How deep Python may call, for this test, so that a deep tree need not be so deep."""
     limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(400)
-    yield 400
+    sys.setrecursionlimit(250)
+    yield 250
     sys.setrecursionlimit(limit)
 
 
+@pytest.mark.slow
 def test_a_tree_may_be_deeper_than_python_calls(
     diary: Diary, few_calls: int, settings: Any
 ) -> None:

@@ -15,6 +15,7 @@ from django.db import connection, transaction
 from django_rq import get_connection
 from django_rq.workers import get_worker
 from rq import Queue
+from rq.worker import HerokuWorker, RoundRobinWorker, SimpleWorker, Worker
 
 from django_jobbatch import bus, reconcile
 from django_jobbatch.worker import BatchWorker, BatchWorkerMixin
@@ -32,6 +33,8 @@ pytestmark = [
     pytest.mark.usefixtures("handlers", "redis_server"),
 ]
 
+#: Who looks at everything, in Redis.
+LEADERS = "jobbatch:lead:*"
 Asked = Callable[[], list[str]]
 
 
@@ -106,11 +109,17 @@ def test_the_work_horses_of_other_jobs_are_left_to_rq(asked: Asked, diary: Diary
 
 
 def test_what_cannot_be_repaired_is_logged_and_the_worker_goes_on(
-    diary: Diary, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    diary: Diary,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(reconcile, "reconcile", jobs.fail)
     monkeypatch.setattr(reconcile, "reconcile_ticket", jobs.fail)
-    monkeypatch.setattr(BatchWorker, "_is_leader", jobs.fail)
+    burst()
+    (key,) = redis_server.client.keys(LEADERS)
+    redis_server.client.delete(key)
+    redis_server.client.lpush(key, "no text, so it cannot be read")
     bus.batch(bus.job(jobs.die_of, diary.path("jobs"), "SIGKILL")).dispatch()
     batch = bus.batch(diary.job("after it")).dispatch()
 
@@ -118,7 +127,7 @@ def test_what_cannot_be_repaired_is_logged_and_the_worker_goes_on(
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
     assert diary.lines("jobs") == ["SIGKILL", "after it"]
-    assert "This worker could not have batches looked at" in caplog.messages
+    assert "The worker could not start a reconcile, and continues" in caplog.messages
 
 
 def test_no_connection_to_the_database_is_open_when_a_work_horse_begins(
@@ -167,14 +176,19 @@ def test_a_work_horse_does_not_read_the_version_of_redis_py_from_the_disk(
 def test_one_worker_looks_at_everything_until_it_is_gone(
     asked: Asked, redis_server: RedisServer
 ) -> None:
-    first, second = (BatchWorker("default", connection=redis_server.client) for _ in range(2))
-
-    leads = [first._is_leader(), second._is_leader(), first._is_leader()]
-    (key,) = redis_server.client.keys("jobbatch:lead:*")
+    looks = [looked("first", asked), looked("second", asked), looked("first", asked)]
+    (key,) = redis_server.client.keys(LEADERS)
     redis_server.client.delete(key)
 
-    assert leads == [True, False, True]
-    assert [second._is_leader(), first._is_leader()] == [True, False]
+    assert looks == [True, False, True]
+    assert [looked("second", asked), looked("first", asked)] == [True, False]
+
+
+def looked(name: str, asked: Asked) -> bool:
+    """Whether a worker of this name looks at everything when it starts."""
+    before = len(asked())
+    get_worker("default", worker_class=BatchWorker, name=name).work(burst=True)
+    return len(asked()) > before
 
 
 def test_a_worker_inside_a_transaction_looks_at_nothing_and_closes_no_connection(
@@ -187,3 +201,46 @@ def test_a_worker_inside_a_transaction_looks_at_nothing_and_closes_no_connection
         batch.refresh_from_db()
 
     assert asked() == []
+
+
+# Names: RQ's classes may gain attributes at any release
+
+
+def test_the_mixin_has_no_name_of_rq_but_those_that_it_extends() -> None:
+    common = {name for name in vars(BatchWorkerMixin) if hasattr(Worker, name)}
+
+    assert {name for name in common if not name.startswith("__")} == {
+        "bootstrap",
+        "dequeue_job_and_maintain_ttl",
+        "execute_job",
+        "fork_work_horse",
+        "kill_horse",
+        "main_work_horse",
+        "maintain_heartbeats",
+        "monitor_work_horse",
+        "run_maintenance_tasks",
+        "should_run_maintenance_tasks",
+        "wait_for_horse",
+    }
+
+
+@pytest.mark.parametrize(
+    ("worker_class", "base"),
+    [
+        (BatchWorker, Worker),
+        (HerokuBatchWorker, HerokuWorker),
+        (RoundRobinBatchWorker, RoundRobinWorker),
+        (SimpleBatchWorker, SimpleWorker),
+    ],
+)
+def test_the_attributes_of_the_mixin_are_none_of_rqs(
+    worker_class: type[Worker], base: type[Worker], redis_server: RedisServer
+) -> None:
+    ours, theirs = (
+        each("default", connection=redis_server.client) for each in (worker_class, base)
+    )
+
+    own = set(vars(ours)) - set(vars(theirs))
+
+    assert own == {"_aliases", "_horse_statuses", "_reconcile_pid", "_reconciled_at"}
+    assert [name for name in own if hasattr(base, name)] == []

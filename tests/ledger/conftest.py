@@ -4,14 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from django_jobbatch import tuning
+from tests.tuning import Tuning
 
 
 @pytest.fixture
-def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_pages(tuning: Tuning) -> None:
     """A sweep and a retry take two links at a time."""
-    monkeypatch.setattr(tuning, "LINKS_CHUNK", 2)
-    monkeypatch.setattr(tuning, "KEYS_CHUNK", 2)
+    tuning(LINKS_CHUNK=2, KEYS_CHUNK=2)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 from unittest import mock
@@ -10,10 +12,10 @@ import pytest
 from django.utils import timezone
 
 from django_jobbatch import ledger
-from django_jobbatch.ledger import Settlement, claims
-from django_jobbatch.models import BatchedJob, BatchedJobQuerySet
+from django_jobbatch.ledger import Settlement
+from django_jobbatch.models import BatchedJob
 from django_jobbatch.states import BatchStatus, Role
-from tests.databases import SKIPS_LOCKED
+from tests.databases import SKIPS_LOCKED, after_statement
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
 from tests.ledger.acts import (
     ALIAS,
@@ -339,23 +341,12 @@ def test_the_tickets_at_work_are_those_with_running_jobs() -> None:
 
 
 @pytest.fixture
-def between_read_and_write(monkeypatch: pytest.MonkeyPatch) -> Any:
+def between_read_and_write() -> Iterator[Any]:
     """Have something happen once, after a claim has read what is due and before it writes.
 
     Where rows are locked as they are read, nobody can come in between: there it happens before.
     """
-    read_first = claims._first_due
-
-    def prepare(happen: Any) -> None:
-        def first(due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
-            monkeypatch.setattr(claims, "_first_due", read_first)
-            if due.query.select_for_update:
-                happen()
-                return read_first(due, limit)
-            seen = read_first(due, limit)
-            happen()
-            return seen
-
-        monkeypatch.setattr(claims, "_first_due", first)
-
-    return prepare
+    with ExitStack() as stack:
+        yield lambda happen: stack.enter_context(
+            after_statement(r"^SELECT .* FROM .django_jobbatch_batchedjob", happen)
+        )

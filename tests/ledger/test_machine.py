@@ -38,6 +38,7 @@ from tests.ledger.acts import (
     tell,
 )
 from tests.ledger.machines import run
+from tests.tuning import Tuning
 
 ENDS = st.sampled_from(["success", "failure", "retry", "back"])
 TICKETS = st.sampled_from(["one", "two", "three"])
@@ -341,7 +342,9 @@ def _settlement(link: BatchedJob, end: str) -> Settlement:
     return settlement
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 @pytest.mark.parametrize("page", [1, 2, 5000], ids=["1", "2", "5000"])
-def test_the_ledger_is_as_its_model(page: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(LedgerMachine, page, monkeypatch, examples=60, steps=30)
+def test_the_ledger_is_as_its_model(page: int, tuning: Tuning) -> None:
+    tuning(LINKS_CHUNK=page, KEYS_CHUNK=page)
+    run(LedgerMachine, quick=20, full=60, steps=30)

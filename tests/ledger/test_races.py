@@ -37,13 +37,12 @@ from tests.ledger.acts import (
     success,
     sweep,
 )
+from tests.thoroughness import tries
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("nothing_is_tried_again"),
 ]
-
-ROUNDS = 1000
 
 
 def enter() -> JobBatch:
@@ -53,9 +52,11 @@ def enter() -> JobBatch:
         return batch
 
 
+@pytest.mark.slow
 def test_two_workers_race_for_the_last_two_jobs_of_a_batch() -> None:
+    rounds = tries(quick=200, full=1000)
     batches = [
-        JobBatchFactory.create(jobs=2, roles=[Role.THEN, Role.FINALLY]) for _ in range(ROUNDS)
+        JobBatchFactory.create(jobs=2, roles=[Role.THEN, Role.FINALLY]) for _ in range(rounds)
     ]
     barrier = threading.Barrier(2)
 
@@ -82,7 +83,7 @@ def test_two_workers_race_for_the_last_two_jobs_of_a_batch() -> None:
     settled = [
         sorted([*one.settled, *other.settled]) for one, other in zip(ones, others, strict=True)
     ]
-    assert finishes == [1] * ROUNDS
+    assert finishes == [1] * rounds
     assert settled == [pks(batch) for batch in batches]
     assert {tuple(sorted(counters(batch).items())) for batch in batches} == {
         (("succeeded", 2), ("total", 2))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 import pytest
 
-from django_jobbatch import bus, ledger, tuning
-from django_jobbatch.ledger.deletion import batches
+from django_jobbatch import bus, ledger
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
 from tests import jobs
+from tests.databases import after_each_statement, after_statement
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
 from tests.jobs import ADD
 from tests.ledger.acts import (
@@ -36,8 +35,21 @@ from tests.ledger.acts import (
     statuses,
     succeed,
 )
+from tests.tuning import Tuning
 
 pytestmark = pytest.mark.django_db
+
+
+DELETES_LINKS = r"^DELETE FROM .django_jobbatch_batchedjob"
+
+
+class Killed(Exception):
+    """The process that removes is dead."""
+
+
+def in_order(batch: JobBatch) -> list[tuple[int, int]]:
+    """Lanes and positions of what is left."""
+    return list(batch.jobs.order_by("lane", "position").values_list("lane", "position"))
 
 
 def removed(*, links: int, batches: int = 1) -> Counter[str]:
@@ -45,8 +57,8 @@ def removed(*, links: int, batches: int = 1) -> Counter[str]:
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 100])
-def test_a_batch_goes_with_all_its_links(monkeypatch: pytest.MonkeyPatch, page: int) -> None:
-    monkeypatch.setattr(tuning, "LINKS_CHUNK", page)
+def test_a_batch_goes_with_all_its_links(tuning: Tuning, page: int) -> None:
+    tuning(LINKS_CHUNK=page)
     batch, other = JobBatchFactory.create(jobs=3), JobBatchFactory.create(jobs=1)
     BatchedJobFactory.create(batch=batch, role=Role.FINALLY, run=1)
 
@@ -56,20 +68,25 @@ def test_a_batch_goes_with_all_its_links(monkeypatch: pytest.MonkeyPatch, page: 
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 5, 6, 7])
-def test_a_lane_may_be_longer_than_a_page(monkeypatch: pytest.MonkeyPatch, page: int) -> None:
-    monkeypatch.setattr(tuning, "LINKS_CHUNK", page)
+def test_a_lane_may_be_longer_than_a_page(tuning: Tuning, page: int) -> None:
+    tuning(LINKS_CHUNK=page)
     batch = JobBatchFactory.create()
     for lane, position in [(0, 0), (1, 30), (1, 10), (1, 20), (1, 15), (2, 0)]:
         BatchedJobFactory.create(batch=batch, lane=lane, position=position)
 
-    pages = [
-        list(page.order_by("lane", "position").values_list("lane", "position"))
-        for page in batches._chunks(ALIAS, batch.pk)
-    ]
+    kept = [in_order(batch)]
 
-    assert list(chain.from_iterable(pages)) == [(0, 0), (1, 10), (1, 15), (1, 20), (1, 30), (2, 0)]
-    assert max(map(len, pages)) <= page
-    assert ledger.delete_batch(ALIAS, batch.pk) == removed(links=6)
+    with after_each_statement(DELETES_LINKS, lambda: kept.append(in_order(batch))):
+        counted = ledger.delete_batch(ALIAS, batch.pk)
+
+    gone = [before[: len(before) - len(after)] for before, after in pairwise(kept)]
+    assert counted == removed(links=6)
+    assert list(chain.from_iterable(gone)) == [(0, 0), (1, 10), (1, 15), (1, 20), (1, 30), (2, 0)]
+    assert all(
+        before[len(there) :] == after
+        for there, (before, after) in zip(gone, pairwise(kept), strict=True)
+    )
+    assert max(map(len, gone)) <= page
 
 
 def test_failures_outlive_their_batch() -> None:
@@ -98,21 +115,20 @@ def test_a_batch_that_is_gone_is_removed_no_further() -> None:
     assert ledger.delete_batch(ALIAS, batch.pk) == Counter()
 
 
-def test_what_comes_while_links_are_removed_goes_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "LINKS_CHUNK", 1)
+def test_what_comes_while_links_are_removed_goes_too(
+    tuning: Tuning,
+) -> None:
+    tuning(LINKS_CHUNK=1)
     batch = JobBatchFactory.create(jobs=2)
-    remove_page = batches._delete_chunk
 
-    def and_add_some(using: str, batch_id: uuid.UUID, after: Any) -> Any:
-        done = remove_page(using, batch_id, after)
-        if after is None:
-            BatchedJobFactory.create(batch=batch, lane=7)
-            BatchedJobFactory.create(batch=batch, role=Role.FINALLY, run=1)
-        return done
+    def add_some() -> None:
+        BatchedJobFactory.create(batch=batch, lane=7)
+        BatchedJobFactory.create(batch=batch, role=Role.FINALLY, run=1)
 
-    monkeypatch.setattr(batches, "_delete_chunk", and_add_some)
+    with after_statement(DELETES_LINKS, add_some):
+        counted = ledger.delete_batch(ALIAS, batch.pk)
 
-    assert ledger.delete_batch(ALIAS, batch.pk) == removed(links=4)
+    assert counted == removed(links=4)
     assert (JobBatch.objects.count(), BatchedJob.objects.count()) == (0, 0)
 
 
@@ -120,7 +136,13 @@ def test_what_comes_while_links_are_removed_goes_too(monkeypatch: pytest.MonkeyP
 
 
 def remove_a_page(batch: JobBatch) -> None:
-    batches._delete_chunk(ALIAS, batch.pk, None)
+    """Begin to remove a batch, and die when a page of its links is gone."""
+
+    def die() -> None:
+        raise Killed
+
+    with pytest.raises(Killed), after_statement(r"^RELEASE SAVEPOINT", die):
+        ledger.delete_batch(ALIAS, batch.pk)
 
 
 @pytest.mark.parametrize(
@@ -131,9 +153,9 @@ def remove_a_page(batch: JobBatch) -> None:
     ],
 )
 def test_a_batch_that_keeps_links_counts_what_it_has(
-    monkeypatch: pytest.MonkeyPatch, page: int, counted: dict[str, int]
+    tuning: Tuning, page: int, counted: dict[str, int]
 ) -> None:
-    monkeypatch.setattr(tuning, "LINKS_CHUNK", page)
+    tuning(LINKS_CHUNK=page)
     batch = JobBatchFactory.create(
         jobs=[SUCCEEDED, PENDING, RUNNING, WAITING, FAILED, CANCELLED, SKIPPED], running=True
     )
@@ -146,9 +168,9 @@ def test_a_batch_that_keeps_links_counts_what_it_has(
 
 @pytest.mark.parametrize("status", [SUCCEEDED, FAILED])
 def test_a_finished_batch_that_keeps_links_stays_as_it_ended(
-    monkeypatch: pytest.MonkeyPatch, status: LinkStatus
+    tuning: Tuning, status: LinkStatus
 ) -> None:
-    monkeypatch.setattr(tuning, "LINKS_CHUNK", 2)
+    tuning(LINKS_CHUNK=2)
     batch = JobBatchFactory.create(jobs=[status] * 3, finished=True)
 
     remove_a_page(batch)
@@ -157,8 +179,8 @@ def test_a_finished_batch_that_keeps_links_stays_as_it_ended(
     assert (state(batch), read(batch).cancel_reason) == (("finished", "succeeded", 1), "")
 
 
-def test_counters_that_are_wrong_do_not_keep_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "LINKS_CHUNK", 1)
+def test_counters_that_are_wrong_do_not_keep_a_batch(tuning: Tuning) -> None:
+    tuning(LINKS_CHUNK=1)
     batch = JobBatchFactory.create(jobs=[FAILED, CANCELLED, PENDING], running=True)
     JobBatch.objects.update(total_jobs=2, pending_jobs=0, failed_jobs=1, cancelled_jobs=1)
 

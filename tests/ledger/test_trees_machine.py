@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from django_jobbatch import dispatch, ledger
+from django_jobbatch import dispatch, ledger, transport
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled, BatchFinished
 from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
@@ -32,6 +32,7 @@ from tests.ledger import tree_model as model
 from tests.ledger.acts import ALIAS, claim, claimant, failure, success
 from tests.ledger.machines import run
 from tests.ledger.tree_model import FAILED, PENDING, RUNNING, SUCCEEDED, Batch, Link
+from tests.tuning import Tuning
 
 #: A number for one of however many there are, and the bits of one for some of them.
 ANY = st.integers(0, 15)
@@ -56,15 +57,8 @@ class Post:
 
     def lay_out(self, patch: pytest.MonkeyPatch) -> None:
         """Take the place of Redis, and stand between batches."""
-        for name in (
-            "send",
-            "schedule",
-            "waiting_tickets",
-            "waiting_by_batch",
-            "discard",
-            "executing",
-        ):
-            patch.setattr(f"django_jobbatch.transport.{name}", getattr(self, name))
+        for name in ("send", "schedule", "waiting", "waiting_for", "discard", "executing"):
+            patch.setattr(transport, name, getattr(self, name))
         for name in ("report_end", "stop_children", "sweep"):
             patch.setattr(ledger, name, getattr(self, name))
         patch.setattr(dispatch, "after_commit", dispatch.apply)
@@ -660,21 +654,27 @@ def _in_order(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return {"links": sorted(found["links"]), "callbacks": found["callbacks"]}
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 @pytest.mark.parametrize("page", [1, 5000], ids=["1", "5000"])
-def test_trees_are_as_their_model(page: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(TreesMachine, page, monkeypatch, examples=35, steps=25)
+def test_trees_are_as_their_model(page: int, tuning: Tuning) -> None:
+    tuning(LINKS_CHUNK=page, KEYS_CHUNK=page)
+    run(TreesMachine, quick=12, full=35, steps=25)
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 def test_a_retry_of_a_tree_brings_back_as_many_jobs_as_its_preview_says(
-    monkeypatch: pytest.MonkeyPatch,
+    tuning: Tuning,
 ) -> None:
-    run(RetriedTreesMachine, 5000, monkeypatch, examples=35, steps=25)
+    tuning(LINKS_CHUNK=5000, KEYS_CHUNK=5000)
+    run(RetriedTreesMachine, quick=12, full=35, steps=25)
 
 
+@pytest.mark.slow
 @pytest.mark.django_db
 def test_trees_whose_workers_tickets_and_messages_all_die_come_to_their_end(
-    monkeypatch: pytest.MonkeyPatch,
+    tuning: Tuning,
 ) -> None:
-    run(MortalTreesMachine, 2, monkeypatch, examples=35, steps=25)
+    tuning(LINKS_CHUNK=2, KEYS_CHUNK=2)
+    run(MortalTreesMachine, quick=12, full=35, steps=25)

@@ -366,7 +366,7 @@ class Laws:
         return True
 
     def retry(self, batch: Batch, chosen: list[Link] | None, *, include_cancelled: bool) -> int:
-        """How many links of the batch itself come back."""
+        """How many jobs of its tree run again."""
         _refuse(batch, include_cancelled=include_cancelled)
         if chosen is None:
             found = _retried(batch, whole=include_cancelled)
@@ -401,9 +401,8 @@ class Laws:
             child.status = "waiting"
 
     def _bring_back(self, batch: Batch, found: list[Link], *, include_cancelled: bool) -> int:
-        left = [link for link in batch.links if link not in found]
-        if not batch.allow_failures and FAILED not in [link.status for link in left]:
-            found = [*found, *(link for link in left if link.status in RETRYABLE)]
+        found = _with_freed(batch, found)
+        jobs = _jobs(found, whole=include_cancelled)
         if batch.status == "finished":
             batch.run += 1
             batch.status, batch.outcome, batch.cancelled = "live", "", False
@@ -416,7 +415,7 @@ class Laws:
                     link.with_cancelled = include_cancelled
             if back and not any(before.status in UNSETTLED for before in back[0].ahead):
                 back[0].status = PENDING
-        return len(found)
+        return jobs
 
     # What follows
 
@@ -488,6 +487,27 @@ def _retried(batch: Batch, *, whole: bool) -> list[Link]:
     """What comes back when all is retried that did not succeed."""
     more = [link for link in batch.links if _has_more(link, whole=whole)]
     return _wanted(batch.broken, include_cancelled=whole) + more
+
+
+def _with_freed(batch: Batch, found: list[Link]) -> list[Link]:
+    """These links, and in a strict batch without other failures all that did not succeed."""
+    left = [link for link in batch.links if link not in found]
+    if batch.allow_failures or FAILED in [link.status for link in left]:
+        return found
+    return [*found, *(link for link in left if link.status in RETRYABLE)]
+
+
+def _jobs(found: list[Link], *, whole: bool) -> int:
+    """How many jobs run again if these links do, those of child batches included."""
+    total = 0
+    for link in found:
+        child = link.child
+        if child is None:
+            total += 1
+        else:
+            of_child = whole or child.cancelled
+            total += _jobs(_with_freed(child, _retried(child, whole=of_child)), whole=of_child)
+    return total
 
 
 def _with_lanes(found: list[Link], *, include_cancelled: bool) -> list[Link]:

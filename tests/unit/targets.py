@@ -1,4 +1,4 @@
-"""What the unit tests name as jobs: functions, and things that are none."""
+"""Functions that the unit tests use as jobs, and objects that cannot be jobs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Shop:
 
 
 class BookShop(Shop):
-    """Inherits what can be called."""
+    """A class with inherited methods."""
 
 
 class Doubler:

@@ -1,4 +1,4 @@
-"""Builders say what a batch shall be, and do nothing before `dispatch()`."""
+"""Builders describe jobs and batches, and store nothing before `dispatch()`."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ HERE = "tests.unit.targets.where_am_i"
 
 
 def spec_of(builder: BatchBuilder) -> dict[str, Any]:
-    """What a builder says beside its jobs and what it says by saying nothing."""
-    silent = BatchSpec()
-    said = {name: getattr(builder.spec, name) for name in BatchSpec.__slots__ if name != "sources"}
-    return {name: value for name, value in said.items() if value != getattr(silent, name)}
+    """Return the values of a builder that differ from the defaults, without its sources."""
+    default = BatchSpec()
+    values = {
+        name: getattr(builder.spec, name) for name in BatchSpec.__slots__ if name != "sources"
+    }
+    return {name: value for name, value in values.items() if value != getattr(default, name)}
 
 
 def jobs_of(builder: BatchBuilder) -> list[JobSpec]:
-    """The jobs of a flat batch."""
+    """Return the jobs of a flat batch."""
     return [cast(JobSpec, link) for (link,) in read_lanes(builder.spec.sources)]
 
 
@@ -49,7 +51,7 @@ def test_a_job_is_a_path_and_its_arguments() -> None:
 
 
 @pytest.mark.parametrize("name", ["dispatch", "then", "named"])
-def test_a_job_says_how_to_do_what_only_a_batch_can(name: str) -> None:
+def test_a_method_of_batches_has_a_hint_on_a_job(name: str) -> None:
     with pytest.raises(AttributeError) as caught:
         getattr(bus.job(targets.add, 1), name)
 
@@ -74,12 +76,12 @@ def test_a_job_can_be_named_by_its_path() -> None:
     assert bus.job("shop.jobs.sync", 7).spec == JobSpec("shop.jobs.sync", (7,))
 
 
-def test_what_cannot_be_a_job_is_refused_at_the_call() -> None:
+def test_an_object_that_cannot_be_a_job_is_rejected_at_the_call() -> None:
     with pytest.raises(InvalidJob, match="did you call the function"):
         bus.job(None)
 
 
-def test_options_of_a_job_are_laid_over_what_its_decorator_names() -> None:
+def test_options_of_a_job_take_precedence_over_those_of_its_decorator() -> None:
     job = bus.job(targets.on_imports, 7).options(timeout=timedelta(minutes=1), retry_interval=5)
 
     assert job.spec.options == Options(queue="imports", timeout=60, retry=2, retry_interval=(5,))
@@ -95,7 +97,7 @@ def test_a_job_has_a_queue_of_its_own() -> None:
     assert bus.job(targets.add).on_queue("imports").spec.options == Options(queue="imports")
 
 
-def test_an_option_that_cannot_be_used_is_refused_at_the_call() -> None:
+def test_an_invalid_option_is_rejected_at_the_call() -> None:
     with pytest.raises(InvalidOption) as caught:
         bus.job(targets.add).options(retry=-1)
 
@@ -115,7 +117,7 @@ def test_a_job_does_not_change() -> None:
 # batch
 
 
-def test_a_batch_without_anything_says_nothing() -> None:
+def test_an_empty_batch_has_the_defaults() -> None:
     batch = bus.batch()
 
     assert jobs_of(batch) == []
@@ -171,7 +173,7 @@ def test_a_batch_has_what_was_added() -> None:
         ),
     ],
 )
-def test_what_is_no_jobs_is_refused_at_the_call(
+def test_invalid_items_are_rejected_at_the_call(
     call: Callable[[JobBuilder], object], message: str
 ) -> None:
     with pytest.raises(InvalidJob) as caught:
@@ -181,7 +183,7 @@ def test_what_is_no_jobs_is_refused_at_the_call(
 
 
 @pytest.mark.parametrize(
-    ("build", "said"),
+    ("build", "spec"),
     [
         (lambda b: b.named("Import"), {"name": "Import"}),
         (lambda b: b.with_meta(a=1).with_meta(b=[None], a=2), {"meta": {"a": 2, "b": [None]}}),
@@ -230,12 +232,12 @@ def test_what_is_no_jobs_is_refused_at_the_call(
         ),
     ],
 )
-def test_each_call_gives_a_new_batch_that_says_more(
-    build: Callable[[BatchBuilder], BatchBuilder], said: dict[str, Any]
+def test_each_call_returns_a_new_batch_with_one_more_value(
+    build: Callable[[BatchBuilder], BatchBuilder], spec: dict[str, Any]
 ) -> None:
     batch = bus.batch()
 
-    assert spec_of(build(batch)) == said
+    assert spec_of(build(batch)) == spec
     assert spec_of(batch) == {}
 
 
@@ -257,7 +259,7 @@ def test_each_call_gives_a_new_batch_that_says_more(
         ),
     ],
 )
-def test_a_value_that_cannot_be_used_is_refused_at_the_call(
+def test_an_invalid_value_is_rejected_at_the_call(
     build: Callable[[Any], object], message: str
 ) -> None:
     with pytest.raises(InvalidOption) as caught:
@@ -267,7 +269,7 @@ def test_a_value_that_cannot_be_used_is_refused_at_the_call(
 
 
 @pytest.mark.parametrize("name", ["then", "catch", "each_failure", "finally_", "progress"])
-def test_a_callback_that_no_worker_could_call_is_refused_at_the_call(name: str) -> None:
+def test_a_callback_that_no_worker_could_call_is_rejected_at_the_call(name: str) -> None:
     with pytest.raises(InvalidJob, match="is a lambda, which no worker can import"):
         getattr(bus.batch(), name)(targets.nameless)
 
@@ -324,7 +326,7 @@ def test_importing_the_bus_loads_no_models_and_no_transport() -> None:
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-def test_an_option_that_does_not_exist_is_refused_with_those_that_do() -> None:
+def test_an_unknown_option_is_rejected_with_the_known_ones() -> None:
     with pytest.raises(InvalidOption) as caught:
         bus.batch().options(countdown=3)  # type: ignore[call-arg]
 

@@ -1,4 +1,4 @@
-"""The settings: what `JOBBATCH` may hold, and what is said where it holds something else."""
+"""The settings: valid values of `JOBBATCH`, and the errors for others."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from django_jobbatch import conf
 from django_jobbatch.conf import Settings
 
 
-def test_every_setting_has_a_rule() -> None:
-    assert list(conf._RULES) == [field.name for field in fields(Settings)]
+@pytest.mark.parametrize("name", [field.name for field in fields(Settings)])
+def test_every_setting_has_a_rule(settings: Any, name: str) -> None:
+    settings.JOBBATCH = {name: object()}
+
+    with pytest.raises(ImproperlyConfigured, match=f"JOBBATCH has a {name} that cannot be used"):
+        conf.current()
 
 
 def test_without_settings_the_defaults_are_in_force(settings: Any) -> None:
@@ -79,7 +83,7 @@ def test_none_stands_for_the_default(settings: Any) -> None:
         ("MOVED", {"a.b": "c.d", "c.d": "e.f", "e.f": "c.d"}),
     ],
 )
-def test_a_value_that_cannot_be_used_has_its_default_and_a_problem(
+def test_an_invalid_value_has_its_default_and_a_problem(
     settings: Any, name: str, value: object
 ) -> None:
     settings.JOBBATCH = {name: value}
@@ -102,35 +106,35 @@ def test_moves_are_followed_to_their_end(settings: Any) -> None:
 def test_moves_in_a_circle_are_named(settings: Any) -> None:
     settings.JOBBATCH = {"MOVED": {"a.b": "c.d", "c.d": "e.f", "e.f": "c.d"}}
 
-    with pytest.raises(ImproperlyConfigured, match=r"; a\.b -> c\.d -> e\.f -> c\.d does not\.$"):
+    with pytest.raises(ImproperlyConfigured, match=r"; a\.b -> c\.d -> e\.f -> c\.d is one\.$"):
         conf.current()
 
 
-@pytest.mark.parametrize("written", [None, "imports", [("QUEUE", "imports")]])
-def test_what_is_not_a_dict_is_refused(settings: Any, written: Any) -> None:
-    settings.JOBBATCH = written
+@pytest.mark.parametrize("raw", [None, "imports", [("QUEUE", "imports")]])
+def test_another_type_than_dict_is_rejected(settings: Any, raw: Any) -> None:
+    settings.JOBBATCH = raw
 
-    with pytest.raises(ImproperlyConfigured) as refused:
+    with pytest.raises(ImproperlyConfigured) as caught:
         conf.current()
 
-    assert str(refused.value) == (
-        f"JOBBATCH is {written!r}, which is not a dict."
+    assert str(caught.value) == (
+        f"JOBBATCH is {raw!r}, which is not a dict."
         ' Write it as JOBBATCH = {"QUEUE": "default"}, or leave it out.'
     )
 
 
-def test_a_late_error_says_everything_that_is_wrong(settings: Any) -> None:
+def test_a_late_error_lists_every_problem(settings: Any) -> None:
     settings.JOBBATCH = {"TIMEOUTS": 60, 7: 7, "RETRY": -1, "SLICE": 60}
 
-    with pytest.raises(ImproperlyConfigured) as refused:
+    with pytest.raises(ImproperlyConfigured) as caught:
         conf.current()
 
-    assert str(refused.value) == (
+    assert str(caught.value) == (
         "JOBBATCH has no setting 'TIMEOUTS'. Did you mean 'TIMEOUT'?"
         " JOBBATCH has no setting 7."
         " There are: LEASE, MOVED, QUEUE, RETRY, RETRY_INTERVAL, SLICE, TIMEOUT."
         " JOBBATCH has a RETRY that cannot be used."
         " RETRY=-1: pass the number of further attempts, 0 or more."
-        " JOBBATCH has LEASE=60.0 and SLICE=60.0, so a claim could be over before the ticket that"
-        " holds it. Make LEASE longer than SLICE, several times if you can."
+        " JOBBATCH has LEASE=60.0 and SLICE=60.0, so a lease could expire while its ticket still"
+        " works. Make LEASE longer than SLICE, several times if you can."
     )

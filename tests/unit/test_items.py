@@ -1,4 +1,4 @@
-"""What may stand in a batch or a chain, and what lanes it makes; a batch reads its items once."""
+"""Valid items of batches and chains, their lanes, and sources that are read once."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_an_iterator_is_not_touched_before_it_is_read() -> None:
     assert jobs_of(sources) == []
 
 
-def test_an_item_that_is_no_job_is_refused_by_its_index_in_the_batch() -> None:
+def test_an_invalid_item_is_rejected_with_its_index_in_the_batch() -> None:
     sources = (ItemSource([FIRST, SECOND]), ItemSource(iter([FIRST, None])))
 
     with pytest.raises(InvalidJob) as caught:
@@ -92,7 +92,7 @@ def test_an_item_that_is_no_job_is_refused_by_its_index_in_the_batch() -> None:
     )
 
 
-def test_an_item_of_a_list_is_refused_at_once() -> None:
+def test_an_invalid_item_of_a_list_is_rejected_at_once() -> None:
     with pytest.raises(InvalidJob) as caught:
         ItemSource.of([FIRST, targets.add])
 
@@ -124,7 +124,9 @@ def test_an_item_of_a_list_is_refused_at_once() -> None:
         (7, "an object of type int is not a job; pass bus.job(func, ...)."),
     ],
 )
-def test_what_is_neither_jobs_nor_a_job_is_refused(given: object, message: str) -> None:
+def test_an_object_that_is_neither_items_nor_an_item_is_rejected(
+    given: object, message: str
+) -> None:
     with pytest.raises(InvalidJob) as caught:
         ItemSource.of(given)
 
@@ -147,10 +149,10 @@ A, B, C, D = (bus.job(targets.add, number) for number in range(4))
         ([A, bus.batch([B]), C], (A.spec, bus.batch([B]).spec, C.spec)),
     ],
 )
-def test_a_list_is_a_lane_and_so_is_a_chain_that_says_no_more(item: object, lane: Lane) -> None:
+def test_a_list_and_a_plain_chain_are_lanes(item: object, lane: Lane) -> None:
     (found,) = list(items.read_lanes([[item]])) or [()]
 
-    assert shown(found) == shown(lane)
+    assert comparable(found) == comparable(lane)
 
 
 def test_the_options_of_a_spliced_chain_hold_for_its_links_and_its_start_for_the_first() -> None:
@@ -180,12 +182,12 @@ def test_lists_may_be_nested_deeper_than_python_calls() -> None:
         (bus.chain(A).using("other"), "using"),
     ],
 )
-def test_what_only_the_outermost_can_say_is_refused_inside(inner: object, message: str) -> None:
+def test_options_of_the_root_are_rejected_in_a_child(inner: object, message: str) -> None:
     with pytest.raises(InvalidJob) as caught:
         bus.batch([A, inner])
 
     assert str(caught.value) == (
-        f"item 1: {message}() can be said of the outermost batch or chain only."
+        f"item 1: {message}() is allowed for the outermost batch or chain only."
     )
 
 
@@ -193,8 +195,8 @@ def jobs_of(sources: Iterable[Iterable[object]]) -> list[object]:
     return [link for lane in items.read_lanes(sources) for link in lane]
 
 
-def shown(lane: Lane) -> list[object]:
-    """The links in a form that compares by value: what is in a batch is told by its items."""
+def comparable(lane: Lane) -> list[object]:
+    """Return the links in a form that compares by value, with the items of child batches."""
     return [
         link if isinstance(link, JobSpec) else (link.kind, link.name, jobs_of(link.sources))
         for link in lane

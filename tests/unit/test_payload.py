@@ -1,4 +1,4 @@
-"""Whatever is taken as an argument comes back exactly; whatever is not is refused by name."""
+"""Values and calls: exact round trips, and errors for values that cannot be stored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pytest_django import Settings
 
 from django_jobbatch import payload
 from django_jobbatch.exceptions import PayloadRefused, UnencodableArgument
-from django_jobbatch.payload import Call, CallSigner, encoding
+from django_jobbatch.payload import Call, CallSigner, encoding, plain_json
 from django_jobbatch.payload.errors import EncodingError
 from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.states import Role
@@ -57,11 +57,11 @@ class Text(str):
 
 
 class FrozenDatetime(datetime):
-    """What a library that stops the clock puts in its place."""
+    """A datetime class of a library that freezes the clock."""
 
 
 class Nanoseconds(datetime):
-    """A moment finer than datetime's."""
+    """A datetime with nanoseconds."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Nanoseconds) and super().__eq__(other)
@@ -97,7 +97,7 @@ Pair = namedtuple("Pair", "left right")
 
 
 class Items(list[int]):
-    """A list with more to it."""
+    """A subclass of list."""
 
 
 class Couple(tuple[int, int]):
@@ -118,7 +118,7 @@ def circular() -> list[Any]:
 
 
 def exactly(value: object) -> object:
-    """`value` with its types, in a form in which 1, 1.0 and True differ."""
+    """Return `value` with its types, in a form in which 1, 1.0 and True differ."""
     if isinstance(value, dict):
         return [(key, exactly(item)) for key, item in value.items()]
     if isinstance(value, list | tuple):
@@ -132,7 +132,7 @@ def zone(value: datetime | time) -> object:
     return value.tzinfo if isinstance(value.tzinfo, ZoneInfo) else value.utcoffset()
 
 
-# Surrogates one by one come back; two that make a character are refused, see below.
+# Single surrogates are stored. Two that form a character are rejected: see the errors.
 texts = st.text(st.characters()) | st.text(st.characters(categories=["Cs"]), max_size=1)
 zones = (
     st.none()
@@ -163,7 +163,7 @@ values = st.recursive(
 
 
 @given(values)
-def test_every_value_that_is_kept_comes_back_exactly(value: object) -> None:
+def test_every_stored_value_is_restored_exactly(value: object) -> None:
     text = payload.dumps(value, "value")
 
     assert text.isascii()
@@ -172,7 +172,7 @@ def test_every_value_that_is_kept_comes_back_exactly(value: object) -> None:
 
 
 @given(st.lists(values).map(tuple), st.dictionaries(keys, values))
-def test_every_call_that_is_kept_comes_back_exactly(
+def test_every_stored_call_is_restored_exactly(
     args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
     seal = CallSigner(BATCH, Role.JOB)
@@ -323,7 +323,7 @@ def test_a_subclass_of_a_scalar_is_kept_as_the_scalar(value: object, kept: objec
         ),
     ],
 )
-def test_what_cannot_be_kept_is_refused_with_the_way_out(value: object, message: str) -> None:
+def test_a_value_that_cannot_be_stored_is_rejected_with_a_hint(value: object, message: str) -> None:
     with pytest.raises(UnencodableArgument) as caught:
         payload.dumps(value, "the value")
 
@@ -331,7 +331,7 @@ def test_what_cannot_be_kept_is_refused_with_the_way_out(value: object, message:
 
 
 @pytest.mark.parametrize("key", [None, "No/Such", "Europe", ""])
-def test_a_zone_that_no_worker_finds_by_its_key_is_refused(key: str | None) -> None:
+def test_a_zone_that_no_worker_finds_by_its_key_is_rejected(key: str | None) -> None:
     with ZoneFile() as file:
         moment = datetime(2026, 1, 1, tzinfo=ZoneInfo.from_file(file, key=key))
 
@@ -345,7 +345,7 @@ def ZoneFile() -> io.BytesIO:  # noqa: N802 - reads as the file it stands for
     return io.BytesIO(header + b"\x00" * 6 + b"UTC\x00")
 
 
-def test_a_refusal_names_the_job_the_argument_and_the_place_in_it() -> None:
+def test_an_error_names_the_job_the_argument_and_the_path_in_it() -> None:
     rows = [{}, {}, {}, {"when": {1}}]
     job = JobSpec("shop.jobs.sync", (1, rows), {})
 
@@ -357,7 +357,7 @@ def test_a_refusal_names_the_job_the_argument_and_the_place_in_it() -> None:
     )
 
 
-def test_a_refusal_names_a_keyword_and_the_place_in_it() -> None:
+def test_an_error_names_a_keyword_and_the_path_in_it() -> None:
     job = JobSpec("shop.jobs.sync", (), {"rows": ({"when": ({1},)},)})
 
     with pytest.raises(UnencodableArgument) as caught:
@@ -376,17 +376,17 @@ def test_values_go_as_deep_as_the_limit() -> None:
 
 
 @pytest.mark.parametrize("value", [nested(encoding.MAX_DEPTH + 1), circular()])
-def test_what_goes_deeper_or_contains_itself_is_refused(value: object) -> None:
+def test_a_value_with_too_many_levels_or_itself_in_it_is_rejected(value: object) -> None:
     with pytest.raises(UnencodableArgument) as caught:
         payload.dumps(value, "the value")
 
     assert str(caught.value) == (
-        "the value[0][0][0][0][0][0][0][0]...: a value that contains itself or goes deeper than "
+        "the value[0][0][0][0][0][0][0][0]...: a value that contains itself or has more than "
         "64 levels cannot be stored as JSON; pass flat data"
     )
 
 
-def test_a_tag_of_a_newer_version_is_refused() -> None:
+def test_a_tag_of_a_newer_version_is_rejected() -> None:
     with pytest.raises(PayloadRefused) as caught:
         payload.loads('[{"$": "complex", "v": [1, 2]}]')
 
@@ -398,7 +398,7 @@ def test_a_tag_of_a_newer_version_is_refused() -> None:
 JOB = JobSpec("shop.jobs.sync", (7,), {"$": (1,)})
 REFUSED = (
     "The stored call was not signed by this application for this batch and role, so it was not"
-    " run. If SECRET_KEY has changed since it was dispatched, put the former key into"
+    " run. If SECRET_KEY has changed since the dispatch, put the former key into"
     " SECRET_KEY_FALLBACKS and retry the job."
 )
 CONTENT = '{"f":"shop.jobs.sync","a":[7],"k":{"$":{"$":"tuple","v":[1]}}}'
@@ -410,7 +410,7 @@ def test_a_packed_call_is_its_signature_and_its_json() -> None:
     assert CallSigner(BATCH, Role.JOB).sign(JOB, "job 0") == f"{signature}:{CONTENT}"
 
 
-def test_a_seal_unpacks_what_it_has_packed() -> None:
+def test_a_signer_restores_a_call_that_it_has_signed() -> None:
     packed = CallSigner(BATCH, Role.JOB).sign(JOB, "job 0")
 
     assert CallSigner(BATCH, Role.JOB).unsign(packed) == Call("shop.jobs.sync", (7,), {"$": (1,)})
@@ -430,7 +430,7 @@ def test_a_seal_unpacks_what_it_has_packed() -> None:
         pytest.param(lambda _packed: "", id="nothing"),
     ],
 )
-def test_an_edited_or_unsigned_call_is_refused(change: Any) -> None:
+def test_an_edited_or_unsigned_call_is_rejected(change: Any) -> None:
     packed = CallSigner(BATCH, Role.JOB).sign(JOB, "job 0")
 
     with pytest.raises(PayloadRefused) as caught:
@@ -450,7 +450,7 @@ def test_an_edited_or_unsigned_call_is_refused(change: Any) -> None:
         ),
     ],
 )
-def test_a_call_copied_from_another_batch_or_role_is_refused(other: CallSigner) -> None:
+def test_a_call_copied_from_another_batch_or_role_is_rejected(other: CallSigner) -> None:
     with pytest.raises(PayloadRefused):
         CallSigner(BATCH, Role.JOB).unsign(other.sign(JOB, "job 0"))
     with pytest.raises(PayloadRefused):
@@ -477,7 +477,7 @@ def test_a_call_is_signed_with_the_current_key(settings: Settings) -> None:
     assert CallSigner(BATCH, Role.JOB).unsign(packed).path == "shop.jobs.sync"
 
 
-def test_a_call_signed_with_a_forgotten_key_is_refused(settings: Settings) -> None:
+def test_a_call_signed_with_a_former_key_is_rejected_without_a_fallback(settings: Settings) -> None:
     settings.SECRET_KEY = "former"
     packed = CallSigner(BATCH, Role.JOB).sign(JOB, "job 0")
     settings.SECRET_KEY = "current"
@@ -507,7 +507,7 @@ def test_peek_shows_a_call_whoever_signed_it() -> None:
         pytest.param(f"x:{'[' * 100_000}", id="deep"),
     ],
 )
-def test_peek_refuses_what_is_no_call(text: str) -> None:
+def test_a_text_that_is_not_a_call_is_rejected_for_display(text: str) -> None:
     with pytest.raises(PayloadRefused) as caught:
         payload.load_unverified(text)
 
@@ -528,7 +528,7 @@ def test_peek_refuses_what_is_no_call(text: str) -> None:
     )
 )
 def test_plain_json_passes_as_plain(value: object) -> None:
-    encoding.check_json(value)
+    plain_json.check_json(value)
 
     assert json.loads(json.dumps(value)) == value
 
@@ -553,18 +553,18 @@ def test_plain_json_passes_as_plain(value: object) -> None:
         ),
         (
             "\x00",
-            "x: text with NUL characters or surrogates cannot be stored as JSON; remove them",
+            "x: text with NUL characters or surrogates cannot be stored as JSON; pass text without them",
         ),
         (
             {"\ud800": 1},
             "x['\\ud800']: text with NUL characters or surrogates cannot be stored as JSON; "
-            "remove them",
+            "pass text without them",
         ),
         ({1}, "x: a set cannot be stored as JSON; pass a list"),
     ],
 )
-def test_what_a_json_column_would_change_is_not_plain(value: object, message: str) -> None:
+def test_a_value_that_a_json_column_would_change_is_not_plain(value: object, message: str) -> None:
     with pytest.raises(EncodingError) as caught:
-        encoding.check_json(value)
+        plain_json.check_json(value)
 
     assert str(caught.value.as_public_error("x")) == message

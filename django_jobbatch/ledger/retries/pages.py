@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import TypeAlias
 
 from django_jobbatch import tuning
 from django_jobbatch.ledger import rows
@@ -28,6 +30,9 @@ from django_jobbatch.ledger.retries.transaction import (
 from django_jobbatch.models import JobBatch, JobBatchQuerySet
 from django_jobbatch.states import OPEN, RETRYABLE
 
+#: Returns the number of jobs that run again because of a change.
+JobCounter: TypeAlias = Callable[[Change], int]
+
 
 def reopen(
     using: str,
@@ -35,6 +40,7 @@ def reopen(
     jobs: Sequence[int] | None = None,
     *,
     include_cancelled: bool = False,
+    count_jobs: JobCounter | None = None,
 ) -> Iterator[Change]:
     """Bring settled links back, page by page, and a finished batch with them: its next run.
 
@@ -44,6 +50,9 @@ def reopen(
     elsewhere follows when no failed link is left. The batches around it are reopened too, and go on
     from there. Between two pages the batch does not finish. A retry of all that breaks off there is
     gone on with by the next one.
+
+    `count_jobs` is called with the changes of this batch, in their transactions: no child batch
+    that is reopened with them can start before.
 
     Raises:
         BatchBusy: the batch, or one around it, is still stopping, or another holds its unique key.
@@ -57,7 +66,7 @@ def reopen(
         batch = _lock(using, batch_id, include_cancelled=include_cancelled, started=begun)
         change = operation(using, batch, include_cancelled=include_cancelled)
         return [
-            change,
+            _counted(change, count_jobs),
             *reopen_ancestors(using, batch, around, include_cancelled=include_cancelled),
         ]
 
@@ -65,13 +74,16 @@ def reopen(
         for change in reopen_in_transaction(using, batch_id, partial(reopen_page, operation)):
             begun = begun or change.batch is not None
             yield change
-            yield from remaining_pages(using, change)
+            of_batch = change.batch_id == batch_id
+            yield from remaining_pages(using, change, count_jobs if of_batch else None)
 
 
-def remaining_pages(using: str, change: Change) -> Iterator[Change]:
+def remaining_pages(
+    using: str, change: Change, count_jobs: JobCounter | None = None
+) -> Iterator[Change]:
     """The other pages of a retry of all that has begun, as it was meant."""
     while (under_way := RetryCursor.of(change.batch)) is not None and under_way.all_jobs:
-        change = _next_page(using, change.batch_id)
+        change = _next_page(using, change.batch_id, count_jobs=count_jobs)
         yield change
 
 
@@ -86,7 +98,13 @@ def continue_reopen(using: str, batch: JobBatch, *, after: float) -> Iterator[Ch
         yield from remaining_pages(using, change)
 
 
-def _next_page(using: str, batch_id: uuid.UUID, *, after: float | None = None) -> Change:
+def _next_page(
+    using: str,
+    batch_id: uuid.UUID,
+    *,
+    after: float | None = None,
+    count_jobs: JobCounter | None = None,
+) -> Change:
     """The next page of a retry of all; or of one that has stood still for `after` seconds, if told."""
 
     def next_page() -> list[Change]:
@@ -96,14 +114,19 @@ def _next_page(using: str, batch_id: uuid.UUID, *, after: float | None = None) -
             raise NothingToReopen  # it was closed or finished in between: the rest stays as it is
         if not (under_way.all_jobs if after is None else under_way.is_stalled(after)):
             raise NothingToReopen  # somebody else goes on with it
-        return [
+        change = (
             _reopen_page(using, batch, under_way)
             if under_way.all_jobs
             else _drop_cursor(using, batch)
-        ]
+        )
+        return [_counted(change, count_jobs)]
 
     (change,) = reopen_in_transaction(using, batch_id, next_page)
     return change
+
+
+def _counted(change: Change, count_jobs: JobCounter | None) -> Change:
+    return change if count_jobs is None else replace(change, rerun_jobs=count_jobs(change))
 
 
 def reopen_finished(using: str, batch: JobBatch) -> Change:

@@ -155,12 +155,12 @@ def _group(group: dict[str, Any], batch_id: str) -> Iterator[str]:
 def _to_retry(group: dict[str, Any]) -> Iterator[str]:
     """Lines to be called as they stand, for jobs of this batch and of those inside."""
     by_batch: dict[str, list[int]] = {}
-    for job in group["to_retry"]:
+    for job in group["retryable"]:
         by_batch.setdefault(job["batch"], []).append(job["job"])
     for batch, jobs in by_batch.items():
         options = " ".join(f"--job {job}" for job in jobs)
         yield f"    retry_batch {short_id(batch)} {options}"
-    if unnamed := group["count"] - group["retried"] - len(group["to_retry"]):
+    if unnamed := group["count"] - group["retried"] - len(group["retryable"]):
         yield f"    and {unnamed:,} more"
 
 

@@ -49,8 +49,8 @@ class Migration(migrations.Migration):
             name="Country",
             fields=[
                 ("code", models.CharField(max_length=2, primary_key=True, serialize=False)),
-                ("rows", models.IntegerField(help_text="In the file.")),
-                ("airports", models.IntegerField(help_text="That have been imported.")),
+                ("rows", models.IntegerField(help_text="Rows in the file.")),
+                ("airports", models.IntegerField(help_text="Imported airports.")),
             ],
         ),
         migrations.CreateModel(

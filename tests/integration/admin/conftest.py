@@ -12,7 +12,7 @@ from tests.integration.admin.pages import logged_in
 
 @pytest.fixture
 def viewer(db: None) -> Client:
-    """Somebody who may look, and nothing else."""
+    """Client of a user with view permissions only."""
     return logged_in("view_jobbatch", "view_batchedjob", "view_failedjob")
 
 

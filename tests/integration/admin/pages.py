@@ -1,4 +1,4 @@
-"""Addresses of admin pages, what a user gets there, and what that costs."""
+"""Addresses, contents and queries of admin pages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils.http import urlencode
 
-#: What a test client returns: a response with more to it than its class knows.
+#: Response of a test client, which has more attributes than its class declares.
 Answer = Any
 
 
 def address(target: Model | type[Model], page: str = "", **query: Any) -> str:
-    """The list of a model, or a page of one object: `change` if nothing else is named."""
+    """Return the address of the list of a model, or of a page of one object."""
     is_list = isinstance(target, type)
     page = page or ("changelist" if is_list else "change")
     name = f"admin:{target._meta.app_label}_{target._meta.model_name}_{page}"
@@ -29,13 +29,13 @@ def address(target: Model | type[Model], page: str = "", **query: Any) -> str:
 
 
 def text(response: Answer) -> str:
-    """What people read on the page, without its head and navigation."""
+    """Return the visible text of the page, without its head and navigation."""
     content = response.content.decode().partition('id="content"')[2].partition("<footer")[0]
     return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", content)))
 
 
 def names(response: Answer, field: str) -> list[str]:
-    """The cells of one column of a list, as text."""
+    """Return the cells of one column of a list, as text."""
     cells = re.findall(
         rf'<t[hd] class="field-{field}[^"]*">(.*?)</t[hd]>', response.content.decode(), re.DOTALL
     )
@@ -43,14 +43,14 @@ def names(response: Answer, field: str) -> list[str]:
 
 
 def messages(response: Answer) -> list[str]:
-    """What the user is told at the top of the page."""
+    """What the user is response at the top of the page."""
     found = re.findall(r'<li class="(\w+)">(.*?)</li>', response.content.decode(), re.DOTALL)
     levels = {"success", "warning", "error", "info"}
-    return [f"{level}: {html.unescape(said)}" for level, said in found if level in levels]
+    return [f"{level}: {html.unescape(message)}" for level, message in found if level in levels]
 
 
 def statements(client: Client, place: str) -> list[str]:
-    """The SQL that a page takes, once what every process remembers is there."""
+    """Return the SQL of a page, with all caches of the process filled."""
     client.get(place)
     with CaptureQueriesContext(connection) as captured:
         response = client.get(place)
@@ -59,7 +59,7 @@ def statements(client: Client, place: str) -> list[str]:
 
 
 def logged_in(*codenames: str) -> Client:
-    """The client of somebody of the staff with these permissions."""
+    """Return the client of a staff user with these permissions."""
     user = User.objects.create_user(" ".join(codenames) or "nobody", is_staff=True)
     user.user_permissions.set(
         Permission.objects.filter(codename__in=codenames, content_type__app_label="django_jobbatch")

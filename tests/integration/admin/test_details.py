@@ -1,4 +1,4 @@
-"""The pages of one batch, one job, one failure: what they show, and what they cost."""
+"""Pages of one batch, one job and one failure: their contents and their queries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from django_jobbatch import snapshot, tuning
+from django_jobbatch import snapshot
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.states import CALLBACKS, LinkStatus, Role
@@ -21,6 +21,7 @@ from tests.factories import (
     signed,
 )
 from tests.integration.admin.pages import address, logged_in, statements, text
+from tests.tuning import Tuning
 
 pytestmark = pytest.mark.django_db
 
@@ -29,13 +30,13 @@ MIXED = [S.SUCCEEDED] * 5 + [S.FAILED] * 2 + [S.CANCELLED, S.RUNNING, S.PENDING]
 
 
 def legend(page: str) -> list[str]:
-    """The entries below the bar, as words and numbers."""
+    """Return the entries of the legend, as words and numbers."""
     listed = page.partition('class="jb-legend"')[2].partition("</ul>")[0]
     return [" ".join(re.sub(r"<[^>]*>", " ", entry).split()) for entry in listed.split("<li>")[1:]]
 
 
 def bar(page: str) -> list[tuple[str, float, float]]:
-    """The segments of the bar: what, where from, how wide; in percent."""
+    """Return the segments of the bar: status, start and width in percent."""
     found = re.findall(r'class="jb-segment jb-(\w+)" x="([\d.]+)%" width="([\d.]+)%"', page)
     return [(name, float(start), float(width)) for name, start, width in found]
 
@@ -73,16 +74,16 @@ def test_percent_is_floored_and_never_0_or_100_on_the_way(
     assert f" {shown} " in text(viewer.get(address(batch)))
 
 
-def test_a_batch_says_where_it_stands_and_what_was_said_about_it(viewer: Client) -> None:
-    began = timezone.now() - timedelta(days=1)
+def test_a_batch_shows_its_state_its_times_and_its_options(viewer: Client) -> None:
+    started = timezone.now() - timedelta(days=1)
     batch = JobBatchFactory.create(
         name="Import",
         cancelled=True,
         cancelled_by="maria",
         cancel_reason="wrong file",
         queue="slow",
-        started_at=began,
-        finished_at=began + timedelta(hours=1, minutes=2),
+        started_at=started,
+        finished_at=started + timedelta(hours=1, minutes=2),
         meta={"source": "a.csv"},
         options=batch_options(jobs={"timeout": 60, "retry": 3}, isolated=True),
     )
@@ -92,18 +93,18 @@ def test_a_batch_says_where_it_stands_and_what_was_said_about_it(viewer: Client)
     assert "Cancelled Cancelled by maria: wrong file" in shown
     assert f"Id {batch.pk} Queue slow" in shown
     assert "took 1 h 2 min" in shown
-    assert "It is empty: it has no jobs." in shown
-    assert "Timeout of a job 60 s Further attempts 3 Work-horse one for each job" in shown
+    assert "The batch has no jobs." in shown
+    assert "Job timeout 60 s Further attempts 3 Work-horse one for each job" in shown
     assert 'Metadata { "source": "a.csv" }' in shown
 
 
-def test_a_batch_inside_another_leads_to_it(viewer: Client) -> None:
+def test_a_child_batch_links_to_its_parent(viewer: Client) -> None:
     parent = JobBatchFactory.create(name="the whole")
     child = JobBatchFactory.create(parent=BatchedJobFactory.create(batch=parent), root=parent)
 
     page = viewer.get(address(child))
 
-    assert "Part of the whole" in text(page)
+    assert "Parent the whole" in text(page)
     assert address(parent) in page.content.decode()
 
 
@@ -124,23 +125,22 @@ def test_failures_are_grouped_by_exception_the_most_frequent_first(viewer: Clien
     assert "a.A 3 1 four" in text(viewer.get(address(batch)))
 
 
-def test_what_a_long_message_advises_at_its_end_is_shown(viewer: Client) -> None:
-    advice = f"{'why ' * 100}retry the job."
+def test_the_hint_at_the_end_of_a_long_message_is_shown(viewer: Client) -> None:
+    hint = f"{'why ' * 100}retry the job."
     batch = JobBatchFactory.create(failed=True, jobs=[S.FAILED], roles=[Role.CATCH])
-    FailedJobFactory.create(job=batch.jobs.get(), message=advice)
+    FailedJobFactory.create(job=batch.jobs.get(), message=hint)
     catch = BatchedJobFactory.create(batch=batch, role=Role.CATCH, run=1, status=S.FAILED)
-    FailedJobFactory.create(job=catch, exception_class="shop.Other", message=advice)
+    FailedJobFactory.create(job=catch, exception_class="shop.Other", message=hint)
 
     shown = text(viewer.get(address(batch)))
 
-    assert shown.count(advice) == 3  # of both exceptions, and of the callback
+    assert shown.count(hint) == 3  # of both exceptions, and of the callback
 
 
 def test_of_many_failures_the_newest_are_counted_and_some_exceptions_named(
-    viewer: Client, monkeypatch: pytest.MonkeyPatch
+    viewer: Client, tuning: Tuning
 ) -> None:
-    monkeypatch.setattr(tuning, "MAX_FAILURES_READ", 3)
-    monkeypatch.setattr(tuning, "MAX_FAILURE_GROUPS", 2)
+    tuning(MAX_FAILURES_READ=3, MAX_FAILURE_GROUPS=2)
     batch = JobBatchFactory.create(failed=True, jobs=[S.FAILED] * 5)
     for number, job in enumerate(batch.jobs.order_by("pk")):
         FailedJobFactory.create(job=job, exception_class=f"shop.Error{number}")
@@ -153,7 +153,7 @@ def test_of_many_failures_the_newest_are_counted_and_some_exceptions_named(
     }
     assert (groups.counted, groups.has_more, groups.unnamed) == (3, True, 1)
     assert "1 further exception is not shown." in shown
-    assert "Counted among 3 failures; there are more." in shown
+    assert "Only 3 failures are counted; there are more." in shown
 
 
 def test_each_callback_has_a_state_of_its_own(viewer: Client) -> None:
@@ -188,7 +188,7 @@ def test_each_callback_has_a_state_of_its_own(viewer: Client) -> None:
     assert "Traceback tests.jobs.JobFailed: failed on purpose" in shown
 
 
-def test_a_callback_that_is_still_to_come_is_not_reached(viewer: Client) -> None:
+def test_a_callback_before_its_run_finishes_is_not_reached(viewer: Client) -> None:
     batch = JobBatchFactory.create(running=True, roles=[Role.FINALLY])
 
     assert "Finally tests.jobs.add Not reached" in text(viewer.get(address(batch)))
@@ -207,14 +207,14 @@ def test_a_job_shows_its_call_its_times_and_its_failures(admin_client: Client) -
 
     shown = text(admin_client.get(address(job)))
 
-    assert f"Failed Id {job.pk} Batch Import Queue slow Attempts 3 Lost workers 1" in shown
+    assert f"Failed Id {job.pk} Batch Import Queue slow Attempts 3 Worker losses 1" in shown
     assert f"Call shop.jobs.sync Arguments Argument Value 1 7 2 [None] day '{'x' * 1999}…" in shown
     assert 'Result "kept"' in shown
     assert "shop.Sold out" in shown
     assert "Traceback at 9" in shown
 
 
-def test_a_failure_shows_itself_also_if_its_batch_and_its_job_are_gone(
+def test_a_failure_is_shown_after_its_batch_and_job_are_deleted(
     admin_client: Client,
 ) -> None:
     failure = FailedJobFactory.create(
@@ -227,7 +227,7 @@ def test_a_failure_shows_itself_also_if_its_batch_and_its_job_are_gone(
     gone = admin_client.get(address(failure))
 
     assert f"Batch {batch} Job tests.jobs.add #{job.pk} Queue default Attempts 4" in there
-    assert f"Batch {batch.pk} is gone Job #{failure.job_id} is gone" in text(gone)
+    assert f"Batch {batch.pk} (deleted) Job #{failure.job_id} (deleted)" in text(gone)
     assert "out" in text(gone)
     assert "Traceback at 9" in text(gone)
     assert "Retry" not in text(gone)
@@ -242,10 +242,10 @@ def test_a_call_that_cannot_be_read_is_no_error(admin_client: Client, payload: s
     assert ["Call (unreadable)" in page for page in pages] == [True, True]
 
 
-# What they cost
+# Queries
 
 
-def test_a_batch_of_many_jobs_costs_its_page_no_more_queries(viewer: Client) -> None:
+def test_the_page_of_a_batch_with_many_jobs_takes_no_more_queries(viewer: Client) -> None:
     roles = [Role.CATCH, Role.FINALLY, Role.EACH_FAILURE]
     small = JobBatchFactory.create(running=True, allow_failures=True, jobs=MIXED, roles=roles)
     FailedJobFactory.create(job=small.jobs.failed().first())
@@ -270,7 +270,7 @@ def test_pages_of_a_job_and_a_failure_take_few_queries(viewer: Client) -> None:
     assert found == [4 + 3, 4 + 2]
 
 
-# What can be done on a page
+# Actions of a page
 
 
 @pytest.mark.parametrize("model", [JobBatch, BatchedJob, FailedJob])
@@ -314,7 +314,7 @@ def test_a_batch_offers_what_is_possible_in_its_state(
     assert address(batch, "history") in page
 
 
-def test_who_may_not_see_jobs_gets_no_way_to_them() -> None:
+def test_users_without_the_permission_for_jobs_get_no_links_to_them() -> None:
     batch = JobBatchFactory.create(failed=True, jobs=[S.FAILED])
     FailedJobFactory.create(job=batch.jobs.get())
 

@@ -1,4 +1,4 @@
-"""The lists: their rows, columns, order, filters and searches, and what they cost."""
+"""Lists: their rows, columns, order, filters, searches and queries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from django_jobbatch import tuning
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
@@ -26,6 +25,7 @@ from tests.integration.admin.pages import (
     statements,
     text,
 )
+from tests.tuning import Tuning
 
 pytestmark = pytest.mark.django_db
 
@@ -34,7 +34,7 @@ MIXED = [S.SUCCEEDED] * 5 + [S.FAILED] * 2 + [S.CANCELLED, S.RUNNING, S.PENDING]
 
 
 def batches(client: Client, **query: Any) -> list[str]:
-    """The names in the list of batches, without their ids."""
+    """Return the names in the list of batches, without their ids."""
     cells = names(client.get(address(JobBatch, **query), follow=True), "title")
     return [cell.rpartition(" ")[0] for cell in cells]
 
@@ -48,18 +48,20 @@ def one_of_each() -> None:
 
 
 def test_a_batch_is_shown_by_state_progress_failures_queue_and_times(viewer: Client) -> None:
-    began = timezone.now() - timedelta(hours=2)
+    started = timezone.now() - timedelta(hours=2)
     batch = JobBatchFactory.create(
-        name="Import", failed=True, queue="slow", jobs=MIXED[:8], started_at=began
+        name="Import", failed=True, queue="slow", jobs=MIXED[:8], started_at=started
     )
     BatchedJob.objects.filter(batch=batch).update(status=S.SUCCEEDED)
     JobBatch.objects.update(
-        created_at=began, finished_at=began + timedelta(minutes=3, seconds=7), total_jobs=1_000_000
+        created_at=started,
+        finished_at=started + timedelta(minutes=3, seconds=7),
+        total_jobs=1_000_000,
     )
 
     listed = viewer.get(address(JobBatch))
 
-    moment = f"{began:%m/%d/%Y}"
+    moment = f"{started:%m/%d/%Y}"
     assert names(listed, "title") == [f"Import {str(batch.pk)[:8]}"]
     assert names(listed, "state") == ["Failed"]
     assert names(listed, "progress") == ["1,000,000 of 1,000,000 1 cancelled"]
@@ -80,9 +82,7 @@ def test_a_bar_tells_assistive_technology_what_it_shows(viewer: Client) -> None:
     assert 'aria-valuetext="8 of 10 processed, 2 failed"' in listed
 
 
-def test_numbers_follow_the_language_but_not_in_a_drawing(
-    viewer: Client, settings: Settings
-) -> None:
+def test_numbers_follow_the_language_except_in_svg(viewer: Client, settings: Settings) -> None:
     settings.LANGUAGE_CODE = "de"
     settings.USE_THOUSAND_SEPARATOR = True
     JobBatchFactory.create(running=True, total_jobs=3000, pending_jobs=2000)
@@ -122,13 +122,13 @@ def test_each_state_has_a_word_and_an_icon_of_its_own(viewer: Client) -> None:
     assert len(icons) == len(set(icons)) == len(words)
 
 
-def test_batches_at_work_come_first_and_then_the_newest(viewer: Client) -> None:
+def test_unfinished_batches_come_first_and_then_the_newest(viewer: Client) -> None:
     one_of_each()
 
     assert batches(viewer) == ["stopping", "running", "pending", "cancelled", "failed", "finished"]
 
 
-def test_batches_inside_others_are_listed_only_if_asked_for(viewer: Client) -> None:
+def test_child_batches_are_listed_only_with_their_filter(viewer: Client) -> None:
     parent = JobBatchFactory.create(name="parent", running=True)
     stand_in = BatchedJobFactory.create(batch=parent)
     JobBatchFactory.create(name="child", running=True, parent=stand_in, root=parent)
@@ -164,7 +164,7 @@ def test_batches_are_found_by(viewer: Client, query: dict[str, str], found: list
     assert batches(viewer, **query) == found
 
 
-def test_batches_are_found_by_their_id_or_its_beginning(viewer: Client) -> None:
+def test_batches_are_found_by_their_id_or_its_first_digits(viewer: Client) -> None:
     batch_id = uuid.UUID("0badcafe-1234-4abc-8def-0123456789ab")
     JobBatchFactory.create(name="wanted", id=batch_id)
     JobBatchFactory.create(name="other", id=uuid.UUID(int=1))
@@ -184,25 +184,25 @@ def test_batches_are_found_by_their_id_or_its_beginning(viewer: Client) -> None:
     assert found == [["wanted"]] * 6
 
 
-def test_a_list_without_batches_says_how_one_comes_to_be(viewer: Client) -> None:
+def test_an_empty_list_of_batches_shows_how_to_dispatch_one(viewer: Client) -> None:
     empty = text(viewer.get(address(JobBatch)))
     searched = text(viewer.get(address(JobBatch, q="nothing")))
 
     assert "There are no batches yet." in empty
     assert ".dispatch()" in empty
-    assert "Nothing matches." in searched
+    assert "No rows match." in searched
 
 
 # Jobs
 
 
 def numbers(listed: Answer) -> list[int]:
-    """The ids of the jobs on a page."""
+    """Return the ids of the jobs on a page."""
     return [int(cell.partition("#")[2]) for cell in names(listed, "func")]
 
 
 def jobs_of(client: Client, **query: Any) -> list[int]:
-    """The ids of the jobs that are listed for this."""
+    """Return the ids of the jobs in the list with this query."""
     return numbers(client.get(address(BatchedJob, **query), follow=True))
 
 
@@ -233,9 +233,7 @@ def test_without_a_batch_all_links_are_listed_newest_first(viewer: Client) -> No
 
 
 @pytest.mark.parametrize("status", ["", "pending"])
-def test_pages_go_through_all_jobs_once_also_while_more_come_in(
-    viewer: Client, status: str
-) -> None:
+def test_pages_show_each_job_once_even_while_jobs_are_added(viewer: Client, status: str) -> None:
     batch = JobBatchFactory.create(jobs=110)
     BatchedJob.objects.filter(lane__lt=40).update(queue="a queue")
     there = set(batch.jobs.values_list("pk", flat=True))
@@ -267,7 +265,7 @@ def test_pages_go_through_all_jobs_once_also_while_more_come_in(
         {"before": "[" * 10_000},
     ],
 )
-def test_an_address_that_makes_no_sense_leads_to_the_whole_list(
+def test_an_invalid_address_redirects_to_the_whole_list(
     viewer: Client, query: dict[str, str]
 ) -> None:
     JobBatchFactory.create(jobs=1)
@@ -280,7 +278,7 @@ def test_an_address_that_makes_no_sense_leads_to_the_whole_list(
 # Failures
 
 
-def test_failures_are_listed_newest_first_also_of_a_batch_that_is_gone(viewer: Client) -> None:
+def test_failures_are_listed_newest_first_even_of_a_deleted_batch(viewer: Client) -> None:
     gone = FailedJobFactory.create(exception_class="shop.Gone", message="x" * 501)
     kept = FailedJobFactory.create(exception_class="shop.Kept", job__batch__name="Import")
     gone.batch.delete()
@@ -308,7 +306,7 @@ def test_failures_of_a_batch_are_found_by_their_exception(viewer: Client) -> Non
     assert len(names(of_all, "exception")) == 3  # there is no index for that
 
 
-# What they cost
+# Queries
 
 
 def listings(batch: JobBatch) -> list[str]:
@@ -322,7 +320,7 @@ def listings(batch: JobBatch) -> list[str]:
     ]
 
 
-def test_a_batch_of_many_jobs_costs_its_lists_no_more_queries(viewer: Client) -> None:
+def test_the_lists_of_a_batch_with_many_jobs_take_no_more_queries(viewer: Client) -> None:
     small = JobBatchFactory.create(finished=True, allow_failures=True, jobs=MIXED[:7])
     FailedJobFactory.create(job=small.jobs.failed().first())
     few = [statements(viewer, place) for place in listings(small)]
@@ -344,7 +342,7 @@ def test_a_batch_of_many_jobs_costs_its_lists_no_more_queries(viewer: Client) ->
     ]
 
 
-def test_a_deep_page_costs_one_range_more(viewer: Client) -> None:
+def test_a_page_in_the_middle_takes_one_range_more(viewer: Client) -> None:
     batch = JobBatchFactory.create(jobs=120)
     first = viewer.get(address(BatchedJob, batch=batch.pk)).context["cl"]
     second = viewer.get(address(BatchedJob) + first.next_url).context["cl"]
@@ -355,10 +353,10 @@ def test_a_deep_page_costs_one_range_more(viewer: Client) -> None:
     assert [sql for sql in found if "OFFSET" in sql or "COUNT(" in sql] == []
 
 
-def test_the_number_batch_linkes_is_counted_up_to_ten_thousand(
-    viewer: Client, monkeypatch: pytest.MonkeyPatch
+def test_the_number_of_batches_is_counted_up_to_ten_thousand(
+    viewer: Client, tuning: Tuning
 ) -> None:
-    monkeypatch.setattr(tuning, "MAX_ROWS_COUNTED", 3)
+    tuning(MAX_ROWS_COUNTED=3)
     for _ in range(3):
         JobBatchFactory.create()
     exact = text(viewer.get(address(JobBatch)))
@@ -369,7 +367,7 @@ def test_the_number_batch_linkes_is_counted_up_to_ten_thousand(
     assert "3+ batches" in capped
 
 
-# What can be done in a list
+# Actions of a list
 
 
 @pytest.mark.parametrize("model", [JobBatch, BatchedJob, FailedJob])
@@ -389,7 +387,7 @@ def test_nothing_is_added_or_deleted_in_a_list(model: type[Model], admin_client:
     assert model._default_manager.count() == 1
 
 
-def test_more_than_a_hundred_at_once_are_refused(admin_client: Client) -> None:
+def test_more_than_a_hundred_rows_at_once_are_rejected(admin_client: Client) -> None:
     JobBatchFactory.create_batch(101)
     pks = list(JobBatch.objects.values_list("pk", flat=True))
 
@@ -400,7 +398,7 @@ def test_more_than_a_hundred_at_once_are_refused(admin_client: Client) -> None:
     assert messages(answer) == ["warning: Choose at most 100 rows."]
 
 
-def test_who_may_only_look_has_no_actions() -> None:
+def test_users_with_view_permissions_have_no_actions() -> None:
     client = logged_in("view_jobbatch", "view_batchedjob", "view_failedjob")
     FailedJobFactory.create()
 

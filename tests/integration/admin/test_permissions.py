@@ -1,4 +1,4 @@
-"""Who sees what, and who may do what."""
+"""Permissions of users on pages and actions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ S = LinkStatus
 
 
 class OfOneBatch(BaseBackend):
-    """Gives everything on batches that are named after the user, as django-guardian may do."""
+    """Backend that grants everything on batches with the name of the user, as django-guardian may."""
 
     def has_perm(self, user_obj: object, perm: str, obj: Model | None = None) -> bool:
         return isinstance(obj, JobBatch) and obj.name == str(user_obj)
@@ -37,7 +37,7 @@ def batch() -> JobBatch:
 
 @pytest.fixture
 def owner(settings: Settings) -> Client:
-    """Somebody whose only permissions are those on one batch."""
+    """Client of a user with permissions on one batch only."""
     settings.AUTHENTICATION_BACKENDS = [
         f"{ModelBackend.__module__}.ModelBackend",
         f"{__name__}.OfOneBatch",
@@ -56,7 +56,7 @@ def offered(client: Client, batch: JobBatch) -> list[str]:
 
 
 def codes(client: Client, batch: JobBatch) -> list[int]:
-    """How looking at both pages, and then answering them, is answered."""
+    """Return the status codes of GET and POST on both pages."""
     places = [address(batch, verb) for verb in VERBS]
     return [
         *(client.get(place).status_code for place in places),
@@ -64,7 +64,7 @@ def codes(client: Client, batch: JobBatch) -> list[int]:
     ]
 
 
-def test_messages_and_tracebacks_are_for_those_who_may_view_failures() -> None:
+def test_messages_and_tracebacks_require_the_permission_for_failures() -> None:
     failing = JobBatchFactory.create(jobs=[S.FAILED], roles=[Role.THEN], failed=True)
     job = failing.jobs.get()
     callback = BatchedJobFactory.create(
@@ -83,7 +83,7 @@ def test_messages_and_tracebacks_are_for_those_who_may_view_failures() -> None:
     assert all("tests.jobs.JobFailed" in page for shown in pages for page in shown)
 
 
-def test_who_may_only_look_changes_nothing(viewer: Client, batch: JobBatch) -> None:
+def test_users_with_view_permissions_change_nothing(viewer: Client, batch: JobBatch) -> None:
     assert offered(viewer, batch) == []
     assert codes(viewer, batch) == [403, 403, 403, 403]
     assert (
@@ -113,7 +113,7 @@ def test_each_permission_allows_one_thing(batch: JobBatch, verb: str, found: lis
     assert codes(client, batch) == found
 
 
-def test_who_may_not_look_may_not_act(batch: JobBatch) -> None:
+def test_an_action_requires_the_view_permission(batch: JobBatch) -> None:
     client = logged_in("cancel_jobbatch", "retry_jobbatch")
 
     assert codes(client, batch) == [403, 403, 403, 403]
@@ -121,7 +121,7 @@ def test_who_may_not_look_may_not_act(batch: JobBatch) -> None:
 
 
 @pytest.mark.parametrize("model", [JobBatch, BatchedJob, FailedJob])
-def test_who_has_no_permission_sees_nothing(model: type[Model]) -> None:
+def test_users_without_permission_see_nothing(model: type[Model]) -> None:
     FailedJobFactory.create()
     client = logged_in()
 
@@ -134,14 +134,14 @@ def test_who_has_no_permission_sees_nothing(model: type[Model]) -> None:
     assert "Job batches" not in text(client.get("/admin/"))
 
 
-def test_whoever_is_not_logged_in_is_sent_to_the_login(batch: JobBatch) -> None:
+def test_anonymous_users_are_redirected_to_the_login(batch: JobBatch) -> None:
     answers = [Client().get(address(batch, verb)) for verb in ("change", *VERBS)]
 
     assert [answer.status_code for answer in answers] == [302, 302, 302]
     assert all("/admin/login/" in answer["Location"] for answer in answers)
 
 
-def test_permissions_on_one_batch_count_for_that_one(owner: Client, batch: JobBatch) -> None:
+def test_permissions_on_one_batch_apply_to_that_batch(owner: Client, batch: JobBatch) -> None:
     own = JobBatchFactory.create(name="owner", running=True, jobs=[S.FAILED, S.PENDING])
     both = address(JobBatch, "cancel", ids=f"{own.pk},{batch.pk}")
 
@@ -154,7 +154,7 @@ def test_permissions_on_one_batch_count_for_that_one(owner: Client, batch: JobBa
     assert owner.get(address(JobBatch)).status_code == 403
 
 
-def test_arguments_and_results_want_a_permission_of_their_own(viewer: Client) -> None:
+def test_arguments_and_results_require_their_own_permission(viewer: Client) -> None:
     failure = FailedJobFactory.create()
     failure.job.result = '"secret"'
     failure.job.save()
@@ -163,13 +163,13 @@ def test_arguments_and_results_want_a_permission_of_their_own(viewer: Client) ->
     hidden = [text(viewer.get(address(each))) for each in (failure, failure.job)]
     shown = [text(reader.get(address(each))) for each in (failure, failure.job)]
 
-    assert ["Its arguments are hidden" in page for page in hidden] == [True, True]
+    assert ["The arguments are hidden" in page for page in hidden] == [True, True]
     assert ["Argument Value" in page for page in hidden] == [False, False]
     assert ["Argument Value" in page for page in shown] == [True, True]
     assert ["secret" in page for page in (hidden[1], shown[1])] == [False, True]
 
 
-def test_batches_that_a_site_leaves_out_can_be_neither_seen_nor_acted_on(
+def test_batches_outside_the_queryset_can_be_neither_viewed_nor_changed(
     admin_client: Client, batch: JobBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

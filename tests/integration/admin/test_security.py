@@ -1,4 +1,4 @@
-"""What users write is shown as text, and the pages need nothing that a strict policy refuses."""
+"""Pages escape the values of users and comply with a strict content security policy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ESCAPED = "&lt;img src=x onerror="
 
 @pytest.fixture
 def places() -> list[str]:
-    """Every page there is, of a batch in which all that a user can name is markup."""
+    """Addresses of all pages, for a batch whose names and texts are markup."""
     batch = JobBatchFactory.create(
         name=EVIL,
         running=True,
@@ -77,7 +77,7 @@ def test_markup_is_shown_as_text_everywhere(admin_client: Client, places: list[s
     assert JobBatch.objects.get().cancel_reason == EVIL
 
 
-def test_no_page_has_a_script_a_style_or_a_handler_in_it(
+def test_no_page_has_an_inline_script_style_or_handler(
     admin_client: Client, places: list[str]
 ) -> None:
     pages = {place: admin_client.get(place).content.decode() for place in places}
@@ -121,5 +121,5 @@ def _version(client: Client, place: str) -> str:
 
 
 def _without(page: str) -> str:
-    """The page without attribute values, in which markup is text."""
+    """Return the page without attribute values, where markup is text."""
     return re.sub(r'"[^"]*"', '""', page)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,10 +11,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from django_jobbatch import InvalidOption, bus, ledger, tuning
+from django_jobbatch import InvalidOption, bus, ledger
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.operations import pruning
 from django_jobbatch.states import BatchStatus, LinkStatus, Role
+from tests.databases import after_statement
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
 from tests.integration.management.calling import Answer, manage
 from tests.jobs import ADD
@@ -26,12 +26,15 @@ from tests.ledger.acts import (
     succeed,
 )
 from tests.pointing.models import Cascading, Enforced, Nulling, Protecting, Restricting
+from tests.tuning import Tuning
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("redis_server"),
 ]
 
+#: How `prune` begins: it reads which batches are old.
+READS_A_PAGE = r"^SELECT .* FROM .django_jobbatch_jobbatch"
 NOTHING = "Removed 0 batches, 0 jobs and callbacks, 0 failures.\n"
 
 
@@ -257,20 +260,13 @@ def test_a_batch_whose_stop_broke_off_is_stopped_and_goes() -> None:
     assert answer == ("Removed 1 batch, 3 jobs and callbacks, 0 failures.\n", "", 0)
 
 
-def test_a_batch_that_was_retried_a_moment_ago_is_not_old(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_batch_that_was_retried_a_moment_ago_is_not_old() -> None:
     batch = finished(48, jobs=[LinkStatus.FAILED])
-    pages = pruning._chunks
 
-    def and_retry(rows: Any) -> Any:
-        for page in pages(rows):
-            batch.retry()
-            yield page
+    with after_statement(READS_A_PAGE, batch.retry):
+        answer = prune()
 
-    monkeypatch.setattr(pruning, "_chunks", and_retry)
-
-    assert prune().out == NOTHING
+    assert answer.out == NOTHING
     assert left() == {batch}
 
 
@@ -483,10 +479,9 @@ def statements(*arguments: str) -> int:
 
 
 def test_the_statements_grow_with_the_pages_and_not_with_the_jobs(
-    monkeypatch: pytest.MonkeyPatch,
+    tuning: Tuning,
 ) -> None:
-    monkeypatch.setattr(tuning, "LINKS_CHUNK", 4)
-    monkeypatch.setattr(tuning, "PRUNE_CHUNK", 4)
+    tuning(LINKS_CHUNK=4, PRUNE_CHUNK=4)
     costs = []
     for batches, size in [(0, 0), (1, 1), (1, 3), (1, 9), (3, 3), (5, 3)]:
         for _ in range(batches):
@@ -508,8 +503,8 @@ def test_the_statements_grow_with_the_pages_and_not_with_the_jobs(
     ]
 
 
-def test_failures_cost_six_statements_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "PRUNE_CHUNK", 2)
+def test_failures_cost_six_statements_a_page(tuning: Tuning) -> None:
+    tuning(PRUNE_CHUNK=2)
     costs = []
     for failures in (0, 1, 2, 4):
         for _ in range(failures):
@@ -519,10 +514,14 @@ def test_failures_cost_six_statements_a_page(monkeypatch: pytest.MonkeyPatch) ->
     assert costs == [2, 2 + 6, 2 + 6, 2 + 2 * 6]
 
 
-def test_a_batch_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pruning, "_chunks", lambda rows: iter([[uuid.uuid4()]]))
+def test_a_batch_that_is_gone_is_no_error() -> None:
+    batch = finished(48)
 
-    assert prune() == (NOTHING, "", 0)
+    with after_statement(READS_A_PAGE, batch.delete):
+        answer = prune()
+
+    assert answer == (NOTHING, "", 0)
+    assert left() == set()
 
 
 # From Python

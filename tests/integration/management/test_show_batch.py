@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from django_jobbatch import bus, tuning
+from django_jobbatch import bus
 from django_jobbatch.exceptions import (
     FunctionNotFound,
     JobBatchError,
@@ -24,6 +24,7 @@ from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
 from tests.integration.management.calling import manage
 from tests.jobs import ADD
 from tests.ledger.acts import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED
+from tests.tuning import Tuning
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
 
@@ -191,7 +192,7 @@ def test_a_chain_shows_its_steps_and_what_is_inside() -> None:
     ]
 
 
-def test_batches_inside_stand_in_the_order_of_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_inside_stand_in_the_order_of_the_tree(tuning: Tuning) -> None:
     """The inner ones are made first, and their ids are in no order."""
     deep = bus.batch([ADD]).named("deep")
     one = bus.chain(ADD, deep).named("one")
@@ -216,7 +217,7 @@ def test_batches_inside_stand_in_the_order_of_the_tree(monkeypatch: pytest.Monke
     ]
     assert shown() == rows
 
-    monkeypatch.setattr(tuning, "MAX_CHILDREN_SHOWN", 3)
+    tuning(MAX_CHILDREN_SHOWN=3)
     assert shown() == [*rows[:3], "  and 2 more"]
 
 

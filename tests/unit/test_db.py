@@ -1,4 +1,4 @@
-"""What one statement carries."""
+"""Chunks of rows for one statement."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_rows_are_split_before_they_are_too_long_for_one_statement() -> None:
     ]
 
 
-def test_a_row_that_is_too_long_goes_alone() -> None:
+def test_a_row_that_is_too_long_is_a_chunk_of_its_own() -> None:
     assert list(chunked_by_size([1, tuning.MAX_STATEMENT_CHARS + 1, 1], int)) == [
         [1],
         [tuning.MAX_STATEMENT_CHARS + 1],

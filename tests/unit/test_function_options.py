@@ -1,4 +1,4 @@
-"""What a decorator has named is taken from the function it decorates."""
+"""The options of a Task or of `@job`."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_timeout_means_what_it_means_to_rq(timeout: object, seconds: int | Non
 
 
 @pytest.mark.parametrize("timeout", ["1w", "h", "", "1.5h", 0, "0"], ids=repr)
-def test_a_timeout_that_rq_would_not_take_is_refused(timeout: object) -> None:
+def test_a_timeout_that_rq_would_reject_is_rejected(timeout: object) -> None:
     with pytest.raises(InvalidOption, match="timeout="):
         options.options_of_decorator(decorated(timeout=timeout))
 

@@ -1,4 +1,4 @@
-"""A function goes by its dotted path, comes back from it, and is called."""
+"""Dotted paths of functions, loading by path, and calls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HERE = "tests.unit.targets"
 LATER = datetime(2027, 1, 1, tzinfo=UTC)
 
 
-# describe
+# path_and_options
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ LATER = datetime(2027, 1, 1, tzinfo=UTC)
         (targets.context_task, f"{HERE}.context_task"),
     ],
 )
-def test_what_an_import_finds_goes_by_its_path(func: object, path: str) -> None:
+def test_an_importable_function_has_a_path(func: object, path: str) -> None:
     assert paths.path_and_options(func) == (path, NO_OPTIONS)
 
 
@@ -65,11 +65,11 @@ def test_what_an_import_finds_goes_by_its_path(func: object, path: str) -> None:
         (targets.for_a_minute, Options(queue="default", timeout=60)),
     ],
 )
-def test_a_function_carries_what_its_decorator_names(func: object, options: Options) -> None:
+def test_a_function_has_the_options_of_its_decorator(func: object, options: Options) -> None:
     assert paths.path_and_options(func)[1] == options
 
 
-def test_an_option_that_cannot_be_used_is_refused_where_it_is_carried() -> None:
+def test_an_invalid_option_of_a_function_is_rejected() -> None:
     with pytest.raises(InvalidOption) as caught:
         paths.path_and_options(targets.with_no_time)
 
@@ -82,21 +82,21 @@ NOT_FOUND = (
     "is not what this function's name leads to when it is imported; give it a name of its own in"
     " its module, and decorators functools.wraps."
 )
-INSIDE = (
-    "is defined inside another function, where no worker can import it; move it to its module. If"
+NESTED = (
+    "is defined in another function, where no worker can import it; move it to its module. If"
     " a decorator made it, give the decorator functools.wraps."
 )
 
 
 def moved() -> None:
-    """Says that it is elsewhere."""
+    """A function with the name of another module."""
 
 
 moved.__module__ = "no.such.module"
 
 
 def at_the_prompt() -> None:
-    """Says that it is in the program that runs."""
+    """A function of the running program."""
 
 
 at_the_prompt.__module__ = "__main__"
@@ -130,8 +130,8 @@ Nowhere.method.__module__ = "no.such.module"
             f"{HERE}.<lambda> is a lambda, which no worker can import; write a function in a"
             " module.",
         ),
-        (targets.make_inner(), f"{HERE}.make_inner.<locals>.inner {INSIDE}"),
-        (targets.badly_decorated, f"{HERE}.unwrapped.<locals>.wrapper {INSIDE}"),
+        (targets.make_inner(), f"{HERE}.make_inner.<locals>.inner {NESTED}"),
+        (targets.badly_decorated, f"{HERE}.unwrapped.<locals>.wrapper {NESTED}"),
         (targets.undecorated, f"{HERE}.well_decorated {NOT_FOUND}"),
         (targets.renamed_task, f"{HERE}.add {NOT_FOUND}"),
         (targets.plain_task.func, f"{HERE}.plain_task {NOT_FOUND}"),
@@ -192,14 +192,16 @@ Nowhere.method.__module__ = "no.such.module"
         ),
     ],
 )
-def test_what_no_worker_could_call_is_refused_with_the_way_out(func: object, message: str) -> None:
+def test_a_function_that_no_worker_could_call_is_rejected_with_a_hint(
+    func: object, message: str
+) -> None:
     with pytest.raises(InvalidJob) as caught:
         paths.path_and_options(func)
 
     assert str(caught.value) == message
 
 
-def test_a_coroutine_instead_of_a_function_is_refused() -> None:
+def test_a_coroutine_instead_of_a_function_is_rejected() -> None:
     coroutine = targets.add_later(1)
 
     with pytest.raises(InvalidJob) as caught:
@@ -226,11 +228,11 @@ def test_a_coroutine_instead_of_a_function_is_refused() -> None:
         ("math.sqrt", math.sqrt),
     ],
 )
-def test_a_path_leads_to_what_it_names(path: str, target: object) -> None:
+def test_a_path_is_resolved(path: str, target: object) -> None:
     assert loader.resolve(path) is target
 
 
-def test_a_path_leads_to_what_a_test_has_put_there() -> None:
+def test_a_path_is_resolved_to_a_patched_function() -> None:
     loader.resolve(f"{HERE}.add")
 
     with mock.patch.object(targets, "add") as stand_in:
@@ -254,7 +256,7 @@ def test_a_path_leads_to_what_a_test_has_put_there() -> None:
         (f"{HERE}.__name__", f"{HERE}.__name__ is a str, not a function."),
     ],
 )
-def test_a_path_that_leads_nowhere_is_refused_with_the_reason(path: str, message: str) -> None:
+def test_a_path_without_a_function_is_rejected_with_the_reason(path: str, message: str) -> None:
     with pytest.raises(FunctionNotFound) as caught:
         loader.resolve(path)
 
@@ -268,7 +270,7 @@ def test_a_path_that_leads_nowhere_is_refused_with_the_reason(path: str, message
         ("1 / 0", "ZeroDivisionError('division by zero')"),
     ],
 )
-def test_a_module_that_cannot_be_imported_is_refused_with_the_reason(
+def test_a_module_that_cannot_be_imported_is_rejected_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, reason: str
 ) -> None:
     (tmp_path / "broken_jobs.py").write_text(source)
@@ -315,7 +317,7 @@ def test_a_coroutine_is_waited_for_however_it_is_wrapped(target: Any) -> None:
     assert invocation.invoke(target, (1,), {}) == 1
 
 
-def test_what_a_function_raises_comes_through() -> None:
+def test_an_exception_of_a_function_is_not_changed() -> None:
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'first'"):
         invocation.invoke(targets.add, (), {})
 
@@ -345,7 +347,7 @@ def test_a_task_of_a_backend_with_a_class_of_its_own_has_its_context() -> None:
     assert invocation.invoke(task, (), {})["attempt"] == 1
 
 
-def test_a_function_cannot_be_waited_for_inside_a_running_loop() -> None:
+def test_an_asynchronous_function_cannot_be_called_in_a_running_loop() -> None:
     async def main() -> None:
         invocation.invoke(targets.add_later, (1,), {})
 

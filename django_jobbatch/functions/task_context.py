@@ -1,4 +1,4 @@
-"""Tasks of Django and of its backport."""
+"""The context of a call of a Task."""
 
 from __future__ import annotations
 
@@ -8,16 +8,10 @@ from typing import Any
 from django.utils import timezone
 
 
-def is_task(value: object) -> bool:
-    """Whether this is a Task, of Django or of its backport."""
-    return not isinstance(value, type) and all(
-        hasattr(value, name) for name in ("module_path", "call", "using", "func", "takes_context")
-    )
-
-
 def task_context(
     task: Any, args: tuple[Any, ...], kwargs: dict[str, Any], attempt: int, result_id: str
 ) -> Any:
+    """Return the TaskContext of one attempt of a Task."""
     module = _task_module(task)
     now = timezone.now()
     result = module.TaskResult(
@@ -32,16 +26,16 @@ def task_context(
         kwargs={},
         backend=task.backend,
         errors=[],
-        # A Task counts its attempts by the workers that made them.
+        # The number of attempts of a TaskResult is the number of its workers.
         worker_ids=[f"attempt-{number}" for number in range(1, attempt + 1)],
     )
-    # Past its constructor, which takes fewer types than we keep.
+    # Set here, because the constructor rejects types that payloads keep.
     object.__setattr__(result, "args", list(args))
     object.__setattr__(result, "kwargs", dict(kwargs))
     return module.TaskContext(task_result=result)
 
 
 def _task_module(task: Any) -> Any:
-    """The module of the framework's own Task; a backend may have a subclass elsewhere."""
+    """Return the module of the Task class of the framework. A backend may have a subclass."""
     modules = [sys.modules[kind.__module__] for kind in type(task).__mro__]
     return next(module for module in modules if hasattr(module, "TaskContext"))

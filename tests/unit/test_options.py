@@ -1,4 +1,4 @@
-"""Options are checked, brought into one form, and laid over one another."""
+"""Options: valid values, their one form, and defaults."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ DELAY = "pass seconds from 0 on (up to ten years), or a timedelta"
         ("queue", "x" * 101, "pass text of 1 to 100 characters"),
         ("queue", 7, "pass text (str)"),
         ("description", "", "pass text of 1 to 255 characters"),
-        ("description", "a\x00b", "remove NUL characters and surrogates"),
-        ("description", "\ud800", "remove NUL characters and surrogates"),
+        ("description", "a\x00b", "pass text without NUL characters and surrogates"),
+        ("description", "\ud800", "pass text without NUL characters and surrogates"),
         ("timeout", 0, TIMEOUT),
         ("timeout", -2, TIMEOUT),
         ("timeout", 315_360_001, TIMEOUT),
@@ -97,23 +97,21 @@ DELAY = "pass seconds from 0 on (up to ten years), or a timedelta"
         ("transactional", 1, "pass True or False"),
     ],
 )
-def test_an_option_that_cannot_be_used_is_refused_by_name(
-    name: str, value: object, way_out: str
-) -> None:
+def test_an_invalid_option_is_rejected_by_name(name: str, value: object, way_out: str) -> None:
     with pytest.raises(InvalidOption) as caught:
         Options.parse(**{name: value})  # type: ignore[arg-type]
 
     assert str(caught.value) == f"{name}={value!r}: {way_out}."
 
 
-def test_two_times_to_begin_are_refused() -> None:
+def test_two_start_times_are_rejected() -> None:
     with pytest.raises(InvalidOption) as caught:
         Options.parse(delay=5, run_after=LATER)
 
-    assert str(caught.value) == ("delay and run_after both say when to begin; name one of them.")
+    assert str(caught.value) == ("delay and run_after both set the start time; name one of them.")
 
 
-def test_an_unknown_option_is_refused() -> None:
+def test_an_unknown_option_is_rejected() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'tiemout'"):
         Options.parse(tiemout=5)  # type: ignore[call-arg]
 
