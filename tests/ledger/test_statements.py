@@ -431,6 +431,7 @@ def test_a_batch_row_is_locked_by_its_key_alone(act: Callable[[], Callable[[], o
 
 def test_every_function_of_the_ledger_that_writes_is_looked_at() -> None:
     reads = {
+        ledger.batch_at_finish,
         ledger.check_failures_deletable,
         ledger.check_deletable,
         ledger.waits_for_previous_run,
