@@ -51,15 +51,22 @@ class Post:
         self.late = False
         self.held: list[Message] = []
         self.sent: list[Message] = []
-        self._report_end = ledger.settle_stand_in
+        self._settle_stand_in = ledger.settle_stand_in
         self._stop_children = ledger.stop_children
         self._sweep = ledger.sweep
 
     def lay_out(self, patch: pytest.MonkeyPatch) -> None:
         """Take the place of Redis, and stand between batches."""
-        for name in ("send", "schedule", "waiting", "waiting_for", "discard", "executing"):
+        for name in (
+            "send",
+            "schedule",
+            "waiting_tickets",
+            "waiting_by_batch",
+            "discard",
+            "executing",
+        ):
             patch.setattr(transport, name, getattr(self, name))
-        for name in ("report_end", "stop_children", "sweep"):
+        for name in ("settle_stand_in", "stop_children", "sweep"):
             patch.setattr(ledger, name, getattr(self, name))
         patch.setattr(dispatch, "after_commit", dispatch.apply)
 
@@ -71,7 +78,7 @@ class Post:
     def schedule(self, ticket: Ticket, at: datetime) -> None:
         self.scheduled.append((at, ticket))
 
-    def waiting(self, batch_id: uuid.UUID, queue: str) -> WaitingTickets:
+    def waiting_tickets(self, batch_id: uuid.UUID, queue: str) -> WaitingTickets:
         moments = [at for at, ticket in self.scheduled if ticket.batch_id == batch_id]
         queued = sum(ticket.batch_id == batch_id for ticket in self.tickets)
         return WaitingTickets(queued, min(moments, default=None))
@@ -79,7 +86,7 @@ class Post:
     def waiting_for(
         self, batch_ids: Sequence[uuid.UUID], queue: str
     ) -> dict[uuid.UUID, WaitingTickets]:
-        return {batch_id: self.waiting(batch_id, queue) for batch_id in batch_ids}
+        return {batch_id: self.waiting_tickets(batch_id, queue) for batch_id in batch_ids}
 
     def discard(self, batch_id: uuid.UUID, queues: Iterable[str]) -> None:
         self.tickets = [each for each in self.tickets if each.batch_id != batch_id]
@@ -96,8 +103,8 @@ class Post:
 
     # Messages
 
-    def report_end(self, using: str, child: JobBatch) -> Change | None:
-        return None if self._is_late("end", [child.pk]) else self._report_end(using, child)
+    def settle_stand_in(self, using: str, child: JobBatch) -> Change | None:
+        return None if self._is_late("end", [child.pk]) else self._settle_stand_in(using, child)
 
     def stop_children(self, using: str, children: Sequence[uuid.UUID]) -> list[Change]:
         late = self._is_late("stop", list(children))
@@ -116,7 +123,7 @@ class Post:
             for change in self._stop_children(ALIAS, ids):
                 dispatch.apply(change)
         else:
-            told = self._report_end(ALIAS, JobBatch.objects.get(pk=ids[0]))
+            told = self._settle_stand_in(ALIAS, JobBatch.objects.get(pk=ids[0]))
             if told is not None:
                 dispatch.apply(told)
 
