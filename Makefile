@@ -36,6 +36,7 @@ coverage: $(STAMP) ## Run them in full, and measure which branches of the packag
 	mkdir -p build/coverage
 	$(BIN)/python -m coverage run -m pytest $(FULL) $(PYTEST_ARGS)
 	$(BIN)/python -m coverage combine --quiet
+	rm -f build/coverage/data.*  # those of processes that were killed while they wrote
 	$(BIN)/python -m coverage report
 
 test-postgres: $(VENV)/.postgres ## The same in full on PostgreSQL: the server that is installed, or a wheel's

@@ -90,6 +90,8 @@ TICKET_FAILURE_TTL = timedelta(hours=1)
 TICKET_REGISTRY_TTL = timedelta(days=30)
 #: Delay of a scheduled ticket after which another process sends one.
 OVERDUE_AFTER = timedelta(seconds=2)
+#: Overdue batches that one process takes at once.
+OVERDUE_CHUNK = 100
 #: Steps of a cancel in the caller's process, perhaps in a web request. Tickets do the remaining
 #: ones. A step is one small transaction, or `LINKS_PER_STEP` links of a large one.
 INLINE_STEPS = 500

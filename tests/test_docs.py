@@ -219,6 +219,14 @@ def test_every_kind_of_finding_is_described() -> None:
     assert sorted(described) == sorted(map(str, RepairKind))
 
 
+def test_every_finding_is_described_in_the_words_of_the_command() -> None:
+    table = rows(section("reference/commands", "## `reconcile_batches`", "### Kinds of findings"))
+
+    assert {kind.strip("`"): finding for kind, finding, *_ in table} == {
+        str(kind): kind.description for kind in RepairKind
+    }
+
+
 # Modules
 
 

@@ -1,9 +1,10 @@
 """The ledger: the only writer of states and counters.
 
-Every change of a link's state is one guarded UPDATE that names the states it may leave, with
-its guard on columns of the row itself. Every transaction that moves a counter begins with an
-UPDATE of the batch row, so two of them never interleave. What changed is returned as a value;
-acting on it, after the commit, is the caller's.
+* Every change of a link's status is one guarded UPDATE. It names the statuses that the link may
+  leave, and its guard is on columns of the updated row.
+* Every transaction that moves a counter starts with an UPDATE of the batch row. So two transactions
+  of one batch never interleave.
+* Every transition returns a `Change`. The caller acts on it after the commit: see `dispatch`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from django_jobbatch.ledger.creation import (
 )
 from django_jobbatch.ledger.delays import overdue, refresh_next_event
 from django_jobbatch.ledger.deletion.batches import (
+    ChildrenRemain,
     check_deletable,
     check_failures_deletable,
     delete_batch,
@@ -46,47 +48,57 @@ from django_jobbatch.ledger.deletion.batches import (
 from django_jobbatch.ledger.losses import rescue_ticket
 from django_jobbatch.ledger.repairs import repair
 from django_jobbatch.ledger.retries.callbacks import reopen_callbacks
-from django_jobbatch.ledger.retries.pages import continue_reopen, reopen
+from django_jobbatch.ledger.retries.chunks import continue_reopen, reopen
 from django_jobbatch.ledger.settlement import settle
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - grouped by verb
+    # Values
     "Change",
     "Claimant",
     "Failure",
     "Settlement",
-    "batch_at_finish",
-    "cancel",
-    "check_deletable",
-    "check_failures_deletable",
-    "claim",
-    "claim_callback",
-    "continue_reopen",
-    "count_inserted",
-    "delete_batch",
-    "delete_failures",
-    "first_unreported",
-    "has_unstopped",
+    # Insert
     "insert_batch",
     "insert_children",
     "insert_links",
+    "count_inserted",
     "lock_for_add",
-    "mark_reported",
-    "mark_running",
-    "overdue",
-    "refresh_next_event",
-    "renew",
-    "reopen",
-    "reopen_callbacks",
-    "repair",
-    "rescue_ticket",
     "reserve_positions",
-    "running_children",
+    # Claim and start
+    "claim",
+    "claim_callback",
+    "renew",
     "running_tickets",
+    "mark_running",
+    "start_child",
+    # Settle and report
     "settle",
     "settle_callback",
     "settle_stand_in",
-    "start_child",
-    "stop_children",
-    "sweep",
+    "first_unreported",
+    "mark_reported",
     "waits_for_previous_run",
+    "batch_at_finish",
+    # Delay
+    "overdue",
+    "refresh_next_event",
+    # Cancel and stop
+    "cancel",
+    "sweep",
+    "stop_children",
+    "running_children",
+    "has_unstopped",
+    # Retry
+    "reopen",
+    "reopen_callbacks",
+    "continue_reopen",
+    # Rescue and repair
+    "rescue_ticket",
+    "repair",
+    # Delete
+    "ChildrenRemain",
+    "check_deletable",
+    "check_failures_deletable",
+    "delete_batch",
+    "delete_failures",
 ]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from django.utils import timezone
 
+from django_jobbatch import tuning
 from django_jobbatch.db import in_transaction, retry_transient
-from django_jobbatch.ledger import callbacks, completion, rows
+from django_jobbatch.ledger import callbacks, completion
 from django_jobbatch.ledger.change import Change, Settlement
-from django_jobbatch.ledger.settlement import (
+from django_jobbatch.ledger.outcomes import (
     LateOutcome,
     count_late,
     failure_row,
@@ -17,26 +19,32 @@ from django_jobbatch.ledger.settlement import (
     record_releases,
     write_outcomes,
 )
+from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob, FailedJob
 from django_jobbatch.states import OPEN, LinkStatus, Role
 
 
 def settle_callback(using: str, settlement: Settlement) -> Change:
-    """Write what became of a callback, and make the next one of its batch due."""
+    """Settle a claimed callback, and make the next one of its batch due."""
     commits: list[Change] = []
 
     def operation() -> Change:
+        transition = Transition.lock(using, settlement.link.batch_id)
+        if transition is None:
+            return Change.of_deleted(settlement.link.batch_id, using, late=1)
         known = replace(settlement, maybe_written=True) if commits else settlement
-        commits.append(settle_callback_locked(using, known))
+        settle_callback_locked(transition, known, earlier=commits[-1:])
+        commits.append(transition.freeze())
         return commits[-1]
 
     return in_transaction(using, operation)
 
 
 def mark_reported(using: str, failure: FailedJob, *, raised_in: BatchedJob | None = None) -> None:
-    """Mark that `each_failure` has been told of this failure.
+    """Mark a failure as reported.
 
-    If that raised for good, the link remembers the failure, to tell it again when it is retried.
+    Pass the `each_failure` link if a callback raised for this failure. A retry of the link calls
+    the callbacks with the failure again.
     """
 
     def write() -> None:
@@ -49,43 +57,43 @@ def mark_reported(using: str, failure: FailedJob, *, raised_in: BatchedJob | Non
     retry_transient(using, write)
 
 
-def settle_callback_locked(using: str, settlement: Settlement) -> Change:
-    """The same as `settle_callback`, inside a transaction."""
-    link = settlement.link
-    batch = rows.lock(using, link.batch_id)
-    if batch is None:
-        return Change(batch_id=link.batch_id, using=using, late=1)
+def settle_callback_locked(
+    transition: Transition, settlement: Settlement, *, earlier: Sequence[Change] = ()
+) -> None:
+    """Settle a claimed callback of the locked batch.
+
+    `earlier` holds the change of a commit before that got no answer, if there was one.
+    """
+    using, link = transition.using, settlement.link
     now = timezone.now()
     try:
         write_outcomes(using, [settlement], now)
     except LateOutcome:
         found = read_locked(using, [settlement]) if settlement.maybe_written else {}
-        return count_late(using, Change.of(batch, using), [settlement], found)
-    change = Change.of(batch, using)
+        count_late(transition, [settlement], found, earlier=earlier)
+        return
     if settlement.status == LinkStatus.PENDING:
-        return record_releases(using, change, [settlement])
-    change = replace(change, settled=(link.pk,))
+        record_releases(transition, [settlement])
+        return
+    transition.settled.append(link.pk)
     if settlement.failure is not None:
         FailedJob.objects.using(using).bulk_create([failure_row(settlement, now, 0)])
     if link.role == Role.EACH_FAILURE:
-        change = callbacks.reschedule_each_failure(
-            using, callbacks.make_each_failure_due(using, change)
-        )
-        return completion.settle_if_done(using, change)
-    change = callbacks.make_next_callback_due(using, change)
-    return completion.settle_if_done(using, _make_next_run_due(using, change))
+        callbacks.make_each_failure_due(transition)
+        callbacks.reschedule_each_failure(transition)
+    else:
+        callbacks.make_next_callback_due(transition)
+        _record_next_run(transition)
+    completion.settle_if_done(transition)
 
 
-def _make_next_run_due(using: str, change: Change) -> Change:
-    """A retry waits for the callbacks of the run before: if these were the last, its jobs are due."""
-    batch = change.batch
-    if (
-        batch is None
-        or batch.status not in OPEN
-        or callbacks.waits_for_previous_run(using, batch.pk, batch.run)
+def _record_next_run(transition: Transition) -> None:
+    """Record the jobs of a retried batch as due, once the callbacks of its earlier runs are settled."""
+    batch = transition.batch
+    if batch.status not in OPEN or callbacks.waits_for_previous_run(
+        transition.using, batch.pk, batch.run
     ):
-        return change
+        return
     for queue in batch.queues:
-        due = rows.links(using, batch.pk).jobs_only().pending().filter(queue=queue)
-        change = change.with_due(queue, len(due.order_by("pk").values_list("pk")[:16]))
-    return change
+        due = transition.links().jobs_only().pending().filter(queue=queue)
+        transition.add_due(queue, len(due.order_by("pk").values_list("pk")[: tuning.MAX_TICKETS]))

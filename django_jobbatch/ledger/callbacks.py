@@ -1,4 +1,4 @@
-"""Callback rows: scheduling them, and making the next one due. The batch row is locked."""
+"""Callback rows: which ones are scheduled, and which one is due next."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from django_jobbatch import counters
 from django_jobbatch.ledger import rows
-from django_jobbatch.ledger.change import Change
+from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import (
     BatchedJob,
     BatchedJobQuerySet,
@@ -30,19 +30,24 @@ from django_jobbatch.states import (
 #: The counters that a callback keeps of the finish of its run.
 FINISH_COUNTERS: Final = ("total_jobs", "pending_jobs", *counters.COUNTER_BY_STATUS.values())
 
+# Rows of callbacks, not inserted yet
+
 
 def catch_links(batch: JobBatch, failure: FailedJob) -> list[BatchedJob]:
-    """The `catch` callbacks, told of this failure, the first of its run; none is due yet."""
-    links = _lane(batch, [Role.CATCH])
+    """Return the `catch` callbacks for the first failure of a run; none is due yet."""
+    links = _callback_lane(batch, [Role.CATCH])
     for link in links:
         link.failure = failure
     return links
 
 
 def finish_links(batch: JobBatch, outcome: Outcome) -> list[BatchedJob]:
-    """The `then` callbacks, if the batch came through, and the `finally_` ones; none is due yet."""
-    went_well = outcome in (Outcome.SUCCEEDED, Outcome.PARTIAL)
-    links = _lane(batch, [Role.THEN, Role.FINALLY] if went_well else [Role.FINALLY])
+    """Return the `then` and `finally_` callbacks for this outcome; none is due yet.
+
+    Each keeps the finish of its run, since a retry may reopen the batch before it is called.
+    """
+    succeeded = outcome in (Outcome.SUCCEEDED, Outcome.PARTIAL)
+    links = _callback_lane(batch, [Role.THEN, Role.FINALLY] if succeeded else [Role.FINALLY])
     finished_at = batch.finished_at and batch.finished_at.isoformat()
     finish = {
         "outcome": str(outcome),
@@ -57,7 +62,7 @@ def finish_links(batch: JobBatch, outcome: Outcome) -> list[BatchedJob]:
 def batch_at_finish(batch: JobBatch, link: BatchedJob) -> JobBatch:
     """Return the batch as it was at the finish of the run that this callback belongs to.
 
-    A retry may have reopened the batch since. The values are those that the link has kept.
+    A retry may have reopened the batch since. The values are those that the link keeps.
     """
     finish = link.options.get("finish")
     if finish is None or link.run == batch.run:
@@ -72,9 +77,10 @@ def batch_at_finish(batch: JobBatch, link: BatchedJob) -> JobBatch:
 
 
 def each_failure_link(batch: JobBatch, position: int) -> list[BatchedJob]:
-    """One link that tells every `each_failure` callback of the failures they have not seen.
+    """Return the link that calls every `each_failure` callback with the unreported failures.
 
-    It is beside the lane of the others, so its place is its own: one after another, by position.
+    It runs beside the lane of the other callbacks, so it has a lane of its own. The list is empty
+    if the batch has no such callback.
     """
     for entry in batch.callbacks:
         if entry["role"] == Role.EACH_FAILURE:
@@ -83,17 +89,17 @@ def each_failure_link(batch: JobBatch, position: int) -> list[BatchedJob]:
 
 
 def has_callbacks(batch: JobBatch, roles: Iterable[Role]) -> bool:
-    """Whether a callback of one of these roles is registered."""
+    """Return whether the batch has a callback of one of these roles."""
     wanted = set(roles)
     return any(entry["role"] in wanted for entry in batch.callbacks)
 
 
 def sorted_by_role(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Registered callbacks as they are stored: by role in the order they run, else as given."""
+    """Return callbacks in the order in which they run: by role, then as given."""
     return sorted(entries, key=lambda entry: CALLBACKS.index(Role(entry["role"])))
 
 
-def _lane(batch: JobBatch, roles: Iterable[Role]) -> list[BatchedJob]:
+def _callback_lane(batch: JobBatch, roles: Iterable[Role]) -> list[BatchedJob]:
     wanted = set(roles)
     return [
         _link(batch, entry, lane=0, position=position, status=LinkStatus.WAITING)
@@ -118,27 +124,44 @@ def _link(
     )
 
 
+# Reading
+
+
 def unreported(using: str, batch_id: uuid.UUID) -> FailedJobQuerySet:
-    """The failures of the batch that `each_failure` has not been told of, in order."""
+    """Return the unreported failures of the batch, the oldest first."""
     return FailedJob.objects.using(using).filter(batch_id=batch_id).unreported().oldest_first()
 
 
-def make_next_callback_due(using: str, change: Change) -> Change:
-    """Make the next callback of the batch due, if none is due or running.
+def waits_for_previous_run(using: str, batch_id: uuid.UUID, run: int) -> bool:
+    """Return whether the jobs of this run wait for callbacks of an earlier run.
 
-    All runs share the lane: what an earlier one has drawn comes first.
+    All callbacks of a run are scheduled before the next run starts. So the jobs wait only if the
+    batch was retried while its callbacks ran, or if one of those callbacks is retried itself.
     """
-    return _make_next_due(using, change, rows.links(using, change.batch_id).callback_lane())
-
-
-def make_each_failure_due(using: str, change: Change) -> Change:
-    """Make the next link for `each_failure` due, if none is due or running."""
-    return _make_next_due(
-        using, change, rows.links(using, change.batch_id).filter(role=Role.EACH_FAILURE)
+    if run == 1:
+        return False
+    return (
+        rows.links(using, batch_id).filter(role__in=CALLBACK_LANE, run__lt=run).unsettled().exists()
     )
 
 
-def _make_next_due(using: str, change: Change, lane: BatchedJobQuerySet) -> Change:
+# Steps of a transition
+
+
+def make_next_callback_due(transition: Transition) -> None:
+    """Make the next callback of the lane due, if none is due or running.
+
+    All runs share the lane, so the callbacks of an earlier run come first.
+    """
+    _make_next_due(transition, transition.links().callback_lane())
+
+
+def make_each_failure_due(transition: Transition) -> None:
+    """Make the next `each_failure` link due, if none is due or running."""
+    _make_next_due(transition, transition.links().filter(role=Role.EACH_FAILURE))
+
+
+def _make_next_due(transition: Transition, lane: BatchedJobQuerySet) -> None:
     unsettled = list(
         lane.unsettled()
         .select_for_update()
@@ -146,58 +169,43 @@ def _make_next_due(using: str, change: Change, lane: BatchedJobQuerySet) -> Chan
         .values_list("pk", "status", "queue")
     )
     if not unsettled or any(status != LinkStatus.WAITING for _, status, _ in unsettled):
-        return change
+        return
     pk, _, queue = unsettled[0]
-    BatchedJob.objects.using(using).filter(pk=pk, status=LinkStatus.WAITING).update(
-        status=LinkStatus.PENDING
-    )
-    return change.with_due(queue)
+    waiting = BatchedJob.objects.using(transition.using).filter(pk=pk, status=LinkStatus.WAITING)
+    waiting.update(status=LinkStatus.PENDING)
+    transition.add_due(queue)
 
 
-def schedule_catch(using: str, change: Change, failure: FailedJob) -> Change:
-    """Have `catch` told of this failure, if it is the first of its run."""
-    batch = change.batch
-    if batch is None or batch.is_cancelled or not has_callbacks(batch, [Role.CATCH]):
-        return change
-    drawn = rows.links(using, batch.pk).filter(role=Role.CATCH, run=batch.run)
-    if drawn.select_for_update().values_list("pk").first():
-        return change
-    BatchedJob.objects.using(using).bulk_create(catch_links(batch, failure))
-    return make_next_callback_due(using, change)
+def schedule_catch(transition: Transition, failure: FailedJob) -> None:
+    """Schedule `catch` for this failure, if it is the first failure of its run."""
+    batch = transition.batch
+    if batch.is_cancelled or not has_callbacks(batch, [Role.CATCH]):
+        return
+    scheduled = transition.links().filter(role=Role.CATCH, run=batch.run)
+    if scheduled.select_for_update().values_list("pk").first():
+        return
+    BatchedJob.objects.using(transition.using).bulk_create(catch_links(batch, failure))
+    make_next_callback_due(transition)
 
 
-def schedule_each_failure(using: str, change: Change) -> Change:
-    """Have `each_failure` told of what it has not seen, unless a link for that is alive already."""
-    batch = change.batch
-    if batch is None or not has_callbacks(batch, [Role.EACH_FAILURE]):
-        return change
-    reports = rows.links(using, batch.pk).filter(role=Role.EACH_FAILURE).select_for_update()
-    # One of an earlier run tells of failures of this run too.
+def schedule_each_failure(transition: Transition) -> None:
+    """Schedule an `each_failure` link, unless an unsettled one will report all failures anyway."""
+    batch = transition.batch
+    if not has_callbacks(batch, [Role.EACH_FAILURE]):
+        return
+    reports = transition.links().filter(role=Role.EACH_FAILURE).select_for_update()
+    # A link of an earlier run reports the failures of this run too.
     if reports.unsettled().values_list("pk").first():
-        return change
-    last = reports.filter(run=batch.run).order_by("-position").values_list("position", flat=True)
-    drawn_last = last.first()
-    drawn = each_failure_link(batch, 0 if drawn_last is None else drawn_last + 1)
-    BatchedJob.objects.using(using).bulk_create(drawn)
-    return change.with_due(drawn[0].queue)
+        return
+    positions = reports.filter(run=batch.run).order_by("-position")
+    last = positions.values_list("position", flat=True).first()
+    scheduled = each_failure_link(batch, 0 if last is None else last + 1)
+    BatchedJob.objects.using(transition.using).bulk_create(scheduled)
+    transition.add_due(scheduled[0].queue)
 
 
-def reschedule_each_failure(using: str, change: Change) -> Change:
-    """Have `each_failure` told of what is left, if there is anything."""
-    if unreported(using, change.batch_id).select_for_update().values_list("pk").first():
-        return schedule_each_failure(using, change)
-    return change
-
-
-def waits_for_previous_run(using: str, batch_id: uuid.UUID, run: int) -> bool:
-    """Whether the jobs of this run wait for callbacks of an earlier one.
-
-    Only a batch that was retried while its callbacks ran is held back, and once released only
-    by a callback of an earlier run that is itself retried: the callbacks of a run are all drawn
-    before the next one can begin.
-    """
-    if run == 1:
-        return False
-    return (
-        rows.links(using, batch_id).filter(role__in=CALLBACK_LANE, run__lt=run).unsettled().exists()
-    )
+def reschedule_each_failure(transition: Transition) -> None:
+    """Schedule an `each_failure` link if unreported failures remain."""
+    remaining = unreported(transition.using, transition.batch.pk)
+    if remaining.select_for_update().values_list("pk").first():
+        schedule_each_failure(transition)

@@ -1,10 +1,9 @@
-"""Closing a batch, and cancelling what had not begun."""
+"""Cancelling or stopping a batch, and sweeping its unstarted links."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from django.db.models import F
@@ -14,13 +13,12 @@ from django_jobbatch import tuning
 from django_jobbatch.db import idempotent, in_transaction
 from django_jobbatch.ledger import completion, rows
 from django_jobbatch.ledger.change import Change
-from django_jobbatch.ledger.lanes import with_children_to_stop
-from django_jobbatch.models import BatchedJob
+from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.states import NOT_STARTED, OPEN, BatchStatus, LinkStatus
 
 
 def cancelled_values(*, reason: str, by: str = "") -> dict[str, Any]:
-    """What is written to an open batch that somebody cancels now."""
+    """Return the columns that cancel an open batch now."""
     return {
         "status": BatchStatus.STOPPING,
         "cancelled_at": timezone.now(),
@@ -31,42 +29,41 @@ def cancelled_values(*, reason: str, by: str = "") -> dict[str, Any]:
 
 
 def cancel(using: str, batch_id: uuid.UUID, *, reason: str = "", by: str = "") -> Change | None:
-    """Cancel an open batch, by one statement; None if it was not open.
+    """Cancel an open batch by one statement; return None if it was not open.
 
-    From here on nothing of it becomes due. Its links are cancelled by `sweep`.
+    From then on none of its links becomes due. `sweep` cancels the unstarted ones.
     """
 
     def operation() -> Change | None:
-        is_closed = (
+        is_cancelled = (
             rows.batches(using)
             .filter(pk=batch_id, status__in=OPEN)
             .update(version=F("version") + 1, **cancelled_values(reason=reason, by=by))
         )
-        if not is_closed:
+        if not is_cancelled:
             return None
-        batch = rows.batches(using).get(pk=batch_id)
-        return replace(Change.of(batch, using), stopping=True)
+        return Change.of(rows.batches(using).get(pk=batch_id), using, stopping=True)
 
     return in_transaction(using, idempotent(operation))
 
 
-def stop_on_failure(using: str, change: Change, **cancelled: object) -> Change:
-    """Close an open batch that allows no failures, in which a link did not succeed.
+def stop_on_failure(transition: Transition, **cancelled: object) -> None:
+    """Stop an open strict batch, because one of its links did not succeed.
 
-    `cancelled` says when, why and by whom it was cancelled, if that is why. The row is locked.
+    Pass the `cancel_*` columns if the cause was a cancelled child batch.
     """
-    batch = change.batch
-    if batch is None or batch.allow_failures or batch.status not in OPEN:
-        return change
-    rows.write(using, batch, status=BatchStatus.STOPPING, retry_cursor=None, **cancelled)
-    return replace(change, stopping=batch.pending_jobs > 0)
+    batch = transition.batch
+    if batch.allow_failures or batch.status not in OPEN:
+        return
+    transition.write(status=BatchStatus.STOPPING, retry_cursor=None, **cancelled)
+    transition.stopping = batch.pending_jobs > 0
 
 
 def sweep(using: str, batch_id: uuid.UUID, *, running: bool = False) -> Iterator[Change]:
-    """Cancel the links of a stopping batch that have not begun, page by page.
+    """Cancel the unstarted links of a stopping batch, chunk by chunk.
 
-    Anyone who meets a stopping batch may go on with it. With `running`, links under a claim are
-    cancelled too; what their jobs still return comes too late.
+    Any process may continue a sweep. With `running`, claimed links are cancelled too; the outcomes
+    of their jobs are late.
     """
     statuses = [*NOT_STARTED, LinkStatus.RUNNING] if running else list(NOT_STARTED)
     more = True
@@ -78,11 +75,11 @@ def sweep(using: str, batch_id: uuid.UUID, *, running: bool = False) -> Iterator
 def _sweep_next(
     using: str, batch_id: uuid.UUID, statuses: list[LinkStatus]
 ) -> tuple[list[Change], bool]:
-    """Sweep a page; what that has changed, if need be in a commit before that got no answer."""
+    """Sweep one chunk; return its change, and that of a commit before that got no answer."""
     changes: list[Change] = []
 
     def operation() -> bool:
-        change, more = _sweep_page(using, batch_id, statuses)
+        change, more = _sweep_chunk(using, batch_id, statuses)
         changes.append(change)
         return more
 
@@ -90,53 +87,50 @@ def _sweep_next(
     return changes, more
 
 
-def _sweep_page(using: str, batch_id: uuid.UUID, statuses: list[LinkStatus]) -> tuple[Change, bool]:
-    batch = rows.lock(using, batch_id)
-    if batch is None:
-        return Change(batch_id=batch_id, using=using), False
-    change = Change.of(batch, using)
+def _sweep_chunk(
+    using: str, batch_id: uuid.UUID, statuses: list[LinkStatus]
+) -> tuple[Change, bool]:
+    transition = Transition.lock(using, batch_id)
+    if transition is None:
+        return Change.of_deleted(batch_id, using), False
+    batch = transition.batch
     if batch.status != BatchStatus.STOPPING:
-        return change, False
-    most = (
-        min(tuning.LINKS_CHUNK, tuning.CHILDREN_CHUNK)
-        if batch.child_batches
-        else tuning.LINKS_CHUNK
-    )
-    children = _not_started(using, batch_id, statuses, most)
-    page = sorted(children)
-    if page:
-        now = timezone.now()
-        count = (
-            BatchedJob.objects.using(using)
-            .filter(pk__in=page, status__in=statuses)
-            .update(status=LinkStatus.CANCELLED, ended_at=now, lease_until=None)
+        return transition.freeze(), False
+    size = tuning.LINKS_CHUNK
+    if batch.child_batches:
+        size = min(size, tuning.CHILDREN_CHUNK)
+    child_by_link = _not_started(transition, statuses, size)
+    chunk = sorted(child_by_link)
+    if chunk:
+        unstarted = transition.links_by_id(chunk).filter(status__in=statuses)
+        count = unstarted.update(
+            status=LinkStatus.CANCELLED, ended_at=timezone.now(), lease_until=None
         )
-        rows.write(
-            using,
-            batch,
-            pending_jobs=batch.pending_jobs - count,
-            cancelled_jobs=batch.cancelled_jobs + count,
+        transition.write(
+            pending_jobs=batch.pending_jobs - count, cancelled_jobs=batch.cancelled_jobs + count
         )
-    change = with_children_to_stop(replace(change, settled=tuple(page)), children.values())
-    return completion.finish_if_done(using, change), len(page) == most
+    transition.settled += chunk
+    transition.add_children_to_stop(child_by_link.values())
+    completion.finish_if_done(transition)
+    return transition.freeze(), len(chunk) == size
 
 
 def _not_started(
-    using: str, batch_id: uuid.UUID, statuses: list[LinkStatus], most: int
+    transition: Transition, statuses: list[LinkStatus], size: int
 ) -> dict[int, uuid.UUID | None]:
-    """A page of jobs in these statuses, locked, and the batches they stand for.
+    """Lock one chunk of jobs in these statuses, and return the child batch of each.
 
-    One status after another, in the order of the index of claims: in that of ids a server that
-    believes the rows of all batches to be well mixed would walk over those of others.
+    The order is that of the index of claims, one status after another. In the order of ids, a
+    server that expects the rows of all batches to be mixed would read those of other batches.
     """
     found: dict[int, uuid.UUID | None] = {}
     for status in statuses:
-        links = rows.links(using, batch_id).jobs_only().filter(status=status)
+        links = transition.links().jobs_only().filter(status=status)
         if status == LinkStatus.RUNNING:
-            # A child batch that runs is stopped itself, and its end settles what stands for it.
+            # A running child batch is stopped itself, and its finish settles its stand-in.
             links = links.filter(child=None)
-        page = links.order_by("queue", "pk").select_for_update()
-        found |= dict(page.values_list("pk", "child_id")[: most - len(found)])
-        if len(found) == most:
+        ordered = links.order_by("queue", "pk").select_for_update()
+        found |= dict(ordered.values_list("pk", "child_id")[: size - len(found)])
+        if len(found) == size:
             break
     return found

@@ -1,9 +1,9 @@
-"""What goes into the ledger and what comes out of it, as values."""
+"""The values that go into the ledger and come out of it."""
 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
@@ -13,7 +13,7 @@ from django_jobbatch.states import LinkStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What a job raised, as text: a live exception would hold its frames."""
+    """The exception of a job, as text: a live exception would hold its frames."""
 
     exception_class: str
     message: str
@@ -22,12 +22,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """What became of one claimed link.
+    """The outcome of one claimed link, to be written by a transition.
 
-    `status` is where it goes: an end, or pending again (a retry, or a link that was put back
-    before it began). `attempts` is what this costs it: 1, or 0 if it never began. `losses` is 1 if
-    its worker died over it. `tried` says that an earlier try to write it may have gone through: its
-    commit got no answer.
+    Attributes:
+        status: The new status: a final one, or pending for a further attempt or a release.
+        attempts: The attempts that this adds: 1, or 0 if the link never started.
+        losses: 1 if the worker died while its ticket held the link.
+        maybe_written: An earlier commit of this settlement got no answer and may have succeeded.
     """
 
     link: BatchedJob
@@ -41,38 +42,38 @@ class Settlement:
 
     @classmethod
     def released(cls, link: BatchedJob) -> Self:
-        """A link that was claimed and has not begun."""
+        """Return the settlement of a claimed link that has not started."""
         return cls(link=link, status=LinkStatus.PENDING, attempts=0)
 
     @classmethod
     def lost(cls, link: BatchedJob, failure: Failure | None = None) -> Self:
-        """A link whose worker died; with `failure`, for the last time."""
+        """Return the settlement of a link whose worker died; with `failure`, the link fails."""
         status = LinkStatus.PENDING if failure is None else LinkStatus.FAILED
         return cls(link=link, status=status, attempts=0, losses=1, failure=failure)
 
     @property
     def update_key(self) -> tuple[LinkStatus, int, int, int, datetime | None]:
-        """What links that are written by one statement have in common."""
+        """The values that the settlements of one UPDATE have in common."""
         return self.status, self.link.fence, self.attempts, self.losses, self.available_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What a transaction of the ledger has changed, for the caller to act on after the commit.
+    """The result of one transition. The caller acts on it after the commit.
 
     Attributes:
-        batch: The batch as the transaction left it; None if it is gone.
-        due: How many links have become due, by queue.
-        closed: It was closed, and has links that a sweep must cancel.
-        finished: It was this transaction that finished it.
-        ended: It is a child batch, and its callbacks are settled too: its parent is to be told.
-        orphans: Child batches whose stand-ins were cancelled or skipped here: they are to be stopped.
-        next_event_at: When the earliest of its delayed links is due, if that has changed.
-        settled: Ids of the links that came to an end here.
-        rerun_jobs: How many jobs of the tree a retry lets run again, if it was asked to count them.
-        lost: How many links a dead ticket has held.
-        given_up: Those of them that failed by it.
-        stale: How many outcomes came too late and changed nothing.
+        batch: The batch as the transition left it; None if the batch is deleted.
+        due: The number of links that became due, by queue.
+        stopping: The batch was stopped, and a sweep must cancel its unstarted links.
+        finished: This transition finished the batch.
+        child_settled: The batch is a child and is settled; its stand-in must be settled next.
+        children_to_stop: The child batches whose stand-ins were cancelled or skipped.
+        next_event_at: The time when the first delayed link is due, if that time changed.
+        settled: The ids of the links that this transition settled, or reset for a retry.
+        rerun_jobs: The number of jobs of the tree that a retry lets run again, if it counts them.
+        lost: The number of links that a dead ticket held.
+        failed_by_loss: The links among them that failed because of the loss.
+        late: The number of late outcomes. They changed nothing else.
     """
 
     batch_id: uuid.UUID
@@ -91,12 +92,11 @@ class Change:
     late: int = 0
 
     @classmethod
-    def of(cls, batch: JobBatch, using: str) -> Self:
-        """No change yet, of this batch."""
-        return cls(batch_id=batch.pk, using=using, batch=batch)
+    def of(cls, batch: JobBatch, using: str, *, stopping: bool = False) -> Self:
+        """Return a change of this batch without further effects."""
+        return cls(batch_id=batch.pk, using=using, batch=batch, stopping=stopping)
 
-    def with_due(self, queue: str | None, count: int = 1) -> Self:
-        """The same, with `count` more links due on `queue`; None adds nothing."""
-        if queue is None or not count:
-            return self
-        return replace(self, due={**self.due, queue: self.due.get(queue, 0) + count})
+    @classmethod
+    def of_deleted(cls, batch_id: uuid.UUID, using: str, *, late: int = 0) -> Self:
+        """Return the change of a batch whose row is deleted."""
+        return cls(batch_id=batch_id, using=using, late=late)

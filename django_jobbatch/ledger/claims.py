@@ -1,4 +1,4 @@
-"""Taking links: pending -> running, under a lease."""
+"""Claiming due links: pending -> running, under a lease."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from django_jobbatch.states import ACTIVE, CALLBACKS, BatchStatus, LinkStatus
 
 
 def mark_running(using: str, batch: JobBatch) -> None:
-    """Mark that a worker has begun: pending -> running."""
+    """Mark a batch as started: pending -> running."""
     now = timezone.now()
     pending = rows.batches(using).filter(pk=batch.pk, status=BatchStatus.PENDING)
-    begun = {"status": BatchStatus.RUNNING, "started_at": now, "version": F("version") + 1}
-    if in_transaction(using, lambda: pending.update(**begun)):
+    started = {"status": BatchStatus.RUNNING, "started_at": now, "version": F("version") + 1}
+    if in_transaction(using, lambda: pending.update(**started)):
         batch.status, batch.started_at = BatchStatus.RUNNING, now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimant:
-    """Who takes links: a ticket on a queue, for `lease` at a time.
+    """A ticket that claims links of one batch on one queue, each time for one lease.
 
-    With `ignore_delays` it takes delayed links before their time.
+    With `ignore_delays` it claims delayed links before their start time.
     """
 
     using: str
@@ -46,43 +46,43 @@ class Claimant:
     ignore_delays: bool = False
 
     def due(self) -> BatchedJobQuerySet:
-        """The links that it may take now, jobs and callbacks."""
+        """Return the links that the ticket may claim now, jobs and callbacks."""
         links = rows.links(self.using, self.batch_id).filter(queue=self.queue)
         return links.pending() if self.ignore_delays else links.due()
 
 
 def claim(claimant: Claimant, *, after: int, limit: int) -> list[BatchedJob]:
-    """Take up to `limit` due jobs whose id is above `after`.
+    """Claim up to `limit` due jobs whose id is above `after`.
 
-    Walking on from the last id taken keeps a claim as cheap in the middle of a large batch as at
-    its start; when nothing is left above, it begins again at the lowest id, once.
-    One read and one write, in a transaction where the database can skip locked rows.
+    With the last claimed id, a claim costs as little in the middle of a large batch as at its
+    start. If no due job has a higher id, the claim starts once more at the lowest id. A claim is one
+    read and one write. They share a transaction if the database can skip locked rows.
     """
-    # Read by the same statement as the links, so that a retry is seen whole or not at all. It has
-    # no run while its turn has not come, or once it is closed.
+    # The run is read by the same statement as the links, so a retry is seen whole or not at all.
+    # The run is None if the batch is waiting, stopping or finished.
     live = rows.batches(claimant.using).filter(pk=claimant.batch_id, status__in=ACTIVE)
     run = live.order_by().values("run")
-    # Jobs are told from callbacks by their run, not by their role: an index begins with batch and
-    # role, and without statistics PostgreSQL takes it and sorts the whole batch for each claim.
+    # Jobs are selected by their run, not by their role: an index starts with batch and role, and
+    # PostgreSQL without statistics uses it and sorts the whole batch for each claim.
     due = claimant.due().filter(run=0).annotate(batch_run=Subquery(run))
-    taken = _claim_links(claimant, due.filter(pk__gt=after), limit)
-    if not taken and after:
-        taken = _claim_links(claimant, due, limit)
-    return taken
+    claimed = _claim_links(claimant, due.filter(pk__gt=after), limit)
+    if not claimed and after:
+        claimed = _claim_links(claimant, due, limit)
+    return claimed
 
 
 def claim_callback(claimant: Claimant) -> BatchedJob | None:
-    """Take one due callback, if there is one."""
+    """Claim one due callback; return None if no callback is due."""
     due = claimant.due().filter(role__in=CALLBACKS, run__gte=1)
-    taken = _claim_links(claimant, due.annotate(batch_run=Value(1)), 1)
-    return taken[0] if taken else None
+    claimed = _claim_links(claimant, due.annotate(batch_run=Value(1)), 1)
+    return claimed[0] if claimed else None
 
 
 def renew(claimant: Claimant, links: Iterable[BatchedJob]) -> None:
-    """Prolong the leases of links that this ticket still holds.
+    """Renew the leases of links that this ticket still holds.
 
-    A link that is being settled at this moment is left out: waiting for one with others in hand
-    could be a deadlock.
+    A link whose row is locked is left out, since another transaction is settling it: to wait for it
+    with locks on other links could be a deadlock.
     """
     held = BatchedJob.objects.using(claimant.using).filter(
         pk__in=[link.pk for link in links], status=LinkStatus.RUNNING, claimed_by=claimant.ticket
@@ -97,7 +97,7 @@ def renew(claimant: Claimant, links: Iterable[BatchedJob]) -> None:
 
 
 def running_tickets(using: str, batch_id: uuid.UUID) -> dict[str, set[str]]:
-    """The tickets that hold running jobs of the batch, by queue."""
+    """Return the tickets that hold running jobs of the batch, by queue."""
     tickets: dict[str, set[str]] = {}
     for queue, ticket in (
         rows.links(using, batch_id).jobs_only().running().values_list("queue", "claimed_by")
@@ -107,35 +107,38 @@ def running_tickets(using: str, batch_id: uuid.UUID) -> dict[str, set[str]]:
 
 
 def first_unreported(using: str, batch_id: uuid.UUID) -> FailedJob | None:
-    """The first failure of the batch that `each_failure` has not been told of."""
+    """Return the first unreported failure of the batch."""
     return retry_transient(using, callbacks.unreported(using, batch_id).first)
 
 
 def _claim_links(claimant: Claimant, due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
-    """Claim the first `limit` of `due`; what another ticket takes first is not among them."""
+    """Claim the first `limit` due links, except those that another ticket claims first."""
     if _can_skip_locked(claimant.using):
         due = due.select_for_update(skip_locked=True)
         return _claim_in_transaction(claimant, lambda: _first_due(due, limit))
     for _ in range(tuning.CLAIM_ATTEMPTS):
-        seen = _first_due(due, limit)
-        taken = _claim_in_transaction(claimant, partial(list, seen)) if seen else []
-        if taken or not seen:
-            return taken
+        links = _first_due(due, limit)
+        claimed = _claim_in_transaction(claimant, partial(list, links)) if links else []
+        if claimed or not links:
+            return claimed
     return []
 
 
 def _claim_in_transaction(
-    claimant: Claimant, see: Callable[[], list[BatchedJob]]
+    claimant: Claimant, read: Callable[[], list[BatchedJob]]
 ) -> list[BatchedJob]:
-    """Claim what is seen; or, after a commit that got no answer, take what that has claimed."""
+    """Claim the links that `read` returns.
+
+    After a commit without an answer, return the links that it has claimed, if there are any.
+    """
     claims: list[datetime] = []
 
     def operation() -> list[BatchedJob]:
-        taken = _claimed_at(claimant, claims) if claims else []
-        if not taken:
+        claimed = _claimed_at(claimant, claims) if claims else []
+        if not claimed:
             claims.append(timezone.now())
-            taken = _claim_seen(claimant, see(), now=claims[-1])
-        return taken
+            claimed = _claim_read(claimant, read(), now=claims[-1])
+        return claimed
 
     return in_transaction(claimant.using, operation)
 
@@ -155,10 +158,10 @@ def _first_due(due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
 
 
 def _force_claim_index(due: BatchedJobQuerySet) -> list[BatchedJob]:
-    """Read links along the index of claims, where MariaDB might prefer another.
+    """Read links by the index of claims, where MariaDB might prefer another index.
 
-    It locks what it looks at, not only what it returns: along another index that is what other
-    tickets want, and in an order in which a sweep may deadlock with it.
+    MariaDB locks every row that it reads, not only the rows that it returns. By another index it
+    locks links that other tickets want, in an order that can deadlock with a sweep.
     """
     sql, params = due.query.get_compiler(due.db).as_sql()
     table = f"FROM `{BatchedJob._meta.db_table}`"
@@ -166,46 +169,46 @@ def _force_claim_index(due: BatchedJobQuerySet) -> list[BatchedJob]:
     return list(BatchedJob.objects.using(due.db).raw(hinted, params))
 
 
-def _claim_seen(claimant: Claimant, seen: list[BatchedJob], *, now: datetime) -> list[BatchedJob]:
-    run = _run_of(seen[0]) if seen else None
+def _claim_read(claimant: Claimant, links: list[BatchedJob], *, now: datetime) -> list[BatchedJob]:
+    run = _run_of(links[0]) if links else None
     if run is None or callbacks.waits_for_previous_run(claimant.using, claimant.batch_id, run):
         return []
-    seen = _isolate_lost(seen)
+    links = _isolate_lost(links)
     values: dict[str, Any] = {
         "status": LinkStatus.RUNNING,
         "claimed_by": claimant.ticket,
         "started_at": now,
         "lease_until": now + claimant.lease,
     }
-    if _write_claims(claimant, seen, values) != len(seen):
-        seen = _confirm(claimant, seen, since=now)
-    for link in seen:
+    if _write_claims(claimant, links, values) != len(links):
+        links = _confirm(claimant, links, since=now)
+    for link in links:
         link.fence += 1
         for name, value in values.items():
             setattr(link, name, value)
-    return seen
+    return links
 
 
-def _isolate_lost(seen: list[BatchedJob]) -> list[BatchedJob]:
-    """Those that one claim may take: a link that was lost before is alone with its worker."""
-    if seen[0].worker_losses:
-        return seen[:1]
-    return list(takewhile(lambda link: not link.worker_losses, seen))
+def _isolate_lost(links: list[BatchedJob]) -> list[BatchedJob]:
+    """Return the links of one claim: a link with a worker loss is claimed alone."""
+    if links[0].worker_losses:
+        return links[:1]
+    return list(takewhile(lambda link: not link.worker_losses, links))
 
 
-def _write_claims(claimant: Claimant, seen: list[BatchedJob], values: dict[str, Any]) -> int:
-    """Write the claims and say how many; links with the same fence, mostly all, by one UPDATE.
+def _write_claims(claimant: Claimant, links: list[BatchedJob], values: dict[str, Any]) -> int:
+    """Write the claims, by one UPDATE per fence, and return their number. Mostly there is one fence.
 
-    A link that was taken and given back since it was seen has another fence, other attempts and
-    perhaps a delay: it is not the one that was seen.
+    The fence is a guard: a link that was claimed and released since the read may have other attempts
+    and a delay.
     """
-    taken = 0
-    for fence, alike in groupby(sorted(seen, key=_fence), key=_fence):
+    count = 0
+    for fence, group in groupby(sorted(links, key=_fence), key=_fence):
         guarded = BatchedJob.objects.using(claimant.using).filter(
-            pk__in=[link.pk for link in alike], status=LinkStatus.PENDING, fence=fence
+            pk__in=[link.pk for link in group], status=LinkStatus.PENDING, fence=fence
         )
-        taken += guarded.update(fence=fence + 1, **values)
-    return taken
+        count += guarded.update(fence=fence + 1, **values)
+    return count
 
 
 def _fence(link: BatchedJob) -> int:
@@ -213,21 +216,21 @@ def _fence(link: BatchedJob) -> int:
 
 
 def _run_of(link: BatchedJob) -> int | None:
-    """The run of the batch as the statement that read `link` has seen it; None if it is not live."""
+    """Return the run of the batch when `link` was read; None if the batch was not active."""
     run: int | None = link.batch_run  # type: ignore[attr-defined]  # an annotation of the query
     return run
 
 
-def _confirm(claimant: Claimant, seen: list[BatchedJob], *, since: datetime) -> list[BatchedJob]:
-    # By the moment too: RQ may run one ticket twice at once, under one name.
+def _confirm(claimant: Claimant, links: list[BatchedJob], *, since: datetime) -> list[BatchedJob]:
+    # The time is checked too: RQ may run one ticket twice at the same time, under one name.
     fences = dict(
         BatchedJob.objects.using(claimant.using)
         .filter(
-            pk__in=[link.pk for link in seen],
+            pk__in=[link.pk for link in links],
             status=LinkStatus.RUNNING,
             claimed_by=claimant.ticket,
             started_at=since,
         )
         .values_list("pk", "fence")
     )
-    return [link for link in seen if fences.get(link.pk) == link.fence + 1]
+    return [link for link in links if fences.get(link.pk) == link.fence + 1]

@@ -1,30 +1,24 @@
-"""Finishing and settling a batch. Its row is locked by the transaction."""
+"""The finish of a batch, and its settling once its callbacks are settled too."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 from django.utils import timezone
 
 from django_jobbatch import counters
 from django_jobbatch.ledger import callbacks, rows
-from django_jobbatch.ledger.callbacks import make_next_callback_due, unreported
-from django_jobbatch.ledger.change import Change
-from django_jobbatch.models import (
-    BatchedJob,
-    JobBatch,
-)
+from django_jobbatch.ledger.transition import Transition
+from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import BatchStatus, Role
 
 
-def finish_if_done(using: str, change: Change) -> Change:
-    """Finish the locked batch if no link of it is left to settle, and draw its callbacks.
+def finish_if_done(transition: Transition) -> None:
+    """Finish the batch and schedule its callbacks, if no link is left to settle.
 
-    The batch row is locked, so exactly one transaction sees the last link settled.
+    The batch row is locked, so exactly one transaction sees that the last link is settled.
     """
-    batch = change.batch
-    if batch is None or not _is_done(batch):
-        return change
+    batch = transition.batch
+    if not _is_done(batch):
+        return
     outcome = counters.outcome(
         failed=batch.failed_jobs,
         cancelled=batch.cancelled_jobs,
@@ -32,36 +26,34 @@ def finish_if_done(using: str, change: Change) -> Change:
         was_cancelled=batch.is_cancelled,
         allow_failures=batch.allow_failures,
     )
-    rows.write(
-        using,
-        batch,
+    transition.write(
         status=BatchStatus.FINISHED,
         outcome=outcome,
         finished_at=timezone.now(),
         unique_key=None,
         at_rest=not batch.callbacks and batch.parent_id is None,
     )
-    change = replace(change, finished=True)
-    links_due = callbacks.finish_links(batch, outcome)
-    if links_due:
-        BatchedJob.objects.using(using).bulk_create(links_due)
-        return make_next_callback_due(using, change)
-    return settle_if_done(using, change)
+    transition.finished = True
+    scheduled = callbacks.finish_links(batch, outcome)
+    if scheduled:
+        BatchedJob.objects.using(transition.using).bulk_create(scheduled)
+        callbacks.make_next_callback_due(transition)
+    else:
+        settle_if_done(transition)
 
 
-def settle_if_done(using: str, change: Change) -> Change:
-    """Put the batch to rest if nothing of it is left to do; a child's parent is to be told first."""
-    batch = change.batch
-    if batch is None or not is_settled(using, batch):
-        return change
-    if batch.parent_id is not None:
-        return replace(change, child_settled=True)
-    mark_at_rest(using, batch)
-    return change
+def settle_if_done(transition: Transition) -> None:
+    """Record that a child batch is settled, or mark a settled root as at rest."""
+    if not is_settled(transition.using, transition.batch):
+        return
+    if transition.batch.parent_id is not None:
+        transition.child_settled = True
+    else:
+        mark_at_rest(transition.using, transition.batch)
 
 
 def is_settled(using: str, batch: JobBatch) -> bool:
-    """Whether the locked batch is finished and its lane of callbacks is settled."""
+    """Return whether the locked batch is finished and its lane of callbacks is settled."""
     if not batch.is_finished:
         return False
     if batch.at_rest or not batch.callbacks:
@@ -70,41 +62,39 @@ def is_settled(using: str, batch: JobBatch) -> bool:
 
 
 def mark_at_rest(using: str, batch: JobBatch) -> None:
-    """Note that nothing of a locked batch that has ended is left to do, unless failures are to be told.
+    """Mark a settled batch as at rest, unless it has unreported failures.
 
-    Its parent, if there is one, knows of its end. From here on nobody looks at it again.
+    The batch row is locked, and the stand-in of a child is settled. Reconcile does not inspect a
+    batch at rest.
     """
     if not batch.at_rest and not _has_reports_left(using, batch):
         rows.write(using, batch, at_rest=True)
+
+
+def record_everything_due(transition: Transition) -> None:
+    """Record everything that may be due in the batch, whichever transition made it due.
+
+    It is for a transition whose commit got no answer: its change was never acted on.
+    """
+    batch = transition.batch
+    transition.due.clear()
+    for queue in batch.queues:
+        transition.add_due(queue)
+    is_stopping = batch.status == BatchStatus.STOPPING and batch.pending_jobs > 0
+    transition.stopping = transition.stopping or is_stopping
+    transition.finished = batch.is_finished
+    transition.child_settled = batch.parent_id is not None and is_settled(transition.using, batch)
+    transition.next_event_at = batch.next_event_at
 
 
 def _has_reports_left(using: str, batch: JobBatch) -> bool:
     if not callbacks.has_callbacks(batch, [Role.EACH_FAILURE]):
         return False
     reports = rows.links(using, batch.pk).filter(role=Role.EACH_FAILURE)
-    return reports.unsettled().exists() or unreported(using, batch.pk).exists()
+    return reports.unsettled().exists() or callbacks.unreported(using, batch.pk).exists()
 
 
 def _is_done(batch: JobBatch) -> bool:
     if batch.is_finished or batch.pending_jobs or batch.retry_cursor is not None:
         return False
-    return batch.status != BatchStatus.WAITING  # an empty child, whose turn has not come
-
-
-def with_everything_due(using: str, change: Change) -> Change:
-    """The same, with all that may be due of its locked batch, whoever has made it due.
-
-    So nothing is missed of a change that was committed, and that nobody could act on.
-    """
-    batch = change.batch
-    if batch is None:
-        return change
-    is_stopping = batch.status == BatchStatus.STOPPING and batch.pending_jobs > 0
-    return replace(
-        change,
-        due=dict.fromkeys(batch.queues, 1),
-        stopping=change.stopping or is_stopping,
-        finished=batch.is_finished,
-        child_settled=batch.parent_id is not None and is_settled(using, batch),
-        next_event_at=batch.next_event_at,
-    )
+    return batch.status != BatchStatus.WAITING  # an empty child whose turn has not come

@@ -1,4 +1,4 @@
-"""When delayed links want their next ticket."""
+"""The next event of a batch: when its earliest delayed link is due."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from django_jobbatch.models import BatchedJob, JobBatch
 
 
 def refresh_next_event(using: str, batch: JobBatch) -> tuple[str, datetime] | None:
-    """Note when the earliest delayed link of the batch is due, and say on which queue.
+    """Write when the earliest delayed link of the batch is due, and return its queue and that time.
 
-    None if no link is delayed, or if the batch no longer starts any.
+    Return None if no pending link is delayed.
     """
     earliest = retry_transient(using, lambda: _earliest(using, batch))
     if _due_at(earliest) != batch.next_event_at:
@@ -26,17 +26,16 @@ def refresh_next_event(using: str, batch: JobBatch) -> tuple[str, datetime] | No
 
 
 def overdue(using: str) -> list[JobBatch]:
-    """Batches whose scheduled ticket should have come and has not, each for one caller only."""
+    """Return the batches with an overdue link, each to one caller only."""
     late = rows.batches(using).filter(next_event_at__lt=timezone.now() - tuning.OVERDUE_AFTER)
-    # Ids first: each ticket asks, and hardly ever is there one. None costs no second statement.
-    pks = list(late.order_by().values_list("pk", flat=True)[:100])
+    # Ids first: every ticket asks, and mostly there is no such batch. Then one statement is enough.
+    pks = list(late.order_by().values_list("pk", flat=True)[: tuning.OVERDUE_CHUNK])
     return [batch for batch in late.filter(pk__in=pks) if _postpone(using, batch)]
 
 
 def _record(using: str, batch: JobBatch) -> BatchedJob | None:
-    # Read again under the lock: a settlement that delays a link holds it too.
-    locked = rows.lock(using, batch.pk)
-    if locked is None:
+    # Read again under the lock: a settlement that delays a link locks the row too.
+    if rows.lock(using, batch.pk) is None:
         return None
     earliest = _earliest(using, batch, locking=True)
     rows.write(using, batch, next_event_at=_due_at(earliest))
@@ -55,7 +54,7 @@ def _due_at(link: BatchedJob | None) -> datetime | None:
 
 
 def _postpone(using: str, batch: JobBatch) -> bool:
-    # Put off, not forgotten: whoever took it may die before it acts.
+    # Postponed, not cleared: the caller may die before it acts.
     row = rows.batches(using).filter(pk=batch.pk, next_event_at=batch.next_event_at)
     batch.next_event_at = timezone.now() + tuning.OVERDUE_AFTER
     return bool(row.update(next_event_at=batch.next_event_at, version=F("version") + 1))

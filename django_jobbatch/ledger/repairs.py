@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 
 from django_jobbatch.db import in_transaction
-from django_jobbatch.ledger import rows
 from django_jobbatch.ledger.callbacks import (
     make_each_failure_due,
     make_next_callback_due,
@@ -13,17 +12,21 @@ from django_jobbatch.ledger.callbacks import (
 )
 from django_jobbatch.ledger.change import Change
 from django_jobbatch.ledger.completion import finish_if_done, settle_if_done
+from django_jobbatch.ledger.transition import Transition
 
 
 def repair(using: str, batch_id: uuid.UUID) -> Change:
-    """Draw what should have been drawn: a finish, a callback, a report, or the rest of the batch."""
+    """Finish a batch, schedule a callback or a report, or mark the batch as at rest, if missing."""
 
     def operation() -> Change:
-        batch = rows.lock(using, batch_id)
-        if batch is None:
-            return Change(batch_id=batch_id, using=using)
-        change = finish_if_done(using, Change.of(batch, using))
-        change = make_each_failure_due(using, make_next_callback_due(using, change))
-        return settle_if_done(using, reschedule_each_failure(using, change))
+        transition = Transition.lock(using, batch_id)
+        if transition is None:
+            return Change.of_deleted(batch_id, using)
+        finish_if_done(transition)
+        make_next_callback_due(transition)
+        make_each_failure_due(transition)
+        reschedule_each_failure(transition)
+        settle_if_done(transition)
+        return transition.freeze()
 
     return in_transaction(using, operation)

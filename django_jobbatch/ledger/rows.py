@@ -1,4 +1,4 @@
-"""The rows of the ledger: finding them, and what every transaction does to the batch row first."""
+"""The rows of the ledger: how they are found, and how a batch row is locked and written."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch, Job
 
 
 def batches(using: str) -> JobBatchQuerySet:
-    """Batches on this database."""
+    """Return the batches of this database."""
     return JobBatch.objects.using(using)
 
 
 def links(using: str, batch_id: uuid.UUID) -> BatchedJobQuerySet:
-    """The links of one batch on this database."""
+    """Return the links of one batch."""
     return BatchedJob.objects.using(using).filter(batch_id=batch_id)
 
 
 def lane_links(using: str, batch_id: uuid.UUID) -> BatchedJobQuerySet:
-    """The links of one batch that stand in its lanes: all but its callbacks."""
+    """Return the links in the lanes of one batch: all but its callbacks."""
     return links(using, batch_id).jobs_only().filter(run=0)
 
 
 def lock(using: str, batch_id: uuid.UUID) -> JobBatch | None:
-    """Take the batch row for this transaction, by writing it, and read it; None if it is gone."""
+    """Lock a batch row for this transaction, by writing it, and read it; None if it is deleted."""
     row = batches(using).filter(pk=batch_id)
     if not row.update(version=F("version") + 1):
         return None
@@ -34,37 +34,37 @@ def lock(using: str, batch_id: uuid.UUID) -> JobBatch | None:
 
 
 def write(using: str, batch: JobBatch, **values: Any) -> None:
-    """Write columns of a batch row that this transaction has locked, and keep `batch` alike."""
+    """Write columns of a batch row that this transaction has locked, and set them on `batch`."""
     batches(using).filter(pk=batch.pk).update(**values)
     for name, value in values.items():
         setattr(batch, name, value)
 
 
 def ancestor_ids(using: str, batch_id: uuid.UUID) -> list[uuid.UUID]:
-    """The ids of the batches around this one, the root first; a query for each, and one."""
+    """Return the ids of all ancestors, the root first, by one query per ancestor and one more."""
     ids: list[uuid.UUID] = []
     current: uuid.UUID | None = batch_id
     while current is not None:
-        around = batches(using).filter(pk=current).order_by()
-        current = around.values_list("parent__batch_id", flat=True).first()
+        row = batches(using).filter(pk=current).order_by()
+        current = row.values_list("parent__batch_id", flat=True).first()
         if current is not None:
             ids.append(current)
     return ids[::-1]
 
 
 def lock_all(using: str, ids: list[uuid.UUID]) -> list[JobBatch]:
-    """Lock these batches, in this order; those that are gone are left out."""
+    """Lock these batches in this order, and return those that are not deleted."""
     return [batch for batch in (lock(using, pk) for pk in ids) if batch is not None]
 
 
 def parent_id(using: str, child_id: uuid.UUID) -> uuid.UUID:
-    """The id of the batch right around this one; of no batch at all, if there is none."""
-    found = batches(using).filter(pk=child_id).order_by()
-    return found.values_list("parent__batch_id", flat=True).first() or uuid.UUID(int=0)
+    """Return the id of the parent; the nil UUID, which no batch has, if there is no parent."""
+    row = batches(using).filter(pk=child_id).order_by()
+    return row.values_list("parent__batch_id", flat=True).first() or uuid.UUID(int=0)
 
 
 def stand_in(using: str, child: JobBatch) -> BatchedJob | None:
-    """The link that stands for a child batch, locked; None if it is gone, or the batch is a root."""
+    """Lock and return the stand-in of a child batch; None for a root, or if it is deleted."""
     if child.parent_id is None:
         return None
     return BatchedJob.objects.using(using).select_for_update().filter(pk=child.parent_id).first()

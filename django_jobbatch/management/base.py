@@ -1,4 +1,4 @@
-"""What the commands on batches share: which database, batches by their ids, and the exit code."""
+"""What the commands share: the database option, batches by their ids, errors and the exit code."""
 
 from __future__ import annotations
 
@@ -17,80 +17,74 @@ from django.db import connections, router
 from django_jobbatch.exceptions import JobBatchError, TransportError
 from django_jobbatch.models import JobBatch
 
-#: Where it is logged that Redis did not take what a change asks for, or that a repair failed.
+#: The loggers of errors after a commit: tickets that were not sent, and repairs that failed.
 LOGGERS: Final = ("django_jobbatch.dispatch", "django_jobbatch.reconcile")
 
-
-#: Digits of an id that are enough, if no other begins with them.
+#: Minimum digits of the short form of an id.
 SHORT_ID: Final = 8
-
-
+#: Digits of a whole id.
 DIGITS: Final = 32
-
+#: Ids that an error lists if several start with the same digits.
+MAX_CANDIDATES: Final = 5
 
 ID_HELP: Final = f"The id of a batch, or its first {SHORT_ID} digits or more."
 
 
-#: Ids that are named where the beginning of one is that of several.
-MAX_CANDIDATES: Final = 5
-
-
 class BatchCommand(BaseCommand):
-    """A command that says in one line on stderr what it cannot do, does the rest, and exits with 1."""
+    """A command that reports each error as a line on stderr, continues, and then exits with 1."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add `--database`."""
         parser.add_argument(
             "--database",
             choices=sorted(connections),
-            help="The database the batches are on; by default the one they are written to.",
+            help="The database of the batches; default: the one to which the routers write batches.",
         )
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Run the command; the process ends with code 1 if something was not done."""
-        self._has_refused = False
+        """Run the command, and exit with 1 if it reported an error."""
+        self._has_errors = False
         with _errors_to_stderr(self.report_error):
             output = super().execute(*args, **options)
-        if self._has_refused:
+        if self._has_errors:
             sys.exit(1)
         return output
 
     def report_error(self, line: str) -> None:
-        """Say what was not done, and go on."""
+        """Write an error to stderr, and continue."""
         self.stderr.write(line)
-        self._has_refused = True
+        self._has_errors = True
 
     def batches(self, ids: Iterable[str], database: str | None) -> Iterator[JobBatch]:
-        """The batches with these ids, each once; an id that leads to none is refused.
-
-        An id may be written by its beginning, if that is the beginning of no other.
-        """
+        """Return the batches with these ids or short ids, each once; report ids without a batch."""
         using = database or router.db_for_write(JobBatch)
-        seen: set[uuid.UUID] = set()
+        yielded: set[uuid.UUID] = set()
         for text in ids:
             batch = self._batch(text, using)
-            if batch is not None and batch.pk not in seen:
-                seen.add(batch.pk)
+            if batch is not None and batch.pk not in yielded:
+                yielded.add(batch.pk)
                 yield batch
 
     def _batch(self, text: str, using: str) -> JobBatch | None:
-        found = _found(text, using)
-        if found is None:
+        candidates = _candidates(text, using)
+        if candidates is None:
             self.report_error(
                 f"{text} is not the id of a batch: an id is a UUID, or its first {SHORT_ID} digits"
                 " or more."
             )
-        elif not found:
+        elif not candidates:
             self.report_error(f"There is no batch {text}.")
-        elif len(found) > 1:
-            self.report_error(f"{text} is the beginning of several ids: {_named(found)}.")
+        elif len(candidates) > 1:
+            self.report_error(
+                f"Several batches have ids that start with {text}: {_listed(candidates)}."
+            )
         else:
-            return found[0]
+            return candidates[0]
         return None
 
     @contextmanager
     def reporting_errors(self, batch: JobBatch) -> Iterator[None]:
-        """Refuse what the package raises on purpose over this batch."""
+        """Report the errors of this package that are raised for this batch."""
         try:
             yield
         except JobBatchError as error:
@@ -98,12 +92,12 @@ class BatchCommand(BaseCommand):
 
 
 def short_id(batch_id: uuid.UUID | str) -> str:
-    """The beginning of an id, which every command takes in its place."""
+    """Return the short form of an id, which every command accepts."""
     return str(batch_id)[:SHORT_ID]
 
 
-def _found(text: str, using: str) -> list[JobBatch] | None:
-    """The batches that are meant, or the first of them; None if this cannot be an id."""
+def _candidates(text: str, using: str) -> list[JobBatch] | None:
+    """Return the first batches whose ids start with this text, or None if it cannot be an id."""
     batches = JobBatch.objects.using(using)
     if pk := _uuid(text):
         return list(batches.filter(pk=pk))
@@ -112,17 +106,17 @@ def _found(text: str, using: str) -> list[JobBatch] | None:
         return None
     first, last = (uuid.UUID(digits.ljust(DIGITS, filler)) for filler in "0f")
     if connections[using].vendor == "mysql":
-        # MariaDB sorts UUIDs by their last group: what begins alike does not stand together.
-        beginning = os.path.commonprefix([str(first), str(last)])  # noqa: RUF071 - of characters
-        batches = batches.filter(pk__startswith=beginning)
+        # MariaDB sorts UUIDs by their last group, so these ids are no range.
+        prefix = os.path.commonprefix([str(first), str(last)])  # noqa: RUF071 - of characters
+        batches = batches.filter(pk__startswith=prefix)
     else:
         batches = batches.filter(pk__range=(first, last))
     return list(batches.order_by()[: MAX_CANDIDATES + 1])
 
 
-def _named(batches: list[JobBatch]) -> str:
-    named = [str(batch.pk) for batch in batches[:MAX_CANDIDATES]]
-    return ", ".join([*sorted(named), *(["and more"] if len(batches) > MAX_CANDIDATES else [])])
+def _listed(batches: list[JobBatch]) -> str:
+    ids = [str(batch.pk) for batch in batches[:MAX_CANDIDATES]]
+    return ", ".join([*sorted(ids), *(["and more"] if len(batches) > MAX_CANDIDATES else [])])
 
 
 def _uuid(text: str) -> uuid.UUID | None:
@@ -133,9 +127,9 @@ def _uuid(text: str) -> uuid.UUID | None:
 
 
 @contextmanager
-def _errors_to_stderr(refuse: Callable[[str], None]) -> Iterator[None]:
-    """Refuse, a line for each, what is logged because it went wrong after the commit."""
-    handler = _StderrHandler(refuse)
+def _errors_to_stderr(report_error: Callable[[str], None]) -> Iterator[None]:
+    """Report each error that is logged after a commit."""
+    handler = _StderrHandler(report_error)
     loggers = [logging.getLogger(name) for name in LOGGERS]
     for logger in loggers:
         logger.addHandler(handler)
@@ -147,22 +141,23 @@ def _errors_to_stderr(refuse: Callable[[str], None]) -> Iterator[None]:
 
 
 class _StderrHandler(logging.Handler):
-    """Says the same of a batch once, also if Redis has refused it in several ways."""
+    """Reports one error of each kind per batch, even if Redis fails several times."""
 
-    def __init__(self, refuse: Callable[[str], None]) -> None:
+    def __init__(self, report_error: Callable[[str], None]) -> None:
         super().__init__(logging.ERROR)
-        self._refuse = refuse
-        self._said: set[tuple[str, str]] = set()
+        self._report_error = report_error
+        self._reported: set[tuple[str, str]] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        said = (str(record.msg), getattr(record, "batch_id", record.getMessage()))
-        if said not in self._said:
-            self._said.add(said)
-            self._refuse(f"{record.getMessage()}{_advice(record)}")
+        key = (str(record.msg), getattr(record, "batch_id", record.getMessage()))
+        if key not in self._reported:
+            self._reported.add(key)
+            self._report_error(f"{record.getMessage()}{_hint(record)}")
 
 
-def _advice(record: logging.LogRecord) -> str:
+def _hint(record: logging.LogRecord) -> str:
+    """Return what follows a logged message: what to do, or the error itself."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, TransportError):
-        return ". When Redis answers again, call this command again."
+        return ". Call this command again when Redis answers."
     return "" if error is None else f": {error}"

@@ -1,4 +1,4 @@
-"""How the commands write numbers, times and tables."""
+"""Numbers, times, wrapped lines and tables in the output of commands."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Final
 
 from django.utils import timezone
 
-#: Columns of a terminal, as wide as one is that nobody has made wider.
+#: Columns of a terminal by default.
 WIDTH: Final = 80
 
 
 def pluralize(count: int, one: str, many: str | None = None) -> str:
-    """`1 job`, `2 jobs`, `1,000 jobs`; `many` is the plural if it is not made with an s."""
+    """Return `1 job`, `2 jobs` or `1,000 jobs`; `many` is an irregular plural."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
-def truncate(text: str, longest: int) -> str:
-    """The text in one line, cut at so many characters."""
+def truncate(text: str, length: int) -> str:
+    """Return the text as one line of at most `length` characters."""
     line = " ".join(text.split())
-    return line if len(line) <= longest else f"{line[: longest - 1]}…"
+    return line if len(line) <= length else f"{line[: length - 1]}…"
 
 
 def wrapped(text: str, indent: str, *, first: str | None = None) -> list[str]:
-    """The text in lines that fit into a terminal, `first` before the first of them.
+    """Return the text in lines that fit into a terminal, indented; `first` indents the first one.
 
-    Paths and ids stay whole, so that they can be copied.
+    Paths and ids are not broken, so they can be copied.
     """
     return textwrap.wrap(
         text,
@@ -40,7 +40,7 @@ def wrapped(text: str, indent: str, *, first: str | None = None) -> list[str]:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns that stand below each other."""
+    """Return the rows as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
@@ -50,12 +50,12 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def moment(at: datetime | None) -> str:
-    """In the current time zone, to the second; a dash for none."""
+    """Return the time in the current time zone, to the second, or a dash."""
     return "-" if at is None else f"{_local(at):%Y-%m-%d %H:%M:%S}"
 
 
 def minute(at: datetime) -> str:
-    """In the current time zone, to the minute."""
+    """Return the time in the current time zone, to the minute."""
     return f"{_local(at):%Y-%m-%d %H:%M}"
 
 

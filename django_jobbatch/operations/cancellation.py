@@ -10,20 +10,21 @@ from django_jobbatch.states import BatchStatus
 def cancel(
     batch: JobBatch, reason: str = "", *, by: object = None, stop_running: bool = False
 ) -> bool:
-    """Close the batch at once: what has not begun never will; True if this call closed it.
+    """Cancel the batch and its descendants, and return whether this call did so.
 
-    Running jobs end by themselves and are counted, and may ask `current_batch().is_cancelled`.
-    With `stop_running` their links are cancelled here and now and the work-horses that run them
-    are killed; what they still return comes too late. `finally_` fires when all is settled.
+    Jobs that have not started never do. Running jobs finish and are counted; they may check
+    `current_batch().is_cancelled`. With `stop_running` their links are cancelled at once, and their
+    work-horses are killed; later outcomes of them change nothing. `finally_` is called when all jobs are
+    settled.
 
-    After some 100,000 links, or some hundred batches inside, tickets go on with what has not begun.
+    After about 100,000 links, or some hundred child batches, tickets continue the sweep.
 
-    A batch that is stopping already can still be told to `stop_running`; and what an earlier
-    cancel has not come to, because its process died or Redis was down, is done now.
+    A batch that is already stopping can be cancelled with `stop_running`. A call for it also continues
+    a cancel that was interrupted, because its process died or Redis was away.
 
     Arguments:
-        reason: Kept on the batch, for people.
-        by: Who did it: anything with a useful `str()`, such as a user.
+        reason: Stored as `cancel_reason`.
+        by: Who cancels it: anything with a useful `str()`, such as a user.
     """
     using = batch.database
     who = "" if by is None else str(by)[:150]

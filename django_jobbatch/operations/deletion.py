@@ -50,11 +50,15 @@ def check_tree_deletable(using: str, batch: JobBatch) -> None:
 
 def delete_tree(using: str, batch: JobBatch) -> Counter[str]:
     """Delete a batch and its descendants, the root last, and return the rows per model."""
-    levels = [pk for level in descendant_levels(batch) for pk in level]
     deleted: Counter[str] = Counter()
-    for pk in [*reversed(levels), batch.pk]:
-        deleted += ledger.delete_batch(using, pk)
-    return deleted
+    while True:
+        descendant_ids = [pk for level in descendant_levels(batch) for pk in level]
+        try:
+            for pk in [*reversed(descendant_ids), batch.pk]:
+                deleted += ledger.delete_batch(using, pk)
+        except ledger.ChildrenRemain:
+            continue  # a transaction that was open has added them to a descendant
+        return deleted
 
 
 def iterate_tree(batch: JobBatch) -> Iterator[JobBatch]:

@@ -10,7 +10,6 @@ from typing import Final
 from django_jobbatch import dispatch, ledger
 from django_jobbatch.db import chunked
 from django_jobbatch.exceptions import InvalidJob
-from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations import retry_preview
 
@@ -53,7 +52,7 @@ def retry(
         rerun_jobs, has_reset = len(callbacks), bool(callbacks)
         chosen = [pk for pk in chosen if pk not in callbacks]
     if chosen is None or chosen or not has_reset:
-        count_jobs = partial(_count_jobs, include_cancelled=include_cancelled)
+        count_jobs = partial(retry_preview.count_links, include_cancelled=include_cancelled)
         for change in ledger.reopen(
             using, batch.pk, chosen, include_cancelled=include_cancelled, count_jobs=count_jobs
         ):
@@ -64,26 +63,6 @@ def retry(
     if not has_reset:
         dispatch.continue_batch(using, batch)
     return rerun_jobs
-
-
-def _count_jobs(change: Change, *, include_cancelled: bool) -> int:
-    """Return how many jobs run again because of the links that this change has reset.
-
-    A stand-in counts as the jobs that run again in its child batch, and as one job if that batch was
-    deleted. No query for a flat batch.
-    """
-    batch = change.batch
-    if batch is None or not batch.child_batches:
-        return len(change.settled)
-    batches = JobBatch.objects.using(change.using)
-    children = [
-        child for pks in chunked(change.settled) for child in batches.filter(parent__in=pks)
-    ]
-    counts = (
-        retry_preview.count_all(child, include_cancelled=include_cancelled or child.is_cancelled)
-        for child in children
-    )
-    return len(change.settled) - len(children) + sum(counts)
 
 
 def _ids(using: str, batch: JobBatch, jobs: Iterable[BatchedJob | int]) -> list[int]:

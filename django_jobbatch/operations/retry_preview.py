@@ -1,21 +1,19 @@
-"""How many jobs a retry brings back: what the ledger reopens in a tree, counted and not done."""
+"""Counting the jobs that a retry resets in a tree, by the rules of the ledger."""
 
 from __future__ import annotations
 
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import groupby, takewhile
-from typing import Final, NamedTuple, Self
-
-from django.db.models import Exists, OuterRef
+from typing import Final
 
 from django_jobbatch.db import chunked
-from django_jobbatch.ledger.retries.rules import stand_ins_with_retryable_jobs
+from django_jobbatch.ledger.retries import rules
+from django_jobbatch.ledger.retries.rules import RetryRules
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch, JobBatchQuerySet
 from django_jobbatch.states import RETRYABLE, LinkStatus
 
-#: What is read of a batch inside; 50,000 of them may be.
+#: The columns of a child batch that are read. A batch may have 50,000 children.
 _COLUMNS: Final = (
     "allow_failures",
     "has_lanes",
@@ -27,135 +25,124 @@ _COLUMNS: Final = (
 )
 
 
-class ReopenedBatch(NamedTuple):
-    """A batch that is reopened; with `whole`, what a cancel has ended in it comes back too."""
-
-    batch: JobBatch
-    with_cancelled: bool
-
-    @classmethod
-    def child(cls, batch: JobBatch, *, include_cancelled: bool) -> Self:
-        """A child whose stand-in came back."""
-        return cls(batch, include_cancelled or batch.is_cancelled)
-
-    @property
-    def leaves_cancelled(self) -> bool:
-        """Whether there is something that it leaves: where failures are allowed, a cancel was a wish."""
-        return (
-            self.batch.allow_failures and not self.with_cancelled and self.batch.cancelled_jobs > 0
-        )
-
-    @property
-    def reopened_links(self) -> int:
-        """How many of its links come back that did not succeed, but for what it leaves behind others."""
-        cancelled = 0 if self.leaves_cancelled else self.batch.cancelled_jobs
-        return self.batch.failed_jobs + cancelled + self.batch.skipped_jobs
-
-
 def has_retryable(batch: JobBatch, *, include_cancelled: bool) -> bool:
-    """Whether a retry of this batch finds something."""
-    if ReopenedBatch(batch, include_cancelled).reopened_links:
+    """Return whether a retry of all resets anything; at most one query, and one per level."""
+    of_batch = RetryRules(batch, include_cancelled)
+    if of_batch.counted and not (of_batch.retains_links and batch.has_lanes):
+        return True
+    if of_batch.counted and rules.not_following_cancelled(_lane_links([batch])).exists():
         return True
     return bool(
-        stand_ins_with_retryable_jobs(_children([batch]), include_cancelled=include_cancelled)
+        rules.stand_ins_with_retryable_jobs(_children([batch]), include_cancelled=include_cancelled)
     )
 
 
-def count_all(batch: JobBatch, *, include_cancelled: bool) -> int:
-    """How many jobs of the tree of this batch come back with a retry of all; some queries a level."""
-    return _count_jobs([ReopenedBatch(batch, include_cancelled)])
+def count_links(batch: JobBatch, links: Sequence[int], *, include_cancelled: bool) -> int:
+    """Return how many jobs of the tree run again if a retry resets these links of the batch.
 
-
-def count_chosen(batch: JobBatch, jobs: Collection[BatchedJob], *, include_cancelled: bool) -> int:
-    """How many come back with a retry of these failed jobs, for those that they have stopped."""
-    if jobs and not batch.allow_failures and len(jobs) == batch.failed_jobs:
-        return _count_jobs([ReopenedBatch(batch, include_cancelled)], include_partial=False)
-    found = list(jobs)
-    if batch.has_lanes:
-        found += _remaining_in_lanes(batch, jobs, include_cancelled=include_cancelled)
-    stand_ins = [link.pk for link in found if link.is_stand_in]
-    inside = [
-        ReopenedBatch.child(child, include_cancelled=include_cancelled)
-        for page in chunked(stand_ins)
-        for child in _children([batch]).filter(parent__in=page)
+    A stand-in counts as the jobs that are reset in its child batch, and as one job if that batch is
+    deleted. No query for a batch without children.
+    """
+    of_batch = RetryRules(batch, include_cancelled)
+    children = [
+        of_batch.of_child(child)
+        for chunk in chunked(links)
+        for child in _children([batch]).filter(parent__in=chunk)
     ]
-    return len(found) - len(stand_ins) + _count_jobs(inside)
+    return len(links) - len(children) + _count_jobs(children)
 
 
-def _count_jobs(level: Sequence[ReopenedBatch], *, include_partial: bool = True) -> int:
-    """The jobs of these batches, and of all that are reopened with them, level by level."""
+def count_all(batch: JobBatch, *, include_cancelled: bool) -> int:
+    """Return how many jobs of its tree a retry of all resets; a few queries per level."""
+    return _count_jobs([RetryRules(batch, include_cancelled)])
+
+
+def count_chosen(batch: JobBatch, links: Collection[BatchedJob], *, include_cancelled: bool) -> int:
+    """Return how many jobs of its tree a retry of these links resets, theirs included."""
+    of_batch = RetryRules(batch, include_cancelled)
+    found = list(links)
+    if batch.has_lanes:
+        found += of_batch.links_to_reset(_remaining_in_lanes(batch, found))
+    jobs = 0
+    if of_batch.frees_remaining(found):
+        jobs = _count_jobs([of_batch], include_partial=False)
+        found = [link for link in found if link.status == LinkStatus.SUCCEEDED]
+    pks = [link.pk for link in found]
+    return jobs + count_links(batch, pks, include_cancelled=include_cancelled)
+
+
+def _count_jobs(level: Sequence[RetryRules], *, include_partial: bool = True) -> int:
+    """Count the jobs to reset in these batches and in the descendants that are reopened with them."""
     total = 0
     while level:
-        below: list[ReopenedBatch] = []
-        for page in chunked(level):
-            left = [each.batch for each in page if each.leaves_cancelled and each.batch.has_lanes]
-            behind = _count_after_cancelled(left)
-            inside = list(_unsuccessful_children(page, {child for child in behind if child}))
+        children: list[RetryRules] = []
+        for chunk in chunked(level):
+            retained = _count_following_cancelled(chunk)
+            unsuccessful = list(_unsuccessful_children(chunk, retained))
             if include_partial:
-                below += _partial_children(page)
-            below += inside
-            total += sum(each.reopened_links for each in page) - behind.total() - len(inside)
-        level, include_partial = below, True
+                children += _partial_children(chunk)
+            children += unsuccessful
+            total += sum(each.counted for each in chunk) - retained.total() - len(unsuccessful)
+        level, include_partial = children, True
     return total
 
 
 def _unsuccessful_children(
-    page: Iterable[ReopenedBatch], left: set[uuid.UUID | None]
-) -> Iterator[ReopenedBatch]:
-    """The child batches of these that come back because they did not succeed."""
-    around = {each.batch.pk: each for each in page if each.batch.child_batches}
-    children = _children([each.batch for each in around.values()])
+    chunk: Iterable[RetryRules], retained: Collection[uuid.UUID | None]
+) -> Iterator[RetryRules]:
+    """Yield the children whose stand-ins are reset because they did not succeed."""
+    by_batch = {each.batch.pk: each for each in chunk if each.batch.child_batches}
+    children = _children([each.batch for each in by_batch.values()])
     children = children.filter(parent__status__in=RETRYABLE)
-    ends = children.values_list("pk", "parent__batch_id", "parent__status")
-    ended = {pk: (around[outer], status) for pk, outer, status in ends}
+    stand_ins = {
+        pk: (by_batch[parent], status)
+        for pk, parent, status in children.values_list("pk", "parent__batch_id", "parent__status")
+    }
     for child in children:
-        outer, status = ended[child.pk]
-        is_left = outer.leaves_cancelled and status == LinkStatus.CANCELLED
-        if not is_left and child.pk not in left:
-            yield ReopenedBatch.child(child, include_cancelled=outer.with_cancelled)
+        of_parent, status = stand_ins[child.pk]
+        is_retained = of_parent.retains_links and status == LinkStatus.CANCELLED
+        if not is_retained and child.pk not in retained:
+            yield of_parent.of_child(child)
 
 
-def _partial_children(page: Iterable[ReopenedBatch]) -> Iterator[ReopenedBatch]:
-    """Those that come back because something inside them did not succeed."""
-    for whole in (False, True):
-        children = _children([each.batch for each in page if each.with_cancelled == whole])
-        stand_ins = sorted(stand_ins_with_retryable_jobs(children, include_cancelled=whole))
-        for pks in chunked(stand_ins):
+def _partial_children(chunk: Iterable[RetryRules]) -> Iterator[RetryRules]:
+    """Yield the children whose stand-ins are reset although they succeeded."""
+    for include_cancelled in (False, True):
+        group = [each for each in chunk if each.include_cancelled == include_cancelled]
+        children = _children([each.batch for each in group])
+        stand_ins = rules.stand_ins_with_retryable_jobs(
+            children, include_cancelled=include_cancelled
+        )
+        for pks in chunked(sorted(stand_ins)):
             for child in children.filter(parent__in=pks):
-                yield ReopenedBatch.child(child, include_cancelled=whole)
+                yield RetryRules(child, include_cancelled)
 
 
-def _count_after_cancelled(batches: Collection[JobBatch]) -> Counter[uuid.UUID | None]:
-    """What these batches leave behind what was cancelled, by the child batch it stands for, if any."""
+def _count_following_cancelled(chunk: Iterable[RetryRules]) -> Counter[uuid.UUID | None]:
+    """Count the links that stay because they follow a cancelled one, by child batch.
+
+    Jobs are counted under None.
+    """
+    batches = [each.batch for each in chunk if each.retains_links and each.batch.has_lanes]
     if not batches:
         return Counter()
-    links = _lanes(batches)
-    before = links.filter(
-        batch=OuterRef("batch"),
-        lane=OuterRef("lane"),
-        position__lt=OuterRef("position"),
-        status=LinkStatus.CANCELLED,
-    )
-    left = links.filter(Exists(before), status__in=[LinkStatus.FAILED, LinkStatus.SKIPPED])
-    return Counter(left.values_list("child", flat=True))
+    retained = rules.following_cancelled(_lane_links(batches))
+    return Counter(retained.values_list("child", flat=True))
 
 
-def _remaining_in_lanes(
-    batch: JobBatch, jobs: Iterable[BatchedJob], *, include_cancelled: bool
-) -> list[BatchedJob]:
-    """What did not succeed in the lanes of these links either, and comes back with them."""
-    chosen = {job.pk for job in jobs}
-    lanes = _lanes([batch]).filter(lane__in={job.lane for job in jobs}, status__in=RETRYABLE)
-    rest = lanes.exclude(pk__in=chosen).order_by("lane", "position")
-    if include_cancelled or not batch.allow_failures:
-        return list(rest)
-    found: list[BatchedJob] = []
-    for _, lane in groupby(rest, key=lambda link: link.lane):
-        found += takewhile(lambda link: link.status != LinkStatus.CANCELLED, lane)
-    return found
+def _remaining_in_lanes(batch: JobBatch, links: Sequence[BatchedJob]) -> list[BatchedJob]:
+    """Return the other retryable links in the lanes of these links, in lane order."""
+    chosen = {link.pk for link in links}
+    lanes = [link.lane for link in links]
+    return [
+        link
+        for chunk in rules.retryable_in_lanes(_lane_links([batch]), lanes)
+        for link in chunk.order_by("lane", "position")
+        if link.pk not in chosen
+    ]
 
 
-def _lanes(batches: Collection[JobBatch]) -> BatchedJobQuerySet:
+def _lane_links(batches: Collection[JobBatch]) -> BatchedJobQuerySet:
     using = next(iter(batches))._state.db
     return BatchedJob.objects.using(using).jobs_only().filter(batch__in=batches, run=0)
 

@@ -1,8 +1,8 @@
-"""The ledger against RQ: what differs is found and repaired.
+"""Reconcile: comparing the ledger with RQ and repairing the differences.
 
-Whatever dies, the ledger knows what should be. Each rule finds one way in which a death shows, and
-repairs it by the ledger's own guarded transitions, so any number of reconcilers at once, beside
-workers at work, is harmless.
+The ledger has the correct state, whatever process dies. Each rule finds one effect of a death, and
+repairs it by a guarded transition of the ledger or by tickets. So several processes may reconcile at
+the same time, beside working tickets.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One batch that is looked at, and what can be done for it: in earnest, or as a rehearsal."""
+"""One batch under inspection, and its repairs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from django_jobbatch.states import UNSETTLED
 
 @dataclass(slots=True, kw_only=True)
 class Case:
-    """A batch as it was read last, who held links of it, and which callbacks are left."""
+    """A batch as it was read last, with the tickets that hold its links and its pending callbacks."""
 
     using: str
     batch: JobBatch
@@ -39,29 +39,29 @@ class Case:
 
     @property
     def dead(self) -> str:
-        """The ticket that is known to be dead, if there is one."""
+        """The id of the ticket that is known to be dead, or an empty string."""
         return self.queues.dead
 
     @property
     def stand_in_status(self) -> str | None:
-        """How the link stands that stands for it; None for a root."""
+        """The status of its stand-in; None for a root."""
         status: str | None = self._annotated("stand_in_status")
         return status
 
     @property
     def parent_status(self) -> str | None:
-        """How the batch around it stands; None for a root."""
+        """The status of its parent; None for a root."""
         status: str | None = self._annotated("parent_status")
         return status
 
     @property
     def is_awaited(self) -> bool:
-        """Whether the batch around it waits for the end of this run."""
+        """Whether its parent waits until this run is settled."""
         is_open = self.stand_in_status in UNSETTLED
         return is_open and self._annotated("stand_in_run") == self.batch.run
 
     def repair(self, operation: Callable[[], Iterable[Change | None]]) -> list[Change]:
-        """What an operation of the ledger changes; in a dry run it is rolled back."""
+        """Run an operation of the ledger and apply its changes; a dry run rolls it back."""
         if self.dry_run:
             with transaction.atomic(using=self.using):
                 changes = [change for change in operation() if change is not None]
@@ -75,28 +75,29 @@ class Case:
         return changes
 
     def refresh(self) -> bool:
-        """Read the batch again after a repair; False if it is gone."""
+        """Read the batch again after a repair; return False if it was deleted."""
         found = with_parents(self.using).filter(pk=self.pk).first()
         self.batch, self.is_repaired = found or self.batch, True
         self.pending_callbacks = loader.pending_callbacks(self.using, [self.batch])[self.pk]
         return found is not None
 
     def due(self, queue: str) -> int | None:
-        """How many of its links are due on this queue; None if that is to be counted."""
+        """Return the number of links that are due on this queue, or None if it was not counted."""
         return None if self.is_repaired else self.queues.due(queue, self.batch)
 
     def working_tickets(self, queue: str) -> int:
-        """How many tickets work on this batch: they hold links of it, or RQ executes them.
+        """Return how many tickets work on this batch: those that hold its links or that RQ executes.
 
-        One that is with a job for longer than a slice takes no other after it.
+        A ticket whose last claim is older than a slice is left out, because it claims no further
+        links.
         """
         executing = self.queues.executing(queue) or set()
         tickets = {each for each in executing if transport.belongs_to(each, self.pk)}
-        here = [each for each in self.holdings if each.queue == queue]
-        tickets |= {each.ticket for each in here if each.expired < each.links}
-        slice_began = timezone.now() - timedelta(seconds=conf.current().SLICE)
-        ending = {each.ticket for each in here if each.claimed_at < slice_began}
-        return len(tickets - ending - {self.dead})
+        holdings = [each for each in self.holdings if each.queue == queue]
+        tickets |= {each.ticket for each in holdings if each.expired < each.links}
+        slice_start = timezone.now() - timedelta(seconds=conf.current().SLICE)
+        finishing = {each.ticket for each in holdings if each.claimed_at < slice_start}
+        return len(tickets - finishing - {self.dead})
 
     def _annotated(self, name: str) -> Any:
         return getattr(self.batch, name)

@@ -1,4 +1,4 @@
-"""What may be wrong in the ledger itself, and the transition that mends it."""
+"""Rules for differences within the ledger, each repaired by a transition."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from django_jobbatch.states import (
 
 
 def lost(case: Case) -> Iterator[Repair]:
-    """Leases that are over, whose tickets RQ does not execute; and what a dead ticket holds."""
-    found: Counter[str] = Counter()
+    """Find expired links of tickets that RQ does not execute, and all links of a dead ticket."""
+    lost_links: Counter[str] = Counter()
     for each in case.holdings:
         if _is_lost(case, each):
             changes = case.repair(partial(_rescue, case, each.ticket))
-            found[each.queue] += sum(change.lost for change in changes)
-    for queue, count in found.items():
+            lost_links[each.queue] += sum(change.lost for change in changes)
+    for queue, count in lost_links.items():
         if count:
             yield Repair(RepairKind.LOST, case.pk, queue, count)
 
 
 def stalled_retry(case: Case) -> Iterator[Repair]:
-    """A retry that has stood still between two pages for as long as a lease.
+    """Find a retry that has not reset a chunk for the time of a lease.
 
-    A rehearsal takes the next page only, since all that it takes is one transaction.
+    A dry run resets only the next chunk, because all that it does is one transaction.
     """
     if case.batch.retry_cursor is None:
         return
-    patience = conf.current().LEASE
-    pages = 1 if case.dry_run else None
+    seconds = conf.current().LEASE
+    chunks = 1 if case.dry_run else None
     changes = case.repair(
-        lambda: islice(ledger.continue_reopen(case.using, case.batch, after=patience), pages)
+        lambda: islice(ledger.continue_reopen(case.using, case.batch, after=seconds), chunks)
     )
     if changes:
         count = sum(len(change.settled) for change in changes)
@@ -50,32 +50,32 @@ def stalled_retry(case: Case) -> Iterator[Repair]:
 
 
 def unstopped_child(case: Case) -> Iterator[Repair]:
-    """A batch inside one that goes no further, which was not told to stop.
+    """Find an open child batch whose parent is stopping or no longer waits for it.
 
-    One that has not begun is stopped with what stands for it, when the batch around it is swept.
+    A child that has not started is stopped together with its stand-in, by the sweep of its parent.
     """
-    ended = case.stand_in_status in (LinkStatus.CANCELLED, LinkStatus.SKIPPED)
+    is_unwanted = case.stand_in_status in (LinkStatus.CANCELLED, LinkStatus.SKIPPED)
     is_running = case.stand_in_status == LinkStatus.RUNNING
-    stopping = case.parent_status == BatchStatus.STOPPING and is_running
-    if case.batch.status not in OPEN or not (ended or stopping):
+    parent_stops = case.parent_status == BatchStatus.STOPPING and is_running
+    if case.batch.status not in OPEN or not (is_unwanted or parent_stops):
         return
     if case.repair(lambda: ledger.stop_children(case.using, [case.pk])):
         yield Repair(RepairKind.STOP, case.pk)
 
 
 def parentless(case: Case) -> Iterator[Repair]:
-    """A batch inside one that is gone, whose turn never comes."""
+    """Find a waiting child batch whose parent was deleted."""
     batch = case.batch
     is_parentless = batch.parent_id is not None and case.stand_in_status is None
     if batch.status != BatchStatus.WAITING or not is_parentless:
         return
-    reason = "the batch around it is gone"
+    reason = "its parent was deleted"
     if case.repair(lambda: [ledger.cancel(case.using, case.pk, reason=reason)]):
         yield Repair(RepairKind.STOP, case.pk)
 
 
 def unswept(case: Case) -> Iterator[Repair]:
-    """A batch that is being stopped, with jobs that have not begun and are not cancelled."""
+    """Find a stopping batch with unstarted jobs."""
     batch = case.batch
     if batch.status != BatchStatus.STOPPING or not batch.pending_jobs:
         return
@@ -86,17 +86,17 @@ def unswept(case: Case) -> Iterator[Repair]:
 
 
 def unfinished(case: Case) -> Iterator[Repair]:
-    """A batch without any job to settle that has not finished, though its turn had come."""
+    """Find a started batch that has not finished, although all its jobs are settled."""
     batch = case.batch
-    is_under_way = batch.pending_jobs or batch.retry_cursor is not None
-    if batch.is_finished or batch.status == BatchStatus.WAITING or is_under_way:
+    has_more = batch.pending_jobs or batch.retry_cursor is not None
+    if batch.is_finished or batch.status == BatchStatus.WAITING or has_more:
         return
     if any(change.finished for change in _repair(case)):
         yield Repair(RepairKind.FINISH, case.pk)
 
 
 def finished_not_at_rest(case: Case) -> Iterator[Repair]:
-    """A finished batch whose next callback is not due, whose parent does not know, or that is at rest."""
+    """Find a finished batch with a callback to schedule, a waiting parent, or nothing left to do."""
     if not case.batch.is_finished or case.batch.at_rest:
         return
     lane = [each.status for each in case.pending_callbacks if each.role in CALLBACK_LANE]
@@ -125,8 +125,8 @@ def _rescue(case: Case, ticket: str) -> list[Change]:
 
 
 def _mark_at_rest(case: Case) -> Iterator[Repair]:
-    is_told = any(change.due for change in _repair(case))
-    yield Repair(RepairKind.CALLBACK if is_told else RepairKind.AT_REST, case.pk)
+    has_callback = any(change.due for change in _repair(case))
+    yield Repair(RepairKind.CALLBACK if has_callback else RepairKind.AT_REST, case.pk)
 
 
 def _repair(case: Case) -> list[Change]:
@@ -134,5 +134,5 @@ def _repair(case: Case) -> list[Change]:
 
 
 def _is_stuck(statuses: list[str]) -> bool:
-    """Whether all of these wait, and none is due or running."""
+    """Return whether there are callbacks, and all of them wait for another one."""
     return bool(statuses) and set(statuses) == {LinkStatus.WAITING}

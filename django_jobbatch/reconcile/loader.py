@@ -1,6 +1,6 @@
-"""Which batches are looked at, who holds links of them, and which callbacks are left.
+"""Reading the batches to inspect in chunks, with the tickets that hold their links and their callbacks.
 
-Two queries for a page of batches; one more where some of them start no further jobs.
+A chunk costs two queries, and one more if some of its batches start no further jobs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from django_jobbatch.states import OPEN, LinkStatus
 
 @dataclass(frozen=True, slots=True)
 class TicketHoldings:
-    """What one ticket holds of one batch: how many links, of how many the lease is over, since when."""
+    """The links of one batch that one ticket holds: how many, how many expired, the last claim."""
 
     batch_id: uuid.UUID
     queue: str
@@ -49,34 +49,34 @@ class PendingCallback:
         return self.status == LinkStatus.PENDING and not is_delayed
 
 
-def unsettled_pages(using: str, within: uuid.UUID | None) -> Iterator[list[JobBatch]]:
-    """Pages of the batches of which something is left to do; only of the tree `within`, if told."""
+def unsettled_chunks(using: str, within: uuid.UUID | None) -> Iterator[list[JobBatch]]:
+    """Return the batches that are not at rest, in chunks; with `within` only those of its tree."""
     batches = with_parents(using).not_at_rest()
     if within is not None:
         batches = batches.filter(_in_tree_of(using, within))
-    page = list(batches.order_by("pk")[: tuning.RECONCILE_CHUNK])
-    while page:
-        yield page
-        page = list(batches.order_by("pk").filter(pk__gt=page[-1].pk)[: tuning.RECONCILE_CHUNK])
+    chunk = list(batches.order_by("pk")[: tuning.RECONCILE_CHUNK])
+    while chunk:
+        yield chunk
+        chunk = list(batches.order_by("pk").filter(pk__gt=chunk[-1].pk)[: tuning.RECONCILE_CHUNK])
 
 
 def batches_of_ticket(using: str, within: uuid.UUID, ticket: str) -> list[JobBatch]:
-    """The batches of the tree `within` of which this ticket holds links, and all around them."""
+    """Return the batches of the tree `within` whose links this ticket holds, and their ancestors."""
     tree = JobBatch.objects.using(using).not_at_rest().filter(_in_tree_of(using, within))
     holding = BatchedJob.objects.using(using).running().filter(claimed_by=ticket)
-    # By nothing but their ids: no index leads to the links of a ticket, and by a subquery
-    # PostgreSQL reads those of all batches.
+    # By ids: no index has the links of a ticket, and with a subquery PostgreSQL would read the links
+    # of all batches.
     ids = {
         each
-        for page in db.chunked(list(tree.order_by("pk").values_list("pk", flat=True)))
-        for each in holding.filter(batch_id__in=page).order_by().values_list("batch_id", flat=True)
+        for chunk in db.chunked(list(tree.order_by("pk").values_list("pk", flat=True)))
+        for each in holding.filter(batch_id__in=chunk).order_by().values_list("batch_id", flat=True)
     }
-    around = {each for pk in ids for each in rows.ancestor_ids(using, pk)}
-    return list(with_parents(using).not_at_rest().filter(pk__in=ids | around).order_by("pk"))
+    ancestors = {each for pk in ids for each in rows.ancestor_ids(using, pk)}
+    return list(with_parents(using).not_at_rest().filter(pk__in=ids | ancestors).order_by("pk"))
 
 
 def with_parents(using: str) -> JobBatchQuerySet:
-    """Batches, and how the links stand that stand for them."""
+    """Return batches, annotated with the state of their stand-ins and parents."""
     return JobBatch.objects.using(using).annotate(
         stand_in_status=F("parent__status"),
         stand_in_run=F("parent__child_run"),
@@ -84,15 +84,19 @@ def with_parents(using: str) -> JobBatchQuerySet:
     )
 
 
-def holdings(using: str, page: Sequence[JobBatch]) -> dict[uuid.UUID, list[TicketHoldings]]:
-    """Who holds links of these batches, by batch."""
+def holdings(using: str, chunk: Sequence[JobBatch]) -> dict[uuid.UUID, list[TicketHoldings]]:
+    """Return which tickets hold links of these batches, by batch."""
     running = BatchedJob.objects.using(using).running().exclude(lease_until=None)
-    running = running.filter(batch_id__in=[batch.pk for batch in page])
-    is_over = Q(lease_until__lt=timezone.now())
+    running = running.filter(batch_id__in=[batch.pk for batch in chunk])
+    is_expired = Q(lease_until__lt=timezone.now())
     held_rows = (
         running.values("batch_id", "queue", "claimed_by")
-        .annotate(links=Count("pk"), over=Count("pk", filter=is_over), claimed_at=Max("started_at"))
-        .values_list("batch_id", "queue", "claimed_by", "links", "over", "claimed_at")
+        .annotate(
+            links=Count("pk"),
+            expired_links=Count("pk", filter=is_expired),
+            claimed_at=Max("started_at"),
+        )
+        .values_list("batch_id", "queue", "claimed_by", "links", "expired_links", "claimed_at")
         .order_by("batch_id", "queue", "claimed_by")
     )
     found: dict[uuid.UUID, list[TicketHoldings]] = defaultdict(list)
@@ -103,10 +107,10 @@ def holdings(using: str, page: Sequence[JobBatch]) -> dict[uuid.UUID, list[Ticke
 
 
 def pending_callbacks(
-    using: str, page: Iterable[JobBatch]
+    using: str, chunk: Iterable[JobBatch]
 ) -> dict[uuid.UUID, list[PendingCallback]]:
-    """Which callbacks are left of those of these batches that start no further jobs, by batch."""
-    pks = [batch.pk for batch in page if batch.callbacks and batch.status not in OPEN]
+    """Return the unsettled callbacks of those batches that start no further jobs, by batch."""
+    pks = [batch.pk for batch in chunk if batch.callbacks and batch.status not in OPEN]
     found: dict[uuid.UUID, list[PendingCallback]] = defaultdict(list)
     if pks:
         callbacks = BatchedJob.objects.using(using).callbacks().unsettled().filter(batch_id__in=pks)

@@ -1,4 +1,4 @@
-"""The tickets that RQ has of a page of batches."""
+"""The tickets that RQ has for a chunk of batches."""
 
 from __future__ import annotations
 
@@ -21,40 +21,41 @@ NO_TICKETS: Final = WaitingTickets(0, None)
 
 
 class QueueState:
-    """What RQ has of a page of batches, and what it should have: each is asked once for all of them.
+    """The tickets that RQ has for a chunk of batches, and the links that are due.
 
-    `dead` is a ticket that is known to be dead, if there is one.
+    Each queue is read once for all batches. `dead` is the id of a ticket that is known to be dead, or
+    an empty string.
     """
 
-    def __init__(self, using: str, page: Sequence[JobBatch], dead: str) -> None:
+    def __init__(self, using: str, chunk: Sequence[JobBatch], dead: str) -> None:
         self.dead = dead
         self._using = using
-        self._page = page
+        self._chunk = chunk
         self._executing: dict[str, set[str] | None] = {}
         self._waiting: dict[str, dict[uuid.UUID, WaitingTickets]] = {}
         self._due: dict[str, dict[uuid.UUID, int]] = {}
 
     def executing(self, queue: str) -> set[str] | None:
-        """The tickets of this queue that RQ executes; None if nobody can tell."""
+        """Return the tickets of this queue that RQ executes, or None if Redis did not answer."""
         if queue not in self._executing:
-            self._executing[queue] = self._ask(queue)
+            self._executing[queue] = self._read_executing(queue)
         return self._executing[queue]
 
     def waiting(self, queue: str, batch: JobBatch) -> WaitingTickets:
-        """The tickets of the batch that waited in this queue when the page was looked at.
+        """Return the tickets of the batch that waited in this queue when it was read.
 
         Raises:
             TransportError: Redis did not answer.
         """
         if queue not in self._waiting:
-            may_have = [each.pk for each in self._page_on(queue)]
-            self._waiting[queue] = transport.waiting_by_batch(may_have, queue)
+            batch_ids = [each.pk for each in self._batches_on(queue)]
+            self._waiting[queue] = transport.waiting_by_batch(batch_ids, queue)
         return self._waiting[queue].get(batch.pk, NO_TICKETS)
 
     def due(self, queue: str, batch: JobBatch) -> int | None:
-        """How many links of a small batch were due on this queue; None if that was not counted.
+        """Return how many links of a small batch were due on this queue, or None for a large batch.
 
-        It is counted for all small batches of the page that may have too few tickets.
+        One count includes all small batches of the chunk that may have too few tickets.
 
         Raises:
             TransportError: Redis did not answer.
@@ -64,37 +65,37 @@ class QueueState:
         if queue not in self._due:
             few = [
                 each
-                for each in self._page_on(queue)
+                for each in self._batches_on(queue)
                 if _is_small(each) and self.waiting(queue, each).queued < max_due(each)
             ]
             count = partial(dispatch.count_due, few, self._using, queue)
             self._due[queue] = db.retry_transient(self._using, count)
         return self._due[queue].get(batch.pk)
 
-    def _page_on(self, queue: str) -> list[JobBatch]:
-        """The batches of the page that may have tickets in this queue."""
+    def _batches_on(self, queue: str) -> list[JobBatch]:
+        """Return the batches of the chunk that may have tickets in this queue."""
         return [
             each
-            for each in self._page
+            for each in self._chunk
             if each.status != BatchStatus.WAITING and queue in each.queues
         ]
 
-    def _ask(self, queue: str) -> set[str] | None:
+    def _read_executing(self, queue: str) -> set[str] | None:
         try:
             return transport.executing(queue) - {self.dead}
         except TransportError:
-            logger.exception("Redis does not answer; queue %s is left as it is", queue)
+            logger.exception("Redis does not answer, so queue %s is not inspected", queue)
             return None
         except UnknownQueue as error:
-            logger.error("%s What waits for it is left as it is.", error)  # noqa: TRY400 - it says all
+            logger.error("%s Its tickets are not inspected.", error)  # noqa: TRY400 - no bug
             return None
 
 
 def max_due(batch: JobBatch) -> int:
-    """How many links of the batch are due at most."""
+    """Return an upper bound of the links of the batch that are due."""
     return batch.pending_jobs + len(batch.callbacks)
 
 
 def _is_small(batch: JobBatch) -> bool:
-    """Whether all that may be due of it may be counted, and not only up to a limit."""
+    """Return whether at most MAX_TICKETS links can be due, so that all of them are counted."""
     return max_due(batch) <= tuning.MAX_TICKETS

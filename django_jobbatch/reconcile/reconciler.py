@@ -1,4 +1,4 @@
-"""One pass of reconcile, over everything that has something left to do, or over one tree."""
+"""One pass of reconcile: over all batches that are not at rest, one tree, or those of one ticket."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 Rule = Callable[[Case], Iterator[Repair]]
 
 
-#: In the order in which they are asked: the repair of one may be what another would miss.
+#: In this order, because the repair of one rule may be what a later rule would find.
 IN_THE_LEDGER: Final[tuple[Rule, ...]] = (
     ledger_rules.lost,
     ledger_rules.stalled_retry,
@@ -31,51 +31,52 @@ IN_THE_LEDGER: Final[tuple[Rule, ...]] = (
 )
 
 
-#: Asked last: most repairs have sent what they made due.
+#: These come last, because most repairs have sent the tickets for the links that they made due.
 IN_THE_QUEUES: Final[tuple[Rule, ...]] = (ticket_rules.missing, ticket_rules.unscheduled)
 
 
 def reconcile(
     using: str, *, batch_id: uuid.UUID | None = None, dry_run: bool = False
 ) -> Iterator[Repair]:
-    """Compare the ledger with RQ and repair what differs, one finding after another.
+    """Compare the ledger with RQ, repair the differences, and yield each finding.
 
-    It goes through all batches on the database `using` that are not at rest; with `batch_id`, through
-    those of that batch's whole tree. What a batch costs does not grow with its links. With `dry_run`
-    nothing is changed: each repair is made and rolled back, of a retry that broke off one page. The first
-    repair of a batch is all that is found of it then, since what others would find may follow from that.
+    It inspects all batches on the database `using` that are not at rest; with `batch_id` only those of
+    the tree of that batch. The cost of a batch is independent of the number of its links.
 
-    A batch that cannot be repaired is logged, and so is a Redis that does not answer; the others are
-    repaired. It is not to be called inside a transaction.
+    With `dry_run` each repair is rolled back; of an interrupted retry that is one chunk. If a batch
+    needs more than tickets, only its first finding is yielded, because others may follow from it.
+
+    A batch whose repair fails is logged, and so is a Redis that does not answer; the other batches are
+    repaired. Do not call this inside a transaction.
     """
-    yield from _pass(using, loader.unsettled_pages(using, batch_id), dead="", dry_run=dry_run)
+    yield from _pass(using, loader.unsettled_chunks(using, batch_id), dead="", dry_run=dry_run)
 
 
 def reconcile_ticket(using: str, batch_id: uuid.UUID, ticket: str) -> list[Repair]:
-    """The same for what a ticket worked on whose work-horse is dead: what it held is lost, whatever its lease.
+    """Rescue the links of a ticket whose work-horse is dead, and reconcile their batches.
 
-    That is the batch of which it held links, in the tree of `batch_id`, and those around it, however large the
-    tree is. If it held nothing, nothing is done here: what killed it before it had begun would
-    kill the next one, and so on without a pause.
+    These are the batches in the tree of `batch_id` whose links it holds, and their ancestors. Leases do
+    not matter. A ticket without links changes nothing here: if it died at its start, the next ticket
+    would die as well, without a pause between them.
     """
-    page = loader.batches_of_ticket(using, batch_id, ticket)
-    return list(_pass(using, [page], dead=ticket, dry_run=False))
+    chunk = loader.batches_of_ticket(using, batch_id, ticket)
+    return list(_pass(using, [chunk], dead=ticket, dry_run=False))
 
 
 def _pass(
-    using: str, batches: Iterable[list[JobBatch]], *, dead: str, dry_run: bool
+    using: str, chunks: Iterable[list[JobBatch]], *, dead: str, dry_run: bool
 ) -> Iterator[Repair]:
-    for page in batches:
-        # After the page, RQ is asked: what it does not execute then has ended since it was read.
-        held = loader.holdings(using, page)
-        left = loader.pending_callbacks(using, page)
-        queues = QueueState(using, page, dead)
-        for batch in page:
+    for chunk in chunks:
+        # RQ is read after the rows: a ticket that it does not execute by then does not work any more.
+        holdings = loader.holdings(using, chunk)
+        callbacks = loader.pending_callbacks(using, chunk)
+        queues = QueueState(using, chunk, dead)
+        for batch in chunk:
             case = Case(
                 using=using,
                 batch=batch,
-                holdings=held.get(batch.pk, ()),
-                pending_callbacks=left.get(batch.pk, ()),
+                holdings=holdings.get(batch.pk, ()),
+                pending_callbacks=callbacks.get(batch.pk, ()),
                 queues=queues,
                 dry_run=dry_run,
             )
@@ -83,7 +84,7 @@ def _pass(
                 yield from _check(case)
             except Exception:
                 logger.exception(
-                    "Batch %s could not be reconciled",
+                    "Batch %s was not reconciled, because of an error",
                     batch.pk,
                     extra={"batch_id": str(batch.pk)},
                 )
@@ -91,10 +92,10 @@ def _pass(
 
 def _check(case: Case) -> Iterator[Repair]:
     for rule in IN_THE_LEDGER:
-        found = list(rule(case))
-        yield from found
-        # What follows from a repair shows only once it is made.
-        if found and (case.dry_run or not case.refresh()):
+        findings = list(rule(case))
+        yield from findings
+        # The effects of a repair can be read only after it.
+        if findings and (case.dry_run or not case.refresh()):
             return
     for rule in IN_THE_QUEUES:
         yield from rule(case)

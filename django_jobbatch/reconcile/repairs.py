@@ -1,44 +1,43 @@
-"""What reconcile finds, as values."""
+"""The findings of reconcile, as values: which difference it found and repaired, in which batch."""
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 
 class RepairKind(StrEnum):
-    """In what way a batch was not as it should be."""
+    """A kind of finding, with the description that commands, logs and pages use."""
 
-    #: Jobs or callbacks were held by a ticket that died.
-    LOST = "lost"
-    #: A retry broke off between two pages.
-    RETRY = "retry"
-    #: A batch inside was open, though the one around it goes no further.
-    STOP = "stop"
-    #: A batch that is being stopped had jobs that nobody had cancelled.
-    SWEEP = "sweep"
-    #: All jobs were settled, but the batch had not finished.
-    FINISH = "finish"
-    #: A callback was to be called, or a failure to be told, and none was due.
-    CALLBACK = "callback"
-    #: A batch inside had ended, and the one around it did not know.
-    CHILD_SETTLED = "child_settled"
-    #: Nothing was left to do, and that was not noted.
-    AT_REST = "at_rest"
-    #: Jobs or callbacks were due, and too few tickets were on their way.
-    TICKET = "ticket"
-    #: Jobs were delayed, and no ticket was scheduled for the first of them.
-    DELAY = "delay"
+    description: str
+
+    LOST = "lost", "a dead worker holds jobs or callbacks"
+    RETRY = "retry", "a retry was interrupted"
+    STOP = "stop", "a child batch is open, and its parent is stopping or no longer waits for it"
+    SWEEP = "sweep", "a stopping batch has unstarted jobs"
+    FINISH = "finish", "all jobs are settled, and the batch has not finished"
+    CALLBACK = "callback", "a callback must be called, or a failure reported, and none is due"
+    CHILD_SETTLED = "child_settled", "a child batch is settled, and its parent still waits for it"
+    AT_REST = "at_rest", "nothing is left to do, and the batch is not marked"
+    TICKET = "ticket", "jobs or callbacks are due, and tickets are missing"
+    DELAY = "delay", "jobs are delayed, and no ticket is scheduled for the first of them"
+
+    def __new__(cls, value: str, description: str) -> Self:
+        kind = str.__new__(cls, value)
+        kind._value_ = value
+        kind.description = description
+        return kind
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """One thing that was not as it should be with one batch.
+    """One difference that reconcile found in one batch.
 
     Attributes:
-        queue: The queue that it is about; empty if it is about none.
-        count: How many jobs, callbacks or tickets; 1 if it is about the batch itself.
+        queue: The queue that it concerns; empty for a difference that concerns none.
+        count: The number of jobs, callbacks or tickets; 1 if the difference concerns the batch itself.
     """
 
     kind: RepairKind
@@ -46,8 +45,12 @@ class Repair:
     queue: str = ""
     count: int = 1
 
+    def __str__(self) -> str:
+        where = f" ({self.count:,} on queue {self.queue})" if self.queue else ""
+        return f"{self.batch_id} {self.kind}: {self.kind.description}{where}"
+
     def as_json(self) -> dict[str, str | int]:
-        """The same in types that JSON can hold."""
+        """Return this finding in types of JSON."""
         return {
             "kind": str(self.kind),
             "batch": str(self.batch_id),

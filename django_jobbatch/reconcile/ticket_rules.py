@@ -1,4 +1,4 @@
-"""Tickets that should be on their way and are not: lost, flushed, or never sent."""
+"""Rules for tickets that are missing: lost, flushed, or never sent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django_jobbatch.states import ACTIVE, BatchStatus
 
 
 def missing(case: Case) -> Iterator[Repair]:
-    """Due links with fewer tickets waiting or at work than would have been sent for them."""
+    """Find due links with fewer waiting or working tickets than a dispatch would send."""
     for queue in _queues(case):
         if case.queues.executing(queue) is None or _has_enough_tickets(case, queue):
             continue
@@ -33,21 +33,21 @@ def missing(case: Case) -> Iterator[Repair]:
 
 
 def unscheduled(case: Case) -> Iterator[Repair]:
-    """Delayed links without a ticket that comes when the first of them is due."""
+    """Find delayed links without a ticket that is scheduled for the first of them."""
     batch = case.batch
     if batch.next_event_at is None or batch.status not in ACTIVE:
         return
-    is_late = batch.next_event_at <= timezone.now()
-    if not is_late and _is_scheduled(case):
+    is_due = batch.next_event_at <= timezone.now()
+    if not is_due and _is_scheduled(case):
         return
     if not case.dry_run:
         dispatch.schedule_next_event(batch, case.using)
-    if not is_late:  # else it is due, and another rule looks after it
+    if not is_due:  # the rule for missing tickets reports due links
         yield Repair(RepairKind.DELAY, case.pk)
 
 
 def _queues(case: Case) -> list[str]:
-    """The queues on which something of the batch may be due."""
+    """Return the queues on which links of the batch may be due."""
     batch = case.batch
     if batch.status in ACTIVE:
         return sorted(batch.queues)
@@ -57,18 +57,18 @@ def _queues(case: Case) -> list[str]:
 
 
 def _has_enough_tickets(case: Case, queue: str) -> bool:
-    """Whether tickets are on their way for all that could be due: then nobody need look what is."""
+    """Return whether there are tickets for all links that could be due, so that none are counted."""
     if case.is_repaired:
         return False
     batch = case.batch
-    live = batch.status in ACTIVE
-    most = max_due(batch) if live else sum(each.is_due for each in case.pending_callbacks)
+    is_active = batch.status in ACTIVE
+    due = max_due(batch) if is_active else sum(each.is_due for each in case.pending_callbacks)
     tickets = case.queues.waiting(queue, batch).queued + case.working_tickets(queue)
-    return tickets >= min(most, tuning.MAX_TICKETS)
+    return tickets >= min(due, tuning.MAX_TICKETS)
 
 
 def _is_scheduled(case: Case) -> bool:
-    """Whether a ticket comes by then; so too if Redis does not answer, which can be asked later."""
+    """Return whether a ticket is scheduled early enough, or Redis does not answer."""
     batch = case.batch
     for queue in batch.queues:
         if case.queues.executing(queue) is None:

@@ -17,7 +17,7 @@ from django_jobbatch.transport.tickets import PREFIX, TICKET_FUNCTION, Ticket, n
 
 
 def start_ticket(batch_id: uuid.UUID, queue: str) -> tuple[str, int | None]:
-    """Remove the current ticket from the waiting ones; return its id and its RQ timeout.
+    """Unregister the current ticket, and return its id and its RQ timeout.
 
     The timeout is in seconds: -1 means no limit, None that the ticket runs inline.
 

@@ -28,7 +28,7 @@ class WaitingTickets(NamedTuple):
 def waiting_tickets(batch_id: uuid.UUID, queue: str) -> WaitingTickets:
     """Return the tickets of this batch that really wait in this queue and in its schedule.
 
-    Tickets that a dying worker lost are removed from the registry.
+    Tickets that a dying worker lost are deleted from the registry.
 
     Raises:
         TransportError: Redis did not answer.
@@ -89,7 +89,7 @@ class _Located(NamedTuple):
 
 
 def _locate(batch_ids: Sequence[uuid.UUID], queue: Queue) -> dict[uuid.UUID, WaitingTickets]:
-    """Locate the registered tickets of these batches, and remove missing ones from the registry."""
+    """Locate the registered tickets of these batches, and delete missing ones from the registry."""
     batch_of = registry.tickets_of(queue, batch_ids)
     located = _find(queue, batch_of)
     pipelined(

@@ -51,12 +51,12 @@ def tickets_of(queue: Queue, batch_ids: Sequence[uuid.UUID]) -> dict[str, uuid.U
 
 
 def remove(redis: Any, batch_id: uuid.UUID, queue: str, ticket_id: str) -> None:
-    """Remove a ticket, because it does not wait any more."""
+    """Delete a ticket from its set, because it does not wait any more."""
     redis.srem(_key(batch_id, queue), ticket_suffix(ticket_id))
 
 
 def remove_all(redis: Any, batch_id: uuid.UUID, queue: str) -> None:
-    """Remove all tickets of this batch on this queue."""
+    """Delete the set of this batch and queue."""
     redis.delete(_key(batch_id, queue))
 
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
-from itertools import count
+from itertools import count as count_from
+from uuid import UUID
 
 import pytest
+from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils import timezone
 
 from django_jobbatch import bus
 from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.operations import pruning
+from django_jobbatch.models.tree import descendant_levels
+from django_jobbatch.operations import deletion, pruning
 from django_jobbatch.reconcile import reconcile
 from django_jobbatch.states import UNSETTLED
 from tests import jobs
@@ -38,7 +41,7 @@ class Killed(BaseException):
 
 def killed_after(commits: int, action: Callable[[], object]) -> bool:
     """Kill who does this once it has committed so many transactions; whether it came to that."""
-    committed = count(1)
+    committed = count_from(1)
     commit = BaseDatabaseWrapper.commit
 
     def killing(connection: BaseDatabaseWrapper) -> None:
@@ -145,6 +148,25 @@ def test_what_a_delete_has_left_ends_and_can_be_deleted(
         assert all(JobBatch.objects.values_list("at_rest", flat=True))
         remove(root)
         assert (JobBatch.objects.count(), BatchedJob.objects.count()) == (0, 0)
+
+
+def test_a_child_that_is_added_while_its_tree_is_deleted_is_deleted_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = grown(bus.batch([[bus.batch([ADD]), ADD]]))
+    child = begun(root)
+
+    def levels_before_an_add(batch: JobBatch) -> Iterator[list[UUID]]:
+        yield from descendant_levels(batch)
+        monkeypatch.undo()
+        child.add(bus.batch([ADD, bus.batch([ADD])]))  # its transaction was open before
+
+    monkeypatch.setattr(f"{deletion.__name__}.descendant_levels", levels_before_an_add)
+    with transaction.atomic():
+        count, _ = root.delete()
+
+    assert (JobBatch.objects.count(), BatchedJob.objects.count()) == (0, 0)
+    assert count == 5 + 6
 
 
 def said(diary: Diary) -> Counter[str]:

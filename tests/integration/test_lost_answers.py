@@ -11,7 +11,7 @@ from django.db import OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from airports.models import CallbackCall
-from django_jobbatch import bus
+from django_jobbatch import bus, ledger
 from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.reconcile import reconcile
@@ -19,7 +19,16 @@ from tests import jobs
 from tests.diary import Diary
 from tests.integration.tickets import work_on_all
 from tests.jobs import ADD
-from tests.ledger.acts import ALIAS, claim, grown, statuses, succeed
+from tests.ledger.acts import (
+    ALIAS,
+    claim,
+    claim_callback,
+    grown,
+    read,
+    statuses,
+    succeed,
+    success,
+)
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -125,6 +134,32 @@ def test_an_answer_that_is_lost_beside_a_late_outcome_makes_no_other_late() -> N
     assert was_lost
     assert (change.settled, change.late, change.due) == ((kept.pk,), 1, {"default": 1})
     assert statuses(batch) == ["running", "succeeded", "pending"]
+    assert read(batch).late_outcomes == 1
+
+
+def test_a_late_outcome_of_a_callback_whose_answer_is_lost_is_counted_once() -> None:
+    batch = grown(bus.batch([ADD]).finally_(jobs.add))
+    succeed(batch, claim(batch))
+    link = claim_callback(batch)
+    BatchedJob.objects.filter(pk=link.pk).update(fence=link.fence + 1)
+
+    with answer_lost(1) as was_lost:
+        change = ledger.settle_callback(ALIAS, success(link))
+
+    assert was_lost
+    assert (change.late, read(batch).late_outcomes) == (1, 1)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_outcome_that_is_late_again_is_counted_again(times: int) -> None:
+    batch = grown(bus.batch([ADD] * 2))
+    (link,) = claim(batch, 1)
+    BatchedJob.objects.filter(pk=link.pk).update(fence=link.fence + 1)
+
+    changes = [succeed(batch, [link]) for _ in range(times)]
+
+    assert [change.late for change in changes] == [1] * times
+    assert read(batch).late_outcomes == times
 
 
 # What is done to a batch

@@ -29,14 +29,14 @@ from django_jobbatch import (
     transport,
 )
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.operations import previews
-from django_jobbatch.operations.retries import _count_jobs
+from django_jobbatch.operations import previews, retry_preview
 from django_jobbatch.runner import work
 from django_jobbatch.states import Role
 from tests import jobs
 from tests.diary import Diary
+from tests.factories import BatchedJobFactory
 from tests.jobs import ADD
-from tests.ledger.acts import claimant, read, side_by_side
+from tests.ledger.acts import claimant, grown, read, side_by_side
 from tests.servers import RedisServer
 
 pytestmark = [
@@ -393,7 +393,7 @@ def test_the_number_of_a_flat_batch_costs_no_query() -> None:
     change = next(ledger.reopen("default", flat.pk))
 
     with CaptureQueriesContext(connection) as captured:
-        count = _count_jobs(change, include_cancelled=False)
+        count = retry_preview.count_links(flat, change.settled, include_cancelled=False)
 
     assert (count, len(captured)) == (2, 0)
 
@@ -470,6 +470,35 @@ def test_results_that_were_deleted_with_their_batch_are_not_made_up() -> None:
 
     with pytest.raises(ResultsNotStored, match="deleted"):
         _ = link.previous_result
+
+
+def test_a_link_without_one_before_it_has_no_previous_result() -> None:
+    builder = bus.chain(ADD, ADD).finally_(jobs.add, 1).on_queue("sync").store_results()
+    chain = builder.dispatch()
+    first, second = chain.jobs.jobs_only().order_by("position")
+    callback = chain.jobs.callbacks().get()
+
+    results = [link.previous_result for link in (first, second, callback)]
+
+    assert results == [None, 3, None]
+
+
+def test_a_previous_result_that_was_not_stored_is_not_made_up() -> None:
+    chain = bus.chain(ADD, ADD).on_queue("sync").dispatch()
+
+    with pytest.raises(ResultsNotStored):
+        _ = chain.jobs.order_by("position")[1].previous_result
+
+
+def test_a_chain_and_a_callback_are_not_extended() -> None:
+    chain = grown(bus.chain(ADD).finally_(jobs.add, 1))
+    callback = BatchedJobFactory.create(batch=chain, role=Role.FINALLY, run=1)
+
+    with pytest.raises(InvalidJob, match="A chain has one lane"):
+        chain.add(ADD)
+    with pytest.raises(InvalidJob, match="A callback has no lane"):
+        callback.append(ADD)
+    assert chain.jobs.get(role=Role.JOB).append() == 0
 
 
 def test_reading_a_batch_costs_no_query_but_where_that_is_said() -> None:

@@ -634,7 +634,7 @@ def test_a_batch_that_cannot_be_repaired_does_not_keep_others_from_it(
     JobBatch.objects.filter(pk=broken.pk).update(retry_cursor={"edited": "by hand"})
 
     assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 1)]
-    assert f"Batch {broken.pk} could not be reconciled" in caplog.text
+    assert f"Batch {broken.pk} was not reconciled, because of an error" in caplog.text
 
 
 def test_without_redis_leases_are_left_and_the_ledger_is_repaired(
@@ -650,7 +650,7 @@ def test_without_redis_leases_are_left_and_the_ledger_is_repaired(
     assert statuses(held) == ["running"]
     ours = [each for each in caplog.records if each.name.startswith("django_jobbatch.reconcile")]
     assert [record.getMessage() for record in ours] == [
-        "Redis does not answer; queue default is left as it is"
+        "Redis does not answer, so queue default is not inspected"
     ]
 
 

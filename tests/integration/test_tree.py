@@ -11,7 +11,19 @@ from django_jobbatch.models import JobBatch
 from django_jobbatch.models.tree import descendants, with_descendants
 from django_jobbatch.operations import previews
 from tests.jobs import ADD
-from tests.ledger.acts import begun, cancel, claim, fail, grown, read, report_end, succeed, sweep
+from tests.ledger.acts import (
+    begun,
+    cancel,
+    claim,
+    counters,
+    fail,
+    grown,
+    read,
+    reopen,
+    report_end,
+    succeed,
+    sweep,
+)
 from tests.tuning import Tuning
 
 pytestmark = pytest.mark.django_db
@@ -71,3 +83,31 @@ def test_a_preview_of_the_last_failure_leaves_what_somebody_has_cancelled_deep_i
 
     assert read(partial).outcome == "partial"
     assert said == 2  # the one that has failed, and the one of the root that this has stopped
+
+
+def test_no_retry_is_offered_of_what_follows_a_cancelled_link() -> None:
+    root = grown(bus.batch([[bus.batch([ADD]), ADD], [ADD, ADD]]).allow_failures())
+    child = begun(root)
+    cancel(child)
+    report_end(child)
+    (link,) = claim(root)
+    succeed(root, [link])
+    succeed(root, claim(root))
+
+    assert counters(root) == {"total": 4, "succeeded": 2, "cancelled": 1, "skipped": 1}
+    assert not previews.can_retry(read(root))
+    assert previews.count_retried(read(root)) == 0
+    assert reopen(root)[0].batch is None
+
+
+def test_a_retry_is_offered_of_what_follows_no_cancelled_link() -> None:
+    root = grown(bus.batch([[bus.batch([ADD]), ADD], [ADD, ADD]]).allow_failures())
+    child = begun(root)
+    cancel(child)
+    report_end(child)
+    (link,) = claim(root)
+    fail(root, [link])
+
+    assert counters(root) == {"total": 4, "failed": 1, "cancelled": 1, "skipped": 2}
+    assert previews.can_retry(read(root))
+    assert previews.count_retried(read(root)) == 2

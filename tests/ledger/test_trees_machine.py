@@ -83,7 +83,7 @@ class Post:
         queued = sum(ticket.batch_id == batch_id for ticket in self.tickets)
         return WaitingTickets(queued, min(moments, default=None))
 
-    def waiting_for(
+    def waiting_by_batch(
         self, batch_ids: Sequence[uuid.UUID], queue: str
     ) -> dict[uuid.UUID, WaitingTickets]:
         return {batch_id: self.waiting_tickets(batch_id, queue) for batch_id in batch_ids}
@@ -397,7 +397,9 @@ class TreesMachine(RuleBasedStateMachine):
         *,
         put_back: bool = False,
     ) -> None:
-        self.held = [each for each in self.held if each not in held]
+        # By identity: an older claim of the same link is equal to a newer one.
+        settled = {id(each) for each in held}
+        self.held = [each for each in self.held if id(each) not in settled]
         if put_back:
             self._write(held, [(each, link, PENDING) for each, link in held])
             return

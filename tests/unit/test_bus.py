@@ -334,3 +334,13 @@ def test_an_unknown_option_is_rejected_with_the_known_ones() -> None:
         "options() has no 'countdown'; it has queue, timeout, retry, retry_interval, delay,"
         " run_after, transactional, description."
     )
+
+
+def test_a_chain_is_lengthened_at_either_end() -> None:
+    first, second, third, last = (bus.job(ADD, number, 1) for number in range(4))
+    chain = bus.chain(second)
+
+    longer = chain.append(third, last).prepend(first)
+
+    assert longer.spec == bus.chain(first, second, third, last).spec
+    assert chain.spec == bus.chain(second).spec

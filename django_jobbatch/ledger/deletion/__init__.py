@@ -1,1 +1,1 @@
-"""Deleting batches and failures, with rows of other apps that point at them."""
+"""Deleting batches and failures, with the rows of other apps that refer to them."""

@@ -1,4 +1,4 @@
-"""Deleting rows: a batch with its links, and failures."""
+"""Deleting a batch with its links, and deleting failures."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from django_jobbatch.db import in_transaction
 from django_jobbatch.ledger import children, rows
 from django_jobbatch.ledger.cancellation import cancelled_values
 from django_jobbatch.ledger.deletion import cascade
+from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import (
     BatchedJob,
     BatchedJobQuerySet,
@@ -27,48 +28,55 @@ from django_jobbatch.models import (
 from django_jobbatch.states import OPEN
 
 
-class _ParentLockNeeded(Exception):  # not an error: the sign to lock the batch around it first
-    """The batch may be waited for by the one around it."""
+class _ParentLockNeeded(Exception):  # not an error: the parent must be locked first
+    """The parent may wait for the batch."""
+
+
+class ChildrenRemain(Exception):  # not an error: they must be deleted first
+    """The batch has child batches, which an open transaction may have added."""
 
 
 class LinkPosition(NamedTuple):
-    """Where a job stands in its batch."""
+    """The lane and the position of a job."""
 
     lane: int
     position: int
 
 
 def check_deletable(using: str, batch: JobBatch) -> None:
-    """Raise if rows of other apps forbid that the batch or one of its links is deleted.
+    """Check that rows of other apps allow the batch and its links to be deleted.
 
-    Nothing is written. Links are read, page by page, only if a model points at them.
+    Nothing is written. Links are read, chunk by chunk, only if a model refers to links.
 
     Raises:
         ProtectedError, RestrictedError: as Django's `delete()` does.
     """
     cascade.check(using, batch)
     if cascade.references_links(using):
-        for page in _chunks(using, batch.pk):
-            cascade.check(using, batch, list(page.only("pk")))
+        for chunk in _chunks(using, batch.pk):
+            cascade.check(using, batch, list(chunk.only("pk")))
 
 
 def delete_batch(using: str, batch_id: uuid.UUID) -> Counter[str]:
-    """Delete the links of a batch, page by page, then its row; how many rows, by model.
+    """Delete a batch and its links, chunk by chunk; return the number of rows by model.
 
-    What still runs finds its link or its batch gone, and its outcome changes nothing. Rows of other
-    apps that point at what goes are treated as their `on_delete` says. A batch of one page goes in
-    one transaction. Each page leaves a batch that can come to its end, and can be deleted again: it
-    is closed, and counts what it has. The batch around it goes on, if it waited for this one.
+    A running job finds its link or its batch deleted, and its outcome changes nothing. Rows of
+    other apps that refer to deleted rows are treated by their `on_delete`. A batch of one chunk is
+    deleted in one transaction. After each chunk but the last, the batch is stopping, its counters
+    are right, and it can be deleted again. A parent that waits for the batch continues.
+
+    Raises:
+        ChildrenRemain: the batch has child batches; they must be deleted first.
     """
-    removed, after = _delete_chunk(using, batch_id, None)
+    deleted, after = _delete_chunk(using, batch_id, None)
     while after is not None:
-        page, after = _delete_chunk(using, batch_id, after)
-        removed += page
-    return removed
+        chunk, after = _delete_chunk(using, batch_id, after)
+        deleted += chunk
+    return deleted
 
 
 def check_failures_deletable(using: str, pks: Sequence[uuid.UUID]) -> None:
-    """Raise if rows of other apps forbid that one of these failures is deleted.
+    """Check that rows of other apps allow these failures to be deleted.
 
     Raises:
         ProtectedError, RestrictedError: as Django's `delete()` does.
@@ -78,7 +86,7 @@ def check_failures_deletable(using: str, pks: Sequence[uuid.UUID]) -> None:
 
 
 def delete_failures(using: str, pks: Sequence[uuid.UUID]) -> Counter[str]:
-    """Delete these failures, all or none; how many rows, by model.
+    """Delete these failures, all or none; return the number of rows by model.
 
     Raises:
         ProtectedError, RestrictedError: as Django's `delete()` does.
@@ -89,97 +97,106 @@ def delete_failures(using: str, pks: Sequence[uuid.UUID]) -> Counter[str]:
 def _delete_chunk(
     using: str, batch_id: uuid.UUID, after: LinkPosition | None
 ) -> tuple[Counter[str], LinkPosition | None]:
-    """Delete one page of jobs; with the last, whose place is None, the callbacks and the batch."""
+    """Delete one chunk of jobs, and return the position of its last job.
 
-    def operation(around: uuid.UUID | None = None) -> tuple[Counter[str], LinkPosition | None]:
-        parent = rows.lock(using, around) if around else None
-        batch = rows.lock(using, batch_id)
-        if batch is None:
+    The last chunk has no such position. With it, the callbacks and the batch row are deleted.
+    """
+
+    def operation(parent_id: uuid.UUID | None = None) -> tuple[Counter[str], LinkPosition | None]:
+        parent = Transition.lock(using, parent_id) if parent_id else None
+        transition = Transition.lock(using, batch_id)
+        if transition is None:
             return Counter(), None
-        if around is None and batch.parent_id is not None and not batch.at_rest:
+        batch = transition.batch
+        if parent_id is None and batch.parent_id is not None and not batch.at_rest:
             raise _ParentLockNeeded
-        removed: Counter[str] = Counter()
+        deleted: Counter[str] = Counter()
         if after is None:
-            removed += cascade.apply_on_delete(using, batch)
-        page, last = _next_chunk(_jobs(using, batch_id), after)
-        if last is None:
-            removed += Counter(page.delete()[1])
-            removed += Counter(_callbacks(using, batch_id).delete()[1])
-            children.settle_deleted_child(using, parent, batch)
-            removed += cascade.delete(using, batch)
-        else:
-            removed += _delete_links(using, batch, page)
-        return removed, last
+            _check_childless(using, batch)
+            deleted += cascade.apply_on_delete(using, batch)
+        chunk, last = _next_chunk(rows.lane_links(using, batch_id), after)
+        if last is not None:
+            return deleted + _delete_links(transition, chunk), last
+        deleted += Counter(chunk.delete()[1])
+        deleted += Counter(_callbacks(using, batch_id).delete()[1])
+        if parent is not None:
+            children.settle_deleted_child(parent, batch)
+        return deleted + cascade.delete(using, batch), None
 
     try:
         return in_transaction(using, operation)
     except _ParentLockNeeded:
-        around = rows.parent_id(using, batch_id)
-        return in_transaction(using, partial(operation, around))
+        return in_transaction(using, partial(operation, rows.parent_id(using, batch_id)))
 
 
-def _delete_links(using: str, batch: JobBatch, page: BatchedJobQuerySet) -> Counter[str]:
-    """Delete these jobs of a locked batch that keeps others, and count them no more."""
-    values = _counters_without(batch, page)
-    removed = Counter(page.delete()[1])
-    # Rows that were put there or changed by hand are in no counter, and do not keep a batch.
-    total = batch.total_jobs - removed[BatchedJob._meta.label]
+def _check_childless(using: str, batch: JobBatch) -> None:
+    """Check that all child batches of a locked batch are deleted.
+
+    An `add` locks the row before it inserts a child. So every child is committed and found here, or
+    its `add` waits, and then finds a batch that is stopping or deleted.
+    """
+    if batch.child_batches and rows.batches(using).filter(parent__batch_id=batch.pk).exists():
+        raise ChildrenRemain
+
+
+def _delete_links(transition: Transition, chunk: BatchedJobQuerySet) -> Counter[str]:
+    """Delete these jobs of a batch that keeps others, and subtract them from its counters."""
+    batch = transition.batch
+    values = _counters_without(batch, chunk)
+    deleted = Counter(chunk.delete()[1])
+    # Rows that were inserted or changed by hand are in no counter; they must not keep the batch.
+    total = batch.total_jobs - deleted[BatchedJob._meta.label]
     values["total_jobs"] = max(total, sum(values.values()))
-    ends = cancelled_values(reason="deleted") if batch.status in OPEN else {}
-    rows.write(using, batch, **values, **ends)
-    return removed
+    cancelled = cancelled_values(reason="deleted") if batch.status in OPEN else {}
+    transition.write(**values, **cancelled)
+    return deleted
 
 
-def _counters_without(batch: JobBatch, page: BatchedJobQuerySet) -> dict[str, int]:
-    """The counters of the batch, but the total, without these jobs; no query if all succeeded."""
+def _counters_without(batch: JobBatch, chunk: BatchedJobQuerySet) -> dict[str, int]:
+    """Return the counters without these jobs, except the total; no query if all jobs succeeded."""
     before: dict[str, int] = {column: getattr(batch, column) for column in STATUSES_BY_COUNTER}
     if not any(before.values()):
         return before
-    # Without locks: a claim moves no counter, and all else waits for the batch row.
-    gone = page.aggregate(
+    # Without locks: a claim moves no counter, and everything else waits for the batch row.
+    deleted = chunk.aggregate(
         **{
             column: Count("pk", filter=Q(status__in=statuses))
             for column, statuses in STATUSES_BY_COUNTER.items()
         }
     )
-    return {column: max(0, count - gone[column]) for column, count in before.items()}
+    return {column: max(0, count - deleted[column]) for column, count in before.items()}
 
 
 def _chunks(using: str, batch_id: uuid.UUID) -> Iterator[BatchedJobQuerySet]:
-    """All links of the batch in pages, its callbacks last."""
-    page, last = _next_chunk(_jobs(using, batch_id), None)
-    yield page
-    while last is not None:
-        page, last = _next_chunk(_jobs(using, batch_id), last)
-        yield page
+    """Yield all links of the batch in chunks, the callbacks last."""
+    last: LinkPosition | None = None
+    more = True
+    while more:
+        chunk, last = _next_chunk(rows.lane_links(using, batch_id), last)
+        more = last is not None
+        yield chunk
     yield _callbacks(using, batch_id)
 
 
 def _next_chunk(
     jobs: BatchedJobQuerySet, after: LinkPosition | None
 ) -> tuple[BatchedJobQuerySet, LinkPosition | None]:
-    """The next PAGE jobs after a place and the last place of them; None if nothing comes behind.
+    """Return the next `LINKS_CHUNK` jobs after a position, and the position of the last one.
 
-    A page is one range along the index of places, the only one in which the jobs of a batch lie
-    side by side in an order. By id, a server that believes the rows of all batches to be well
-    mixed would walk over those of others.
+    That position is None if no job follows. A chunk is one range of the index of positions, where
+    the jobs of a batch are adjacent. By id, a server that expects the rows of all batches to be
+    mixed would read those of other batches.
     """
     if after is not None:
         jobs = jobs.filter(lane__gte=after.lane).exclude(
             lane=after.lane, position__lte=after.position
         )
-    places = jobs.order_by("lane", "position").values_list("lane", "position")
-    last = next(
-        (LinkPosition(*place) for place in places[tuning.LINKS_CHUNK - 1 : tuning.LINKS_CHUNK]),
-        None,
-    )
+    ordered = jobs.order_by("lane", "position").values_list("lane", "position")
+    ends = ordered[tuning.LINKS_CHUNK - 1 : tuning.LINKS_CHUNK]
+    last = next((LinkPosition(*end) for end in ends), None)
     if last is not None:
         jobs = jobs.filter(lane__lte=last.lane).exclude(lane=last.lane, position__gt=last.position)
     return jobs, last
-
-
-def _jobs(using: str, batch_id: uuid.UUID) -> BatchedJobQuerySet:
-    return rows.links(using, batch_id).jobs_only().filter(run=0)
 
 
 def _callbacks(using: str, batch_id: uuid.UUID) -> BatchedJobQuerySet:

@@ -1,4 +1,4 @@
-"""What becomes of other apps' rows that point at ours: their `on_delete` says, Django does it."""
+"""Rows of other apps that refer to batches and links: Django applies their `on_delete`."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from django_jobbatch.models import BatchedJob, JobBatch
 
 
 class Cascade(Collector):
-    """Django's own cascade, which stops at the links of a batch: they are too many to be read."""
+    """Django's own cascade without the links of a batch, which may be too many to read."""
 
     def related_objects(
         self, related_model: type[Model], related_fields: Iterable[Field[Any, Any]], objs: Any
     ) -> QuerySet[Any]:
-        """As Django finds them, without our own."""
+        """Return the related objects without links."""
         found: QuerySet[Any] = super().related_objects(related_model, related_fields, objs)
         return found.none() if related_model is BatchedJob else found
 
 
 def check(using: str, batch: JobBatch, links: Sequence[BatchedJob] = ()) -> None:
-    """Raise unless these links of the batch, and the batch, may go as far as other apps say.
+    """Check that rows of other apps allow the batch and these links of it to be deleted.
 
     Raises:
-        ProtectedError: a row that points there is PROTECT.
-        RestrictedError: one is RESTRICT, and does not go with the batch anyway.
+        ProtectedError: a row that refers to them has PROTECT.
+        RestrictedError: a row has RESTRICT, and is not deleted with the batch anyway.
     """
     cascade = Cascade(using, origin=batch)
     cascade.collect([batch], fail_on_restricted=not links)
@@ -36,7 +36,7 @@ def check(using: str, batch: JobBatch, links: Sequence[BatchedJob] = ()) -> None
 
 
 def apply_on_delete(using: str, batch: JobBatch) -> Counter[str]:
-    """Do to the rows that point at the batch what they ask for; how many went, by model."""
+    """Apply the `on_delete` of rows that refer to the batch; return the number of deleted rows by model."""
     cascade = Cascade(using, origin=batch)
     cascade.collect([batch])
     del cascade.data[JobBatch]
@@ -44,12 +44,12 @@ def apply_on_delete(using: str, batch: JobBatch) -> Counter[str]:
 
 
 def delete(using: str, batch: JobBatch) -> Counter[str]:
-    """Delete the batch, which has no links any more, and what points at it; how many, by model."""
+    """Delete a batch without links and the rows that refer to it; return the number of rows by model."""
     cascade = Cascade(using, origin=batch)
     cascade.collect([batch])
     return Counter(cascade.delete()[1])
 
 
 def references_links(using: str) -> bool:
-    """Whether Django has to read links to delete them, because models point at them."""
+    """Return whether Django must read links to delete them, because models refer to them."""
     return not Collector(using).can_fast_delete(BatchedJob.objects.using(using).none())

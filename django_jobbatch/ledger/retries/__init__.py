@@ -1,1 +1,1 @@
-"""Retrying: which settled links run again, page by page, and which batches reopen with them."""
+"""Retrying: the links that are reset, chunk by chunk, and the batches that are reopened for them."""

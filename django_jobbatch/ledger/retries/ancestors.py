@@ -8,23 +8,24 @@ from django_jobbatch.ledger import rows
 from django_jobbatch.ledger.change import Change
 from django_jobbatch.ledger.retries import reset
 from django_jobbatch.ledger.retries.chosen import reopen_lanes
+from django_jobbatch.ledger.retries.reset import Retry
 from django_jobbatch.ledger.retries.rules import check_retryable
+from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import BatchStatus, LinkStatus
 
 
-def reopen_ancestors(
-    using: str, batch: JobBatch, ancestors: list[JobBatch], *, include_cancelled: bool
-) -> Iterator[Change]:
-    """Reopen the batches around a reopened one, the nearest first, as far as they had gone on.
+def reopen_ancestors(retry: Retry, ancestors: list[JobBatch]) -> Iterator[Change]:
+    """Reopen the locked ancestors of a reopened batch, the parent first.
 
-    Its stand-in comes back with the rest of its lane, and its turn comes as that of any link does;
-    until then the batch waits.
+    Each settled stand-in is reset with the remaining part of its lane. Until its turn comes, the
+    child batch waits. An ancestor whose stand-in is unsettled is open already.
     """
+    using, include_cancelled = retry.transition.using, retry.include_cancelled
     for each in ancestors:
         who = f"{each}, which the batch is part of,"
         check_retryable(each, include_cancelled=include_cancelled, who=who)
-    child = batch
+    child = retry.batch
     for parent in reversed(ancestors):
         link = rows.stand_in(using, child)
         if link is None:
@@ -34,18 +35,13 @@ def reopen_ancestors(
             return
         rows.write(using, child, status=BatchStatus.WAITING)
         found = reset.read_links(BatchedJob.objects.using(using).filter(pk=link.pk))
-        yield reopen_lanes(
-            using,
-            parent,
-            found,
-            cursor=parent.retry_cursor,
-            include_cancelled=include_cancelled,
-        )
+        of_parent = Retry(transition=Transition(using, parent), include_cancelled=include_cancelled)
+        yield reopen_lanes(of_parent, found, cursor=parent.retry_cursor)
         child = parent
 
 
 def _expect_run(using: str, child: JobBatch, link: BatchedJob) -> None:
-    """Have an unsettled stand-in wait for this run; if its turn has not come, the child waits."""
+    """Let an unsettled stand-in wait for this run; unless it has started, the child waits too."""
     BatchedJob.objects.using(using).filter(pk=link.pk).update(child_run=child.run)
     if link.status != LinkStatus.RUNNING or link.lease_until is not None:
         rows.write(using, child, status=BatchStatus.WAITING)

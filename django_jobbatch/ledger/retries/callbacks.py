@@ -4,39 +4,35 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import replace
 
-from django_jobbatch.ledger import callbacks, rows
+from django_jobbatch.ledger import callbacks
 from django_jobbatch.ledger.change import Change
 from django_jobbatch.ledger.retries import reset
 from django_jobbatch.ledger.retries.transaction import NothingToReopen, reopen_in_transaction
+from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.states import LinkStatus
 
 
 def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Change:
-    """Have the failed callbacks among `jobs` run again, alone; no counter knows them.
-
-    Those of the lane come one after another, as they did.
-    """
+    """Reset the failed callbacks among these links, and no jobs; counters do not change."""
     chosen = set(jobs)
 
     def operation() -> list[Change]:
-        batch = rows.lock(using, batch_id)
-        if batch is None:
+        transition = Transition.lock(using, batch_id)
+        if transition is None:
             raise NothingToReopen
-        change = Change.of(batch, using)
-        # All of them, which are few, and not by the ids of however many jobs.
-        failed = rows.links(using, batch_id).callbacks().failed().select_for_update()
+        # All failed callbacks are read, since they are few. The chosen jobs may be many.
+        failed = transition.links().callbacks().failed().select_for_update()
         pks = [pk for pk in failed.order_by("pk").values_list("pk", flat=True) if pk in chosen]
         if not pks:
             raise NothingToReopen
-        if batch.at_rest:
-            rows.write(using, batch, at_rest=False)
+        if transition.batch.at_rest:
+            transition.write(at_rest=False)
         reset.reset(using, pks, LinkStatus.FAILED)
-        change = callbacks.make_each_failure_due(
-            using, callbacks.make_next_callback_due(using, change)
-        )
-        return [replace(change, settled=tuple(pks))]
+        callbacks.make_next_callback_due(transition)
+        callbacks.make_each_failure_due(transition)
+        transition.settled += pks
+        return [transition.freeze()]
 
     (change,) = reopen_in_transaction(using, batch_id, operation)
     return change

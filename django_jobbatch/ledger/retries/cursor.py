@@ -10,17 +10,21 @@ from django.utils import timezone
 
 from django_jobbatch.models import JobBatch
 
-#: Where a retry stands that begins anew with the first lane.
+#: The lane of a cursor that has not reached any lane.
 BEFORE_FIRST_LANE: Final = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryCursor:
-    """A retry on its way through the lanes of a batch, as its row keeps it between two pages.
+    """The progress of a retry, as the batch row keeps it between two chunks.
 
-    `to` is the lane that it has come to; `at` is when that was. What somebody's cancel ended comes
-    back only with `include_cancelled`, child batches that went well only with `partial_too`. Without
-    `rest` its further pages are jobs that somebody has chosen, and nobody else knows which.
+    Attributes:
+        lane: The last lane that was reset.
+        include_cancelled: Cancelled links are reset too, where failures are allowed.
+        include_partial: Succeeded stand-ins are reset too if their tree has retryable jobs.
+        all_jobs: The retry resets everything. Otherwise it resets chosen jobs, and only its own
+            process knows which.
+        moved_at: The time of the last chunk.
     """
 
     lane: int = BEFORE_FIRST_LANE
@@ -31,13 +35,13 @@ class RetryCursor:
 
     @classmethod
     def of(cls, batch: JobBatch | None) -> Self | None:
-        """The retry that goes through this batch, if there is one."""
+        """Return the cursor of a batch; None if no retry is in progress."""
         return None if batch is None or batch.retry_cursor is None else cls(**batch.retry_cursor)
 
     def advanced_to(self, lane: int) -> dict[str, Any]:
-        """What to keep of it now that it has come so far."""
+        """Return the value to store once this lane is reset."""
         return asdict(replace(self, lane=lane, moved_at=timezone.now().isoformat()))
 
     def is_stalled(self, seconds: float) -> bool:
-        """Whether its last page is so long ago that who went through them must be dead."""
+        """Return whether the last chunk is older than this, so that the process must be dead."""
         return datetime.fromisoformat(self.moved_at) < timezone.now() - timedelta(seconds=seconds)

@@ -1,12 +1,12 @@
-"""Bringing settled links of one batch back, and opening it for them; its row is locked."""
+"""Resetting settled links of a batch, and reopening the batch for them."""
 
 from __future__ import annotations
 
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -16,13 +16,37 @@ from django_jobbatch.db import chunked
 from django_jobbatch.exceptions import BatchBusy
 from django_jobbatch.ledger import completion, rows
 from django_jobbatch.ledger.change import Change
+from django_jobbatch.ledger.retries.rules import RetryRules
+from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
 from django_jobbatch.states import OPEN, BatchStatus, LinkStatus, Outcome
+
+#: Returns how many jobs run again, given a batch and the ids of its links that were reset.
+JobCounter: TypeAlias = Callable[[JobBatch, Sequence[int]], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """A retry in one locked batch: its transition, and its rules."""
+
+    transition: Transition
+    include_cancelled: bool
+    count_jobs: JobCounter | None = None
+
+    @property
+    def batch(self) -> JobBatch:
+        """The locked batch."""
+        return self.transition.batch
+
+    @property
+    def rules(self) -> RetryRules:
+        """The rules of this retry in this batch."""
+        return RetryRules(self.batch, self.include_cancelled)
 
 
 @dataclass(frozen=True, slots=True)
 class LinkToReset:
-    """A settled link that comes back."""
+    """A settled link that a retry resets."""
 
     pk: int
     lane: int
@@ -33,54 +57,54 @@ class LinkToReset:
 
 
 def read_links(links: BatchedJobQuerySet, limit: int | None = None) -> list[LinkToReset]:
-    """These links, locked, in the order of their lanes."""
+    """Lock and return these links, in the order of their lanes."""
     columns = ("pk", "lane", "position", "status", "queue", "child_id")
     ordered = links.select_for_update().order_by("lane", "position")
     return [LinkToReset(*row) for row in ordered.values_list(*columns)[:limit]]
 
 
 def reopen_links(
-    using: str,
-    batch: JobBatch,
-    found: list[LinkToReset],
-    *,
-    cursor: dict[str, Any] | None,
-    include_cancelled: bool,
+    retry: Retry, found: Sequence[LinkToReset], *, cursor: dict[str, Any] | None
 ) -> Change:
-    """Write the batch row, these links, and their failures; a finished batch begins its next run.
+    """Write the batch row, reset these links, and mark their failures as retried.
 
-    `cursor` is what a retry notes that has further pages, or None. With `include_cancelled`, what
-    was cancelled in child batches comes back too when they are reopened.
+    A finished batch starts its next run. `cursor` is stored if further chunks follow. Child batches
+    keep `include_cancelled` until they are reopened.
 
     Raises:
-        BatchBusy: another unfinished batch has its unique key.
+        BatchBusy: another unfinished batch has the unique key of this batch.
     """
+    transition, using = retry.transition, retry.transition.using
     by_status = Counter(each.status for each in found)
     values: dict[str, object] = {
-        column: getattr(batch, column) - by_status[status]
+        column: getattr(retry.batch, column) - by_status[status]
         for status, column in counters.COUNTER_BY_STATUS.items()
     }
-    values["pending_jobs"] = batch.pending_jobs + len(found)
+    values["pending_jobs"] = retry.batch.pending_jobs + len(found)
     values["retry_cursor"] = cursor
-    _write_reopened(using, batch, values)
-    due = _first_of_lanes(using, batch, found)
+    _write_reopened(transition, values)
+    due = _first_of_lanes(transition, found)
     for status in by_status:
-        alike = [each.pk for each in found if each.status == status]
-        reset(using, [pk for pk in alike if pk in due], status, LinkStatus.PENDING)
-        reset(using, [pk for pk in alike if pk not in due], status)
-    _set_child_runs(using, found, include_cancelled=include_cancelled)
-    change = replace(Change.of(batch, using), settled=tuple(each.pk for each in found))
-    for queue, count in Counter(each.queue for each in found if each.pk in due).items():
-        change = change.with_due(queue, count)
-    return completion.finish_if_done(using, change)
+        group = [each.pk for each in found if each.status == status]
+        reset(using, [pk for pk in group if pk in due], status, LinkStatus.PENDING)
+        reset(using, [pk for pk in group if pk not in due], status)
+    _set_child_runs(using, found, include_cancelled=retry.include_cancelled)
+    transition.settled += [each.pk for each in found]
+    if retry.count_jobs is not None:
+        transition.rerun_jobs = retry.count_jobs(retry.batch, transition.settled)
+    for each in found:
+        if each.pk in due:
+            transition.add_due(each.queue)
+    completion.finish_if_done(transition)
+    return transition.freeze()
 
 
 def reset(
     using: str, pks: Sequence[int], status: LinkStatus, to: LinkStatus = LinkStatus.WAITING
 ) -> None:
-    """Have links in this state begin anew, with nothing of their last run but the fence."""
-    for page in chunked(pks):
-        BatchedJob.objects.using(using).filter(pk__in=page, status=status).update(
+    """Reset links in this status; of their last run, only the fence stays."""
+    for chunk in chunked(pks):
+        BatchedJob.objects.using(using).filter(pk__in=chunk, status=status).update(
             status=to,
             attempts=0,
             worker_losses=0,
@@ -90,52 +114,56 @@ def reset(
             result=None,
             claimed_by="",
         )
-        FailedJob.objects.using(using).filter(job_id__in=page, retried_at=None).update(
+        FailedJob.objects.using(using).filter(job_id__in=chunk, retried_at=None).update(
             retried_at=timezone.now()
         )
 
 
-def _first_of_lanes(using: str, batch: JobBatch, found: list[LinkToReset]) -> set[int]:
-    """Those that begin at once: the first of each lane, unless something before it is under way."""
-    if not batch.has_lanes:
+def _first_of_lanes(transition: Transition, found: Sequence[LinkToReset]) -> set[int]:
+    """Return the ids of the links that are due at once.
+
+    These are the first links of their lanes, unless an earlier link of the lane is unsettled.
+    """
+    if not transition.batch.has_lanes:
         return {each.pk for each in found}
-    in_order = sorted(found, key=lambda each: (each.lane, each.position), reverse=True)
-    first = {each.lane: each for each in in_order}
-    unsettled = (
-        rows.lane_links(using, batch.pk).unsettled().select_for_update().order_by("-position")
-    )
-    ahead: dict[int, int] = {}
-    for page in chunked(list(first)):
-        ahead |= dict(unsettled.filter(lane__in=page).values_list("lane", "position"))
+    backwards = sorted(found, key=lambda each: (each.lane, each.position), reverse=True)
+    first = {each.lane: each for each in backwards}
+    unsettled = transition.lane_links().unsettled().select_for_update().order_by("-position")
+    earlier: dict[int, int] = {}
+    for chunk in chunked(list(first)):
+        earlier |= dict(unsettled.filter(lane__in=chunk).values_list("lane", "position"))
     return {
-        each.pk for lane, each in first.items() if lane not in ahead or each.position < ahead[lane]
+        each.pk
+        for lane, each in first.items()
+        if lane not in earlier or each.position < earlier[lane]
     }
 
 
 def _set_child_runs(using: str, found: Iterable[LinkToReset], *, include_cancelled: bool) -> None:
-    """Have stand-ins wait for the run that is open of their child batches, or else the next one.
+    """Write which run of its child each stand-in waits for: the open run, else the next one.
 
-    That begins when the turn of the stand-in comes; the child keeps how it is meant.
+    The next run starts when the turn of the stand-in comes. Until then the child keeps
+    `include_cancelled`.
     """
     stand_ins = {each.child_id: each.pk for each in found if each.child_id is not None}
-    for page in chunked(sorted(stand_ins)):
-        batches = rows.batches(using).filter(pk__in=page)
+    for chunk in chunked(sorted(stand_ins)):
+        children = rows.batches(using).filter(pk__in=chunk)
         by_run: dict[int, list[int]] = defaultdict(list)
-        locked = batches.order_by("pk").select_for_update()
+        locked = children.order_by("pk").select_for_update()
         for pk, run, status in locked.values_list("pk", "run", "status"):
             by_run[run if status in OPEN else run + 1].append(stand_ins[pk])
         for run, pks in by_run.items():
             BatchedJob.objects.using(using).filter(pk__in=pks).update(child_run=run)
-        batches.update(reopen_cancelled=include_cancelled)
+        children.update(reopen_cancelled=include_cancelled)
 
 
-def _write_reopened(using: str, batch: JobBatch, values: dict[str, object]) -> None:
-    """Write the counters of a batch that links come back to; a finished one begins its next run."""
-    if batch.is_finished:
-        values = {**values, **_next_run(batch)}
+def _write_reopened(transition: Transition, values: dict[str, object]) -> None:
+    """Write the counters of a reopened batch; a finished one starts its next run."""
+    if transition.batch.is_finished:
+        values = {**values, **_next_run(transition.batch)}
     try:
-        with transaction.atomic(using=using):
-            rows.write(using, batch, **values)
+        with transaction.atomic(using=transition.using):
+            transition.write(**values)
     except IntegrityError:
         key = values.get("unique_key")
         if key is None:

@@ -1,67 +1,46 @@
-"""The rules of a retry: which settled links run again, and which batches may be retried."""
+"""The rules of a retry: which batches it may reopen, and which of their links it resets.
+
+The ledger applies them to locked rows; `operations.retry_preview` applies them to count.
+"""
 
 from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import groupby, takewhile
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol, Self, TypeVar
 
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q
 
-from django_jobbatch import tuning
 from django_jobbatch.db import chunked
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
 from django_jobbatch.ledger import rows
-from django_jobbatch.ledger.retries import reset
-from django_jobbatch.ledger.retries.reset import LinkToReset
-from django_jobbatch.models import BatchedJob, JobBatch, JobBatchQuerySet
-from django_jobbatch.states import BatchStatus, LinkStatus, Outcome
-
-if TYPE_CHECKING:
-    from django_jobbatch.models.batch import JobBatch
+from django_jobbatch.models import BatchedJobQuerySet, JobBatch, JobBatchQuerySet
+from django_jobbatch.states import RETRYABLE, BatchStatus, LinkStatus, Outcome
 
 
-def frees_remaining(batch: JobBatch, found: list[LinkToReset]) -> bool:
-    """Whether what the failures of a strict batch cancelled comes back with the last of them."""
-    by_status = Counter(each.status for each in found)
-    failed = batch.failed_jobs - by_status[LinkStatus.FAILED]
-    others = batch.cancelled_jobs + batch.skipped_jobs
-    others -= by_status[LinkStatus.CANCELLED] + by_status[LinkStatus.SKIPPED]
-    return not batch.allow_failures and not failed and others > 0
+class LaneLink(Protocol):
+    """A link as the rules read it."""
+
+    @property
+    def lane(self) -> int: ...
+
+    @property
+    def status(self) -> str: ...
 
 
-def children_of(using: str, batch: JobBatch) -> JobBatchQuerySet:
-    children = rows.batches(using).filter(parent__batch_id=batch.pk)
-    return children if batch.child_batches else children.none()
-
-
-def partial_stand_ins(
-    using: str, children: JobBatchQuerySet, *, include_cancelled: bool
-) -> list[LinkToReset]:
-    """The stand-ins that succeeded for batches in which there is something to retry all the same."""
-    pks = sorted(stand_ins_with_retryable_jobs(children, include_cancelled=include_cancelled))
-    links = BatchedJob.objects.using(using).succeeded()
-    return [each for page in chunked(pks) for each in reset.read_links(links.filter(pk__in=page))]
-
-
-def without_cancelled(
-    batch: JobBatch, found: list[LinkToReset], *, include_cancelled: bool
-) -> list[LinkToReset]:
-    """Leave out, where failures are allowed, what a cancel has ended: that was somebody's wish.
-
-    What stands behind it in its lane stays too. A strict batch was stopped as a whole.
-    """
-    if include_cancelled or not batch.allow_failures:
-        return found
-    kept: list[LinkToReset] = []
-    for _, lane in groupby(found, key=lambda each: each.lane):
-        kept += takewhile(lambda each: each.status != LinkStatus.CANCELLED, lane)
-    return kept
+L = TypeVar("L", bound=LaneLink)
 
 
 def check_retryable(batch: JobBatch, *, include_cancelled: bool, who: str = "The batch") -> None:
+    """Check that a retry may reopen this batch.
+
+    Raises:
+        BatchBusy: the batch is still stopping.
+        BatchCancelled: the batch was cancelled, and `include_cancelled` is not set.
+    """
     if batch.status == BatchStatus.STOPPING:
         raise BatchBusy(f"{who} is still stopping; wait until it has finished.")
     if batch.is_cancelled and not include_cancelled:
@@ -70,17 +49,124 @@ def check_retryable(batch: JobBatch, *, include_cancelled: bool, who: str = "The
         )
 
 
+@dataclass(frozen=True, slots=True)
+class RetryRules:
+    """The rules of a retry in one batch.
+
+    A retry resets every link that was failed, cancelled or skipped, with two exceptions. Where
+    failures are allowed and `include_cancelled` is not set, a cancelled link stays, and so does
+    every link that follows it in its lane: a person cancelled it on purpose. A strict batch was
+    stopped as a whole, so all its links are reset.
+    """
+
+    batch: JobBatch
+    include_cancelled: bool
+
+    def of_child(self, child: JobBatch) -> Self:
+        """Return the rules in a child batch; a cancelled child is reset as a whole."""
+        return type(self)(child, self.include_cancelled or child.is_cancelled)
+
+    @property
+    def keeps_cancelled(self) -> bool:
+        """Whether cancelled links stay as they are."""
+        return self.batch.allow_failures and not self.include_cancelled
+
+    @property
+    def retains_links(self) -> bool:
+        """Whether the batch has a link that stays as it is."""
+        return self.keeps_cancelled and self.batch.cancelled_jobs > 0
+
+    @property
+    def counted(self) -> int:
+        """The number of links to reset, by the counters alone.
+
+        It includes the links that follow a cancelled one; `following_cancelled` finds those.
+        """
+        cancelled = 0 if self.keeps_cancelled else self.batch.cancelled_jobs
+        return self.batch.failed_jobs + cancelled + self.batch.skipped_jobs
+
+    def links_to_reset(self, links: Iterable[L]) -> list[L]:
+        """Return the links among these that a retry resets; all are retryable and in lane order."""
+        if not self.keeps_cancelled:
+            return list(links)
+        found: list[L] = []
+        for _, lane in groupby(links, key=lambda link: link.lane):
+            found += takewhile(lambda link: link.status != LinkStatus.CANCELLED, lane)
+        return found
+
+    def frees_remaining(self, links: Iterable[LaneLink]) -> bool:
+        """Return whether all other retryable links run again too, once these are reset.
+
+        The failures of a strict batch have stopped the whole batch. They no longer do once no
+        failed link remains.
+        """
+        if self.batch.allow_failures:
+            return False
+        reset = Counter(link.status for link in links)
+        failed = self.batch.failed_jobs - reset[LinkStatus.FAILED]
+        stopped = self.batch.cancelled_jobs + self.batch.skipped_jobs
+        stopped -= reset[LinkStatus.CANCELLED] + reset[LinkStatus.SKIPPED]
+        return not failed and stopped > 0
+
+
+def retryable(links: BatchedJobQuerySet) -> BatchedJobQuerySet:
+    """Return the links that a retry of all may reset."""
+    return links.filter(status__in=RETRYABLE)
+
+
+def choosable(links: BatchedJobQuerySet, *, include_cancelled: bool) -> BatchedJobQuerySet:
+    """Return the links that a retry of chosen jobs accepts."""
+    return links.retryable(include_cancelled=include_cancelled)
+
+
+def retryable_in_lanes(
+    links: BatchedJobQuerySet, lanes: Iterable[int]
+) -> Iterator[BatchedJobQuerySet]:
+    """Yield the retryable links in these lanes, chunk by chunk: a lane is reset as a whole."""
+    for chunk in chunked(sorted(set(lanes))):
+        yield retryable(links).filter(lane__in=chunk)
+
+
+def following_cancelled(links: BatchedJobQuerySet) -> BatchedJobQuerySet:
+    """Return the other retryable links that follow a cancelled one in their lane.
+
+    In a batch that keeps cancelled links, these stay too; see `RetryRules.links_to_reset`.
+    """
+    return links.filter(_follows_cancelled(links), status__in=_NOT_CANCELLED)
+
+
+def not_following_cancelled(links: BatchedJobQuerySet) -> BatchedJobQuerySet:
+    """Return the other retryable links that follow no cancelled one in their lane."""
+    return links.filter(~_follows_cancelled(links), status__in=_NOT_CANCELLED)
+
+
+_NOT_CANCELLED: Final = [status for status in RETRYABLE if status != LinkStatus.CANCELLED]
+
+
+def _follows_cancelled(links: BatchedJobQuerySet) -> Exists:
+    return Exists(
+        links.filter(
+            batch=OuterRef("batch"),
+            lane=OuterRef("lane"),
+            position__lt=OuterRef("position"),
+            status=LinkStatus.CANCELLED,
+        )
+    )
+
+
+# Succeeded stand-ins
+
+
 _COLUMNS: Final = ("pk", "outcome", "failed_jobs", "child_batches")
 
 
 def stand_ins_with_retryable_jobs(
-    children: QuerySet[JobBatch], *, include_cancelled: bool
+    children: JobBatchQuerySet, *, include_cancelled: bool
 ) -> set[int]:
-    """The stand-ins of those child batches that went well, with something to retry all the same.
+    """Return the ids of succeeded stand-ins whose tree has retryable jobs.
 
-    They are partial, or some batch inside them is. Without `include_cancelled` a job has failed
-    there; else it may be that somebody has cancelled something, and nothing went wrong. A query,
-    and one for each level below.
+    Such a child batch, or a descendant of it, is partial. Without `include_cancelled`, a job must
+    have failed there: in a partial batch, a cancelled job stays. One query per level.
     """
     found: set[int] = set()
     level = list(_succeeded_or_partial(children).values_list("parent", *_COLUMNS))
@@ -90,24 +176,24 @@ def stand_ins_with_retryable_jobs(
             for stand_in, _, outcome, failed, _ in level
             if failed or (include_cancelled and outcome == Outcome.PARTIAL)
         }
-        around = {
+        stand_in_by_batch = {
             pk: stand_in
-            for stand_in, pk, _, _, batches in level
-            if batches and stand_in not in found
+            for stand_in, pk, _, _, child_batches in level
+            if child_batches and stand_in not in found
         }
-        level = [(around[outer], *row) for outer, *row in _grandchildren(children, list(around))]
+        grandchildren = _children_of(children.db, list(stand_in_by_batch))
+        level = [(stand_in_by_batch[parent], *columns) for parent, *columns in grandchildren]
     return found
 
 
-def _grandchildren(children: QuerySet[JobBatch], around: list[uuid.UUID]) -> Iterator[Any]:
-    """The child batches of these that went well, each after the batch that it is in."""
-    batches = children.model._default_manager.using(children.db)
-    for start in range(0, len(around), tuning.KEYS_CHUNK):
-        inside = batches.filter(parent__batch_id__in=around[start : start + tuning.KEYS_CHUNK])
-        yield from _succeeded_or_partial(inside).values_list("parent__batch_id", *_COLUMNS)
+def _children_of(using: str, batch_ids: list[uuid.UUID]) -> Iterator[Any]:
+    """Yield the columns of child batches that may have retryable jobs, after the id of the parent."""
+    for chunk in chunked(batch_ids):
+        children = rows.batches(using).filter(parent__batch_id__in=chunk)
+        yield from _succeeded_or_partial(children).values_list("parent__batch_id", *_COLUMNS)
 
 
-def _succeeded_or_partial(children: QuerySet[JobBatch]) -> QuerySet[JobBatch]:
-    """Those of these that may have something to retry, though their stand-ins succeeded."""
+def _succeeded_or_partial(children: JobBatchQuerySet) -> JobBatchQuerySet:
+    """Return the children with succeeded stand-ins that may have retryable jobs in their tree."""
     may_have = Q(outcome=Outcome.PARTIAL) | Q(outcome=Outcome.SUCCEEDED, child_batches__gt=0)
     return children.filter(may_have, parent__status=LinkStatus.SUCCEEDED).order_by()

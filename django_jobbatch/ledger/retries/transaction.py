@@ -1,4 +1,4 @@
-"""The transaction of one page of a retry."""
+"""The transaction of one chunk of a retry."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from typing import TypeAlias
 
 from django_jobbatch.db import in_transaction
 from django_jobbatch.ledger.change import Change
+from django_jobbatch.ledger.retries.reset import Retry
 
-#: What reopens a page of a batch whose row is locked.
-PageOperation: TypeAlias = Callable[..., Change]
+#: Reopens one chunk of a locked batch.
+ChunkOperation: TypeAlias = Callable[[Retry], Change]
 
 
 class NothingToReopen(Exception):  # not an error: it rolls the transaction back
-    """There is nothing to reopen."""
+    """No link of the batch is retryable."""
 
 
 def reopen_in_transaction(
     using: str, batch_id: uuid.UUID, operation: Callable[[], list[Change]]
 ) -> list[Change]:
+    """Run `operation` in a transaction; if nothing is retryable, return a change without a batch."""
     commits: list[list[Change]] = []
 
     def attempt() -> list[Change]:
@@ -29,5 +31,5 @@ def reopen_in_transaction(
     try:
         return in_transaction(using, attempt)
     except NothingToReopen:
-        # Or the commit before got no answer, and has left nothing more to do.
-        return commits[-1] if commits else [Change(batch_id=batch_id, using=using)]
+        # Or an earlier commit without an answer has reset everything.
+        return commits[-1] if commits else [Change.of_deleted(batch_id, using)]

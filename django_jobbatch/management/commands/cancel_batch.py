@@ -1,4 +1,4 @@
-"""cancel_batch: close batches, so that what has not begun never will."""
+"""cancel_batch: cancel batches."""
 
 from __future__ import annotations
 
@@ -12,26 +12,24 @@ from django_jobbatch.management.formatting import pluralize
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import BatchStatus
 
-#: Who did it, as the batch keeps it.
+#: The value of `cancelled_by`.
 BY: Final = "manage.py cancel_batch"
 
 
 class Command(BatchCommand):
     """Cancels batches."""
 
-    help = "Cancels batches: jobs that have not begun never will, those that run may end."
+    help = "Cancels batches. Jobs that have not started never do; running jobs may finish."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add ids, a reason, and what becomes of running jobs."""
+        """Add the ids, the reason and `--stop-running`."""
         super().add_arguments(parser)
         parser.add_argument("ids", nargs="+", metavar="ID", help=ID_HELP)
-        parser.add_argument(
-            "--reason", default="", help="Kept on the batch, for whoever looks at it."
-        )
+        parser.add_argument("--reason", default="", help="Stored as the batch's cancel_reason.")
         parser.add_argument(
             "--stop-running",
             action="store_true",
-            help="Cancel the jobs that run as well, and kill the processes that run them.",
+            help="Also cancel running jobs, and kill the processes that run them.",
         )
 
     def handle(
@@ -44,24 +42,24 @@ class Command(BatchCommand):
         verbosity: int,
         **options: Any,
     ) -> None:
-        """Cancel one after another."""
+        """Cancel these batches."""
         for batch in self.batches(ids, database):
             was_stopping = batch.status == BatchStatus.STOPPING
-            closed = operations.cancel(batch, reason, by=BY, stop_running=stop_running)
-            if not (closed or batch.is_cancelled or (was_stopping and stop_running)):
-                self.report_error(f"{batch.pk} {_why_not(batch)}")
+            is_new = operations.cancel(batch, reason, by=BY, stop_running=stop_running)
+            if not (is_new or batch.is_cancelled or (was_stopping and stop_running)):
+                self.report_error(f"{batch.pk} {_rejection(batch)}")
             elif verbosity > 0:
-                self.stdout.write(f"{batch.pk} {_result(batch, closed=closed)}")
+                self.stdout.write(f"{batch.pk} {_result(batch, is_new=is_new)}")
 
 
-def _why_not(batch: JobBatch) -> str:
+def _rejection(batch: JobBatch) -> str:
     if batch.is_finished:
-        return f"has finished ({batch.outcome}); there is nothing to cancel."
-    return "is being stopped by a failure; --stop-running cancels the jobs that still run."
+        return f"has finished ({batch.outcome}), so it cannot be cancelled."
+    return "is stopping because of a failure; --stop-running cancels its running jobs."
 
 
-def _result(batch: JobBatch, *, closed: bool) -> str:
-    said = "is cancelled" if closed else "was being stopped already"
+def _result(batch: JobBatch, *, is_new: bool) -> str:
+    state = "is cancelled" if is_new else "was stopping or cancelled before"
     jobs = batch.tree_jobs
     running = f", {jobs.pending:,} still running" if jobs.pending else ""
-    return f"{said}: {pluralize(jobs.cancelled, 'job')} cancelled{running}."
+    return f"{state}: {pluralize(jobs.cancelled, 'job')} cancelled{running}."

@@ -1,4 +1,4 @@
-"""list_batches: the batches there are, newest first."""
+"""list_batches: list batches, the newest first."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from django_jobbatch.management.formatting import minute, table, truncate
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import BatchStatus, Outcome
 
-#: Batches that are listed if nothing else is said.
+#: The default of `--limit`.
 DEFAULT_LIMIT: Final = 20
-#: Characters of a name that are shown.
+#: Maximum characters of a name.
 MAX_NAME_LENGTH: Final = 24
-#: The outcomes of batches that have one.
+#: The values of `--outcome`.
 OUTCOMES: Final = [outcome.value for outcome in Outcome if outcome]
 COLUMNS: Final = ("ID", "NAME", "STATE", "PROGRESS", "JOBS", "FAILED", "CREATED")
 
@@ -28,10 +28,10 @@ COLUMNS: Final = ("ID", "NAME", "STATE", "PROGRESS", "JOBS", "FAILED", "CREATED"
 class Command(BatchCommand):
     """Lists batches."""
 
-    help = "Lists batches, newest first. A batch that is part of another one is not listed."
+    help = "Lists batches, the newest first, without child batches."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add which, how many, and how."""
+        """Add the filters, the limit and the format."""
         super().add_arguments(parser)
         parser.add_argument(
             "--status",
@@ -43,10 +43,10 @@ class Command(BatchCommand):
             "--outcome",
             action="append",
             choices=OUTCOMES,
-            help="Only batches that ended so. Can be repeated.",
+            help="Only batches with this outcome. Can be repeated.",
         )
         parser.add_argument(
-            "--name", metavar="TEXT", help="Only batches with this in their names, in any case."
+            "--name", metavar="TEXT", help="Only batches whose names contain TEXT, in any case."
         )
         parser.add_argument(
             "--limit",
@@ -87,9 +87,9 @@ class Command(BatchCommand):
 
 
 def positive(text: str) -> int:
-    """A number of batches, at least one."""
+    """Return the positive integer that this text is."""
     if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+        raise ArgumentTypeError(f"{text!r} is not a positive whole number")
     return int(text)
 
 

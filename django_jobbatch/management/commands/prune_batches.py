@@ -1,4 +1,4 @@
-"""prune_batches: remove what is old."""
+"""prune_batches: delete old batches and failures."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from django_jobbatch.management.base import BatchCommand
 from django_jobbatch.management.formatting import pluralize
 from django_jobbatch.operations import Pruned, RetainedRow
 
-#: A century: beyond some more, no date is that old.
+#: A century. A few centuries more would exceed the range of dates.
 MAX_HOURS: Final = 876_600
 
 
 class Command(BatchCommand):
-    """Removes old batches, and old failures."""
+    """Deletes old batches and failures."""
 
     help = (
-        "Removes finished batches that are a day old, with their jobs. Other batches, and "
-        "failures, only if asked; what is asked for adds up. A batch that is still open is "
-        "cancelled first, and removed by the next call if it has anything left to do."
+        "Deletes finished batches that are a day old, with their jobs. Options add other batches "
+        "and failures. An open batch is cancelled first; if jobs or callbacks remain, the next call "
+        "deletes it."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the ages."""
+        """Add the ages and `--dry-run`."""
         super().add_arguments(parser)
         parser.add_argument(
             "--hours",
             type=whole_hours,
             default=24,
             metavar="H",
-            help="Batches that finished (finished_at), however they ended, at least H hours ago; default: 24.",
+            help="Batches that finished (finished_at) at least H hours ago, with any outcome; default: 24.",
         )
         parser.add_argument(
             "--unfinished",
@@ -53,10 +53,12 @@ class Command(BatchCommand):
             "--failed-jobs",
             type=whole_hours,
             metavar="H",
-            help="Also the records of jobs that failed (failed_at) at least H hours ago.",
+            help="Also failures (failed_at) that are at least H hours old.",
         )
         parser.add_argument(
-            "--dry-run", action="store_true", help="Say what would be removed, and change nothing."
+            "--dry-run",
+            action="store_true",
+            help="Count what would be deleted, and change nothing.",
         )
 
     def handle(
@@ -71,8 +73,8 @@ class Command(BatchCommand):
         verbosity: int,
         **options: Any,
     ) -> None:
-        """Prune, and say what that has done."""
-        began = time.perf_counter()
+        """Prune, and print what was deleted."""
+        started = time.perf_counter()
         pruned = operations.prune(
             database,
             finished=timedelta(hours=hours),
@@ -81,9 +83,9 @@ class Command(BatchCommand):
             failures=_age(failed_jobs),
             dry_run=dry_run,
         )
-        seconds = time.perf_counter() - began
-        for kept in pruned.protected:
-            self.report_error(f"{_name(kept)} stays: {kept.reason}")
+        seconds = time.perf_counter() - started
+        for row in pruned.protected:
+            self.report_error(f"{_name(row)} stays: {row.reason}")
         if verbosity > 0:
             self._print_result(pruned, dry_run=dry_run)
             if pruned.total and not dry_run:
@@ -92,28 +94,28 @@ class Command(BatchCommand):
                 self.stdout.write(f"{rows} in {seconds:.1f} s, {rate:,} rows a second.")
 
     def _print_result(self, pruned: Pruned, *, dry_run: bool) -> None:
-        removed = [
+        deleted = [
             pluralize(pruned.batches, "batch", "batches"),
             pluralize(pruned.jobs, "job or callback", "jobs and callbacks"),
             pluralize(pruned.failures, "failure"),
         ]
         if pruned.others:
-            removed.append(pluralize(pruned.others, "row of other apps", "rows of other apps"))
-        verb, cancelled = ("Would remove", "would be") if dry_run else ("Removed", "is")
-        self.stdout.write(self.style.SUCCESS(f"{verb} {', '.join(removed)}."))
-        for kept in pruned.cancelled:
-            self.stdout.write(f"{_name(kept)} {cancelled} cancelled; the next call removes it.")
-        for kept in pruned.unsettled:
-            self.stdout.write(f"{_name(kept)} stays: its callbacks or last jobs are not settled.")
+            deleted.append(pluralize(pruned.others, "row of other apps", "rows of other apps"))
+        verb, cancelled = ("Would delete", "would be") if dry_run else ("Deleted", "is")
+        self.stdout.write(self.style.SUCCESS(f"{verb} {', '.join(deleted)}."))
+        for row in pruned.cancelled:
+            self.stdout.write(f"{_name(row)} {cancelled} cancelled; the next call deletes it.")
+        for row in pruned.unsettled:
+            self.stdout.write(f"{_name(row)} stays: its callbacks or last jobs are not settled.")
         if pruned.unreported:
-            untold = pluralize(pruned.unreported, "failure stays", "failures stay")
-            self.stdout.write(f"{untold}: a callback is still to be told.")
+            failures = pluralize(pruned.unreported, "failure stays", "failures stay")
+            self.stdout.write(f"{failures}: a callback must be called with them first.")
 
 
 def whole_hours(text: str) -> int:
-    """An age in whole hours; 0 is one."""
+    """Return the number of hours that this text is, 0 included."""
     if not text.isdecimal() or int(text) > MAX_HOURS:
-        raise ArgumentTypeError(f"{text!r} is not a number of whole hours, from 0 to {MAX_HOURS}")
+        raise ArgumentTypeError(f"{text!r} is not a whole number of hours from 0 to {MAX_HOURS}")
     return int(text)
 
 
@@ -121,5 +123,5 @@ def _age(hours: int | None) -> timedelta | None:
     return None if hours is None else timedelta(hours=hours)
 
 
-def _name(kept: RetainedRow) -> str:
-    return f"{kept.id} ({kept.name})"
+def _name(row: RetainedRow) -> str:
+    return f"{row.id} ({row.name})"

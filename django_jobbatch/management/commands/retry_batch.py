@@ -1,4 +1,4 @@
-"""retry_batch: take up again what failed."""
+"""retry_batch: retry failed jobs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from django_jobbatch import operations
 from django_jobbatch.exceptions import BatchCancelled
-from django_jobbatch.management.base import ID_HELP, BatchCommand
+from django_jobbatch.management.base import ID_HELP, BatchCommand, short_id
 from django_jobbatch.management.formatting import pluralize
 from django_jobbatch.models import BatchedJob, JobBatch
 
@@ -17,12 +17,12 @@ class Command(BatchCommand):
     """Retries batches, or some jobs of one."""
 
     help = (
-        "Takes up again the jobs of batches that failed, and what those failures stopped. "
-        "A finished batch begins its next run, and its callbacks are called again at its end."
+        "Retries the failed jobs of batches, and those that were cancelled or skipped because of "
+        "them. A finished batch starts its next run, and its callbacks are called again."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add ids, of batches and of jobs."""
+        """Add the ids of batches and of jobs, and `--include-cancelled`."""
         super().add_arguments(parser)
         parser.add_argument("ids", nargs="+", metavar="ID", help=ID_HELP)
         parser.add_argument(
@@ -31,12 +31,12 @@ class Command(BatchCommand):
             type=int,
             dest="jobs",
             metavar="JOB",
-            help="The id of a failed job or callback of the batch: only this one. Can be repeated.",
+            help="Only this failed job or callback of the batch, by its id. Can be repeated.",
         )
         parser.add_argument(
             "--include-cancelled",
             action="store_true",
-            help="Also what somebody has cancelled.",
+            help="Also jobs and batches that a person cancelled.",
         )
 
     def handle(
@@ -49,37 +49,40 @@ class Command(BatchCommand):
         verbosity: int,
         **options: Any,
     ) -> None:
-        """Retry one after another."""
+        """Retry these batches."""
         if jobs and len(ids) > 1:
-            raise CommandError("--job takes the jobs of one batch; name one batch.", returncode=2)
+            raise CommandError("--job needs exactly one batch.", returncode=2)
         for batch in self.batches(ids, database):
             with self.reporting_errors(batch):
-                chosen = self._found(batch, jobs, include_cancelled=include_cancelled)
+                chosen = self._chosen(batch, jobs, include_cancelled=include_cancelled)
+                if chosen == []:
+                    continue
                 count = _retry(batch, chosen, include_cancelled=include_cancelled)
                 if verbosity > 0:
                     self.stdout.write(f"{batch.pk}: {_result(batch, count)}")
 
-    def _found(
+    def _chosen(
         self, batch: JobBatch, jobs: list[int] | None, *, include_cancelled: bool
     ) -> list[int] | None:
-        """Those of the jobs that can be retried; the others are refused. None is all."""
+        """Return the jobs that can be retried, None for all; report those that cannot."""
         if jobs is None:
             return None
         known = batch.jobs.filter(pk__in=jobs).retryable(include_cancelled=include_cancelled)
-        found = set(known.values_list("pk", flat=True))
+        retryable = set(known.values_list("pk", flat=True))
         for job in dict.fromkeys(jobs):
-            if job not in found:
-                self.report_error(
-                    f"{batch.pk}: {job} is not a failed job of this batch{_elsewhere(batch, job)}."
-                )
-        return sorted(found)
+            if job not in retryable:
+                self.report_error(f"{batch.pk}: {_rejection(batch, job)}")
+        return sorted(retryable)
 
 
-def _elsewhere(batch: JobBatch, job: int) -> str:
-    """The batch that a job is of, if it is another one, such as one inside this."""
-    others = BatchedJob.objects.using(batch._state.db).filter(pk=job).exclude(batch_id=batch.pk)
-    batch_id = others.values_list("batch_id", flat=True).first()
-    return f", but one of {batch_id}" if batch_id else ""
+def _rejection(batch: JobBatch, job: int) -> str:
+    links = BatchedJob.objects.using(batch.database).filter(pk=job)
+    batch_id = links.values_list("batch_id", flat=True).first()
+    if batch_id is None:
+        return f"There is no job {job}."
+    if batch_id == batch.pk:
+        return f"Job {job} has not failed, so it cannot be retried."
+    return f"Job {job} belongs to batch {batch_id}: retry_batch {short_id(batch_id)} --job {job}"
 
 
 def _retry(batch: JobBatch, jobs: list[int] | None, *, include_cancelled: bool) -> int:
@@ -87,7 +90,7 @@ def _retry(batch: JobBatch, jobs: list[int] | None, *, include_cancelled: bool) 
         return operations.retry(batch, jobs, include_cancelled=include_cancelled)
     except BatchCancelled:
         raise BatchCancelled(
-            "The batch was cancelled; --include-cancelled takes up its cancelled jobs too."
+            "The batch was cancelled; --include-cancelled retries its cancelled jobs too."
         ) from None
 
 

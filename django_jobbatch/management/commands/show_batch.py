@@ -1,4 +1,4 @@
-"""show_batch: all there is to say about one batch."""
+"""show_batch: show one batch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from django_jobbatch.management.base import ID_HELP, BatchCommand, short_id
 from django_jobbatch.management.formatting import moment, pluralize, table, truncate, wrapped
 from django_jobbatch.models import JobBatch
 
-#: Characters of what an exception says that are shown: all of what ours advise at their ends.
+#: Characters of an exception's message. The messages of this package are shorter, hints included.
 MAX_MESSAGE_LENGTH: Final = 1_000
-#: Characters of a call that are shown.
+#: Characters of a call.
 MAX_CALL_LENGTH: Final = 200
-#: Characters of the name of a batch inside that are shown.
+#: Characters of the name of a child batch.
 MAX_NAME_LENGTH: Final = 30
-#: In the order in which they are named.
+#: The terminal states in the order of the output.
 TERMINAL_STATUSES: Final = ("succeeded", "failed", "cancelled", "skipped")
 
 
@@ -30,15 +30,15 @@ class Command(BatchCommand):
     help = "Shows a batch: its jobs, dates and callbacks, and its failures by exception."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the id, and how."""
+        """Add the id and the format."""
         super().add_arguments(parser)
         parser.add_argument("id", metavar="ID", help=ID_HELP)
         parser.add_argument("--json", action="store_true", help="Print a JSON object.")
 
     def handle(self, *, id: str, database: str | None, json: bool, **options: Any) -> None:  # noqa: A002 - the name of the argument
-        """Print it."""
+        """Print the batch."""
         for batch in self.batches([id], database):
-            # Whoever runs commands has the database and the settings too.
+            # A person who runs commands has access to the database and the settings too.
             shown = snapshot.detail(batch, with_messages=True, with_calls=True)
             if json:
                 self.stdout.write(_as_json(shown))
@@ -50,22 +50,22 @@ def _as_json(shown: dict[str, Any]) -> str:
     return json.dumps(shown, indent=2)
 
 
-def _lines(shown: dict[str, Any], inside: snapshot.ChildOutline) -> Iterator[str]:
+def _lines(shown: dict[str, Any], children: snapshot.ChildOutline) -> Iterator[str]:
     yield " ".join(shown["name"].split())
     yield from _indented(_facts(shown))
     if shown["steps"]:
         yield "Steps"
         yield from _indented(_step(step) for step in shown["steps"])
-    if inside.batches:
-        yield "Batches inside"
-        yield from _indented(_inside(depth, batch) for depth, batch in inside.batches)
-    if inside.unnamed:
-        yield f"  and {inside.unnamed:,} more"
+    if children.batches:
+        yield "Child batches"
+        yield from _indented(_child(depth, batch) for depth, batch in children.batches)
+    if children.unnamed:
+        yield f"  and {children.unnamed:,} more"
     if shown["callbacks"]:
         yield "Callbacks"
         yield from _callbacks(shown["callbacks"], shown["run"])
     if shown["failures"]["by_exception"]:
-        yield _title_of_failures(shown["failures"])
+        yield _failures_heading(shown["failures"])
         for group in shown["failures"]["by_exception"]:
             yield from _group(group, shown["id"])
 
@@ -77,11 +77,11 @@ def _facts(shown: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     yield "progress", _progress(shown)
     yield "jobs", ", ".join(f"{jobs[state]:,} {state}" for state in TERMINAL_STATUSES)
     if shown["child_batches"]:
-        yield "inside", pluralize(shown["child_batches"], "batch", "batches")
+        yield "children", pluralize(shown["child_batches"], "batch", "batches")
     yield "queues", ", ".join(shown["queues"])
     yield "run", f"{shown['run']}"
     if shown["late_outcomes"]:
-        yield "too late", pluralize(shown["late_outcomes"], "outcome")
+        yield "late", pluralize(shown["late_outcomes"], "outcome")
     yield "created", _moment(shown["created_at"])
     yield "started", _moment(shown["started_at"])
     if shown["cancelled_at"]:
@@ -105,7 +105,7 @@ def _step(step: dict[str, Any]) -> tuple[str, ...]:
     return " ".join(step["name"].split()), f"{step['total']:,}", ", ".join(states)
 
 
-def _inside(depth: int, batch: JobBatch) -> tuple[str, ...]:
+def _child(depth: int, batch: JobBatch) -> tuple[str, ...]:
     failed = f", {batch.failed_jobs:,} failed" if batch.failed_jobs else ""
     links = pluralize(batch.total_jobs, "link" if batch.child_batches else "job")
     return (
@@ -118,12 +118,12 @@ def _inside(depth: int, batch: JobBatch) -> tuple[str, ...]:
 
 
 def _callbacks(callbacks: list[dict[str, Any]], run: int) -> Iterator[str]:
-    """A row for each, and below it what it has raised."""
+    """Yield a row for each callback, followed by the message of its failure."""
     rows = _indented(_callback(callback, run) for callback in callbacks)
     for row, callback in zip(rows, callbacks, strict=True):
         yield row
         if failure := callback["failure"]:
-            yield from wrapped(_raised(failure), " " * 4)
+            yield from wrapped(_message(failure), " " * 4)
 
 
 def _callback(callback: dict[str, Any], run: int) -> tuple[str, ...]:
@@ -136,9 +136,9 @@ def _callback(callback: dict[str, Any], run: int) -> tuple[str, ...]:
     )
 
 
-def _title_of_failures(failures: dict[str, Any]) -> str:
+def _failures_heading(failures: dict[str, Any]) -> str:
     if failures["has_more"]:
-        return f"Failures, of {failures['counted']:,} and more"
+        return f"Failures, the newest {failures['counted']:,}"
     return "Failures"
 
 
@@ -149,26 +149,26 @@ def _group(group: dict[str, Any], batch_id: str) -> Iterator[str]:
     where = f"newest: job {newest['job']}{_of(newest['batch'], batch_id)}"
     yield from wrapped(f"{where}, {truncate(newest['call'], MAX_CALL_LENGTH)}", " " * 4)
     yield from wrapped(truncate(newest["message"], MAX_MESSAGE_LENGTH), " " * 4)
-    yield from _to_retry(group)
+    yield from _retry_commands(group)
 
 
-def _to_retry(group: dict[str, Any]) -> Iterator[str]:
-    """Lines to be called as they stand, for jobs of this batch and of those inside."""
+def _retry_commands(group: dict[str, Any]) -> Iterator[str]:
+    """Yield commands that can be called as they are, for jobs of this batch and its descendants."""
     by_batch: dict[str, list[int]] = {}
     for job in group["retryable"]:
         by_batch.setdefault(job["batch"], []).append(job["job"])
     for batch, jobs in by_batch.items():
         options = " ".join(f"--job {job}" for job in jobs)
         yield f"    retry_batch {short_id(batch)} {options}"
-    if unnamed := group["count"] - group["retried"] - len(group["retryable"]):
-        yield f"    and {unnamed:,} more"
+    if unlisted := group["count"] - group["retried"] - len(group["retryable"]):
+        yield f"    and {unlisted:,} more"
 
 
 def _of(batch: str, shown: str) -> str:
     return "" if batch == shown else f" of batch {short_id(batch)}"
 
 
-def _raised(failure: dict[str, Any]) -> str:
+def _message(failure: dict[str, Any]) -> str:
     return truncate(f"{failure['exception']}: {failure['message']}", MAX_MESSAGE_LENGTH)
 
 

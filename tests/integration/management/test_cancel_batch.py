@@ -49,7 +49,7 @@ def test_running_jobs_can_be_stopped_then_or_later() -> None:
 
     assert answer == (
         f"{now.pk} is cancelled: 2 jobs cancelled.\n"
-        f"{later.pk} was being stopped already: 2 jobs cancelled.\n",
+        f"{later.pk} was stopping or cancelled before: 2 jobs cancelled.\n",
         "",
         0,
     )
@@ -63,7 +63,7 @@ def test_a_batch_that_was_cancelled_before_is_as_it_should_be() -> None:
     answer = manage("cancel_batch", batch.pk)
 
     batch.refresh_from_db()
-    assert answer == (f"{batch.pk} was being stopped already: 1 job cancelled.\n", "", 0)
+    assert answer == (f"{batch.pk} was stopping or cancelled before: 1 job cancelled.\n", "", 0)
     assert batch.cancelled_by == "ann"
 
 
@@ -79,9 +79,9 @@ def test_what_cannot_be_cancelled_is_named_and_the_others_are_cancelled() -> Non
         f"{batch.pk} is cancelled: 1 job cancelled.\n",
         "1234 is not the id of a batch: an id is a UUID, or its first 8 digits or more.\n"
         f"There is no batch {unknown}.\n"
-        f"{finished.pk} has finished (succeeded); there is nothing to cancel.\n"
-        f"{failing.pk} is being stopped by a failure; "
-        "--stop-running cancels the jobs that still run.\n",
+        f"{finished.pk} has finished (succeeded), so it cannot be cancelled.\n"
+        f"{failing.pk} is stopping because of a failure; "
+        "--stop-running cancels its running jobs.\n",
         1,
     )
 
@@ -92,7 +92,7 @@ def test_a_batch_that_a_failure_stops_can_be_stopped_at_once() -> None:
     answer = manage("cancel_batch", batch.pk, "--stop-running")
 
     batch.refresh_from_db()
-    assert answer == (f"{batch.pk} was being stopped already: 1 job cancelled.\n", "", 0)
+    assert answer == (f"{batch.pk} was stopping or cancelled before: 1 job cancelled.\n", "", 0)
     assert (batch.status, batch.outcome) == (BatchStatus.FINISHED, Outcome.FAILED)
 
 
@@ -111,7 +111,7 @@ def test_without_redis_a_batch_is_cancelled_and_the_rest_is_done_by_the_next_cal
     assert line.startswith(
         f"Batch {batch.pk} is stored, but tickets were not sent or deleted: Redis: "
     )
-    assert again == (f"{batch.pk} was being stopped already: 1 job cancelled.\n", "", 0)
+    assert again == (f"{batch.pk} was stopping or cancelled before: 1 job cancelled.\n", "", 0)
     assert batch.jobs.get(role=Role.FINALLY).status == LinkStatus.PENDING
     assert transport.waiting_tickets(batch.pk, "default").queued == 1
 

@@ -68,11 +68,11 @@ def test_the_beginning_of_several_ids_is_refused_with_their_names() -> None:
 
     assert few == (
         "6f1c0a53-0000-4000-8000-000000000000 is cancelled: 0 jobs cancelled.\n",
-        f"6f1c0a52 is the beginning of several ids: {twins[0]}, {twins[1]}, {ID}.\n",
+        f"Several batches have ids that start with 6f1c0a52: {twins[0]}, {twins[1]}, {ID}.\n",
         1,
     )
     start, _, named = many.err.partition(": ")
-    assert start == "6f1c0a52 is the beginning of several ids"
+    assert start == "Several batches have ids that start with 6f1c0a52"
     assert len(set(named.split(", ")) & {str(pk) for pk in (*twins, ID)}) == 5
     assert named.endswith(", and more.\n")
 

@@ -35,7 +35,7 @@ pytestmark = [
 
 #: How `prune` begins: it reads which batches are old.
 READS_A_PAGE = r"^SELECT .* FROM .django_jobbatch_jobbatch"
-NOTHING = "Removed 0 batches, 0 jobs and callbacks, 0 failures.\n"
+NOTHING = "Deleted 0 batches, 0 jobs and callbacks, 0 failures.\n"
 
 
 def ago(hours: float) -> datetime:
@@ -75,7 +75,7 @@ def test_without_arguments_batches_go_that_finished_a_day_ago() -> None:
 
     answer = prune()
 
-    assert answer == ("Removed 2 batches, 3 jobs and callbacks, 0 failures.\n", "", 0)
+    assert answer == ("Deleted 2 batches, 3 jobs and callbacks, 0 failures.\n", "", 0)
     assert left() == {young, unfinished}
     assert not BatchedJob.objects.filter(batch_id__in=[old.pk, cancelled.pk]).exists()
     assert list(FailedJob.objects.all()) == [failure]
@@ -89,7 +89,7 @@ def test_no_hours_are_a_number_of_hours() -> None:
 
     assert (kept.out, answer.out) == (
         NOTHING,
-        "Removed 1 batch, 0 jobs and callbacks, 0 failures.\n",
+        "Deleted 1 batch, 0 jobs and callbacks, 0 failures.\n",
     )
     assert batch not in left()
 
@@ -133,7 +133,7 @@ def test_a_batch_that_is_part_of_another_one_does_not_go_by_itself() -> None:
     answer = prune("--hours=0", "--unfinished=0", "--cancelled=0")
 
     assert child in left()
-    assert answer.out == "Removed 1 batch, 1 job or callback, 0 failures.\n"
+    assert answer.out == "Deleted 1 batch, 1 job or callback, 0 failures.\n"
 
 
 def test_failures_go_by_their_own_age() -> None:
@@ -143,7 +143,7 @@ def test_failures_go_by_their_own_age() -> None:
 
     assert (kept.out, answer.out) == (
         NOTHING,
-        "Removed 0 batches, 0 jobs and callbacks, 1 failure.\n",
+        "Deleted 0 batches, 0 jobs and callbacks, 1 failure.\n",
     )
     assert list(FailedJob.objects.all()) == [young]
     assert old.batch in left()
@@ -159,8 +159,8 @@ def test_a_failure_stays_while_a_callback_is_to_be_told_of_it() -> None:
     answer = prune("--failed-jobs=0")
 
     assert answer.out == (
-        "Removed 0 batches, 0 jobs and callbacks, 1 failure.\n"
-        "1 failure stays: a callback is still to be told.\n"
+        "Deleted 0 batches, 0 jobs and callbacks, 1 failure.\n"
+        "1 failure stays: a callback must be called with them first.\n"
     )
     assert list(FailedJob.objects.all()) == [untold]
 
@@ -172,7 +172,7 @@ def test_an_age_is_a_number_of_whole_hours(flag: str, value: str) -> None:
 
     assert answer == (
         "",
-        f"Error: argument {flag}: {value!r} is not a number of whole hours, from 0 to 876600\n",
+        f"Error: argument {flag}: {value!r} is not a whole number of hours from 0 to 876600\n",
         1,
     )
 
@@ -190,12 +190,12 @@ def test_a_batch_with_running_jobs_is_cancelled_first_and_removed_by_the_next_ca
     second = prune("--unfinished=0")
 
     assert first == (
-        f"{NOTHING}{batch.pk} (Import) is cancelled; the next call removes it.\n",
+        f"{NOTHING}{batch.pk} (Import) is cancelled; the next call deletes it.\n",
         "",
         0,
     )
     assert between == ("stopping", "prune", 2, 1)
-    assert second == ("Removed 1 batch, 3 jobs and callbacks, 0 failures.\n", "", 0)
+    assert second == ("Deleted 1 batch, 3 jobs and callbacks, 0 failures.\n", "", 0)
     assert left() == set()
 
 
@@ -206,9 +206,9 @@ def test_a_batch_whose_callbacks_are_to_come_is_cancelled_first_too() -> None:
     batch.refresh_from_db()
     second = prune()
 
-    assert first.out == f"{NOTHING}{batch.pk} (Import) is cancelled; the next call removes it.\n"
+    assert first.out == f"{NOTHING}{batch.pk} (Import) is cancelled; the next call deletes it.\n"
     assert (batch.status, batch.outcome) == ("finished", "cancelled")
-    assert second.out == "Removed 1 batch, 2 jobs and callbacks, 0 failures.\n"
+    assert second.out == "Deleted 1 batch, 2 jobs and callbacks, 0 failures.\n"
 
 
 def test_a_batch_with_nothing_left_to_do_goes_at_once() -> None:
@@ -216,7 +216,7 @@ def test_a_batch_with_nothing_left_to_do_goes_at_once() -> None:
 
     answer = prune("--unfinished=0")
 
-    assert answer.out == "Removed 1 batch, 2 jobs and callbacks, 0 failures.\n"
+    assert answer.out == "Deleted 1 batch, 2 jobs and callbacks, 0 failures.\n"
     assert left() == set()
 
 
@@ -234,7 +234,7 @@ def test_a_finished_batch_stays_until_its_callbacks_are_settled(
 
     stays = f"{NOTHING}{batch.pk} (Import) stays: its callbacks or last jobs are not settled.\n"
     assert (first, again) == ((stays, "", 0), (stays, "", 0))
-    assert last.out == "Removed 1 batch, 3 jobs and callbacks, 0 failures.\n"
+    assert last.out == "Deleted 1 batch, 3 jobs and callbacks, 0 failures.\n"
 
 
 def test_a_batch_that_somebody_else_cancelled_stays_while_jobs_of_it_run() -> None:
@@ -248,7 +248,7 @@ def test_a_batch_that_somebody_else_cancelled_stays_while_jobs_of_it_run() -> No
 
     stays = f"{NOTHING}{batch.pk} (Import) stays: its callbacks or last jobs are not settled.\n"
     assert (first.out, again.out) == (stays, stays)
-    assert last.out == "Removed 1 batch, 2 jobs and callbacks, 0 failures.\n"
+    assert last.out == "Deleted 1 batch, 2 jobs and callbacks, 0 failures.\n"
 
 
 def test_a_batch_whose_stop_broke_off_is_stopped_and_goes() -> None:
@@ -257,7 +257,7 @@ def test_a_batch_whose_stop_broke_off_is_stopped_and_goes() -> None:
 
     answer = prune("--unfinished=0")
 
-    assert answer == ("Removed 1 batch, 3 jobs and callbacks, 0 failures.\n", "", 0)
+    assert answer == ("Deleted 1 batch, 3 jobs and callbacks, 0 failures.\n", "", 0)
 
 
 def test_a_batch_that_was_retried_a_moment_ago_is_not_old() -> None:
@@ -292,8 +292,8 @@ def test_a_tree_goes_with_its_root() -> None:
     count = JobBatch.objects.count()
     real = prune("--unfinished=0")
 
-    assert dry == ("Would remove 5 batches, 10 jobs and callbacks, 0 failures.\n", "", 0)
-    assert real == ("Removed 5 batches, 10 jobs and callbacks, 0 failures.\n", "", 0)
+    assert dry == ("Would delete 5 batches, 10 jobs and callbacks, 0 failures.\n", "", 0)
+    assert real == ("Deleted 5 batches, 10 jobs and callbacks, 0 failures.\n", "", 0)
     assert (count, left()) == (5, set())
 
 
@@ -307,13 +307,13 @@ def test_a_tree_stays_as_long_as_a_job_of_it_runs() -> None:
         prune(),
     )
 
-    cancelled = f"{root.pk} ({root.name}) {{}} cancelled; the next call removes it.\n"
-    nothing = NOTHING.replace("Removed", "Would remove")
+    cancelled = f"{root.pk} ({root.name}) {{}} cancelled; the next call deletes it.\n"
+    nothing = NOTHING.replace("Deleted", "Would delete")
     assert (dry.out, real.out) == (
         nothing + cancelled.format("would be"),
         NOTHING + cancelled.format("is"),
     )
-    assert after.out == "Removed 5 batches, 10 jobs and callbacks, 0 failures.\n"
+    assert after.out == "Deleted 5 batches, 10 jobs and callbacks, 0 failures.\n"
     assert left() == set()
 
 
@@ -345,15 +345,15 @@ def test_a_dry_run_says_what_a_call_would_do_and_does_nothing() -> None:
     real = prune(*arguments)
 
     assert (dry.out, dry.err, dry.code, untouched) == (
-        "Would remove 2 batches, 4 jobs and callbacks, 1 failure.\n"
-        f"{busy.pk} (Import) would be cancelled; the next call removes it.\n",
+        "Would delete 2 batches, 4 jobs and callbacks, 1 failure.\n"
+        f"{busy.pk} (Import) would be cancelled; the next call deletes it.\n",
         "",
         0,
         True,
     )
     assert real.out == (
-        "Removed 2 batches, 4 jobs and callbacks, 1 failure.\n"
-        f"{busy.pk} (Import) is cancelled; the next call removes it.\n"
+        "Deleted 2 batches, 4 jobs and callbacks, 1 failure.\n"
+        f"{busy.pk} (Import) is cancelled; the next call deletes it.\n"
     )
 
 
@@ -365,7 +365,7 @@ def test_the_rate_is_said() -> None:
 
     out = manage("prune_batches").out
 
-    assert re.fullmatch(r"Removed 1 batch, .*\n3 rows in \d+\.\d s, [\d,]+ rows a second\.\n", out)
+    assert re.fullmatch(r"Deleted 1 batch, .*\n3 rows in \d+\.\d s, [\d,]+ rows a second\.\n", out)
 
 
 def test_nothing_is_said_if_nothing_is_to_be_said() -> None:
@@ -427,7 +427,7 @@ def test_rows_that_go_along_are_counted_and_others_forget() -> None:
     answer = prune("--failed-jobs=0")
 
     assert answer == (
-        "Removed 1 batch, 2 jobs and callbacks, 1 failure, 2 rows of other apps.\n",
+        "Deleted 1 batch, 2 jobs and callbacks, 1 failure, 2 rows of other apps.\n",
         "",
         0,
     )

@@ -8,9 +8,7 @@ import uuid
 import pytest
 
 from django_jobbatch import bus, transport
-from django_jobbatch.management.commands.reconcile_batches import DESCRIPTIONS
 from django_jobbatch.models import JobBatch
-from django_jobbatch.reconcile import RepairKind
 from tests.factories import JobBatchFactory
 from tests.integration.management.calling import manage
 from tests.jobs import ADD
@@ -27,8 +25,8 @@ def test_every_finding_is_a_line() -> None:
     batch = grown(bus.batch([ADD, ADD, ADD.on_queue("slow")]))
 
     assert manage("reconcile_batches") == (
-        f"{batch.pk} ticket: 2 tickets missing on queue default\n"
-        f"{batch.pk} ticket: 1 ticket missing on queue slow\n"
+        f"{batch.pk} ticket: jobs or callbacks are due, and tickets are missing (2 on queue default)\n"
+        f"{batch.pk} ticket: jobs or callbacks are due, and tickets are missing (1 on queue slow)\n"
         "Repaired 2 findings.\n",
         "",
         0,
@@ -42,7 +40,7 @@ def test_a_dry_run_says_what_it_would_repair() -> None:
 
     for _ in range(2):
         assert manage("reconcile_batches", "--dry-run") == (
-            f"{rested.pk} at_rest: nothing was left to do, which was not noted\n"
+            f"{rested.pk} at_rest: nothing is left to do, and the batch is not marked\n"
             "Would repair 1 finding.\n",
             "",
             0,
@@ -82,7 +80,7 @@ def test_a_queue_that_is_gone_from_the_settings_is_named() -> None:
     assert manage("reconcile_batches") == (
         "",
         "There is no queue 'gone' in RQ_QUEUES; it has default, json, other, slow, sync."
-        " What waits for it is left as it is.\n",
+        " Its tickets are not inspected.\n",
         1,
     )
 
@@ -94,11 +92,7 @@ def test_a_redis_that_does_not_answer_is_named_once(our_redis: RedisServer) -> N
 
     assert manage("reconcile_batches") == (
         "",
-        "Redis does not answer; queue default is left as it is. When Redis answers again, call this"
-        " command again.\n",
+        "Redis does not answer, so queue default is not inspected. Call this command again when Redis"
+        " answers.\n",
         1,
     )
-
-
-def test_every_kind_of_finding_has_its_words() -> None:
-    assert list(DESCRIPTIONS) == list(RepairKind)

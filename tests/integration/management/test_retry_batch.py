@@ -57,8 +57,9 @@ def test_some_jobs_of_a_batch_are_retried_and_wrong_ones_are_named() -> None:
 
     assert answer == (
         f"{batch.pk}: 1 job retried, in run 2.\n",
-        f"{batch.pk}: {succeeded} is not a failed job of this batch.\n"
-        f"{batch.pk}: {foreign} is not a failed job of this batch, but one of {other.pk}.\n",
+        f"{batch.pk}: Job {succeeded} has not failed, so it cannot be retried.\n"
+        f"{batch.pk}: Job {foreign} belongs to batch {other.pk}:"
+        f" retry_batch {str(other.pk)[:8]} --job {foreign}\n",
         1,
     )
     statuses = dict(batch.jobs.values_list("pk", "status"))
@@ -68,6 +69,26 @@ def test_some_jobs_of_a_batch_are_retried_and_wrong_ones_are_named() -> None:
         succeeded: LinkStatus.SUCCEEDED,
     }
     assert other.jobs.get().status == LinkStatus.FAILED
+
+
+def test_a_job_that_is_not_there_is_named_once_and_nothing_is_retried() -> None:
+    batch = JobBatchFactory.create(failed=True, jobs=[FAILED])
+
+    answer = manage("retry_batch", batch.pk, "--job=99999")
+
+    batch.refresh_from_db()
+    assert answer == ("", f"{batch.pk}: There is no job 99999.\n", 1)
+    assert batch.run == 1
+
+
+def test_the_jobs_of_child_batches_are_counted() -> None:
+    fail = bus.job(jobs.fail)
+    child = bus.batch([fail, fail])
+    batch = bus.batch([child, child, fail]).allow_failures().on_queue("sync").dispatch()
+
+    answer = manage("retry_batch", batch.pk)
+
+    assert answer == (f"{batch.pk}: 5 jobs retried, in run 2.\n", "", 0)
 
 
 def test_a_callback_is_retried_by_its_id() -> None:
@@ -86,7 +107,7 @@ def test_jobs_are_those_of_one_batch() -> None:
 
     answer = manage("retry_batch", one.pk, two.pk, "--job=1")
 
-    assert answer == ("", "--job takes the jobs of one batch; name one batch.\n", 2)
+    assert answer == ("", "--job needs exactly one batch.\n", 2)
 
 
 def test_a_cancelled_batch_is_retried_only_if_that_is_said() -> None:
@@ -99,7 +120,7 @@ def test_a_cancelled_batch_is_retried_only_if_that_is_said() -> None:
 
     assert refused == (
         "",
-        f"{batch.pk}: The batch was cancelled; --include-cancelled takes up its cancelled jobs "
+        f"{batch.pk}: The batch was cancelled; --include-cancelled retries its cancelled jobs "
         "too.\n",
         1,
     )

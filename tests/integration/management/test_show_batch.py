@@ -181,13 +181,13 @@ def test_a_chain_shows_its_steps_and_what_is_inside() -> None:
 
     lines = answer.out.splitlines()
     assert lines[3] == "  progress  0 %, 0 of 5 jobs"
-    assert lines[5] == "  inside    1 batch"
+    assert lines[5] == "  children  1 batch"
     assert lines[lines.index("Steps") :] == [
         "Steps",
         "  tests.jobs.add  1  1 pending",
         "  Rows            1  1 pending",
         "  tests.jobs.add  1  1 pending",
-        "Batches inside",
+        "Child batches",
         f"  {str(rows.pk)[:8]}  batch  Rows  waiting  0 of 3 jobs",
     ]
 
@@ -206,7 +206,7 @@ def test_batches_inside_stand_in_the_order_of_the_tree(tuning: Tuning) -> None:
 
     def shown() -> list[str]:
         lines = manage("show_batch", tree.pk).out.splitlines()
-        return lines[lines.index("Batches inside") + 1 :]
+        return lines[lines.index("Child batches") + 1 :]
 
     rows = [
         f"  {ids['one']}    chain  one   waiting  0 of 2 links",

@@ -1,0 +1,177 @@
+"""Writing the outcomes of claimed links, and recognising late or repeated ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from itertools import chain, groupby
+
+from django.db.models import Case, F, TextField, Value, When
+
+from django_jobbatch.db import chunked_by_size
+from django_jobbatch.ledger import completion
+from django_jobbatch.ledger.change import Change, Settlement
+from django_jobbatch.ledger.transition import Transition
+from django_jobbatch.models import BatchedJob, FailedJob
+from django_jobbatch.states import SETTLED, LinkStatus
+
+
+class LateOutcome(Exception):  # not an error: the settlements are checked one by one
+    """The claim of at least one link is no longer valid."""
+
+
+# Writing
+
+
+def write_outcomes(using: str, settlements: Sequence[Settlement], now: datetime) -> None:
+    """Write the outcomes, by one guarded UPDATE per group.
+
+    Raises:
+        LateOutcome: a claim is no longer valid.
+    """
+    ordered = sorted(settlements, key=_update_order)
+    groups = (list(group) for _, group in groupby(ordered, key=_update_order))
+    for group in chain.from_iterable(chunked_by_size(each, _result_length) for each in groups):
+        status, fence, attempts, losses, available_at = group[0].update_key
+        pks = sorted(each.link.pk for each in group)
+        claimed = BatchedJob.objects.using(using).filter(
+            pk__in=pks, status=LinkStatus.RUNNING, fence=fence
+        )
+        count = claimed.update(
+            status=status,
+            lease_until=None,
+            available_at=available_at,
+            ended_at=now if status in SETTLED else None,
+            **({"attempts": F("attempts") + attempts} if attempts else {}),
+            **({"worker_losses": F("worker_losses") + losses} if losses else {}),
+            **_result_values(group),
+        )
+        if count != len(group):
+            raise LateOutcome
+
+
+def _update_order(settlement: Settlement) -> tuple[str, int, int, int, str]:
+    status, fence, attempts, losses, available_at = settlement.update_key
+    return str(status), fence, attempts, losses, available_at.isoformat() if available_at else ""
+
+
+def _result_length(settlement: Settlement) -> int:
+    return len(settlement.result or "")
+
+
+def _result_values(group: Sequence[Settlement]) -> dict[str, object]:
+    cases = [
+        When(pk=each.link.pk, then=Value(each.result)) for each in group if each.result is not None
+    ]
+    return {"result": Case(*cases, default=None, output_field=TextField())} if cases else {}
+
+
+def record_releases(transition: Transition, settlements: Sequence[Settlement]) -> None:
+    """Record the links that are pending again, and when the first of the delayed ones is due."""
+    pending = [each for each in settlements if each.status == LinkStatus.PENDING]
+    for each in pending:
+        if each.available_at is None:
+            transition.add_due(each.link.queue)
+    transition.record_next_event(each.available_at for each in pending if each.available_at)
+
+
+def cancel_if_released(settlement: Settlement) -> Settlement:
+    """Return the settlement as a stopping batch takes it: no link becomes pending there."""
+    if settlement.status != LinkStatus.PENDING:
+        return settlement
+    return replace(settlement, status=LinkStatus.CANCELLED, available_at=None)
+
+
+def failure_row(settlement: Settlement, now: datetime, sequence: int) -> FailedJob:
+    """Return the `FailedJob` of a settlement that has a failure."""
+    link, failure = settlement.link, settlement.failure
+    assert failure is not None  # noqa: S101 - the caller chose those that have one
+    return FailedJob(
+        batch_id=link.batch_id,
+        job_id=link.pk,
+        of_callback=link.is_callback,
+        payload=link.payload,
+        queue=link.queue,
+        exception_class=failure.exception_class[:255],
+        message=failure.message,
+        traceback=failure.traceback,
+        attempts=link.attempts + settlement.attempts,
+        failed_at=now,
+        sequence=sequence,
+    )
+
+
+def insert_failures(using: str, failures: Sequence[FailedJob]) -> None:
+    """Insert failures."""
+    for chunk in chunked_by_size(failures, _failure_length):
+        FailedJob.objects.using(using).bulk_create(chunk)
+
+
+def _failure_length(failure: FailedJob) -> int:
+    return len(failure.payload) + len(failure.message) + len(failure.traceback)
+
+
+# Late outcomes
+
+
+def read_locked(using: str, settlements: Sequence[Settlement]) -> dict[int, BatchedJob]:
+    """Lock and return the links of these settlements, by id."""
+    links = BatchedJob.objects.using(using).filter(pk__in=[each.link.pk for each in settlements])
+    columns = ("status", "fence", "attempts", "worker_losses")
+    return {row.pk: row for row in links.select_for_update().order_by("pk").only(*columns)}
+
+
+def count_late(
+    transition: Transition,
+    late: Sequence[Settlement],
+    found: dict[int, BatchedJob],
+    *,
+    earlier: Sequence[Change],
+) -> None:
+    """Count late outcomes, and record those that an earlier commit has written already.
+
+    `earlier` holds the change of that commit, if there was one; it got no answer.
+    """
+    written = [each for each in late if _was_already_written(each, found)]
+    transition.late = len(late) - len(written)
+    if transition.late and not any(_has_counted(each, transition) for each in earlier):
+        transition.write(late_outcomes=transition.batch.late_outcomes + transition.late)
+    if written:
+        settled = [each.link.pk for each in written if found[each.link.pk].status in SETTLED]
+        transition.settled += settled
+        completion.record_everything_due(transition)
+
+
+def _has_counted(earlier: Change, transition: Transition) -> bool:
+    """Return whether an earlier commit without an answer has counted its late outcomes.
+
+    `late_outcomes` only grows, so it has reached the value of that commit if the commit succeeded.
+    """
+    if not earlier.late or earlier.batch is None:
+        return False
+    return transition.batch.late_outcomes >= earlier.batch.late_outcomes
+
+
+def is_claim_valid(settlement: Settlement, found: dict[int, BatchedJob]) -> bool:
+    """Return whether the link is still claimed as it was for this settlement."""
+    row = found.get(settlement.link.pk)
+    if row is None or row.status != LinkStatus.RUNNING:
+        return False
+    return row.fence == settlement.link.fence
+
+
+def _was_already_written(settlement: Settlement, found: dict[int, BatchedJob]) -> bool:
+    """Return whether an earlier commit without an answer has written this settlement.
+
+    A link succeeds only under its own claim, so a success with the same fence is this settlement.
+    """
+    row = found.get(settlement.link.pk)
+    if not settlement.maybe_written or row is None or row.fence != settlement.link.fence:
+        return False
+    if row.status == LinkStatus.SUCCEEDED:
+        return True
+    attempts = settlement.link.attempts + settlement.attempts
+    losses = settlement.link.worker_losses + settlement.losses
+    possible = (settlement.status, cancel_if_released(settlement).status)
+    return row.status in possible and (row.attempts, row.worker_losses) == (attempts, losses)

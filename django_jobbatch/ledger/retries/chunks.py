@@ -1,0 +1,178 @@
+"""Retrying a whole batch, chunk by chunk."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from django_jobbatch import tuning
+from django_jobbatch.ledger import rows
+from django_jobbatch.ledger.change import Change
+from django_jobbatch.ledger.retries import reset, rules
+from django_jobbatch.ledger.retries.ancestors import reopen_ancestors
+from django_jobbatch.ledger.retries.children import children_of, partial_stand_ins
+from django_jobbatch.ledger.retries.chosen import chosen_chunks, drop_cursor
+from django_jobbatch.ledger.retries.cursor import BEFORE_FIRST_LANE, RetryCursor
+from django_jobbatch.ledger.retries.reset import JobCounter, LinkToReset, Retry
+from django_jobbatch.ledger.retries.transaction import (
+    ChunkOperation,
+    NothingToReopen,
+    reopen_in_transaction,
+)
+from django_jobbatch.ledger.transition import Transition
+from django_jobbatch.models import JobBatch, JobBatchQuerySet
+from django_jobbatch.states import OPEN
+
+
+def reopen(
+    using: str,
+    batch_id: uuid.UUID,
+    jobs: Sequence[int] | None = None,
+    *,
+    include_cancelled: bool = False,
+    count_jobs: JobCounter | None = None,
+) -> Iterator[Change]:
+    """Reset settled links, chunk by chunk; a finished batch is reopened and starts its next run.
+
+    Without `jobs`, all failed links are reset, and all links that those failures cancelled or
+    skipped. So are succeeded stand-ins whose tree has retryable jobs. With `jobs`, the failed links
+    among them are reset with the remaining part of their lanes. If no failed link remains in a
+    strict batch, its cancelled and skipped links follow.
+
+    The ancestors are reopened too. The batch does not finish between two chunks. The next retry of
+    all continues an interrupted one.
+
+    `count_jobs` is called in the transactions that reset links of this batch, so no child batch has
+    started yet.
+
+    Raises:
+        BatchBusy: the batch or an ancestor is still stopping, or another batch has its unique key.
+        BatchCancelled: one of them was cancelled, and `include_cancelled` is not set.
+    """
+    ancestor_ids = rows.ancestor_ids(using, batch_id)
+    has_started = False
+
+    def reopen_chunk(operation: ChunkOperation) -> list[Change]:
+        ancestors = rows.lock_all(using, ancestor_ids)
+        transition = Transition.lock(using, batch_id)
+        if transition is None or (has_started and transition.batch.status not in OPEN):
+            raise NothingToReopen  # the batch was cancelled between two chunks
+        rules.check_retryable(transition.batch, include_cancelled=include_cancelled)
+        retry = Retry(
+            transition=transition, include_cancelled=include_cancelled, count_jobs=count_jobs
+        )
+        return [operation(retry), *reopen_ancestors(retry, ancestors)]
+
+    for operation in [_reopen_first] if jobs is None else chosen_chunks(jobs):
+        for change in reopen_in_transaction(using, batch_id, partial(reopen_chunk, operation)):
+            has_started = has_started or change.batch is not None
+            yield change
+            is_of_batch = change.batch_id == batch_id
+            yield from remaining_chunks(using, change, count_jobs if is_of_batch else None)
+
+
+def remaining_chunks(
+    using: str, change: Change, count_jobs: JobCounter | None = None
+) -> Iterator[Change]:
+    """Reset the remaining chunks of a started retry of all, by the rules of its cursor."""
+    while (cursor := RetryCursor.of(change.batch)) is not None and cursor.all_jobs:
+        change = _reopen_next(using, change.batch_id, count_jobs=count_jobs)
+        yield change
+
+
+def continue_reopen(using: str, batch: JobBatch, *, after: float) -> Iterator[Change]:
+    """Continue a retry that was interrupted between two chunks, `after` seconds ago or earlier."""
+    cursor = RetryCursor.of(batch)
+    if cursor is None or not cursor.is_stalled(after):
+        return
+    change = _reopen_next(using, batch.pk, after=after)
+    if change.batch is not None:
+        yield change
+        yield from remaining_chunks(using, change)
+
+
+def reopen_finished(transition: Transition) -> Change:
+    """Reopen a locked, finished child batch, because the turn of its stand-in has come again.
+
+    The rules are those of the retry that reset the stand-in. A cancelled child is reset as a whole.
+    If nothing is retryable, the child finishes again at once.
+    """
+    batch = transition.batch
+    include_cancelled = batch.reopen_cancelled or batch.is_cancelled
+    retry = Retry(transition=transition, include_cancelled=include_cancelled)
+    try:
+        return _reopen_chunk(retry, RetryCursor(include_cancelled=include_cancelled))
+    except NothingToReopen:
+        return reset.reopen_links(retry, [], cursor=None)
+
+
+def _reopen_first(retry: Retry) -> Change:
+    """Reset the first chunk of a retry of all, or the next chunk of an interrupted one."""
+    cursor = RetryCursor.of(retry.batch)
+    continues = cursor is not None and cursor.all_jobs and cursor.include_partial
+    lane = cursor.lane if cursor is not None and continues else BEFORE_FIRST_LANE
+    return _reopen_chunk(retry, RetryCursor(lane=lane, include_cancelled=retry.include_cancelled))
+
+
+def _reopen_next(
+    using: str,
+    batch_id: uuid.UUID,
+    *,
+    after: float | None = None,
+    count_jobs: JobCounter | None = None,
+) -> Change:
+    """Reset the next chunk of a retry of all; with `after`, only if any retry is stalled so long."""
+
+    def reopen_next() -> list[Change]:
+        transition = Transition.lock(using, batch_id)
+        cursor = RetryCursor.of(transition.batch) if transition else None
+        if transition is None or cursor is None:
+            raise NothingToReopen  # the batch was cancelled or has finished between two chunks
+        if not (cursor.all_jobs if after is None else cursor.is_stalled(after)):
+            raise NothingToReopen  # another process continues the retry
+        if not cursor.all_jobs:
+            return [drop_cursor(Retry(transition=transition, include_cancelled=False))]
+        retry = Retry(
+            transition=transition,
+            include_cancelled=cursor.include_cancelled,
+            count_jobs=count_jobs,
+        )
+        return [_reopen_chunk(retry, cursor)]
+
+    (change,) = reopen_in_transaction(using, batch_id, reopen_next)
+    return change
+
+
+def _reopen_chunk(retry: Retry, cursor: RetryCursor) -> Change:
+    """Reset the retryable links in the next lanes."""
+    found, last = _read_lanes(retry.transition, cursor.lane)
+    found = retry.rules.links_to_reset(found)
+    if cursor.include_partial:
+        found += partial_stand_ins(retry, _children_within(retry, cursor.lane, last))
+    if not found and retry.batch.retry_cursor is None and last is None:
+        raise NothingToReopen
+    return reset.reopen_links(
+        retry, found, cursor=None if last is None else cursor.advanced_to(last)
+    )
+
+
+def _read_lanes(transition: Transition, after: int) -> tuple[list[LinkToReset], int | None]:
+    """Lock the retryable links of the next lanes; return the last lane too, if more lanes follow.
+
+    A lane is reset as a whole, in one transaction.
+    """
+    retryable = rules.retryable(transition.lane_links().filter(lane__gt=after))
+    found = reset.read_links(retryable, tuning.LINKS_CHUNK)
+    last = found[-1].lane if len(found) == tuning.LINKS_CHUNK else None
+    if last is not None and transition.batch.has_lanes:
+        whole = [each for each in found if each.lane != last]
+        found = whole or reset.read_links(retryable.filter(lane=last))
+        last = found[-1].lane
+    return found, last
+
+
+def _children_within(retry: Retry, after: int, last: int | None) -> JobBatchQuerySet:
+    """Return the child batches in the lanes after `after`, up to `last`."""
+    children = children_of(retry).filter(parent__lane__gt=after)
+    return children if last is None else children.filter(parent__lane__lte=last)
