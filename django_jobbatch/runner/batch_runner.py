@@ -134,12 +134,11 @@ class BatchRunner:
         if link is None:
             return False
         settlement = Settlement.released(link)
+        batches = JobBatch.objects.using(self.using).filter(pk=self.batch.pk)
         with self.buffer.holding(link):
-            try:
-                # Another ticket may have finished the batch since it was read.
-                batches = JobBatch.objects.using(self.using).filter(pk=self.batch.pk)
-                batch = db.retry_transient(self.using, batches.first) or self.batch
-                batch = ledger.batch_at_finish(batch, link)
+            try:  # another ticket may have finished the batch since it was read
+                found = db.retry_transient(self.using, batches.first)
+                batch = ledger.batch_at_finish(found or self.batch, link)
                 settlement = execute(link, batch, RunPolicy.of(link, batch))
             finally:
                 self._settle_callback(settlement)
@@ -183,9 +182,9 @@ class BatchRunner:
         started_at = time.monotonic()
         ran = self._run_claimed()
         self._flush()
-        # While another batch comes first, other tickets may take the links of this one.
-        next_size = self._next_claim_size(ran, time.monotonic() - started_at)
-        self._claim_size = 1 if self._is_suspended else next_size
+        # Other tickets may take the links of a suspended batch.
+        size = self._next_claim_size(ran, time.monotonic() - started_at)
+        self._claim_size = 1 if self._is_suspended else size
         return True
 
     def _run_claimed(self) -> int:
