@@ -397,7 +397,9 @@ class TreesMachine(RuleBasedStateMachine):
         *,
         put_back: bool = False,
     ) -> None:
-        self.held = [each for each in self.held if each not in held]
+        # By identity: an old claim of a link equals its new one, since models compare by id.
+        settled = {id(each) for each in held}
+        self.held = [each for each in self.held if id(each) not in settled]
         if put_back:
             self._write(held, [(each, link, PENDING) for each, link in held])
             return
