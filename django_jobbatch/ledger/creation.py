@@ -19,8 +19,10 @@ from django_jobbatch.schedule import earliest
 from django_jobbatch.states import LANE_STOPPING, OPEN
 
 
-def insert_batch(using: str, batch: JobBatch) -> JobBatch:
-    """Insert a new batch, or return the unfinished batch that has its unique key.
+def insert_batch(using: str, batch: JobBatch) -> tuple[JobBatch, bool]:
+    """Insert a new batch, or find the unfinished batch that has its unique key.
+
+    Return the batch, and whether it was created, as Django's `get_or_create` does.
 
     Raises:
         IntegrityError: the caller's transaction, which is above READ COMMITTED, cannot see the
@@ -28,7 +30,7 @@ def insert_batch(using: str, batch: JobBatch) -> JobBatch:
     """
     if batch.unique_key is None:
         batch.save(using=using, force_insert=True)
-        return batch
+        return batch, True
     # Read without a lock: a lock on the key would block the finish that empties it.
     holders = rows.batches(using).filter(unique_key=batch.unique_key)
     holder = holders.first()
@@ -45,9 +47,8 @@ def insert_batch(using: str, batch: JobBatch) -> JobBatch:
             if holder is None and rejections == tuning.UNIQUE_ATTEMPTS:
                 raise
         else:
-            return batch
-    holder.existed = True
-    return holder
+            return batch, True
+    return holder, False
 
 
 def insert_children(using: str, batches: Sequence[JobBatch]) -> None:

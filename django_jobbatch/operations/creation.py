@@ -25,10 +25,10 @@ def create(spec: BatchSpec) -> JobBatch:
         BuilderSpent: the builder reads an iterator and was dispatched before.
     """
     using = spec.using or router.db_for_write(JobBatch)
-    with db.transaction_starting_with(
-        using, partial(ledger.insert_batch, using, batch_row(spec))
-    ) as batch:
-        if batch.existed:
+    insert = partial(ledger.insert_batch, using, batch_row(spec))
+    with db.transaction_starting_with(using, insert) as (batch, created):
+        if not created:
+            batch.existed = True
             return batch
         run_before_hooks(using, batch, spec)
         inserter = LinkInserter(using, batch)

@@ -42,18 +42,18 @@ def complete(batch: JobBatch, count: int = 0, **named: Any) -> ledger.Change:
 
 
 def test_a_batch_without_a_key_is_always_new() -> None:
-    batches = [ledger.insert_batch(ALIAS, JobBatchFactory.build()) for _ in range(2)]
+    inserted = [ledger.insert_batch(ALIAS, JobBatchFactory.build()) for _ in range(2)]
 
-    assert [batch.existed for batch in batches] == [False, False]
+    assert [created for _, created in inserted] == [True, True]
     assert JobBatch.objects.count() == 2
 
 
 def test_a_key_that_is_taken_gives_the_batch_that_has_it() -> None:
-    first = ledger.insert_batch(ALIAS, JobBatchFactory.build(unique_key="nightly"))
+    first, created = ledger.insert_batch(ALIAS, JobBatchFactory.build(unique_key="nightly"))
 
-    second = ledger.insert_batch(ALIAS, JobBatchFactory.build(unique_key="nightly"))
+    second, again = ledger.insert_batch(ALIAS, JobBatchFactory.build(unique_key="nightly"))
 
-    assert (first.existed, second.existed) == (False, True)
+    assert (created, again) == (True, False)
     assert second == first
     assert JobBatch.objects.get() == first
 
@@ -62,16 +62,18 @@ def test_a_key_is_free_again_at_the_end() -> None:
     first = JobBatchFactory.create(jobs=1, unique_key="nightly")
     succeed(first, claim(first))
 
-    second = ledger.insert_batch(ALIAS, JobBatchFactory.build(unique_key="nightly"))
+    second, created = ledger.insert_batch(ALIAS, JobBatchFactory.build(unique_key="nightly"))
 
-    assert (second.existed, second == first) == (False, False)
+    assert (created, second == first) == (True, False)
 
 
 def test_a_batch_that_is_stopping_keeps_its_key() -> None:
     first = JobBatchFactory.create(jobs=1, unique_key="nightly")
     ledger.cancel(ALIAS, first.pk)
 
-    assert ledger.insert_batch(ALIAS, JobBatchFactory.build(unique_key="nightly")) == first
+    found = ledger.insert_batch(ALIAS, JobBatchFactory.build(unique_key="nightly"))
+
+    assert found == (first, False)
 
 
 # complete

@@ -45,11 +45,11 @@ pytestmark = [
 ]
 
 
-def enter() -> JobBatch:
+def enter() -> tuple[JobBatch, bool]:
     """Begin a batch with a key that others want too, as a dispatch does."""
     new = JobBatchFactory.build(unique_key="import")
-    with db.transaction_starting_with(ALIAS, partial(ledger.insert_batch, ALIAS, new)) as batch:
-        return batch
+    with db.transaction_starting_with(ALIAS, partial(ledger.insert_batch, ALIAS, new)) as inserted:
+        return inserted
 
 
 @pytest.mark.slow
@@ -212,8 +212,8 @@ def test_a_batch_waits_for_what_a_job_adds_while_the_other_ends(attempt: int) ->
 def test_of_two_dispatches_with_one_key_one_begins(attempt: int) -> None:
     entered = run_concurrently(*[enter] * 4)
 
-    assert sorted(batch.existed for batch in entered) == [False, True, True, True]
-    assert {batch.pk for batch in entered} == set(JobBatch.objects.values_list("pk", flat=True))
+    assert sorted(created for _, created in entered) == [False, False, False, True]
+    assert {batch.pk for batch, _ in entered} == set(JobBatch.objects.values_list("pk", flat=True))
 
 
 @pytest.mark.parametrize("attempt", range(10))
@@ -222,7 +222,7 @@ def test_dispatches_with_the_key_of_a_batch_that_finishes_get_one_batch(attempt:
     links = claim(batch)
 
     def enter_twice() -> list[JobBatch]:
-        return [enter(), enter()]
+        return [enter()[0], enter()[0]]
 
     def finish() -> list[JobBatch]:
         succeed(batch, links)
