@@ -188,9 +188,11 @@ class BatchedJob(models.Model):
         """The id under which Django's Tasks know the result of this job.
 
         For the first job of a lane it is `<batch id in hex>-<lane>`, which is known before the
-        dispatch; for any other job `<batch id in hex>-j<job id>`. It never changes.
+        dispatch; for any other job, and for callbacks, `<batch id in hex>-j<job id>`. It never
+        changes.
         """
-        suffix = f"j{self.pk}" if self.position else str(self.lane)
+        is_first = not (self.position or self.is_callback)
+        suffix = str(self.lane) if is_first else f"j{self.pk}"
         return f"{self.batch_id.hex}-{suffix}"
 
     @property

@@ -142,7 +142,7 @@ CASES = {
             "root catch b is closed",
             "root finally failed",
         ],
-        retried=2,
+        retried=3,
         then_ends={"root": good(3, run=2), "inner": good(2, run=2)},
         then_ran=["b", "c", "d"],
         then_calls=[
@@ -536,7 +536,7 @@ def test_a_retry_goes_on_with_what_was_cancelled_three_levels_down(
         "middle": End(outcome="cancelled", total=3, succeeded=1, cancelled=1, skipped=1),
         "inner": End(outcome="cancelled", total=2, cancelled=2),
     }
-    assert retried == 2
+    assert retried == 4
     assert second == {
         "root": good(3, run=2),
         "middle": good(3, run=2),

@@ -23,3 +23,10 @@ def test_only_the_first_task_of_a_lane_has_the_number_of_the_lane() -> None:
 
     second = chain.jobs.get(lane=0, position__gt=0)
     assert list(chain.results()) == [f"{chain.pk.hex}-0", f"{chain.pk.hex}-j{second.pk}"]
+
+
+def test_a_callback_has_an_id_of_its_own() -> None:
+    batch = bus.batch([TASK]).finally_(jobs.linger).on_queue("sync").dispatch()
+
+    (callback,) = batch.jobs.callbacks()
+    assert callback.result_id == f"{batch.pk.hex}-j{callback.pk}"
