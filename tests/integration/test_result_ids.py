@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from django_jobbatch import bus
+from django_jobbatch.states import Role
 from tests import jobs
+from tests.factories import BatchedJobFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,7 +28,6 @@ def test_only_the_first_task_of_a_lane_has_the_number_of_the_lane() -> None:
 
 
 def test_a_callback_has_an_id_of_its_own() -> None:
-    batch = bus.batch([TASK]).finally_(jobs.linger).on_queue("sync").dispatch()
+    callback = BatchedJobFactory.create(role=Role.FINALLY, run=1)
 
-    (callback,) = batch.jobs.callbacks()
-    assert callback.result_id == f"{batch.pk.hex}-j{callback.pk}"
+    assert callback.result_id == f"{callback.batch_id.hex}-j{callback.pk}"
