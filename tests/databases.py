@@ -31,7 +31,9 @@ LOWERS_ISOLATION: Final = connection.settings_dict["OPTIONS"].get("isolation_lev
 )
 
 #: MariaDB's counters are unsigned: the column refuses what elsewhere a constraint does.
-BELOW_ZERO: Final[type[Exception]] = DataError if connection.vendor == "mysql" else IntegrityError
+NEGATIVE_COUNTER_ERROR: Final[type[Exception]] = (
+    DataError if connection.vendor == "mysql" else IntegrityError
+)
 
 
 def in_transaction(*statements: str, end: str = "COMMIT") -> list[str]:
@@ -58,14 +60,14 @@ def after_statement(pattern: str, happen: Callable[[], object]) -> Iterator[None
     """
     matched = happened = False
 
-    def execute(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+    def execute(execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
         nonlocal matched, happened
         was_matched, locks = matched, sql.rstrip().endswith(("FOR UPDATE", "SKIP LOCKED"))
         matched = matched or re.search(pattern, sql) is not None
         if not happened and (was_matched or (matched and locks)):
             happened = True
             happen()
-        return execute(sql, *rest)
+        return execute(sql, *arguments)
 
     with connection.execute_wrapper(execute):
         yield
@@ -75,8 +77,8 @@ def after_statement(pattern: str, happen: Callable[[], object]) -> Iterator[None
 def after_each_statement(pattern: str, happen: Callable[[], object]) -> Iterator[None]:
     """Have something happen after each statement that matches, in the same transaction."""
 
-    def execute(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
-        done = execute(sql, *rest)
+    def execute(execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
+        done = execute(sql, *arguments)
         if re.search(pattern, sql):
             happen()
         return done

@@ -9,7 +9,7 @@ from typing import Self
 from django_jobbatch import bus
 from django_jobbatch.bus import BatchBuilder, JobBuilder
 from django_jobbatch.models import JobBatch
-from tests.jobs import hold, record, told, told_failure
+from tests.jobs import hold, record, record_call, record_failure
 from tests.servers import wait_until
 
 
@@ -60,10 +60,10 @@ class EventLog:
     def with_all_callbacks(self, builder: BatchBuilder) -> BatchBuilder:
         """The batch with one callback of each kind, which all write here."""
         return (
-            builder.catch(told_failure, self.path("calls"), "catch")
-            .each_failure(told_failure, self.path("each"), "each")
-            .then(told, self.path("calls"), "then")
-            .finally_(told, self.path("calls"), "finally")
+            builder.catch(record_failure, self.path("calls"), "catch")
+            .each_failure(record_failure, self.path("each"), "each")
+            .then(record_call, self.path("calls"), "then")
+            .finally_(record_call, self.path("calls"), "finally")
         )
 
 

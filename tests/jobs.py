@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from django_jobbatch.models import FailedJob, JobBatch
 
 #: Seconds a job waits for what a test does, before it gives the test up.
-PATIENCE = 30
+TIMEOUT = 30
 
 _TASKS = import_module(TASKS_MODULE)
 
@@ -138,7 +138,7 @@ class Adder:
 
 
 def await_that(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError("the test did not go on")
@@ -193,7 +193,7 @@ def hold_until_settled(others: int) -> None:
 # What they raise and write
 
 
-def give_up(path: str) -> None:
+def fail_for_good(path: str) -> None:
     record(path, "gave up")
     raise DoNotRetry("it will never work")
 
@@ -243,7 +243,7 @@ def query_slowly(path: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
         record(path, "began")
-        time.sleep(PATIENCE)
+        time.sleep(TIMEOUT)
 
 
 def drop_connections() -> None:
@@ -268,7 +268,7 @@ def drop_connections() -> None:
     helper.close()
 
 
-def drop_connections_and_record(*told: object, path: str, text: str) -> None:
+def drop_connections_and_record(*arguments: object, path: str, text: str) -> None:
     """The same; as a job or as a callback, whatever that is told."""
     drop_connections()
     record(path, text)
@@ -331,12 +331,12 @@ def die_always(path: str, text: str) -> None:
     die()
 
 
-def told_and_die_first(batch: JobBatch, path: str, role: str) -> None:
+def record_call_and_die_first(batch: JobBatch, path: str, role: str) -> None:
     """Be told, and the first time die of it."""
     die_first(path, role)
 
 
-def told_failure_and_die_first(
+def record_failure_and_die_first(
     batch: JobBatch, failure: FailedJob, path: str, role: str, deadly: str
 ) -> None:
     """Be told of failures, and the first time die of the deadly one."""
@@ -345,7 +345,7 @@ def told_failure_and_die_first(
         die()
 
 
-def told_failure_and_die(
+def record_failure_and_die(
     batch: JobBatch, failure: FailedJob, path: str, role: str, deadly: str
 ) -> None:
     """Be told of failures, and die of the deadly one, always."""
@@ -454,42 +454,42 @@ def nest(path: str, depth: int) -> None:
 # Callbacks
 
 
-def told(batch: JobBatch, path: str, role: str) -> None:
+def record_call(batch: JobBatch, path: str, role: str) -> None:
     record(path, f"{role} {batch.outcome}".strip())
 
 
-def told_counts(batch: JobBatch, path: str, role: str) -> None:
+def record_counts(batch: JobBatch, path: str, role: str) -> None:
     """Record the finish of the batch; its time must be known."""
     assert batch.finished_at is not None
     counts = f"{batch.failed_jobs} failed of {batch.total_jobs}, {batch.pending_jobs} pending"
     record(path, f"{role} {batch.status} {batch.outcome}: {counts}")
 
 
-def told_failure(batch: JobBatch, failure: FailedJob, path: str, role: str) -> None:
+def record_failure(batch: JobBatch, failure: FailedJob, path: str, role: str) -> None:
     record(path, f"{role} {failure.message}")
 
 
-def told_failures(batch: JobBatch, path: str, role: str) -> None:
+def record_failures(batch: JobBatch, path: str, role: str) -> None:
     record(path, f"{role} {batch.outcome}: {', '.join(each.message for each in batch.failures)}")
 
 
-def told_results(batch: JobBatch, path: str) -> None:
+def record_results(batch: JobBatch, path: str) -> None:
     record(path, repr(list(batch.results())))
 
 
-def told_and_require(batch: JobBatch, path: str, role: str, gate: str) -> None:
+def record_and_require(batch: JobBatch, path: str, role: str, gate: str) -> None:
     """Fail while the gate is closed."""
     record(path, role)
     if not Path(gate).exists():
         raise JobFailed(f"{role} failed")
 
 
-def held_when_told(*told: object, path: str, text: str, gate: str) -> None:
+def hold_callback(*arguments: object, path: str, text: str, gate: str) -> None:
     """A callback of any kind that waits at the gate."""
     hold(path, text, gate)
 
 
-def told_progress(batch: JobBatch, path: str) -> None:
+def record_progress(batch: JobBatch, path: str) -> None:
     record(path, f"{batch.processed_jobs} of {batch.total_jobs}")
 
 
@@ -497,7 +497,7 @@ def linger(batch: JobBatch) -> None:
     await_that_never_comes()
 
 
-def told_badly(batch: JobBatch, failure: FailedJob | None = None) -> None:
+def fail_callback(batch: JobBatch, failure: FailedJob | None = None) -> None:
     raise JobFailed("told badly")
 
 
@@ -528,7 +528,7 @@ def raise_odd_text() -> None:
     raise JobFailed("a NUL \x00 and half a pair \ud800")
 
 
-def give_up_on(batch: JobBatch, failure: FailedJob, path: str) -> None:
+def fail_callback_for_good(batch: JobBatch, failure: FailedJob, path: str) -> None:
     record(path, failure.message)
     raise DoNotRetry("nobody to tell")
 

@@ -26,12 +26,12 @@ class Scene:
     batch: JobBatch
 
     def __init__(
-        self, workers: Workers, redis: RedisServer, event_log: EventLog, *, looked_after: bool
+        self, workers: Workers, redis: RedisServer, event_log: EventLog, *, with_batch_worker: bool
     ) -> None:
         self.workers = workers
         self.redis = redis
         self.event_log = event_log
-        self.looked_after = looked_after
+        self.with_batch_worker = with_batch_worker
         self.move_to("default")
 
     def move_to(self, queue: str, *options: str) -> None:
@@ -44,13 +44,13 @@ class Scene:
 
     def start(self) -> Server:
         """Start a worker of this scene."""
-        start = self.workers.batch if self.looked_after else self.workers
+        start = self.workers.batch if self.with_batch_worker else self.workers
         (worker,) = start(1, *self._arguments)
         return worker
 
     def start_simple(self) -> Server:
         """Start one that has no work-horses."""
-        worker_class = SIMPLE_BATCH if self.looked_after else Workers.SIMPLE
+        worker_class = SIMPLE_BATCH if self.with_batch_worker else Workers.SIMPLE
         (worker,) = self.workers(1, *self._arguments, "--worker-class", worker_class)
         return worker
 
@@ -101,14 +101,14 @@ class Scene:
     def recover(self) -> None:
         """Have everything looked at after that time, and somebody there to work."""
         self.age()
-        if not self.looked_after:
+        if not self.with_batch_worker:
             list(reconcile("default"))
         self.start()
 
     def recover_from(self, deaths: int) -> None:
         """See to it that the batch goes on after each of these deaths of a work-horse."""
         worker = self.start()
-        for number in range(1, 1 if self.looked_after else deaths + 1):
+        for number in range(1, 1 if self.with_batch_worker else deaths + 1):
             self.wait_for_deaths(number)
             self.wait_until_idle(worker)
             self.age()

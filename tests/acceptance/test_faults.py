@@ -68,7 +68,7 @@ def a_writes_and_dies_first(*, committed: bool) -> Build:
 def the_horse_dies(scene: Scene) -> Server:
     worker = scene.start()
     scene.wait_for("a", "b")
-    if not scene.looked_after:
+    if not scene.with_batch_worker:
         scene.wait_until_idle(worker)
     return worker
 
@@ -78,7 +78,7 @@ def the_ticket_is_stopped(scene: Scene) -> None:
     scene.wait_for("a began")
     transport.stop(scene.queue.name, [scene.ticket_at_work()])
     scene.wait_for("b")
-    if not scene.looked_after:
+    if not scene.with_batch_worker:
         scene.wait_until_idle(worker)
 
 
@@ -121,7 +121,7 @@ def the_worker_dies_and_its_horse_does_not(scene: Scene) -> None:
     scene.kill(worker)
 
 
-def the_orphan_ends(scene: Scene) -> None:
+def the_lone_horse_finishes(scene: Scene) -> None:
     scene.event_log.open("gate")
 
 
@@ -264,7 +264,7 @@ class Case:
 
 
 TWICE: Final = ["a", "a", "b"]
-BEGAN_TWICE: Final = ["a began", "a began", "a done", "b"]
+STARTED_TWICE: Final = ["a began", "a began", "a done", "b"]
 ONCE: Final = ["a", "b"]
 HELD_ONCE: Final = ["a began", "a done", "b"]
 CASES = {
@@ -277,26 +277,28 @@ CASES = {
     ),
     "horse crashes": Case(first=a_crashes_first, happens=the_horse_dies, ran=TWICE, at_once=True),
     "ticket stopped": Case(
-        first=a_is_held_first, happens=the_ticket_is_stopped, ran=BEGAN_TWICE, at_once=True
+        first=a_is_held_first, happens=the_ticket_is_stopped, ran=STARTED_TWICE, at_once=True
     ),
     "dead ticket requeued": Case(
         first=a_dies_first(), happens=a_dead_ticket_is_requeued, ran=TWICE
     ),
     "worker and horse killed": Case(
-        first=a_is_held_first, happens=worker_and_horse_die, ran=BEGAN_TWICE
+        first=a_is_held_first, happens=worker_and_horse_die, ran=STARTED_TWICE
     ),
     "worker without a horse killed": Case(
-        first=a_is_held_first, happens=a_worker_without_a_horse_dies, ran=BEGAN_TWICE
+        first=a_is_held_first, happens=a_worker_without_a_horse_dies, ran=STARTED_TWICE
     ),
-    "abandoned and cleaned up": Case(first=a_is_held_first, happens=rq_cleans_up, ran=BEGAN_TWICE),
+    "abandoned and cleaned up": Case(
+        first=a_is_held_first, happens=rq_cleans_up, ran=STARTED_TWICE
+    ),
     "cleaned up twice at once": Case(
-        first=a_is_held_first, happens=two_clean_up_at_once, ran=BEGAN_TWICE
+        first=a_is_held_first, happens=two_clean_up_at_once, ran=STARTED_TWICE
     ),
     "worker killed, its horse ends later": Case(
         first=a_is_held_first,
         happens=the_worker_dies_and_its_horse_does_not,
         ran=["a began", "a began", "a done", "a done", "b"],
-        afterwards=the_orphan_ends,
+        afterwards=the_lone_horse_finishes,
         late=1,
     ),
     "killed between pop and start on one queue": Case(
@@ -371,7 +373,9 @@ ON_JSON = (
 def scene(
     request: pytest.FixtureRequest, workers: Workers, redis_server: RedisServer, event_log: EventLog
 ) -> Scene:
-    return Scene(workers, redis_server, event_log, looked_after=request.param == "looked after")
+    return Scene(
+        workers, redis_server, event_log, with_batch_worker=request.param == "looked after"
+    )
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -397,7 +401,7 @@ def play(case: Case, scene: Scene) -> None:
     scene.dispatch(bus.batch([case.first(scene.event_log), scene.event_log.job("b")]))
 
     case.happens(scene)
-    if not (case.at_once and scene.looked_after):
+    if not (case.at_once and scene.with_batch_worker):
         scene.recover()
 
     end = End(outcome="succeeded", total=case.total, succeeded=case.total)
@@ -458,7 +462,9 @@ def test_a_job_that_always_kills_its_horse_fails_alone(scene: Scene) -> None:
 
 def test_a_callback_whose_horse_is_killed_is_called_again(scene: Scene) -> None:
     builder = bus.batch([scene.event_log.job("a")])
-    scene.dispatch(builder.then(jobs.told_and_die_first, scene.event_log.path("calls"), "deadly"))
+    scene.dispatch(
+        builder.then(jobs.record_call_and_die_first, scene.event_log.path("calls"), "deadly")
+    )
 
     scene.recover_from(1)
 
@@ -467,12 +473,12 @@ def test_a_callback_whose_horse_is_killed_is_called_again(scene: Scene) -> None:
     assert not scene.batch.failures.exists()
 
 
-def test_a_failure_whose_telling_killed_the_horse_is_told_again_and_no_other(scene: Scene) -> None:
+def test_only_the_failure_whose_callback_killed_the_horse_is_reported_again(scene: Scene) -> None:
     path = scene.event_log.path("deadly")
     scene.dispatch(
         bus.batch([bus.job(jobs.fail, text) for text in "1234"])
         .allow_failures()
-        .each_failure(jobs.told_failure_and_die_first, path, "deadly", "2")
+        .each_failure(jobs.record_failure_and_die_first, path, "deadly", "2")
     )
 
     scene.recover_from(1)
@@ -487,14 +493,14 @@ def test_a_failure_whose_telling_killed_the_horse_is_told_again_and_no_other(sce
     assert not scene.batch.failures.unreported().exists()
 
 
-def test_a_failure_that_always_kills_who_is_told_is_left_and_the_others_are_told(
+def test_a_failure_that_always_kills_its_callback_is_skipped_and_the_others_are_reported(
     scene: Scene,
 ) -> None:
     path = scene.event_log.path("deadly")
     scene.dispatch(
         bus.batch([bus.job(jobs.fail, text) for text in "1234"])
         .allow_failures()
-        .each_failure(jobs.told_failure_and_die, path, "deadly", "2")
+        .each_failure(jobs.record_failure_and_die, path, "deadly", "2")
     )
 
     scene.recover_from(tuning.MAX_LOSSES)
@@ -533,7 +539,7 @@ def test_a_redis_that_is_restarted_with_what_it_had_costs_nothing(
     assert event_log.calls == ["then succeeded", "finally succeeded"]
 
 
-def test_a_batch_that_redis_refused_is_sent_by_the_next_look(
+def test_a_batch_that_redis_rejected_is_sent_by_the_next_reconcile(
     workers: Workers, our_redis: RedisServer, event_log: EventLog
 ) -> None:
     our_redis.stop()

@@ -40,9 +40,9 @@ class Forest:
         calls = self.event_log.path("calls")
         return (
             builder.named(name)
-            .catch(jobs.told_failure, calls, f"{name} catch")
-            .then(jobs.told, calls, f"{name} then")
-            .finally_(jobs.told, calls, f"{name} finally")
+            .catch(jobs.record_failure, calls, f"{name} catch")
+            .then(jobs.record_call, calls, f"{name} then")
+            .finally_(jobs.record_call, calls, f"{name} finally")
         )
 
 
@@ -331,7 +331,7 @@ CASES = {
             )
             .store_results()
             .named("root")
-            .then(jobs.told_results, f.event_log.path("calls"))
+            .then(jobs.record_results, f.event_log.path("calls"))
         ),
         ends={"root": good(4)},
         ran=[],
@@ -342,8 +342,8 @@ CASES = {
 
 def batches_of(root: JobBatch) -> dict[str, JobBatch]:
     """The named batches of a tree."""
-    below = JobBatch.objects.filter(root=root)
-    return {batch.name: batch for batch in [root, *below]}
+    descendants = JobBatch.objects.filter(root=root)
+    return {batch.name: batch for batch in [root, *descendants]}
 
 
 def ends_of(root: JobBatch, names: dict[str, End]) -> dict[str, End]:
@@ -353,7 +353,7 @@ def ends_of(root: JobBatch, names: dict[str, End]) -> dict[str, End]:
 
 
 @pytest.mark.slow
-def test_how_trees_end_and_go_on(
+def test_how_trees_finish_and_continue(
     start: Start, event_log: EventLog, tickets: Callable[[], list[str]]
 ) -> None:
     forests = {name: Forest(event_log.child_log(name)) for name in CASES}
@@ -361,10 +361,10 @@ def test_how_trees_end_and_go_on(
     start(1, "default", "slow", "other")
 
     ends = {name: ends_of(roots[name], case.ends) for name, case in CASES.items()}
-    said = {name: (f.event_log.lines("jobs"), f.event_log.calls) for name, f in forests.items()}
+    recorded = {name: (f.event_log.lines("jobs"), f.event_log.calls) for name, f in forests.items()}
 
     assert ends == {name: case.ends for name, case in CASES.items()}
-    assert {name: (in_order(ran), calls) for name, (ran, calls) in said.items()} == {
+    assert {name: (in_order(ran), calls) for name, (ran, calls) in recorded.items()} == {
         name: (in_order(case.ran), case.calls) for name, case in CASES.items()
     }
 
@@ -380,7 +380,7 @@ def test_how_trees_end_and_go_on(
     assert retried == {name: case.retried for name, case in retries.items()}
     assert ends == {name: case.then_ends for name, case in retries.items()}
     for name, case in retries.items():
-        ran, calls = said[name]
+        ran, calls = recorded[name]
         assert in_order(forests[name].event_log.lines("jobs")[len(ran) :]) == in_order(
             case.then_ran
         )
@@ -426,7 +426,7 @@ def test_a_cancel_reaches_jobs_three_levels_down(start: Start, event_log: EventL
 
 
 @pytest.mark.parametrize("allow", [False, True], ids=["strict", "allowing"])
-def test_a_batch_cancelled_inside_ends_its_lane(
+def test_a_cancelled_child_batch_stops_its_lane(
     start: Start,
     event_log: EventLog,
     allow: bool,  # noqa: FBT001 - a parameter of the test
@@ -436,9 +436,9 @@ def test_a_batch_cancelled_inside_ends_its_lane(
     inner = f.named(
         "inner", bus.batch([bus.job(jobs.hold_until_cancelled, event_log.path("jobs"))])
     )
-    outer = bus.batch([[inner, f.job("behind")], [f.gated("beside"), f.job("end")]])
+    parent = bus.batch([[inner, f.job("behind")], [f.gated("beside"), f.job("end")]])
     event_log.open("beside")
-    root = f.named("root", outer.allow_failures() if allow else outer).dispatch()
+    root = f.named("root", parent.allow_failures() if allow else parent).dispatch()
     wait_until(lambda: "began" in event_log.lines("jobs"))
 
     batches_of(root)["inner"].cancel("this one")
@@ -516,7 +516,7 @@ def test_a_tree_is_pruned_by_the_age_of_its_root(start: Start, event_log: EventL
     assert JobBatch.objects.count() == 0
 
 
-def test_a_retry_goes_on_with_what_was_cancelled_three_levels_down(
+def test_a_retry_resets_what_was_cancelled_three_levels_down(
     start: Start, event_log: EventLog
 ) -> None:
     f = Forest(event_log)
@@ -545,7 +545,7 @@ def test_a_retry_goes_on_with_what_was_cancelled_three_levels_down(
     assert event_log.lines("jobs") == ["a", "b", "c", "d", "e", "f"]
 
 
-def test_a_retry_leaves_what_was_cancelled_deep_inside_unless_it_is_told_not_to(
+def test_a_retry_leaves_a_cancelled_descendant_unless_it_includes_cancelled(
     start: Start, event_log: EventLog
 ) -> None:
     f = Forest(event_log)

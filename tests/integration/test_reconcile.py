@@ -158,7 +158,7 @@ def test_a_callback_of_a_dead_ticket_is_called_after_all() -> None:
     assert run_callbacks(batch) == [("finally", 1)]
 
 
-def test_a_batch_on_the_stack_of_a_dead_ticket_goes_on_with_another() -> None:
+def test_another_ticket_continues_a_batch_on_the_stack_of_a_dead_one() -> None:
     # The ticket that was to go on with the parent worked on its child, and holds nothing of it.
     root = store_tree(bus.batch([[INNER, ADD], ADD]))
     child = start_child(root)
@@ -219,8 +219,8 @@ def test_tickets_at_work_need_not_be_sent_again(redis_server: RedisServer) -> No
 def test_a_ticket_that_is_with_one_job_for_longer_than_a_slice_takes_no_other() -> None:
     batch = store_tree(bus.batch([ADD] * 2))
     claim(batch, 1, "long")
-    begun_at = timezone.now() - timedelta(hours=1)
-    batch.jobs.running().update(started_at=begun_at)
+    started_at = timezone.now() - timedelta(hours=1)
+    batch.jobs.running().update(started_at=started_at)
 
     assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 1)]
     assert found() == []
@@ -284,7 +284,7 @@ def test_jobs_of_a_retry_that_wait_for_callbacks_get_no_tickets() -> None:
 
 
 def test_a_due_callback_of_a_finished_batch_gets_a_ticket() -> None:
-    batch = store_tree(bus.batch([ADD]).finally_(jobs.told_badly))
+    batch = store_tree(bus.batch([ADD]).finally_(jobs.fail_callback))
     succeed(batch, claim(batch))
 
     assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 1)]
@@ -310,7 +310,7 @@ def test_a_callback_that_should_be_due_becomes_due() -> None:
     assert run_callbacks(batch) == [("then", 1), ("finally", 1)]
 
 
-def test_a_failure_that_is_to_be_told_is_told() -> None:
+def test_an_unreported_failure_is_reported() -> None:
     batch = JobBatchFactory.create(failed=True, roles=[Role.EACH_FAILURE])
     FailedJobFactory.create(job__batch=batch, batch=batch)
 
@@ -319,7 +319,7 @@ def test_a_failure_that_is_to_be_told_is_told() -> None:
     assert FailedJob.objects.unreported().count() == 0
 
 
-def test_a_batch_with_nothing_left_to_do_is_put_to_rest() -> None:
+def test_a_batch_with_nothing_left_to_do_is_marked_at_rest() -> None:
     batch = JobBatchFactory.create(jobs=["succeeded"], finished=True)
 
     assert found() == [Repair(RepairKind.AT_REST, batch.pk)]
@@ -327,7 +327,7 @@ def test_a_batch_with_nothing_left_to_do_is_put_to_rest() -> None:
     assert found() == []
 
 
-def test_a_child_whose_parent_is_gone_is_put_to_rest() -> None:
+def test_a_child_whose_parent_is_deleted_is_marked_at_rest() -> None:
     child = JobBatchFactory.create(jobs=["succeeded"], finished=True, parent_id=2**62)
 
     assert found() == [Repair(RepairKind.AT_REST, child.pk)]
@@ -344,7 +344,7 @@ def test_callbacks_that_run_are_left_alone() -> None:
     assert read(batch).version == version
 
 
-def test_a_stopping_batch_that_nobody_swept_is_swept() -> None:
+def test_an_unswept_stopping_batch_is_swept() -> None:
     batch = JobBatchFactory.create(jobs=3, running=True)
     claim(batch, 1)
     ledger.cancel(ALIAS, batch.pk)
@@ -394,7 +394,7 @@ def test_a_rehearsal_takes_one_page_of_a_retry_that_broke_off(
 # Trees
 
 
-def test_an_end_that_the_parent_was_not_told_of_is_told() -> None:
+def test_a_finished_child_is_reported_to_its_parent() -> None:
     root = store_tree(bus.chain(INNER, ADD))
     child = start_child(root)
     succeed(child, claim(child))
@@ -406,10 +406,10 @@ def test_an_end_that_the_parent_was_not_told_of_is_told() -> None:
 
 
 @pytest.mark.parametrize("allowing", [True, False])
-def test_a_batch_inside_that_goes_no_further_is_stopped(*, allowing: bool) -> None:
+def test_a_child_batch_of_a_settled_stand_in_is_stopped(*, allowing: bool) -> None:
     # Whoever cancelled or skipped the link that stands for it has died over stopping it.
-    outer = bus.batch([[ADD, INNER], ADD])
-    root = store_tree(outer.allow_failures() if allowing else outer)
+    builder = bus.batch([[ADD, INNER], ADD])
+    root = store_tree(builder.allow_failures() if allowing else builder)
     (child,) = root.children
     fail(root, claim(root, 1))
     if not allowing:
@@ -434,7 +434,7 @@ def test_running_batches_of_a_parent_that_is_being_stopped_are_stopped() -> None
     )
 
 
-def test_batches_that_have_not_begun_are_left_to_the_sweep_of_the_one_around_them() -> None:
+def test_unstarted_child_batches_are_left_to_the_sweep_of_their_parent() -> None:
     root = store_tree(bus.batch([[INNER], [INNER], [ADD]]))
     ledger.cancel(ALIAS, root.pk)
 
@@ -444,7 +444,7 @@ def test_batches_that_have_not_begun_are_left_to_the_sweep_of_the_one_around_the
 
 
 def test_a_batch_whose_turn_never_comes_since_its_parent_is_gone_is_cancelled() -> None:
-    root = store_tree(bus.chain(ADD, INNER.finally_(jobs.told_badly)))
+    root = store_tree(bus.chain(ADD, INNER.finally_(jobs.fail_callback)))
     (child,) = root.children
     JobBatch.objects.filter(pk=root.pk).delete()  # as Django does it
 
@@ -456,7 +456,7 @@ def test_a_batch_whose_turn_never_comes_since_its_parent_is_gone_is_cancelled() 
     assert found() == [Repair(RepairKind.AT_REST, child.pk)]
 
 
-def test_only_the_tree_of_a_batch_is_looked_at() -> None:
+def test_only_the_tree_of_a_batch_is_inspected() -> None:
     root, other = store_tree(bus.chain(INNER, ADD)), store_tree(bus.batch([ADD]))
     (child,) = root.children
 
@@ -477,8 +477,8 @@ def trouble() -> dict[RepairKind, JobBatch]:
     stuck = JobBatchFactory.create(jobs=1, roles=[Role.THEN])
     succeed(stuck, claim(stuck))
     stuck.jobs.callbacks().update(status="waiting")
-    told = start_child(store_tree(bus.chain(INNER, ADD)))
-    succeed(told, claim(told))
+    settled = start_child(store_tree(bus.chain(INNER, ADD)))
+    succeed(settled, claim(settled))
     root = store_tree(bus.batch([[INNER]]))
     stopped = start_child(root)
     cancel(root)
@@ -493,7 +493,7 @@ def trouble() -> dict[RepairKind, JobBatch]:
         RepairKind.LOST: lost,
         RepairKind.SWEEP: swept,
         RepairKind.CALLBACK: stuck,
-        RepairKind.CHILD_SETTLED: told,
+        RepairKind.CHILD_SETTLED: settled,
         RepairKind.STOP: stopped,
         RepairKind.RETRY: retried,
         RepairKind.DELAY: delayed,
@@ -654,7 +654,7 @@ def test_without_redis_leases_are_left_and_the_ledger_is_repaired(
     ]
 
 
-def test_horses_that_are_killed_leave_tickets_for_the_batches_around() -> None:
+def test_killed_horses_leave_tickets_for_the_ancestors() -> None:
     root = store_tree(bus.batch([[INNER], ADD]).allow_failures())
     child = start_child(root)
     claim(child, 1, "killed")

@@ -121,7 +121,7 @@ def test_what_redis_keeps_of_waiting_tickets_expires(
     assert redis_server.client.ttl(f"rq:job:{sent_id}") == -1
 
 
-def test_a_ticket_is_sent_in_one_round_trip(ticket: Ticket, redis_server: RedisServer) -> None:
+def test_a_ticket_is_sent_in_one_pipeline(ticket: Ticket, redis_server: RedisServer) -> None:
     def commands() -> int:
         return int(redis_server.client.info("stats")["total_reads_processed"])
 
@@ -158,15 +158,13 @@ def test_a_ticket_that_was_popped_and_lost_does_not_wait(
     assert queue.job_ids == [f"jb-{ticket.batch_id.hex}-{remembered.decode()}"]
 
 
-def test_only_tickets_that_nobody_has_begun_are_taken_back(
-    ticket: Ticket, redis_server: RedisServer
-) -> None:
+def test_only_unstarted_tickets_are_deleted(ticket: Ticket, redis_server: RedisServer) -> None:
     other = replace(ticket, batch_id=uuid.uuid4())
     transport.send(ticket, 3)
     transport.send(replace(ticket, queue="slow"))
     transport.schedule(ticket, NOON)
     transport.send(other)
-    begun = redis_server.client.lpop(django_rq.get_queue("default").key)
+    started = redis_server.client.lpop(django_rq.get_queue("default").key)
     (others,) = (
         each for each in django_rq.get_queue("default").job_ids if other.batch_id.hex in each
     )
@@ -179,7 +177,7 @@ def test_only_tickets_that_nobody_has_begun_are_taken_back(
     assert keys(redis_server) == sorted(
         [
             f"jobbatch:{other.batch_id.hex}:default",
-            f"rq:job:{begun.decode()}",
+            f"rq:job:{started.decode()}",
             f"rq:job:{others}",
         ]
     )

@@ -95,7 +95,7 @@ def store_tree(builder: Builder) -> JobBatch:
         return builder.dispatch()
 
 
-def begin(link: BatchedJob) -> list[Change]:
+def take_turn(link: BatchedJob) -> list[Change]:
     """Have the turn come of the child batch that this link stands for."""
     return list(ledger.start_child(ALIAS, link))
 
@@ -103,7 +103,7 @@ def begin(link: BatchedJob) -> list[Change]:
 def start_child(root: JobBatch) -> JobBatch:
     """The child batch that is the next link of this one, after its turn has come."""
     (link,) = claim(root, 1)
-    begin(link)
+    take_turn(link)
     return root.children.get(parent=link)
 
 
@@ -131,18 +131,18 @@ def run_callbacks(batch: JobBatch, *, ticket: str = "one") -> list[tuple[str, in
     ran = []
     while link := ledger.claim_callback(claimant(batch, ticket)):
         ran.append((link.role, link.run))
-        tell(batch) if link.role == "each_failure" else None
+        report_failures(batch) if link.role == "each_failure" else None
         ledger.settle_callback(ALIAS, success(link))
     return ran
 
 
-def tell(batch: JobBatch) -> list[str]:
+def report_failures(batch: JobBatch) -> list[str]:
     """Tell `each_failure` of all that it has not seen; the messages."""
-    told = []
+    reported = []
     while unseen := ledger.first_unreported(ALIAS, batch.pk):
         ledger.mark_reported(ALIAS, unseen)
-        told.append(unseen.message)
-    return told
+        reported.append(unseen.message)
+    return reported
 
 
 def read(batch: JobBatch) -> JobBatch:

@@ -88,7 +88,7 @@ def test_a_cancel_that_came_first_is_the_cause() -> None:
 # sweep
 
 
-def test_a_sweep_cancels_what_has_not_begun() -> None:
+def test_a_sweep_cancels_unstarted_links() -> None:
     batch = JobBatchFactory.create(
         jobs=[WAITING, PENDING, RUNNING, SUCCEEDED, FAILED], stopping=True
     )
@@ -131,7 +131,7 @@ def test_a_sweep_goes_page_by_page_and_the_last_one_finishes() -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_whoever_meets_a_sweep_that_was_broken_off_goes_on_with_it() -> None:
+def test_another_process_continues_an_interrupted_sweep() -> None:
     batch = JobBatchFactory.create(jobs=5, roles=[Role.FINALLY])
     ledger.cancel(ALIAS, batch.pk)
     next(ledger.sweep(ALIAS, batch.pk))

@@ -74,17 +74,17 @@ def test_a_lane_may_be_longer_than_a_page(tuning: Tuning, page: int) -> None:
     for lane, position in [(0, 0), (1, 30), (1, 10), (1, 20), (1, 15), (2, 0)]:
         BatchedJobFactory.create(batch=batch, lane=lane, position=position)
 
-    kept = [in_order(batch)]
+    states = [in_order(batch)]
 
-    with after_each_statement(DELETES_LINKS, lambda: kept.append(in_order(batch))):
+    with after_each_statement(DELETES_LINKS, lambda: states.append(in_order(batch))):
         counted = ledger.delete_batch(ALIAS, batch.pk)
 
-    gone = [before[: len(before) - len(after)] for before, after in pairwise(kept)]
+    gone = [before[: len(before) - len(after)] for before, after in pairwise(states)]
     assert counted == removed(links=6)
     assert list(chain.from_iterable(gone)) == [(0, 0), (1, 10), (1, 15), (1, 20), (1, 30), (2, 0)]
     assert all(
         before[len(there) :] == after
-        for there, (before, after) in zip(gone, pairwise(kept), strict=True)
+        for there, (before, after) in zip(gone, pairwise(states), strict=True)
     )
     assert max(map(len, gone)) <= page
 
@@ -95,8 +95,12 @@ def test_failures_outlive_their_batch() -> None:
 
     ledger.delete_batch(ALIAS, batch_id)
 
-    kept = FailedJob.objects.get()
-    assert (kept.batch_id, kept.job_id, kept.func) == (batch_id, job_id, "tests.jobs.add")
+    failed_job = FailedJob.objects.get()
+    assert (failed_job.batch_id, failed_job.job_id, failed_job.func) == (
+        batch_id,
+        job_id,
+        "tests.jobs.add",
+    )
 
 
 def test_failures_are_removed_by_name() -> None:
@@ -191,9 +195,7 @@ def test_counters_that_are_wrong_do_not_keep_a_batch(tuning: Tuning) -> None:
 
 
 @pytest.mark.parametrize(("allow_failures", "status"), [(False, "stopping"), (True, "running")])
-def test_a_batch_goes_on_without_the_one_that_it_waited_for(
-    status: str, *, allow_failures: bool
-) -> None:
+def test_a_parent_continues_without_its_deleted_child(status: str, *, allow_failures: bool) -> None:
     root = store_tree(bus.batch([[bus.batch([ADD]), ADD], ADD]))
     JobBatch.objects.update(allow_failures=allow_failures, status="running")
     child = start_child(root)
@@ -206,7 +208,7 @@ def test_a_batch_goes_on_without_the_one_that_it_waited_for(
 
 
 def test_a_stopping_batch_ends_without_the_one_that_it_waited_for() -> None:
-    root = store_tree(bus.batch([bus.batch([ADD])]).finally_(jobs.told_badly))
+    root = store_tree(bus.batch([bus.batch([ADD])]).finally_(jobs.fail_callback))
     child = start_child(root)
     ledger.cancel(ALIAS, root.pk)
 
@@ -220,7 +222,7 @@ def test_a_stopping_batch_ends_without_the_one_that_it_waited_for() -> None:
 @pytest.mark.parametrize(
     ("end", "status", "outcome"), [(succeed, SUCCEEDED, "succeeded"), (fail, FAILED, "failed")]
 )
-def test_the_end_of_a_batch_that_is_removed_before_it_was_told_counts(
+def test_a_child_deleted_before_it_was_reported_counts(
     end: Any, status: LinkStatus, outcome: str
 ) -> None:
     root = store_tree(bus.batch([bus.batch([ADD])]))

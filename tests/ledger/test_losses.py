@@ -157,7 +157,7 @@ def test_in_a_batch_that_is_being_stopped_what_is_lost_is_cancelled() -> None:
     assert state(batch) == ("finished", "cancelled", 1)
 
 
-def test_a_batch_inside_whose_turn_was_lost_never_fails_by_that() -> None:
+def test_a_child_batch_never_fails_by_a_lost_turn() -> None:
     root = store_tree(bus.chain(bus.batch([ADD]), ADD))
     root.jobs.update(worker_losses=7)
     claim(root)
@@ -181,7 +181,7 @@ def test_a_callback_that_was_lost_comes_back_and_after_three_times_the_next_one_
     assert read(batch).outcome == "succeeded"
 
 
-def test_a_failure_over_which_each_failure_loses_three_workers_is_not_told_again() -> None:
+def test_a_failure_that_cost_each_failure_three_workers_is_not_reported_again() -> None:
     batch = JobBatchFactory.create(
         jobs=2, running=True, allow_failures=True, roles=[Role.EACH_FAILURE]
     )

@@ -128,7 +128,7 @@ def test_the_ledger_sees_what_is_committed_at_any_isolation(repeatable: str) -> 
 
 
 @needs_server
-def test_a_key_that_was_taken_after_the_transaction_of_the_caller_began(repeatable: str) -> None:
+def test_a_key_that_was_taken_after_the_start_of_the_callers_transaction(repeatable: str) -> None:
     with transaction.atomic(using=repeatable):
         assert not JobBatch.objects.using(repeatable).exists()
         first = insert_batch(ALIAS, JobBatchFactory.build(unique_key="nightly"))
@@ -267,7 +267,7 @@ def test_only_the_outermost_of_nested_retries_tries_again(
         assert (len(tried), len(pauses)) == (attempts, attempts - 1)
 
 
-def test_inside_a_transaction_of_the_caller_nothing_is_tried_again(
+def test_nothing_is_tried_again_in_a_transaction_of_the_caller(
     other: str, during_pause: Any
 ) -> None:
     batch = JobBatchFactory.create()

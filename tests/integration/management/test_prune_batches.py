@@ -21,9 +21,9 @@ from tests.integration.management.calling import Answer, manage
 from tests.jobs import ADD
 from tests.ledger.helpers import (
     ALIAS,
-    begin,
     claim,
     succeed,
+    take_turn,
 )
 from tests.referencing_app.models import Cascading, Enforced, Nulling, Protecting, Restricting
 from tests.tuning import Tuning
@@ -84,10 +84,10 @@ def test_without_arguments_batches_go_that_finished_a_day_ago() -> None:
 def test_no_hours_are_a_number_of_hours() -> None:
     batch = JobBatchFactory.create(finished=True)
 
-    kept = prune("--hours=1")
+    retained = prune("--hours=1")
     answer = prune("--hours=0")
 
-    assert (kept.out, answer.out) == (
+    assert (retained.out, answer.out) == (
         NOTHING,
         "Deleted 1 batch, 0 jobs and callbacks, 0 failures.\n",
     )
@@ -139,9 +139,9 @@ def test_a_batch_that_is_part_of_another_one_does_not_go_by_itself() -> None:
 def test_failures_go_by_their_own_age() -> None:
     old, young = FailedJobFactory.create(failed_at=ago(2)), FailedJobFactory.create()
 
-    kept, answer = prune("--failed-jobs=3"), prune("--failed-jobs=2")
+    retained, answer = prune("--failed-jobs=3"), prune("--failed-jobs=2")
 
-    assert (kept.out, answer.out) == (
+    assert (retained.out, answer.out) == (
         NOTHING,
         "Deleted 0 batches, 0 jobs and callbacks, 1 failure.\n",
     )
@@ -149,12 +149,12 @@ def test_failures_go_by_their_own_age() -> None:
     assert old.batch in left()
 
 
-def test_a_failure_stays_while_a_callback_is_to_be_told_of_it() -> None:
-    told, untold = FailedJobFactory.create(), FailedJobFactory.create()
+def test_a_failure_stays_until_its_callback_was_called() -> None:
+    reported, unreported = FailedJobFactory.create(), FailedJobFactory.create()
     BatchedJobFactory.create(
-        batch=told.batch, role=Role.CATCH, run=1, failure=told, status=LinkStatus.SUCCEEDED
+        batch=reported.batch, role=Role.CATCH, run=1, failure=reported, status=LinkStatus.SUCCEEDED
     )
-    BatchedJobFactory.create(batch=untold.batch, role=Role.CATCH, run=1, failure=untold)
+    BatchedJobFactory.create(batch=unreported.batch, role=Role.CATCH, run=1, failure=unreported)
 
     answer = prune("--failed-jobs=0")
 
@@ -162,7 +162,7 @@ def test_a_failure_stays_while_a_callback_is_to_be_told_of_it() -> None:
         "Deleted 0 batches, 0 jobs and callbacks, 1 failure.\n"
         "1 failure stays: a callback must be called with them first.\n"
     )
-    assert list(FailedJob.objects.all()) == [untold]
+    assert list(FailedJob.objects.all()) == [unreported]
 
 
 @pytest.mark.parametrize("flag", ["--hours", "--unfinished", "--cancelled", "--failed-jobs"])
@@ -237,7 +237,7 @@ def test_a_finished_batch_stays_until_its_callbacks_are_settled(
     assert last.out == "Deleted 1 batch, 3 jobs and callbacks, 0 failures.\n"
 
 
-def test_a_batch_that_somebody_else_cancelled_stays_while_jobs_of_it_run() -> None:
+def test_a_batch_cancelled_by_another_process_stays_while_its_jobs_run() -> None:
     batch = JobBatchFactory.create(name="Import", jobs=2)
     links = claim(batch, 1)
     batch.cancel(by="ann")
@@ -281,7 +281,7 @@ def grown() -> tuple[JobBatch, JobBatch]:
         ADD,
     ).dispatch()
     (link,) = claim(root, 1)
-    begin(link)
+    take_turn(link)
     return root, JobBatch.objects.get(root=root, status=BatchStatus.PENDING)
 
 
@@ -360,7 +360,7 @@ def test_a_dry_run_says_what_a_call_would_do_and_does_nothing() -> None:
 # What it says
 
 
-def test_the_rate_is_said() -> None:
+def test_the_rate_is_reported() -> None:
     finished(48)
 
     out = manage("prune_batches").out
@@ -368,7 +368,7 @@ def test_the_rate_is_said() -> None:
     assert re.fullmatch(r"Deleted 1 batch, .*\n3 rows in \d+\.\d s, [\d,]+ rows a second\.\n", out)
 
 
-def test_nothing_is_said_if_nothing_is_to_be_said() -> None:
+def test_verbosity_0_prunes_silently() -> None:
     finished(48)
 
     assert manage("prune_batches", "--verbosity=0") == ("", "", 0)
@@ -529,7 +529,7 @@ def test_a_batch_that_is_gone_is_no_error() -> None:
 
 @pytest.mark.parametrize("name", ["finished", "unfinished", "cancelled", "failures"])
 @pytest.mark.parametrize("value", [0, -timedelta(hours=1), "24h"])
-def test_an_age_that_is_none_is_refused_with_the_way_out(name: Any, value: Any) -> None:
+def test_an_invalid_age_is_rejected_with_a_hint(name: Any, value: Any) -> None:
     old = finished(1000)
 
     with pytest.raises(InvalidOption) as caught:
