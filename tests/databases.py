@@ -24,13 +24,13 @@ IMPATIENCE: Final = {
     "mysql": "SET innodb_lock_wait_timeout = 0",
 }
 
-#: The ledger's transactions are READ COMMITTED; a connection of another level must be told.
+#: The ledger's transactions are READ COMMITTED; a connection of another level must be set.
 LOWERS_ISOLATION: Final = connection.settings_dict["OPTIONS"].get("isolation_level") not in (
     None,
     "read committed",
 )
 
-#: MariaDB's counters are unsigned: the column refuses what elsewhere a constraint does.
+#: MariaDB's counters are unsigned: the column rejects what elsewhere a constraint rejects.
 NEGATIVE_COUNTER_ERROR: Final[type[Exception]] = (
     DataError if connection.vendor == "mysql" else IntegrityError
 )
@@ -56,7 +56,7 @@ def claim_of(read: str, *writes: str) -> list[str]:
 def after_statement(pattern: str, happen: Callable[[], object]) -> Iterator[None]:
     """Have something happen once, after the first statement that matches and before the next one.
 
-    Where that statement locks what it reads, nobody can come in between: it happens before it.
+    Where that statement locks its rows, no other process can come between: it happens before it.
     """
     matched = happened = False
 

@@ -1,4 +1,4 @@
-"""What jobs and callbacks leave behind in files, and the gates they wait at."""
+"""The records of jobs and callbacks in files, and the gates that they wait at."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class EventLog:
 
     @property
     def calls(self) -> list[str]:
-        """What the callbacks of `with_all_callbacks` have said."""
+        """The records of the callbacks of `with_all_callbacks`."""
         return self.lines("calls")
 
     def wait_for(self, *lines: str, name: str = "jobs") -> None:
@@ -50,7 +50,7 @@ class EventLog:
         return bus.job(record, self.path("jobs"), text)
 
     def blocking_job(self, text: str, gate: str = "gate", **named: float) -> JobBuilder:
-        """A job that says that it began, waits at the gate, and says that it is done."""
+        """A job that records its start, waits at the gate, and records its end."""
         return bus.job(hold, self.path("jobs"), text, self.path(gate), **named)
 
     def child_log(self, name: str) -> EventLog:

@@ -72,11 +72,11 @@ def sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-# What they leave behind
+# What they record
 
 
 def stamp(path: str, seconds: float = 0) -> None:
-    """Record when it began."""
+    """Record when it started."""
     record(path, repr(time.time()))
     time.sleep(seconds)
 
@@ -141,12 +141,12 @@ def await_that(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + TIMEOUT
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError("the test did not go on")
+            raise TimeoutError("the test did not continue")
         time.sleep(0.01)
 
 
 def hold(path: str, text: str, gate: str, linger: float = 0) -> None:
-    """Say that it began, wait at the gate, and say that it is done."""
+    """Record its start, wait at the gate, and record its end."""
     record(path, f"{text} began")
     await_that(Path(gate).exists)
     time.sleep(linger)
@@ -269,7 +269,7 @@ def drop_connections() -> None:
 
 
 def drop_connections_and_record(*arguments: object, path: str, text: str) -> None:
-    """The same; as a job or as a callback, whatever that is told."""
+    """The same; as a job or as a callback, with any arguments."""
     drop_connections()
     record(path, text)
 
@@ -332,14 +332,14 @@ def die_always(path: str, text: str) -> None:
 
 
 def record_call_and_die_first(batch: JobBatch, path: str, role: str) -> None:
-    """Be told, and the first time die of it."""
+    """Record the call, and die at the first one."""
     die_first(path, role)
 
 
 def record_failure_and_die_first(
     batch: JobBatch, failure: FailedJob, path: str, role: str, deadly: str
 ) -> None:
-    """Be told of failures, and the first time die of the deadly one."""
+    """Record each failure, and die at the first call with the deadly one."""
     record(path, f"{role} {failure.message}")
     if failure.message == deadly and _is_first(path, f"{role} {deadly}"):
         die()
@@ -348,14 +348,14 @@ def record_failure_and_die_first(
 def record_failure_and_die(
     batch: JobBatch, failure: FailedJob, path: str, role: str, deadly: str
 ) -> None:
-    """Be told of failures, and die of the deadly one, always."""
+    """Record each failure, and die at every call with the deadly one."""
     record(path, f"{role} {failure.message}")
     if failure.message == deadly:
         die()
 
 
 def hold_first(path: str, text: str, gate: str) -> None:
-    """Say that it began, the first time wait at the gate, and say that it is done."""
+    """Record its start, the first time wait at the gate, and record its end."""
     # Before the test hears of it, which may kill this process at once.
     is_first = _is_first(path, text)
     record(path, f"{text} began")
@@ -365,7 +365,7 @@ def hold_first(path: str, text: str, gate: str) -> None:
 
 
 def write_and_die_first(path: str, name: str, *, committed: bool) -> None:
-    """Write to the database and add a job; the first time the process dies around the commit."""
+    """Write to the database and add a job; the first time the process dies before or after the commit."""
     write_row(name)
     record(path, name)
     if not _is_first(path, name):
@@ -427,7 +427,7 @@ def load_lanes(path: str, names: str) -> None:
 
 
 def extend_lane(path: str, name: str) -> None:
-    """Put a job and a batch right behind this one, and others at the end of the lane."""
+    """Insert a job and a batch right after this one, and others at the end of the lane."""
     record(path, name)
     link = current_job()
     first, last = bus.job(record, path, f"{name} first"), bus.job(record, path, f"{name} last")

@@ -73,7 +73,7 @@ class Launcher:
         self._process.stdout.close()
 
     def _read(self, timeout: float | None) -> list[int]:
-        """Read what is told of exits, and return what was started."""
+        """Read the reported exits, and return what was started."""
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], timeout)[0]:
             return []
@@ -121,7 +121,7 @@ class LaunchedProcess:
 
 
 def serve() -> list[str] | None:
-    """Fork at each request, and tell of each end; the arguments, in a process that is forked."""
+    """Fork at each request, and report each exit; return the arguments in a forked process."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)

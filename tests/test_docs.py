@@ -37,7 +37,7 @@ def page(name: str) -> str:
 
 
 def section(name: str, *titles: str) -> str:
-    """What stands on a page below these headings, down to the next one of the rank of the last."""
+    """The text of a page after these headings, up to the next one of the rank of the last."""
     text = page(name)
     for title in titles:
         _, _, remaining = text.partition(f"\n{title}\n")

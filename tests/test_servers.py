@@ -1,4 +1,4 @@
-"""The servers of the tests and the demo: work is shared, and nothing is left behind."""
+"""The servers of the tests and the demo: work is shared, and no process is left."""
 
 from __future__ import annotations
 

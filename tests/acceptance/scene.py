@@ -89,7 +89,7 @@ class Scene:
         worker.process.wait()
 
     def age(self) -> None:
-        """Have as much time pass as RQ and the ledger give somebody who does not answer."""
+        """Let all leases and RQ's timeouts of silent workers expire."""
         ago = timezone.now() - timedelta(seconds=1)
         BatchedJob.objects.exclude(lease_until=None).update(lease_until=ago)
         for key in self.redis.client.keys("rq:wip:*"):
@@ -99,14 +99,14 @@ class Scene:
             self.redis.client.delete(key)
 
     def recover(self) -> None:
-        """Have everything looked at after that time, and somebody there to work."""
+        """Reconcile everything after that time, and start a worker."""
         self.age()
         if not self.with_batch_worker:
             list(reconcile("default"))
         self.start()
 
     def recover_from(self, deaths: int) -> None:
-        """See to it that the batch goes on after each of these deaths of a work-horse."""
+        """Continue the batch after each of these deaths of a work-horse."""
         worker = self.start()
         for number in range(1, 1 if self.with_batch_worker else deaths + 1):
             self.wait_for_deaths(number)

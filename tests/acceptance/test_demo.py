@@ -1,4 +1,4 @@
-"""The demo: what its last line says, and what it leaves behind when it is interrupted."""
+"""The demo: its last line, and its processes after an interrupt."""
 
 from __future__ import annotations
 

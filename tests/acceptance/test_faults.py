@@ -1,8 +1,7 @@
-"""Whatever dies: every job settles, every callback is called once, and nothing is counted twice.
+"""Whichever process dies: every job settles, every callback is called once, and nothing is counted twice.
 
-The rows of the table are what RQ itself loses or tells twice; docs/internals/tested.md says which
-is which. Where RQ and the ledger wait for
-somebody who does not answer any more, the rows and scores are aged instead.
+The rows of the table are what RQ itself loses or reports twice; docs/internals/tested.md says which
+is which. Where RQ and the ledger wait for a silent worker, the rows and scores are aged instead.
 """
 
 from __future__ import annotations
@@ -369,12 +368,12 @@ ON_JSON = (
 )
 
 
-@pytest.fixture(params=["plain", "looked after"])
+@pytest.fixture(params=["plain", "batch worker"])
 def scene(
     request: pytest.FixtureRequest, workers: Workers, redis_server: RedisServer, event_log: EventLog
 ) -> Scene:
     return Scene(
-        workers, redis_server, event_log, with_batch_worker=request.param == "looked after"
+        workers, redis_server, event_log, with_batch_worker=request.param == "batch worker"
     )
 
 
@@ -418,7 +417,7 @@ def play(case: Case, scene: Scene) -> None:
 
 
 def test_a_batch_whose_dispatch_broke_off_after_its_commit_is_sent(scene: Scene) -> None:
-    """A hook of somebody else that raises after the commit keeps the hooks behind it from running."""
+    """An earlier hook that raises after the commit prevents the hooks after it."""
 
     @transaction.atomic
     def dispatch() -> None:
@@ -485,7 +484,7 @@ def test_only_the_failure_whose_callback_killed_the_horse_is_reported_again(scen
 
     assert End.of(scene.batch) == End(outcome="partial", total=4, failed=4)
     wait_until(lambda: at_rest(scene.batch))
-    # The other callback comes after it: when the horse died, that had not been told of the second.
+    # The other callback comes after it: when the horse died, it was not yet called with the second.
     assert scene.event_log.ran("deadly") == [f"deadly {number}" for number in "12234"]
     assert scene.event_log.ran("each") == [f"each {number}" for number in "1234"]
     assert scene.event_log.calls == ["catch 1", "then partial", "finally partial"]

@@ -34,7 +34,7 @@ Tickets = Callable[[], list[str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A batch, and what it leaves behind: `ran` by its jobs, in any order, `calls` in this one."""
+    """A batch, and its records: `ran` by its jobs, in any order, `calls` in this order."""
 
     build: Callable[[EventLog], BatchBuilder]
     end: End

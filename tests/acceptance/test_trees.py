@@ -48,10 +48,10 @@ class Forest:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A tree, how its batches end, and what its jobs and callbacks have said, in this order.
+    """A tree, how its batches finish, and what its jobs and callbacks record, in this order.
 
     Then gates are opened and a batch is retried (the root if none is named), if `retried` says
-    how many links that must bring back.
+    how many links the retry must reset.
     """
 
     build: Callable[[Forest], Builder]
@@ -388,7 +388,7 @@ def test_how_trees_finish_and_continue(
 
 
 def in_order(ran: list[str]) -> list[str]:
-    """What ran side by side may have done so in any order; lanes are told by their letters."""
+    """Return the records by lane: parallel lanes run in any order, and a letter names each lane."""
     return sorted(ran, key=lambda text: text[0])
 
 

@@ -21,7 +21,7 @@ from tests.servers import RedisServer
 from tests.settings import ROOT
 
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-batch.md"
-#: Seconds after which the reader gives up, so that what never comes is a failure and not a wait.
+#: Seconds after which the reader is stopped, so that a missing line is a failure and not a wait.
 TIMEOUT = 180
 #: Where the tutorial installs the package from; the reader of the test is given the wheel.
 CLONE = "../django-jobbatch"
@@ -68,7 +68,7 @@ class Reader:
             self._type(block.text)
 
     def terminate(self) -> None:
-        """End all that runs, with what it has started, so that nobody waits for its next line."""
+        """Kill all processes and their children, so that the wait for the next line ends."""
         stop_all(self.servers)
         for process in filter(None, (self._terminal, self._shell)):
             with suppress(ProcessLookupError):

@@ -1,4 +1,4 @@
-"""A ticket whose database goes away under it, and comes back."""
+"""A ticket whose database fails during its work, and is available again."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_transactional_job_that_always_loses_its_connection_fails(event_log: E
 
 # Outages that last
 
-#: The transaction in which another connection holds a row, until it is closed.
+#: The transaction in which another connection holds a row, until that is closed.
 held = ExitStack()
 
 
@@ -202,7 +202,7 @@ class Outage:
 
 @pytest.fixture
 def outage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outage]:
-    """An outage that has not begun."""
+    """An outage that has not started."""
     outage = Outage()
     monkeypatch.setattr(tuning, "RETRY_SECONDS", SHORT)
     monkeypatch.setattr(db, "time", outage)
@@ -220,7 +220,7 @@ LONG = round(conf.Settings().LEASE)
 
 @dataclass
 class Situation:
-    """A batch, and the outage that begins in the middle of what is done with it."""
+    """A batch, and the outage that starts during an operation on it."""
 
     batch: JobBatch
     outage: Outage
@@ -284,7 +284,7 @@ WAITS: dict[str, tuple[Callable[[Situation], Callable[[], object]], int]] = {
     "a claim": (lambda situation: situation.start_outage(situation.claimed, reads=False), SHORT),
     "a settlement by the heartbeat": (settle_in_the_heartbeat, SHORT),
     "a cancel that is applied": (apply_a_cancel, SHORT),
-    # Nothing but the tickets that are left behind is waited for after the lease.
+    # Only the remaining tickets are waited for after the lease.
     "a ticket with an outcome": (run_a_job, LONG + SHORT),
     "a ticket with the outcome of a callback": (run_a_callback, LONG + SHORT),
     "reconcile": (reconcile_an_expired_claim, SHORT),
@@ -337,7 +337,7 @@ def test_a_ticket_outlives_a_restart_of_postgresql(
     event_log.open("gate")
     wait_until(lambda: "tries again" in caplog.text)
     own_server.start()
-    connection.close()  # that of the test, which nobody else mends
+    connection.close()  # that of the test, which no worker repairs
     ticket.join()
 
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)

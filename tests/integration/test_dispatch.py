@@ -1,4 +1,4 @@
-"""From the ledger to the queues: what is sent, what is not, and what is taken back."""
+"""From the ledger to the queues: the tickets that are sent, not sent, and discarded."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_a_retry_that_comes_before_a_cancel_is_through_keeps_its_tickets(
 
 
 def with_more_children_than_steps(tuning: Tuning) -> JobBatch:
-    """A batch with seven inside, a job of each running; three steps are done in place."""
+    """A batch with seven child batches, a job of each running; three steps are done in place."""
     tuning(CHILDREN_CHUNK=2, INLINE_STEPS=3)
     root = store_tree(bus.batch([bus.batch([ADD, ADD])] * 7))
     for link in claim(root):

@@ -1,4 +1,4 @@
-"""Whoever can write to Redis can make tickets: what these can do, which is next to nothing."""
+"""A client of Redis can forge tickets: what these can do, which is next to nothing."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def killed_after(commits: int, action: Callable[[], object]) -> bool:
 
 
 def tree(event_log: EventLog) -> BatchBuilder:
-    """A batch of a job and of two lanes that begin with batches; in one of these is another."""
+    """A batch of a job and of two lanes that start with child batches; one of these has a child."""
 
     def saying(builder: BatchBuilder, name: str) -> BatchBuilder:
         return builder.finally_(jobs.record_call, event_log.path("calls"), name).named(name)
@@ -74,7 +74,7 @@ def none_started(root: JobBatch) -> None:
 
 
 def under_way(root: JobBatch) -> None:
-    """Jobs of it and of the batches inside are running."""
+    """Jobs of it and of its child batches are running."""
     claim(root, 1, "dies with its job")
     child, deep = start_child(root), start_child(root)
     claim(child, 2, "dies too")

@@ -159,7 +159,7 @@ def test_a_callback_of_a_dead_ticket_is_called_after_all() -> None:
 
 
 def test_another_ticket_continues_a_batch_on_the_stack_of_a_dead_one() -> None:
-    # The ticket that was to go on with the parent worked on its child, and holds nothing of it.
+    # The ticket that was to continue the parent worked on its child, and holds no link of the parent.
     root = store_tree(bus.batch([[INNER, ADD], ADD]))
     child = start_child(root)
     claim(child, 2, "dead")
@@ -173,7 +173,7 @@ def test_another_ticket_continues_a_batch_on_the_stack_of_a_dead_one() -> None:
 
 
 def test_a_ticket_that_died_with_nothing_in_hand_is_not_followed_by_another_at_once() -> None:
-    # What killed it before it had begun would kill that one too.
+    # What killed it before its start would kill that one too.
     batch = store_tree(bus.batch([ADD] * 2))
 
     assert reconcile_ticket(ALIAS, batch.pk, "dead") == []
@@ -291,7 +291,7 @@ def test_a_due_callback_of_a_finished_batch_gets_a_ticket() -> None:
     assert work_to_the_end(batch).at_rest
 
 
-# What was not drawn, swept or gone on with
+# What was not scheduled, swept or continued
 
 
 def test_a_batch_that_should_have_finished_finishes() -> None:
@@ -407,7 +407,7 @@ def test_a_finished_child_is_reported_to_its_parent() -> None:
 
 @pytest.mark.parametrize("allowing", [True, False])
 def test_a_child_batch_of_a_settled_stand_in_is_stopped(*, allowing: bool) -> None:
-    # Whoever cancelled or skipped the link that stands for it has died over stopping it.
+    # The process that cancelled or skipped its stand-in died before it stopped the child.
     builder = bus.batch([[ADD, INNER], ADD])
     root = store_tree(builder.allow_failures() if allowing else builder)
     (child,) = root.children

@@ -53,7 +53,7 @@ transactional = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def earlier_alarm() -> Iterator[list[int]]:
-    """A timer of somebody else, of a minute; the signals it has caught."""
+    """An earlier timer, of a minute; the signals that it has caught."""
     caught: list[int] = []
 
     def catch(signum: int, frame: FrameType | None) -> None:
@@ -324,7 +324,7 @@ def test_failures_are_reported_for_one_slice_at_a_time(event_log: EventLog, sett
     batch = builder.each_failure(jobs.record_failure, event_log.path("told"), "each").dispatch()
 
     ticket_session = TicketSession("default", "default", "ticket")
-    settings.JOBBATCH = {"SLICE": 0.0001}  # for what it tells; it has time itself
+    settings.JOBBATCH = {"SLICE": 0.0001}  # for its callbacks; the ticket itself has time
     ticket_session.run(batch)
 
     links = batch.jobs.filter(role="each_failure").order_by("pk")
@@ -667,7 +667,7 @@ def test_progress_is_reported_of_what_the_heartbeat_has_settled(
 
 @dataclass
 class FailingApply:
-    """`dispatch.apply`, which the database fails once its patience is over, in one thread or both."""
+    """`dispatch.apply`, which the database fails once its time for retries is over, in one thread or both."""
 
     failures: int
     changes: list[ledger.Change] = field(default_factory=list)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 FUNCTION_NOT_FOUND = "django_jobbatch.exceptions.FunctionNotFound"
 PAYLOAD_ERROR = "django_jobbatch.exceptions.PayloadRefused"
-#: A module of the standard library that nobody imports, as it prints a poem.
+#: A module of the standard library that no package imports, as it prints a poem.
 NEVER_IMPORTED = "this"
 
 Edit = Callable[[JobBatch], object]

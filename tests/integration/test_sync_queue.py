@@ -145,7 +145,7 @@ def test_ctrl_c_puts_the_job_back_and_reaches_the_caller(event_log: EventLog) ->
         builder.dispatch()
     batch = JobBatch.objects.get()
     left = list(batch.jobs.order_by("pk").values_list("status", "attempts"))
-    # Whatever sends the next ticket goes on with it.
+    # The sender of the next ticket continues it.
     batch.add(bus.job(jobs.add, 3, 4))
     batch.refresh_from_db()
 

@@ -1,4 +1,4 @@
-"""What lies below a batch in its tree, and what of that a retry brings back."""
+"""The descendants of a batch, and which of their links a retry resets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def names(found: object) -> list[str]:
 
 @pytest.fixture
 def middle() -> JobBatch:
-    """A batch in the middle of a tree that goes on beside it and for three levels below it."""
+    """A batch in the middle of a tree, with siblings and three levels of descendants."""
     leaf = bus.batch([ADD, ADD]).named("leaf")
     inner = bus.batch([leaf, bus.chain(bus.batch([ADD]).named("deep")).named("inner chain")])
     middle = bus.batch([inner.named("inner"), ADD]).named("middle")

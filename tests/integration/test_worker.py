@@ -40,7 +40,7 @@ Asked = Callable[[], list[str]]
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    """A worker takes the signals of its process; they are given back."""
+    """A worker takes the signals of its process; they are restored."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():

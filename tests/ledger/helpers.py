@@ -35,7 +35,7 @@ def claimant(batch: JobBatch, ticket: str = "one", **named: Any) -> Claimant:
 
 
 def claim(batch: JobBatch, limit: int = 100, ticket: str = "one", **named: Any) -> list[BatchedJob]:
-    """What a ticket takes that begins at the lowest id."""
+    """Claim links as a ticket does that starts at the lowest id."""
     return ledger.claim(claimant(batch, ticket, **named), after=0, limit=limit)
 
 
@@ -96,7 +96,7 @@ def store_tree(builder: Builder) -> JobBatch:
 
 
 def take_turn(link: BatchedJob) -> list[Change]:
-    """Have the turn come of the child batch that this link stands for."""
+    """Let the turn of the child batch of this stand-in come."""
     return list(ledger.start_child(ALIAS, link))
 
 
@@ -113,7 +113,7 @@ def report_end(child: JobBatch) -> Change | None:
 
 
 def cancel(batch: JobBatch) -> list[Change]:
-    """Close a batch and cancel what had not begun; its child batches are not told."""
+    """Cancel a batch and its unstarted links; its child batches are not stopped."""
     closed = ledger.cancel(ALIAS, batch.pk, reason="enough")
     return [] if closed is None else [closed, *sweep(batch)]
 
@@ -137,7 +137,7 @@ def run_callbacks(batch: JobBatch, *, ticket: str = "one") -> list[tuple[str, in
 
 
 def report_failures(batch: JobBatch) -> list[str]:
-    """Tell `each_failure` of all that it has not seen; the messages."""
+    """Mark all unreported failures as reported; their messages."""
     reported = []
     while unseen := ledger.first_unreported(ALIAS, batch.pk):
         ledger.mark_reported(ALIAS, unseen)
@@ -181,7 +181,7 @@ def pks(batch: JobBatch) -> list[int]:
 
 
 def callback_rows(batch: JobBatch) -> list[tuple[int, str, str]]:
-    """Run, role and status of its callbacks, in the order in which they were drawn."""
+    """Run, role and status of its callbacks, in the order in which they were scheduled."""
     callbacks = batch.jobs.exclude(role="job").order_by("pk")
     return list(callbacks.values_list("run", "role", "status"))
 

@@ -1,4 +1,4 @@
-"""Closing is one statement; what had not begun is cancelled after it, page by page."""
+"""A cancel is one statement; unstarted links are cancelled after it, chunk by chunk."""
 
 from __future__ import annotations
 

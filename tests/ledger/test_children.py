@@ -1,4 +1,4 @@
-"""What passes between child batches and the links that stand for them."""
+"""What passes between child batches and their stand-ins."""
 
 from __future__ import annotations
 
@@ -370,7 +370,7 @@ def test_a_retry_of_a_child_leaves_partial_siblings() -> None:
 def test_a_cancel_after_a_retry_that_overtook_the_stop_is_the_end() -> None:
     root = store_tree(bus.chain(ADD, INNER))
     fail(root, claim(root))
-    reopen(root)  # and the batch behind was never stopped
+    reopen(root)  # and the batch after it was never stopped
     child = only_child(root)
 
     cancel(child)

@@ -222,7 +222,7 @@ def test_links_of_different_fences_are_taken_together() -> None:
     assert [link.fence for link in claim(batch)] == [2, 2, 1]
 
 
-# begin
+# start
 
 
 def test_the_first_claim_starts_the_batch_once() -> None:
@@ -344,7 +344,7 @@ def test_the_tickets_at_work_are_those_with_running_jobs() -> None:
 def between_read_and_write() -> Iterator[Any]:
     """Have something happen once, after a claim has read what is due and before it writes.
 
-    Where rows are locked as they are read, nobody can come in between: there it happens before.
+    Where rows are locked as they are read, no other process can come between: it happens before.
     """
     with ExitStack() as stack:
         yield lambda happen: stack.enter_context(

@@ -1,4 +1,4 @@
-"""New batches and new links; what the database itself refuses."""
+"""New batches and new links; what the database itself rejects."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_a_batch_that_was_reopened_takes_more() -> None:
         assert ledger.lock_for_add(ALIAS, batch) == (batch, 1)
 
 
-# What the database refuses
+# What the database rejects
 
 
 @pytest.mark.parametrize(

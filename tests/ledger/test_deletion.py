@@ -1,4 +1,4 @@
-"""Removing takes the links page by page, then the batch; failures stay."""
+"""A delete takes the links chunk by chunk, then the batch; failures stay."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ DELETES_LINKS = r"^DELETE FROM .django_jobbatch_batchedjob"
 
 
 class Killed(Exception):
-    """The process that removes is dead."""
+    """The deleting process is dead."""
 
 
 def in_order(batch: JobBatch) -> list[tuple[int, int]]:
@@ -140,7 +140,7 @@ def test_what_comes_while_links_are_removed_goes_too(
 
 
 def remove_a_page(batch: JobBatch) -> None:
-    """Begin to remove a batch, and die when a page of its links is gone."""
+    """Start to delete a batch, and die when a chunk of its links is gone."""
 
     def die() -> None:
         raise Killed
@@ -191,7 +191,7 @@ def test_counters_that_are_wrong_do_not_keep_a_batch(tuning: Tuning) -> None:
     assert ledger.delete_batch(ALIAS, batch.pk) == removed(links=3)
 
 
-# The batch around it
+# The parent
 
 
 @pytest.mark.parametrize(("allow_failures", "status"), [(False, "stopping"), (True, "running")])

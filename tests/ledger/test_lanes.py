@@ -50,7 +50,7 @@ def in_order(batch: JobBatch) -> list[BatchedJob]:
 
 
 def extend(link: BatchedJob, count: int = 1, *, at_end: bool = False) -> list[int]:
-    """Make room behind a link; the positions that are free."""
+    """Make room after a link; the free positions."""
     with transaction.atomic():
         return ledger.reserve_positions(ALIAS, link, count, at_end=at_end)[1]
 

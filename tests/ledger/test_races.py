@@ -46,7 +46,7 @@ pytestmark = [
 
 
 def enter() -> JobBatch:
-    """Begin a batch with a key that others want too, as a dispatch does."""
+    """Insert a batch with a key that others want too, as a dispatch does."""
     new = JobBatchFactory.build(unique_key="import")
     with db.transaction_starting_with(ALIAS, partial(ledger.insert_batch, ALIAS, new)) as batch:
         return batch

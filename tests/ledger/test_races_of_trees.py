@@ -1,4 +1,4 @@
-"""Races between batches and those inside them, with threads on connections of their own."""
+"""Races between parents and their child batches, with threads on connections of their own."""
 
 from __future__ import annotations
 

@@ -221,7 +221,7 @@ def test_links_of_another_batch_cannot_be_chosen() -> None:
     assert statuses(other) == [FAILED]
 
 
-# Cancelled by somebody
+# Cancelled by a person
 
 
 @pytest.mark.parametrize("chosen", [False, True], ids=["all", "chosen"])

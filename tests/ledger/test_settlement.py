@@ -1,4 +1,4 @@
-"""Settling counts each link once, finishes a batch once, and draws the callbacks that are due."""
+"""Settling counts each link once, finishes a batch once, and schedules the callbacks that are due."""
 
 from __future__ import annotations
 

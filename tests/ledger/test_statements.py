@@ -69,12 +69,12 @@ class Statements:
 
     @property
     def count(self) -> int:
-        """How many there are, without what begins and ends transactions."""
+        """How many there are, without the `BEGIN` and `COMMIT` of transactions."""
         return sum(not sql.startswith(("BEGIN", "SET", "COMMIT", "ROLLBACK")) for sql in self.sql)
 
     @property
     def transactions(self) -> list[list[str]]:
-        """The statements of each transaction, without what begins and ends it."""
+        """The statements of each transaction, without its `BEGIN` and `COMMIT`."""
         found: list[list[str]] = []
         for sql in self.sql:
             if sql.startswith("BEGIN"):
@@ -100,7 +100,7 @@ def capture(call: Callable[[], object]) -> Statements:
 
 
 Act = Callable[[], Callable[[], object]]
-#: What is looked at, by its name, and the functions of the ledger that it calls.
+#: The checked acts by their names, and the functions of the ledger that they call.
 ACTS: dict[str, Act] = {}
 CHECKED: set[object] = set()
 #: A claim, which moves no counter, and what changes neither states nor counters.
@@ -468,7 +468,7 @@ def test_to_ask_for_what_is_overdue_is_one_read_while_nothing_is() -> None:
 
 
 def test_a_claim_asks_for_no_role() -> None:
-    # The index of places begins with batch and role: a PostgreSQL that has no statistics of the
+    # The index of places starts with batch and role: a PostgreSQL that has no statistics of the
     # table yet would walk along that and sort all jobs of the batch, for each claim.
     batch = JobBatchFactory.create(jobs=1, roles=CALLBACKS)
 
@@ -582,7 +582,7 @@ def test_statements_of_a_removal(
     batch = JobBatchFactory.create(jobs=[status] * size, finished=True)
 
     def check_and_remove() -> None:
-        ledger.check_deletable(ALIAS, batch)  # nobody points at it: nothing is read
+        ledger.check_deletable(ALIAS, batch)  # no model references it: nothing is read
         ledger.delete_batch(ALIAS, batch.pk)
 
     assert capture(check_and_remove).count <= (5 + counted) * further_pages + 6

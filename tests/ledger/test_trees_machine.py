@@ -115,7 +115,7 @@ class Post:
         return iter(()) if late else self._sweep(using, batch_id, running=running)
 
     def deliver(self, kind: str, ids: list[uuid.UUID]) -> None:
-        """Bring one message now."""
+        """Deliver one message now."""
         if kind == "sweep":
             for change in self.sweep(ALIAS, ids[0]):
                 dispatch.apply(change)
@@ -474,7 +474,7 @@ class TreesMachine(RuleBasedStateMachine):
 
 
 class RetriedTreesMachine(TreesMachine):
-    """The same, and in the end it is retried, and all succeeds: so many jobs run as was said before."""
+    """The same, and in the end it is retried, and all succeeds: as many jobs run as the preview counted."""
 
     def _check_the_end(self) -> None:
         super()._check_the_end()
@@ -574,7 +574,7 @@ def _run_links(batch: JobBatch) -> bool:
 
 
 class _Act:
-    """An act on both; what batches tell each other comes at once, or not before it is brought."""
+    """An act on both; messages between batches come at once, or when they are delivered."""
 
     def __init__(self, post: Post, laws: model.Laws, *, late: bool) -> None:
         self.post, self.laws, self.late = post, laws, late
@@ -587,7 +587,7 @@ class _Act:
         self.post.late = False
 
     def deliver_messages(self) -> None:
-        """Have the model tell what its batches have to tell, as the app did by itself."""
+        """Deliver the messages between the model's batches, as the app did by itself."""
         if self.late:
             self.laws.messages.clear()
         else:
@@ -603,7 +603,7 @@ def _some(found: Sequence[T], bits: int) -> list[T]:
 
 
 def _is_held(each: BatchedJob, link: Link) -> bool:
-    """Whether a claim is in force: the end of a batch inside may have overtaken its beginning."""
+    """Whether a claim is valid: the settlement of a child batch may have overtaken its start."""
     return link.status == RUNNING and not link.started and link.fence == each.fence
 
 

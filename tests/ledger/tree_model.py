@@ -58,7 +58,7 @@ _ROLES = st.lists(st.sampled_from(ORDER), unique=True, max_size=3).map(tuple)
 
 
 def items(depth: int) -> st.SearchStrategy[Item]:
-    """Whatever may stand in a batch, with up to `depth` levels inside."""
+    """Items of a batch, with up to `depth` levels of child batches."""
     job = st.builds(Job, st.sampled_from([0, 0, 0, 1, 2]))
     if not depth:
         return job
@@ -114,7 +114,7 @@ class Link:
     pk: int = 0
     #: The run of the child in which its end is the end of this link.
     waits_for: int = 1
-    #: Whether the child comes back with what was cancelled in it.
+    #: Whether a retry of the child includes its cancelled jobs.
     with_cancelled: bool = False
     started: bool = False
     fence: int = 0
@@ -167,7 +167,7 @@ class Batch:
 
     @property
     def ancestors(self) -> list[Batch]:
-        """The batches that this one lies in, the nearest first."""
+        """The ancestors of this batch, the nearest first."""
         return [] if self.parent is None else [self.parent.batch, *self.parent.batch.ancestors]
 
     @property
@@ -239,17 +239,17 @@ class Busy(Exception):
 
 
 class RetryRejected(Exception):
-    """A retry of what somebody cancelled."""
+    """A retry of a cancelled batch."""
 
 
 class Laws:
-    """What happens to a tree; what one batch has to tell another waits in `messages`."""
+    """What happens to a tree; messages from one batch to another wait in `messages`."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, list[Batch]]] = []
 
     def deliver_all(self) -> None:
-        """Bring every message to where it goes, and those that come of it."""
+        """Deliver every message, and those that it causes."""
         messages, self.messages = self.messages, []
         for kind, batches in messages:
             if kind == "end":
@@ -298,7 +298,7 @@ class Laws:
         self._finish(batch)
 
     def take_turn(self, link: Link) -> None:
-        """The turn of a batch inside another has come."""
+        """The turn of a child batch has come."""
         child, parent = link.child, link.batch
         assert child is not None
         if parent.status not in OPEN:
@@ -474,7 +474,7 @@ def running_children(batch: Batch) -> list[Batch]:
 
 
 def _has_more(link: Link, *, whole: bool) -> bool:
-    """Whether the batch that it stands for went well, and has something to retry all the same."""
+    """Whether the child of this stand-in succeeded or is partial, and has jobs to retry."""
     child = link.child
     if child is None or link.status != SUCCEEDED or child.outcome not in ("partial", "succeeded"):
         return False
@@ -484,7 +484,7 @@ def _has_more(link: Link, *, whole: bool) -> bool:
 
 
 def _retried(batch: Batch, *, whole: bool) -> list[Link]:
-    """What comes back when all is retried that did not succeed."""
+    """The links that a retry of all unsuccessful jobs resets."""
     more = [link for link in batch.links if _has_more(link, whole=whole)]
     return _wanted(batch.broken, include_cancelled=whole) + more
 
@@ -535,7 +535,7 @@ def _check_retryable(batch: Batch, *, include_cancelled: bool) -> None:
 
 
 def _wanted(found: list[Link], *, include_cancelled: bool) -> list[Link]:
-    """Without what a cancel has ended inside a batch that goes on, and what is behind that."""
+    """Without the cancelled links of a batch that continues, and the links after them."""
     if include_cancelled or not found or not found[0].batch.allow_failures:
         return found
     ended = [link for link in found if link.status == CANCELLED]

@@ -339,7 +339,7 @@ def test_a_zone_that_no_worker_finds_by_its_key_is_rejected(key: str | None) -> 
             payload.dumps(moment, "the value")
 
 
-def ZoneFile() -> io.BytesIO:  # noqa: N802 - reads as the file it stands for
+def ZoneFile() -> io.BytesIO:  # noqa: N802 - reads as the file that it represents
     """The shortest file of a time zone: UTC, of the first version."""
     header = b"TZif" + b"\x00" * 16 + b"".join(n.to_bytes(4, "big") for n in (0, 0, 0, 0, 1, 4))
     return io.BytesIO(header + b"\x00" * 6 + b"UTC\x00")

@@ -1,4 +1,4 @@
-"""cancel_batch: what is closed, and what is said of the rest."""
+"""cancel_batch: the cancelled batches, and the report about the others."""
 
 from __future__ import annotations
 

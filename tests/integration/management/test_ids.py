@@ -1,4 +1,4 @@
-"""A batch by the beginning of its id: the same for every command that takes ids."""
+"""A batch by the prefix of its id: the same for every command that takes ids."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.ledger.helpers import FAILED
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
 
 ID = uuid.UUID("6f1c0a52-1f0e-4b0e-9a55-8d1b7c6f2f3e")
-#: Ids around it: as they are sorted from their first group, and from their last.
+#: Ids before and after it: as they are sorted from their first group, and from their last.
 OTHERS = [
     uuid.UUID(text)
     for text in (

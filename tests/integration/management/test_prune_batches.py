@@ -1,4 +1,4 @@
-"""prune_batches: what goes, what stays, and what is said about it."""
+"""prune_batches: the deleted batches, the retained ones, and the report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.usefixtures("redis_server"),
 ]
 
-#: How `prune` begins: it reads which batches are old.
+#: How `prune` starts: it reads which batches are old.
 READS_A_PAGE = r"^SELECT .* FROM .django_jobbatch_jobbatch"
 NOTHING = "Deleted 0 batches, 0 jobs and callbacks, 0 failures.\n"
 
@@ -274,7 +274,7 @@ def test_a_batch_that_was_retried_a_moment_ago_is_not_old() -> None:
 
 
 def grown() -> tuple[JobBatch, JobBatch]:
-    """A chain of two batches, each around another one, and a job; and the batch whose turn it is."""
+    """A chain of two parents of one child each, and a job; and the batch whose turn it is."""
     root = bus.chain(
         bus.batch([ADD, bus.chain(ADD, bus.batch([ADD]))]),
         bus.batch([[ADD, bus.batch([ADD])]]),
@@ -491,7 +491,7 @@ def test_the_statements_grow_with_the_pages_and_not_with_the_jobs(
     look, one = (
         1,
         10,
-    )  # read it, are callbacks left, and 8 to remove a page, BEGIN and COMMIT counted
+    )  # read it, are callbacks left, and 8 to delete a chunk, `BEGIN` and `COMMIT` counted
     page_of_ids = 1
     assert costs == [
         look,

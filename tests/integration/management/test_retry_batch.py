@@ -1,4 +1,4 @@
-"""retry_batch: what is taken up again, and what is said of the rest."""
+"""retry_batch: the retried batches, and the report about the others."""
 
 from __future__ import annotations
 
