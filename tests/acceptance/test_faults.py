@@ -416,7 +416,7 @@ def play(case: Case, scene: Scene) -> None:
     assert sorted(CallbackCall.objects.values_list("role", flat=True)) == written
 
 
-def test_a_batch_whose_dispatch_broke_off_after_its_commit_is_sent(scene: Scene) -> None:
+def test_a_batch_with_an_interrupted_dispatch_is_sent(scene: Scene) -> None:
     """An earlier hook that raises after the commit prevents the hooks after it."""
 
     @transaction.atomic

@@ -261,7 +261,7 @@ CASES = {
 
 
 @pytest.mark.slow
-def test_how_batches_end(start: Start, event_log: EventLog, tickets: Tickets) -> None:
+def test_how_batches_finish(start: Start, event_log: EventLog, tickets: Tickets) -> None:
     diaries = {name: event_log.child_log(name) for name in CASES}
     batches = {name: case.build(diaries[name]).dispatch() for name, case in CASES.items()}
     start(1, "default", "slow", "other")

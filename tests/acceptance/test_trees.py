@@ -482,7 +482,7 @@ def test_the_progress_and_the_failures_of_a_tree_are_those_of_all_its_jobs(
     assert [failure.message for failure in root.failures] == ["b is closed"]
 
 
-def test_a_tree_that_runs_is_deleted_and_what_runs_ends_unheard(
+def test_a_running_tree_is_deleted_and_its_running_jobs_are_not_counted(
     start: Start, event_log: EventLog
 ) -> None:
     f = Forest(event_log)

@@ -92,7 +92,7 @@ def test_a_job_added_by_itself_brings_the_ticket_that_an_earlier_one_misses() ->
     assert waiting(batch).queued == 3
 
 
-def test_tickets_wait_until_a_closed_batch_is_swept() -> None:
+def test_tickets_wait_until_a_stopping_batch_is_swept() -> None:
     batch = bus.batch([ADD] * 2).dispatch()
     queued = []
 
@@ -122,7 +122,7 @@ def work_until_idle() -> int:
     return worked
 
 
-def test_a_large_cancel_is_gone_on_with_by_tickets(event_log: EventLog, tuning: Tuning) -> None:
+def test_tickets_continue_a_large_cancel(event_log: EventLog, tuning: Tuning) -> None:
     tuning(LINKS_CHUNK=2, INLINE_STEPS=2)
     builder = bus.batch([[ADD, ADD] for _ in range(6)])
     batch = builder.finally_(jobs.record_call, event_log.path("calls"), "finally").dispatch()
@@ -156,7 +156,7 @@ def test_a_cancel_of_a_deep_tree_does_no_more_in_place_than_of_a_flat_one(
     assert list(JobBatch.objects.not_at_rest()) == []
 
 
-def test_a_large_cancel_is_gone_on_with_where_the_links_are(
+def test_tickets_continue_a_large_cancel_on_the_queues_of_its_links(
     tuning: Tuning,
 ) -> None:
     tuning(LINKS_CHUNK=2, INLINE_STEPS=2)
@@ -170,7 +170,7 @@ def test_a_large_cancel_is_gone_on_with_where_the_links_are(
     assert queued == {"other": 0, "slow": 1}
 
 
-def test_a_cancel_that_is_through_with_its_last_step_leaves_no_ticket(
+def test_a_cancel_that_finishes_with_its_last_step_leaves_no_ticket(
     tuning: Tuning,
 ) -> None:
     tuning(INLINE_STEPS=1)
@@ -213,7 +213,7 @@ def test_tickets_continue_the_cancel_of_many_child_batches(
     assert event_log.calls == ["finally cancelled"] * 7
 
 
-def test_a_retry_that_comes_before_a_cancel_is_through_keeps_its_tickets(
+def test_a_retry_before_the_end_of_a_cancel_has_its_tickets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     batch = bus.batch([ADD] * 4).dispatch()
@@ -312,7 +312,7 @@ def overdue(*later: bus.JobBuilder) -> JobBatch:
     return batch
 
 
-def test_a_delayed_link_whose_ticket_never_came_is_sent_by_whoever_looks_next() -> None:
+def test_an_overdue_link_is_sent_by_the_next_reconcile() -> None:
     batch = overdue()
     calm = with_nothing_sent(ADD.options(delay=3600))
 

@@ -61,7 +61,7 @@ def test_a_worker_remembers_nothing_of_such_a_ticket(args: tuple[object, ...]) -
     assert transport.parse_ticket(job) is None
 
 
-def test_a_ticket_of_a_batch_that_is_gone_does_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_ticket_of_a_deleted_batch_does_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "django_jobbatch"):
         work(str(uuid.uuid4()), "default", "default")
 

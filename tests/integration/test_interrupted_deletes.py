@@ -114,7 +114,7 @@ def pruned(root: JobBatch) -> None:
         (at_rest, True, pruned, 1),
     ],
 )
-def test_what_a_delete_has_left_ends_and_can_be_deleted(
+def test_a_tree_after_an_interrupted_delete_finishes_and_can_be_deleted(
     state: Callable[[JobBatch], None],
     remove: Callable[[JobBatch], None],
     page: int,

@@ -169,7 +169,7 @@ def test_an_outcome_that_is_late_again_is_counted_again(times: int) -> None:
 # What is done to a batch
 
 
-def test_a_cancel_whose_answer_is_lost_has_closed_the_batch(event_log: EventLog) -> None:
+def test_a_cancel_whose_answer_is_lost_has_cancelled_the_batch(event_log: EventLog) -> None:
     commit, was_lost = 0, [True]
     while was_lost:
         commit += 1
@@ -206,7 +206,7 @@ def test_a_retry_whose_answer_is_lost_has_reopened_the_batch(event_log: EventLog
         assert list(reconcile(ALIAS)) == []
 
 
-def test_a_delete_whose_answer_is_lost_has_removed_the_batch(event_log: EventLog) -> None:
+def test_a_delete_whose_answer_is_lost_has_deleted_the_batch(event_log: EventLog) -> None:
     commit, was_lost = 0, [True]
     while was_lost:
         commit += 1

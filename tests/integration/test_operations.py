@@ -242,7 +242,7 @@ def test_added_jobs_take_the_lanes_after_the_last_and_the_options_of_their_batch
     assert (queued("slow") > 0, queued("other")) == (True, 1)
 
 
-def test_nothing_is_added_to_a_batch_that_is_over() -> None:
+def test_nothing_is_added_to_a_finished_batch() -> None:
     empty = bus.batch([]).dispatch()
     cancelled = bus.batch([ADD]).dispatch()
     cancelled.cancel()

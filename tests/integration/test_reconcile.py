@@ -80,7 +80,7 @@ def work_to_the_end(batch: JobBatch) -> JobBatch:
 # Tickets that died
 
 
-def test_what_a_dead_ticket_held_is_due_again_and_sent() -> None:
+def test_links_of_a_dead_ticket_are_due_again_and_sent() -> None:
     batch = JobBatchFactory.create(jobs=3, running=True)
     claim(batch, 2)
     transport_before = waiting(batch)
@@ -94,7 +94,7 @@ def test_what_a_dead_ticket_held_is_due_again_and_sent() -> None:
     assert found() == []
 
 
-def test_a_lease_that_is_over_is_left_to_a_ticket_that_rq_executes(
+def test_an_expired_lease_is_left_to_a_ticket_that_rq_executes(
     redis_server: RedisServer,
 ) -> None:
     batch = JobBatchFactory.create(jobs=1, running=True)
@@ -109,7 +109,7 @@ def test_a_lease_that_is_over_is_left_to_a_ticket_that_rq_executes(
     assert found() == [Repair(RepairKind.LOST, batch.pk, "default", 1)]
 
 
-def test_what_a_ticket_held_whose_horse_is_dead_is_lost_at_once(redis_server: RedisServer) -> None:
+def test_links_of_a_dead_horse_are_rescued_at_once(redis_server: RedisServer) -> None:
     batch, other = (JobBatchFactory.create(jobs=2, running=True) for _ in range(2))
     claim(batch, 1, "dead")
     claim(batch, 1, "alive")
@@ -181,7 +181,7 @@ def test_a_ticket_that_died_with_nothing_in_hand_is_not_followed_by_another_at_o
     assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 2)]
 
 
-def test_what_a_dead_ticket_held_is_found_in_a_large_tree_at_the_same_cost() -> None:
+def test_links_of_a_dead_ticket_are_found_in_a_large_tree_at_the_same_cost() -> None:
     def statements(children: int) -> int:
         root = store_tree(bus.batch([bus.batch([ADD]) for _ in range(children)]))
         child = start_child(root)
@@ -226,7 +226,7 @@ def test_a_ticket_that_is_with_one_job_for_longer_than_a_slice_takes_no_other() 
     assert found() == []
 
 
-def test_a_queue_that_is_gone_from_the_settings_keeps_nothing_else_of_its_batch_from_repair(
+def test_a_queue_missing_in_the_settings_prevents_no_other_repair_of_its_batch(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     batch = store_tree(bus.batch([ADD, ADD.on_queue("other")]))
@@ -355,7 +355,7 @@ def test_an_unswept_stopping_batch_is_swept() -> None:
 
 
 @pytest.mark.parametrize("include_cancelled", [True, False])
-def test_a_retry_that_broke_off_is_gone_on_with_as_it_was_meant(
+def test_an_interrupted_retry_is_continued_with_its_own_options(
     tuning: Tuning, *, include_cancelled: bool
 ) -> None:
 
@@ -378,7 +378,7 @@ def test_a_retry_that_broke_off_is_gone_on_with_as_it_was_meant(
     assert read(batch).retry_cursor is None
 
 
-def test_a_rehearsal_takes_one_page_of_a_retry_that_broke_off(
+def test_a_rehearsal_takes_one_chunk_of_an_interrupted_retry(
     tuning: Tuning,
 ) -> None:
 
@@ -443,7 +443,7 @@ def test_unstarted_child_batches_are_left_to_the_sweep_of_their_parent() -> None
     assert found() == []
 
 
-def test_a_batch_whose_turn_never_comes_since_its_parent_is_gone_is_cancelled() -> None:
+def test_a_waiting_batch_of_a_deleted_parent_is_cancelled() -> None:
     root = store_tree(bus.chain(ADD, INNER.finally_(jobs.fail_callback)))
     (child,) = root.children
     JobBatch.objects.filter(pk=root.pk).delete()  # as Django does it

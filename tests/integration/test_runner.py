@@ -289,7 +289,7 @@ def test_a_change_that_the_heartbeat_could_not_apply_is_applied_again() -> None:
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_a_job_under_way_goes_back_if_its_ticket_breaks_off() -> None:
+def test_a_running_job_is_released_if_its_ticket_is_interrupted() -> None:
     batch = dispatched(*[ADD] * 2)
     runner = TicketSession("default", "default", "ticket").push(batch)
 
@@ -304,7 +304,7 @@ def test_a_job_under_way_goes_back_if_its_ticket_breaks_off() -> None:
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_a_callback_whose_batch_cannot_be_read_goes_back() -> None:
+def test_a_callback_whose_batch_cannot_be_read_is_released() -> None:
     batch = bus.batch([]).then(jobs.add, 1).dispatch()
     runner = TicketSession("default", "default", "ticket").push(batch)
 
@@ -363,7 +363,7 @@ def test_a_long_job_keeps_neither_outcomes_nor_other_workers_waiting(tuning: Tun
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_the_watch_renews_the_lease_of_what_the_ticket_holds() -> None:
+def test_the_heartbeat_renews_the_leases_of_the_ticket() -> None:
     batch = dispatched(*[ADD] * 2)
     buffer, _ = buffer_of(batch, lease=timedelta(seconds=0.3))
     before = list(batch.jobs.order_by("pk").values_list("lease_until", flat=True))
@@ -596,7 +596,7 @@ def test_statements_of_a_ticket_grow_with_groups_of_jobs(groups: int, statements
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_a_ticket_for_one_job_makes_up_for_others_once_half_are_gone(statements: Count) -> None:
+def test_a_ticket_for_one_job_replaces_others_once_half_are_missing(statements: Count) -> None:
     batch = bus.batch([ADD] * 40).isolated().dispatch()
     queue = django_rq.get_queue("default")
 

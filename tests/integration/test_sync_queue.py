@@ -221,7 +221,7 @@ def test_a_lease_without_renewal_covers_the_longest_job(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_large_batch_that_a_failure_stops_is_stopped_to_its_end(
+def test_a_large_batch_that_a_failure_stops_is_swept_completely(
     event_log: EventLog, tuning: Tuning
 ) -> None:
     tuning(LINKS_CHUNK=2, INLINE_STEPS=2)

@@ -69,7 +69,7 @@ def test_a_ticket_is_listed_by_rq_like_any_job(ticket: Ticket) -> None:
     assert job.enqueued_at == job.created_at
 
 
-def test_a_look_and_a_ticket_with_its_expiry_cost_little_more_than_a_kilobyte(
+def test_a_reconcile_and_a_ticket_with_its_expiry_cost_little_more_than_a_kilobyte(
     ticket: Ticket, redis_server: RedisServer
 ) -> None:
     def received() -> int:
@@ -132,7 +132,7 @@ def test_a_ticket_is_sent_in_one_pipeline(ticket: Ticket, redis_server: RedisSer
     assert commands() - after_nothing - (after_nothing - before) == 1
 
 
-def test_waiting_counts_what_is_queued_and_knows_the_next_scheduled(ticket: Ticket) -> None:
+def test_waiting_counts_queued_tickets_and_reads_the_next_scheduled(ticket: Ticket) -> None:
     other = replace(ticket, batch_id=uuid.uuid4())
 
     transport.send(ticket, 2)

@@ -68,7 +68,7 @@ def burst(worker_class: type[BatchWorkerMixin] = BatchWorker) -> None:
 @pytest.mark.parametrize(
     "worker_class", [BatchWorker, HerokuBatchWorker, RoundRobinBatchWorker, SimpleBatchWorker]
 )
-def test_every_worker_of_rq_can_have_it_and_looks_at_everything_when_it_starts(
+def test_every_worker_of_rq_can_have_it_and_reconciles_everything_when_it_starts(
     worker_class: type[BatchWorkerMixin], asked: Asked, event_log: EventLog
 ) -> None:
     batch = bus.batch(event_log.job("a")).dispatch()

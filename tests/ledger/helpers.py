@@ -114,8 +114,8 @@ def report_end(child: JobBatch) -> Change | None:
 
 def cancel(batch: JobBatch) -> list[Change]:
     """Cancel a batch and its unstarted links; its child batches are not stopped."""
-    closed = ledger.cancel(ALIAS, batch.pk, reason="enough")
-    return [] if closed is None else [closed, *sweep(batch)]
+    change = ledger.cancel(ALIAS, batch.pk, reason="enough")
+    return [] if change is None else [change, *sweep(batch)]
 
 
 def finish_child(root: JobBatch, end: Callable[[BatchedJob], Settlement]) -> JobBatch:

@@ -73,7 +73,7 @@ def test_a_child_batch_waits_for_its_turn_and_then_its_jobs_are_due() -> None:
     assert (link.status, link.lease_until, link.claimed_by) == ("running", None, "")
 
 
-def test_the_turn_of_an_empty_batch_is_its_end() -> None:
+def test_the_turn_of_an_empty_batch_settles_it() -> None:
     root = store_tree(bus.chain(bus.batch([]), ADD))
 
     (change,) = take_turn(claim(root)[0])
@@ -96,7 +96,7 @@ def test_a_turn_that_comes_twice_starts_once() -> None:
     assert state(child) == ("stopping", "", 1)
 
 
-def test_a_turn_in_a_batch_that_was_closed_stops_the_batch_whose_turn_it_was() -> None:
+def test_a_turn_in_a_stopping_batch_stops_the_child_whose_turn_it_was() -> None:
     root = store_tree(bus.batch([[INNER, ADD], [ADD]]))
     links = claim(root)
     ledger.cancel(ALIAS, root.pk)
@@ -153,7 +153,7 @@ def test_a_batch_cancelled_before_its_turn_is_not_started_by_it() -> None:
     ],
     ids=["succeeded", "partial", "failed"],
 )
-def test_the_end_of_a_batch_is_the_end_of_its_link(
+def test_the_settlement_of_a_child_settles_its_stand_in(
     builder: bus.BatchBuilder, end: type[Settlement], expected: list[str]
 ) -> None:
     root = finish_child(store_tree(bus.chain(builder, ADD)), end)
@@ -219,7 +219,7 @@ def test_a_child_is_not_reported_before_its_callbacks_have_run() -> None:
     assert report_end(child) is not None
 
 
-def test_the_end_of_an_earlier_run_is_no_end() -> None:
+def test_the_settlement_of_an_earlier_run_changes_nothing() -> None:
     root = finish_child(store_tree(bus.chain(ALLOWING, ADD)), failure)
     child = only_child(root)
     before = read(child)
@@ -367,7 +367,7 @@ def test_a_retry_of_a_child_leaves_partial_siblings() -> None:
     assert state(partial) == ("finished", "partial", 1)
 
 
-def test_a_cancel_after_a_retry_that_overtook_the_stop_is_the_end() -> None:
+def test_a_cancel_after_a_retry_that_overtook_the_stop_settles_the_stand_in() -> None:
     root = store_tree(bus.chain(ADD, INNER))
     fail(root, claim(root))
     reopen(root)  # and the batch after it was never stopped

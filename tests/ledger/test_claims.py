@@ -173,7 +173,7 @@ def test_links_that_another_ticket_takes_between_the_read_and_the_write_stay_its
     }
 
 
-def test_a_claim_that_comes_too_late_for_all_it_saw_looks_again(
+def test_a_claim_that_lost_all_it_read_reads_again(
     between_read_and_write: Any,
 ) -> None:
     batch = JobBatchFactory.create(jobs=4)

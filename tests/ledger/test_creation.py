@@ -184,7 +184,7 @@ def test_a_batch_that_is_not_open_takes_no_more(trait: str, error: type[Exceptio
     assert read(batch).version == 0
 
 
-def test_a_batch_that_is_gone_takes_no_more() -> None:
+def test_a_deleted_batch_accepts_no_links() -> None:
     batch = JobBatchFactory.create()
     ledger.delete_batch(ALIAS, batch.pk)
 

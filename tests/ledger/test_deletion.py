@@ -52,17 +52,17 @@ def in_order(batch: JobBatch) -> list[tuple[int, int]]:
     return list(batch.jobs.order_by("lane", "position").values_list("lane", "position"))
 
 
-def removed(*, links: int, batches: int = 1) -> Counter[str]:
+def deleted_rows(*, links: int, batches: int = 1) -> Counter[str]:
     return +Counter({"django_jobbatch.BatchedJob": links, "django_jobbatch.JobBatch": batches})
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 100])
-def test_a_batch_goes_with_all_its_links(tuning: Tuning, page: int) -> None:
+def test_a_batch_is_deleted_with_all_its_links(tuning: Tuning, page: int) -> None:
     tuning(LINKS_CHUNK=page)
     batch, other = JobBatchFactory.create(jobs=3), JobBatchFactory.create(jobs=1)
     BatchedJobFactory.create(batch=batch, role=Role.FINALLY, run=1)
 
-    assert ledger.delete_batch(ALIAS, batch.pk) == removed(links=4)
+    assert ledger.delete_batch(ALIAS, batch.pk) == deleted_rows(links=4)
     assert list(JobBatch.objects.all()) == [other]
     assert list(BatchedJob.objects.values_list("pk", flat=True)) == pks(other)
 
@@ -80,7 +80,7 @@ def test_a_lane_may_be_longer_than_a_page(tuning: Tuning, page: int) -> None:
         counted = ledger.delete_batch(ALIAS, batch.pk)
 
     gone = [before[: len(before) - len(after)] for before, after in pairwise(states)]
-    assert counted == removed(links=6)
+    assert counted == deleted_rows(links=6)
     assert list(chain.from_iterable(gone)) == [(0, 0), (1, 10), (1, 15), (1, 20), (1, 30), (2, 0)]
     assert all(
         before[len(there) :] == after
@@ -103,7 +103,7 @@ def test_failures_outlive_their_batch() -> None:
     )
 
 
-def test_failures_are_removed_by_name() -> None:
+def test_failures_are_deleted_by_name() -> None:
     failures = [FailedJobFactory.create() for _ in range(3)]
 
     counted = ledger.delete_failures(ALIAS, [failure.pk for failure in failures[:2]])
@@ -112,14 +112,14 @@ def test_failures_are_removed_by_name() -> None:
     assert list(FailedJob.objects.all()) == failures[2:]
 
 
-def test_a_batch_that_is_gone_is_removed_no_further() -> None:
+def test_a_deleted_batch_is_not_deleted_again() -> None:
     batch = JobBatchFactory.create(jobs=1)
     ledger.delete_batch(ALIAS, batch.pk)
 
     assert ledger.delete_batch(ALIAS, batch.pk) == Counter()
 
 
-def test_what_comes_while_links_are_removed_goes_too(
+def test_links_added_during_a_delete_are_deleted_too(
     tuning: Tuning,
 ) -> None:
     tuning(LINKS_CHUNK=1)
@@ -132,7 +132,7 @@ def test_what_comes_while_links_are_removed_goes_too(
     with after_statement(DELETES_LINKS, add_some):
         counted = ledger.delete_batch(ALIAS, batch.pk)
 
-    assert counted == removed(links=4)
+    assert counted == deleted_rows(links=4)
     assert (JobBatch.objects.count(), BatchedJob.objects.count()) == (0, 0)
 
 
@@ -188,7 +188,7 @@ def test_counters_that_are_wrong_do_not_keep_a_batch(tuning: Tuning) -> None:
     batch = JobBatchFactory.create(jobs=[FAILED, CANCELLED, PENDING], running=True)
     JobBatch.objects.update(total_jobs=2, pending_jobs=0, failed_jobs=1, cancelled_jobs=1)
 
-    assert ledger.delete_batch(ALIAS, batch.pk) == removed(links=3)
+    assert ledger.delete_batch(ALIAS, batch.pk) == deleted_rows(links=3)
 
 
 # The parent
@@ -207,7 +207,7 @@ def test_a_parent_continues_without_its_deleted_child(status: str, *, allow_fail
     assert state(root) == (status, "", 1)
 
 
-def test_a_stopping_batch_ends_without_the_one_that_it_waited_for() -> None:
+def test_a_stopping_parent_finishes_without_its_deleted_child() -> None:
     root = store_tree(bus.batch([bus.batch([ADD])]).finally_(jobs.fail_callback))
     child = start_child(root)
     ledger.cancel(ALIAS, root.pk)
@@ -234,7 +234,7 @@ def test_a_child_deleted_before_it_was_reported_counts(
     assert (statuses(root), state(root)) == ([status], ("finished", outcome, 1))
 
 
-def test_a_batch_whose_turn_comes_after_it_was_removed_is_cancelled() -> None:
+def test_a_batch_deleted_before_its_turn_is_cancelled() -> None:
     root = store_tree(bus.batch([[ADD, bus.batch([ADD]), ADD]]))
     child = root.children.get()
     succeed(root, claim(root))

@@ -87,7 +87,7 @@ def test_a_failure_skips_the_remaining_links_of_its_lane_only() -> None:
     assert (change.stopping, change.finished) == (False, False)
 
 
-def test_a_success_in_a_batch_that_was_closed_makes_nothing_due() -> None:
+def test_a_success_in_a_stopping_batch_makes_nothing_due() -> None:
     batch = store_tree(bus.chain(ADD, ADD))
     links = claim(batch)
     ledger.cancel(ALIAS, batch.pk)
@@ -113,7 +113,7 @@ def test_a_failure_in_a_stopping_batch_leaves_its_lane_to_the_sweep() -> None:
     assert state(batch) == ("finished", "cancelled", 1)
 
 
-def test_of_one_group_a_failure_closes_a_strict_batch_before_anything_is_released() -> None:
+def test_a_failure_of_a_group_stops_a_strict_batch_before_anything_is_released() -> None:
     batch = store_tree(bus.batch([[ADD, ADD], [ADD, ADD]]))
     links = claim(batch)
 
@@ -147,7 +147,7 @@ def test_pages_of_a_retry_take_lanes_whole(tuning: Tuning) -> None:
     assert statuses(batch) == ["pending", "waiting", "waiting", "pending", "pending", "waiting"]
 
 
-def test_later_pages_of_a_retry_leave_out_what_a_cancel_has_ended_too(
+def test_later_chunks_of_a_retry_leave_out_cancelled_links_too(
     tuning: Tuning,
 ) -> None:
     tuning(LINKS_CHUNK=1)
@@ -255,7 +255,7 @@ def test_where_no_stretch_takes_so_many_they_stand_as_in_a_new_lane(
 
 
 @pytest.mark.parametrize("place", ["the same", "behind the last"])
-def test_links_that_are_put_in_one_by_one_move_few_others(place: str, tuning: Tuning) -> None:
+def test_links_that_are_inserted_one_by_one_move_few_others(place: str, tuning: Tuning) -> None:
     tuning(POSITION_STEP=4)
     moved = 0
     batch = JobBatchFactory.create(jobs=1, has_lanes=True, roles=[])

@@ -63,7 +63,7 @@ def test_a_turn_taken_by_two_threads_starts_once(attempt: int) -> None:
     assert state(root.children[0]) == ("pending", "", 1)
 
 
-def test_the_last_two_batches_of_one_end_at_once(attempt: int) -> None:
+def test_the_last_two_children_of_a_batch_settle_at_once(attempt: int) -> None:
     root = store_tree(bus.batch([INNER, INNER]).finally_(jobs.add, 1))
     children = [start_child(root), start_child(root)]
     for child in children:
@@ -156,7 +156,7 @@ def test_a_retry_of_a_child_races_with_the_cancel_of_its_parent(attempt: int) ->
     assert set(statuses(child)) <= {"failed", "cancelled"}
 
 
-def test_an_append_races_with_the_end_of_the_last_link(attempt: int) -> None:
+def test_an_append_races_with_the_settlement_of_the_last_link(attempt: int) -> None:
     root = store_tree(bus.chain(ADD, ADD))
     succeed(root, claim(root))
     links = claim(root)

@@ -74,7 +74,7 @@ def test_a_retry_opens_the_next_run_with_all_that_did_not_succeed() -> None:
     assert (change.due, change.finished) == ({"default": 4}, False)
 
 
-def test_a_link_that_comes_back_has_nothing_of_its_last_run_but_its_fence() -> None:
+def test_a_reset_link_has_only_the_fence_of_its_last_run() -> None:
     fresh = BatchedJobFactory.build(batch=JobBatchFactory.build())
     names = [
         "attempts",
@@ -158,7 +158,7 @@ def test_with_nothing_to_retry_nothing_changes(trait: str, jobs: list[int] | Non
     assert JobBatch.objects.values().get() == before
 
 
-def test_a_batch_that_is_gone_is_not_reopened() -> None:
+def test_a_deleted_batch_is_not_reopened() -> None:
     batch = failed([FAILED])
     pk = pks(batch)
     ledger.delete_batch(ALIAS, batch.pk)
@@ -180,7 +180,7 @@ def test_the_chosen_failures_of_a_batch_that_allows_them_are_reset_alone() -> No
     assert state(batch) == ("running", "", 2)
 
 
-def test_while_a_failure_is_left_a_strict_batch_brings_back_no_more_than_was_chosen() -> None:
+def test_a_strict_batch_resets_only_the_chosen_jobs_while_a_failure_remains() -> None:
     batch = failed(MIXED)
 
     changes = reopen(batch, pks(batch)[1:2])
@@ -189,7 +189,7 @@ def test_while_a_failure_is_left_a_strict_batch_brings_back_no_more_than_was_cho
     assert statuses(batch) == [SUCCEEDED, PENDING, CANCELLED, SKIPPED, FAILED]
 
 
-def test_with_the_last_failure_of_a_strict_batch_comes_what_it_had_cancelled() -> None:
+def test_the_last_failure_of_a_strict_batch_is_reset_with_the_cancelled_jobs() -> None:
     batch = failed(MIXED)
     _, one, cancelled, skipped, two = pks(batch)
 
@@ -311,7 +311,7 @@ def test_another_database_error_is_not_taken_for_a_duplicate_key(
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_retry_goes_page_by_page_in_one_run() -> None:
+def test_a_retry_resets_chunk_by_chunk_in_one_run() -> None:
     batch = failed([FAILED] * 5)
 
     changes = reopen(batch)
@@ -322,7 +322,7 @@ def test_a_retry_goes_page_by_page_in_one_run() -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_retry_of_whole_pages_ends_with_an_empty_one() -> None:
+def test_a_retry_of_whole_chunks_finishes_with_an_empty_one() -> None:
     batch = failed([FAILED] * 4)
 
     assert [len(change.settled) for change in reopen(batch)] == [2, 2, 0]
@@ -358,7 +358,7 @@ def test_a_batch_does_not_finish_between_two_pages() -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_the_last_page_finishes_a_batch_whose_links_were_faster() -> None:
+def test_the_last_chunk_finishes_a_batch_whose_links_were_faster() -> None:
     batch = failed([FAILED] * 2, roles=[Role.FINALLY])
     changes = ledger.reopen(ALIAS, batch.pk)
     next(changes)
@@ -369,7 +369,7 @@ def test_the_last_page_finishes_a_batch_whose_links_were_faster() -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_retry_that_was_broken_off_is_gone_on_with_by_the_next_one() -> None:
+def test_the_next_retry_continues_an_interrupted_one() -> None:
     batch = failed([FAILED] * 5, roles=[Role.FINALLY], allow_failures=True)
     next(ledger.reopen(ALIAS, batch.pk))
     first, second = claim(batch)
@@ -384,7 +384,7 @@ def test_a_retry_that_was_broken_off_is_gone_on_with_by_the_next_one() -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_retry_that_was_broken_off_is_gone_on_with_by_a_retry_of_chosen_jobs() -> None:
+def test_a_retry_of_chosen_jobs_continues_an_interrupted_retry() -> None:
     batch = failed([FAILED] * 5, allow_failures=True)
     next(ledger.reopen(ALIAS, batch.pk))
 
@@ -440,7 +440,7 @@ def test_the_remaining_links_of_a_strict_batch_follow_the_last_chunk_of_chosen_j
 
 @pytest.mark.usefixtures("small_pages")
 @pytest.mark.parametrize("chosen", [[1, 4], [4], []], ids=["first", "last", "none"])
-def test_pages_of_chosen_jobs_without_one_that_has_failed_are_passed_over(
+def test_chunks_of_chosen_jobs_without_a_failure_are_passed_over(
     chosen: list[int],
 ) -> None:
     batch = failed([FAILED if number in chosen else SUCCEEDED for number in range(6)])
@@ -453,7 +453,7 @@ def test_pages_of_chosen_jobs_without_one_that_has_failed_are_passed_over(
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_retry_of_chosen_jobs_that_was_broken_off_lets_the_batch_finish() -> None:
+def test_an_interrupted_retry_of_chosen_jobs_lets_the_batch_finish() -> None:
     batch = failed([FAILED] * 5, roles=[Role.FINALLY], allow_failures=True)
     next(ledger.reopen(ALIAS, batch.pk, pks(batch)[:4]))
     assert not succeed(batch, claim(batch)).finished
@@ -492,7 +492,7 @@ def test_a_retry_stops_where_the_batch_was_cancelled() -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_retry_stops_where_a_failure_has_closed_the_batch() -> None:
+def test_a_retry_stops_where_a_failure_has_stopped_the_batch() -> None:
     batch = failed([FAILED] * 3)
     changes = ledger.reopen(ALIAS, batch.pk)
     next(changes)
@@ -631,7 +631,7 @@ def test_each_failure_runs_again_at_once() -> None:
     assert (again.pk, again.failure) == (link.pk, reported)
 
 
-def test_the_callbacks_of_a_batch_that_is_gone_do_not_run_again() -> None:
+def test_the_callbacks_of_a_deleted_batch_do_not_run_again() -> None:
     batch = failed([FAILED])
     ledger.delete_batch(ALIAS, batch.pk)
 

@@ -267,7 +267,7 @@ def test_a_link_that_comes_twice_in_a_group_counts_once() -> None:
     assert counters(batch) == {"total": 2, "pending": 1, "succeeded": 1}
 
 
-def test_an_outcome_of_a_batch_that_is_gone_changes_nothing() -> None:
+def test_an_outcome_of_a_deleted_batch_changes_nothing() -> None:
     batch = JobBatchFactory.create(jobs=1)
     (link,) = claim(batch)
     ledger.delete_batch(ALIAS, batch.pk)
@@ -329,7 +329,7 @@ def test_what_was_tried_and_written_is_acted_on_with_what_follows_from_it() -> N
         lambda link: Settlement(link=link, status=PENDING),
     ],
 )
-def test_what_was_tried_and_lost_in_between_is_late(
+def test_an_outcome_tried_and_lost_in_between_is_late(
     tried: Callable[[BatchedJob], Settlement],
 ) -> None:
     batch = JobBatchFactory.create(jobs=1)
@@ -378,7 +378,7 @@ def test_a_link_released_into_a_cancelled_batch_is_cancelled(
     assert (change.settled, change.due, change.next_event_at) == ((one.pk,), {}, None)
 
 
-def test_what_comes_back_after_a_sweep_has_taken_it_comes_too_late() -> None:
+def test_an_outcome_after_the_sweep_of_its_link_is_late() -> None:
     batch = JobBatchFactory.create(jobs=2)
     one, two = claim(batch)
     ledger.cancel(ALIAS, batch.pk)
@@ -393,7 +393,7 @@ def test_what_comes_back_after_a_sweep_has_taken_it_comes_too_late() -> None:
     )
 
 
-def test_running_jobs_of_a_closed_batch_finish_and_are_counted() -> None:
+def test_running_jobs_of_a_cancelled_batch_settle_and_are_counted() -> None:
     batch = JobBatchFactory.create(jobs=3, roles=CALLBACKS)
     one, two, three = claim(batch)
     ledger.cancel(ALIAS, batch.pk)
@@ -423,7 +423,7 @@ def test_running_jobs_of_a_closed_batch_finish_and_are_counted() -> None:
     ],
     ids=str,
 )
-def test_the_outcome_follows_from_the_ends(
+def test_the_outcome_follows_from_the_statuses(
     allow_failures: bool,  # noqa: FBT001 - a parameter of the test
     ends: Sequence[LinkStatus],
     outcome: str,
@@ -468,7 +468,7 @@ def test_only_the_transaction_that_settles_the_last_link_finishes() -> None:
 # A failure
 
 
-def test_the_first_failure_closes_a_strict_batch() -> None:
+def test_the_first_failure_stops_a_strict_batch() -> None:
     batch = JobBatchFactory.create(jobs=4, roles=CALLBACKS, running=True)
     one, two = claim(batch, 2)
 
@@ -482,7 +482,7 @@ def test_the_first_failure_closes_a_strict_batch() -> None:
     assert callback_rows(batch) == [(1, "catch", PENDING), (1, "each_failure", PENDING)]
 
 
-def test_a_failure_closes_no_batch_that_allows_it() -> None:
+def test_a_failure_stops_no_batch_that_allows_it() -> None:
     batch = JobBatchFactory.create(jobs=2, roles=CALLBACKS, running=True, allow_failures=True)
 
     change = fail(batch, claim(batch, 1))
@@ -599,7 +599,7 @@ def test_a_callback_that_was_settled_before_releases_nothing() -> None:
     assert failures(batch) == []
 
 
-def test_a_callback_of_a_batch_that_is_gone_changes_nothing() -> None:
+def test_a_callback_of_a_deleted_batch_changes_nothing() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN])
     succeed(batch, claim(batch))
     then = claim_callback(batch)
@@ -637,7 +637,7 @@ def test_a_failure_that_came_while_the_link_settled_is_reported_by_another() -> 
     assert ledger.settle_callback(ALIAS, success(claim_callback(batch))).due == {}
 
 
-def test_a_failure_after_the_link_has_ended_draws_another() -> None:
+def test_a_failure_after_the_link_has_settled_schedules_another() -> None:
     batch = JobBatchFactory.create(jobs=2, roles=[Role.EACH_FAILURE], allow_failures=True)
     one, two = claim(batch)
     fail(batch, [one])

@@ -673,7 +673,7 @@ def test_trees_are_as_their_model(page: int, tuning: Tuning) -> None:
 
 @pytest.mark.slow
 @pytest.mark.django_db
-def test_a_retry_of_a_tree_brings_back_as_many_jobs_as_its_preview_says(
+def test_a_retry_of_a_tree_resets_as_many_jobs_as_its_preview_counts(
     tuning: Tuning,
 ) -> None:
     tuning(LINKS_CHUNK=5000, KEYS_CHUNK=5000)
@@ -682,7 +682,7 @@ def test_a_retry_of_a_tree_brings_back_as_many_jobs_as_its_preview_says(
 
 @pytest.mark.slow
 @pytest.mark.django_db
-def test_trees_whose_workers_tickets_and_messages_all_die_come_to_their_end(
+def test_trees_finish_though_all_workers_tickets_and_messages_die(
     tuning: Tuning,
 ) -> None:
     tuning(LINKS_CHUNK=2, KEYS_CHUNK=2)

@@ -282,8 +282,8 @@ class Laws:
         """Settle links of one batch, by one act."""
         batch = ends[0][0].batch
         for link, status in ends:
-            closed_to_it = status == PENDING and batch.status not in OPEN
-            link.status = CANCELLED if closed_to_it else status
+            is_stopping = status == PENDING and batch.status not in OPEN
+            link.status = CANCELLED if is_stopping else status
         for link, _ in ends:
             if link.status in (FAILED, CANCELLED):
                 self._skip_after(link)
@@ -346,7 +346,7 @@ class Laws:
             if link.batch.status not in OPEN:
                 in_vain = link.status not in (SUCCEEDED, FAILED)
             if in_vain and child.status in OPEN:
-                self._close(child, cancelled=True)
+                self._stop_batch(child, cancelled=True)
 
     def sweep(self, batch: Batch) -> None:
         if batch.status != "stopping":
@@ -362,7 +362,7 @@ class Laws:
     def cancel(self, batch: Batch) -> bool:
         if batch.status not in OPEN:
             return False
-        self._close(batch, cancelled=True)
+        self._stop_batch(batch, cancelled=True)
         return True
 
     def retry(self, batch: Batch, chosen: list[Link] | None, *, include_cancelled: bool) -> int:
@@ -433,9 +433,9 @@ class Laws:
 
     def _stop_strict(self, batch: Batch, *, cancelled: bool = False) -> None:
         if not batch.allow_failures and batch.status in OPEN:
-            self._close(batch, cancelled=cancelled)
+            self._stop_batch(batch, cancelled=cancelled)
 
-    def _close(self, batch: Batch, *, cancelled: bool) -> None:
+    def _stop_batch(self, batch: Batch, *, cancelled: bool) -> None:
         batch.status, batch.cancelled = "stopping", cancelled
         self.messages.append(("sweep", [batch]))
 

@@ -488,7 +488,7 @@ def test_a_call_signed_with_a_former_key_is_rejected_without_a_fallback(settings
     assert str(caught.value) == REJECTION
 
 
-def test_peek_shows_a_call_whoever_signed_it() -> None:
+def test_an_unverified_call_is_shown_with_any_signature() -> None:
     assert payload.load_unverified(f"nobody:{CONTENT}") == Call("shop.jobs.sync", (7,), {"$": (1,)})
     assert payload.unverified_arguments(f"nobody:{CONTENT}") == ((7,), {"$": (1,)})
 

@@ -72,7 +72,7 @@ def test_a_batch_is_shown_by_state_progress_failures_queue_and_times(viewer: Cli
     assert address(FailedJob, batch=batch.pk) in listed.content.decode()
 
 
-def test_a_bar_tells_assistive_technology_what_it_shows(viewer: Client) -> None:
+def test_a_bar_has_a_text_for_assistive_technology(viewer: Client) -> None:
     JobBatchFactory.create(name="Import", running=True, jobs=MIXED)
 
     listed = viewer.get(address(JobBatch)).content.decode()

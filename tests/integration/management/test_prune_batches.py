@@ -67,7 +67,7 @@ def left() -> set[JobBatch]:
 # Which
 
 
-def test_without_arguments_batches_go_that_finished_a_day_ago() -> None:
+def test_batches_that_finished_a_day_ago_are_deleted_without_arguments() -> None:
     old, young = finished(24), finished(23.9)
     cancelled = finished(25, cancelled=True, jobs=[LinkStatus.CANCELLED])
     unfinished = aged(JobBatchFactory.create(jobs=1), created_at=ago(1000))
@@ -126,7 +126,7 @@ def test_each_age_is_counted_from_a_moment_of_its_own_and_all_add_up(
     assert (answer.err, answer.code) == ("", 0)
 
 
-def test_a_batch_that_is_part_of_another_one_does_not_go_by_itself() -> None:
+def test_a_child_batch_is_not_deleted_by_itself() -> None:
     stand_in = BatchedJobFactory.create()
     child = finished(1000, parent=stand_in, root=stand_in.batch)
 
@@ -136,7 +136,7 @@ def test_a_batch_that_is_part_of_another_one_does_not_go_by_itself() -> None:
     assert answer.out == "Deleted 1 batch, 1 job or callback, 0 failures.\n"
 
 
-def test_failures_go_by_their_own_age() -> None:
+def test_failures_are_deleted_by_their_own_age() -> None:
     old, young = FailedJobFactory.create(failed_at=ago(2)), FailedJobFactory.create()
 
     retained, answer = prune("--failed-jobs=3"), prune("--failed-jobs=2")
@@ -180,7 +180,7 @@ def test_an_age_is_a_number_of_whole_hours(flag: str, value: str) -> None:
 # What has something left to do
 
 
-def test_a_batch_with_running_jobs_is_cancelled_first_and_removed_by_the_next_call() -> None:
+def test_a_batch_with_running_jobs_is_cancelled_first_and_deleted_by_the_next_call() -> None:
     batch = JobBatchFactory.create(name="Import", jobs=3, roles=[Role.FINALLY])
     claim(batch, 1)
 
@@ -211,7 +211,7 @@ def test_a_batch_whose_callbacks_are_to_come_is_cancelled_first_too() -> None:
     assert second.out == "Deleted 1 batch, 2 jobs and callbacks, 0 failures.\n"
 
 
-def test_a_batch_with_nothing_left_to_do_goes_at_once() -> None:
+def test_a_batch_at_rest_is_deleted_at_once() -> None:
     JobBatchFactory.create(jobs=2, roles=[Role.THEN, Role.CATCH])
 
     answer = prune("--unfinished=0")
@@ -251,7 +251,7 @@ def test_a_batch_cancelled_by_another_process_stays_while_its_jobs_run() -> None
     assert last.out == "Deleted 1 batch, 2 jobs and callbacks, 0 failures.\n"
 
 
-def test_a_batch_whose_stop_broke_off_is_stopped_and_goes() -> None:
+def test_a_batch_with_an_interrupted_stop_is_stopped_and_deleted() -> None:
     batch = JobBatchFactory.create(jobs=3)
     ledger.cancel(ALIAS, batch.pk)  # and the process died before its jobs were cancelled
 
@@ -285,7 +285,7 @@ def grown() -> tuple[JobBatch, JobBatch]:
     return root, JobBatch.objects.get(root=root, status=BatchStatus.PENDING)
 
 
-def test_a_tree_goes_with_its_root() -> None:
+def test_descendants_are_deleted_with_their_root() -> None:
     grown()
 
     dry = prune("--unfinished=0", "--dry-run")
@@ -380,7 +380,7 @@ def test_verbosity_0_prunes_silently() -> None:
 @pytest.mark.usefixtures("referencing_app")
 @pytest.mark.parametrize("model", [Protecting, Restricting])
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_what_rows_of_other_apps_hold_on_to_stays_and_is_named(
+def test_a_batch_protected_by_rows_of_other_apps_stays_and_is_named(
     model: type[Protecting | Restricting], *, dry_run: bool
 ) -> None:
     pointed_at, by_job, other = finished(48, name="A"), finished(48, name="B"), finished(48)
@@ -417,7 +417,7 @@ def test_a_batch_that_is_held_on_to_is_not_cancelled() -> None:
 
 
 @pytest.mark.usefixtures("referencing_app")
-def test_rows_that_go_along_are_counted_and_others_forget() -> None:
+def test_deleted_rows_of_other_apps_are_counted() -> None:
     batch = finished(48)
     failure = FailedJobFactory.create(batch=batch, job=batch.jobs.first())
     for model in (Cascading, Nulling):
@@ -457,7 +457,7 @@ def test_a_failure_that_is_held_on_to_does_not_keep_the_others(*, dry_run: bool)
 
 
 @pytest.mark.usefixtures("referencing_app")
-def test_what_the_database_holds_on_to_stays_whole_and_is_named() -> None:
+def test_a_batch_protected_by_the_database_stays_whole_and_is_named() -> None:
     batch = finished(48, name="A")
     row = Enforced._default_manager.create(batch=batch)
 
@@ -514,7 +514,7 @@ def test_failures_cost_six_statements_a_page(tuning: Tuning) -> None:
     assert costs == [2, 2 + 6, 2 + 6, 2 + 2 * 6]
 
 
-def test_a_batch_that_is_gone_is_no_error() -> None:
+def test_a_deleted_batch_is_no_error() -> None:
     batch = finished(48)
 
     with after_statement(READS_A_PAGE, batch.delete):

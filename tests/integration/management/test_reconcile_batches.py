@@ -73,7 +73,7 @@ def test_only_the_tree_of_one_batch_is_inspected() -> None:
     )
 
 
-def test_a_queue_that_is_gone_from_the_settings_is_named() -> None:
+def test_a_queue_missing_in_the_settings_is_named() -> None:
     JobBatchFactory.create(jobs=1)
     JobBatch.objects.update(queues=["gone"])
 
