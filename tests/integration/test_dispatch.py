@@ -84,7 +84,7 @@ def test_a_cancel_that_is_rolled_back_takes_nothing_back() -> None:
     assert (batch.status, batch.is_cancelled, waiting(batch).queued) == ("pending", False, 2)
 
 
-def test_a_job_added_by_itself_brings_the_ticket_that_an_earlier_one_misses() -> None:
+def test_a_job_added_by_itself_sends_the_missing_ticket_of_an_earlier_one() -> None:
     batch = with_nothing_sent(ADD, ADD)
 
     batch.add(ADD)

@@ -50,7 +50,7 @@ pytestmark = [
 
 INNER = bus.batch([ADD, ADD])
 #: A retry of everything that broke off long ago, before its first page.
-BROKE_OFF = {
+INTERRUPTED = {
     "lane": -1,
     "include_cancelled": True,
     "include_partial": True,
@@ -383,7 +383,7 @@ def test_a_rehearsal_takes_one_chunk_of_an_interrupted_retry(
 ) -> None:
 
     tuning(LINKS_CHUNK=2)
-    batch = JobBatchFactory.create(jobs=["failed"] * 5, running=True, retry_cursor=BROKE_OFF)
+    batch = JobBatchFactory.create(jobs=["failed"] * 5, running=True, retry_cursor=INTERRUPTED)
 
     rehearsed, repaired = found(dry_run=True), found()
 
@@ -485,7 +485,7 @@ def trouble() -> dict[RepairKind, JobBatch]:
     retried = JobBatchFactory.create(
         jobs=["failed"],
         running=True,
-        retry_cursor=BROKE_OFF,
+        retry_cursor=INTERRUPTED,
     )
     delayed = JobBatchFactory.create(jobs=1, jobs__available_at=timezone.now() + timedelta(hours=1))
     JobBatch.objects.filter(pk=delayed.pk).update(next_event_at=timezone.now() + timedelta(hours=1))

@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.usefixtures("handlers", "redis_server"),
 ]
 
-#: Who looks at everything, in Redis.
+#: The key of the worker that reconciles everything, in Redis.
 LEADERS = "jobbatch:lead:*"
 Asked = Callable[[], list[str]]
 
@@ -176,7 +176,7 @@ def test_a_work_horse_does_not_read_the_version_of_redis_py_from_the_disk(
 def test_one_worker_reconciles_everything_until_it_is_gone(
     asked: Asked, redis_server: RedisServer
 ) -> None:
-    looks = [
+    reconciled = [
         is_reconciled("first", asked),
         is_reconciled("second", asked),
         is_reconciled("first", asked),
@@ -184,12 +184,12 @@ def test_one_worker_reconciles_everything_until_it_is_gone(
     (key,) = redis_server.client.keys(LEADERS)
     redis_server.client.delete(key)
 
-    assert looks == [True, False, True]
+    assert reconciled == [True, False, True]
     assert [is_reconciled("second", asked), is_reconciled("first", asked)] == [True, False]
 
 
 def is_reconciled(name: str, asked: Asked) -> bool:
-    """Whether a worker of this name looks at everything when it starts."""
+    """Whether a worker of this name reconciles everything when it starts."""
     before = len(asked())
     get_worker("default", worker_class=BatchWorker, name=name).work(burst=True)
     return len(asked()) > before

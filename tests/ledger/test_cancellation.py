@@ -222,10 +222,10 @@ def test_an_empty_stopping_batch_finishes_with_its_sweep() -> None:
 def test_a_sweep_leaves_the_links_that_a_retry_has_reset() -> None:
     batch = JobBatchFactory.create(jobs=4)
     ledger.cancel(ALIAS, batch.pk)
-    broken_off = ledger.sweep(ALIAS, batch.pk)
-    next(broken_off)
+    interrupted = ledger.sweep(ALIAS, batch.pk)
+    next(interrupted)
     sweep(batch)
     reopen(batch, include_cancelled=True)
 
-    assert [change.settled for change in broken_off] == [()]
+    assert [change.settled for change in interrupted] == [()]
     assert statuses(batch) == [PENDING] * 4

@@ -613,7 +613,7 @@ def test_a_callback_of_a_deleted_batch_changes_nothing() -> None:
 # each_failure
 
 
-def test_one_link_tells_of_all_failures_that_come_while_it_is_due() -> None:
+def test_one_link_reports_all_failures_that_come_while_it_is_due() -> None:
     batch = JobBatchFactory.create(jobs=3, roles=[Role.EACH_FAILURE], allow_failures=True)
     dues = [fail(batch, [link]).due for link in claim(batch)]
 
@@ -655,7 +655,7 @@ def test_finally_does_not_wait_for_each_failure() -> None:
     assert claim_callback(batch, "other").role == "finally"
 
 
-def test_a_link_of_an_earlier_run_that_still_tells_is_the_only_one() -> None:
+def test_a_link_of_an_earlier_run_that_still_calls_each_failure_is_the_only_one() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.EACH_FAILURE])
     fail(batch, claim(batch))
     telling = claim_callback(batch)

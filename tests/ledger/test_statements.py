@@ -561,12 +561,12 @@ def test_statements_of_a_first_failure() -> None:
 def test_a_sweep_walks_along_the_index_of_claims() -> None:
     sql = "\n".join(capture(act_sweep()).sql)
 
-    looks = re.findall(
+    lookups = re.findall(
         rf"batch_id = \S+ AND {LINK}.role = 'job' AND {LINK}.status = '(\w+)'\)"
         rf" ORDER BY {LINK}.queue ASC, (?:1|{LINK}.id) ASC LIMIT",
         sql,
     )
-    assert looks == ["waiting", "pending"]
+    assert lookups == ["waiting", "pending"]
 
 
 @pytest.mark.parametrize(("size", "further_pages"), [(0, 0), (1, 0), (2, 1), (5, 2)])
