@@ -21,7 +21,7 @@ SIMPLE_BATCH = "tests.worker_classes.SimpleBatchWorker"
 
 
 class Scene:
-    """What happens to one batch. Its workers are RQ's own, or those that look after batches."""
+    """What happens to one batch. Its workers are RQ's own or `BatchWorker`s."""
 
     batch: JobBatch
 

@@ -247,8 +247,8 @@ def delivered_again_at_work(scene: Scene) -> None:
 class Case:
     """A job "a" beside a job "b", and what happens to it; lines of the jobs in any order.
 
-    A worker that looks after batches notices it `at_once`, without anything that ages. `late` is
-    what comes too late, after `afterwards` has happened.
+    A `BatchWorker` notices it `at_once`, without anything that ages. `late` is what comes too late,
+    after `afterwards` has happened.
     """
 
     first: Build

@@ -175,7 +175,7 @@ CASES = {
         calls=["catch call 2 of 2 that fail", "finally failed"],
         each=["each call 2 of 2 that fail"],
     ),
-    "a job gives up for good": Case(
+    "a job fails for good": Case(
         build=lambda event_log: event_log.with_all_callbacks(
             bus.batch(bus.job(jobs.fail_for_good, event_log.path("jobs"))).options(retry=9)
         ),

@@ -76,7 +76,7 @@ CASES = {
         ran=["a", "b", "c"],
         calls=["root then succeeded", "root finally succeeded"],
     ),
-    "a link in the middle of a chain fails, and the chain goes on from there": Case(
+    "a link in the middle of a chain fails, and the chain continues from there": Case(
         build=lambda f: f.named("root", bus.chain(f.job("a"), f.gated("b"), f.job("c"))),
         ends={"root": End(outcome="failed", total=3, succeeded=1, failed=1, skipped=1)},
         ran=["a", "b"],
@@ -181,7 +181,7 @@ CASES = {
             "root finally succeeded",
         ],
     ),
-    "a partial batch in a chain is gone on from, and its failures are retried with the chain": Case(
+    "a chain continues from a partial batch, and its failures are retried with the chain": Case(
         build=lambda f: f.named(
             "root",
             bus.chain(
@@ -277,7 +277,7 @@ CASES = {
             "root finally succeeded",
         ],
     ),
-    "a loader inside a batch inside a chain": Case(
+    "a loader in a batch in a chain": Case(
         build=lambda f: f.named(
             "root",
             bus.chain(

@@ -443,7 +443,7 @@ def test_a_deleted_batch_leaves_its_failures_and_nothing_in_redis(
     removed = stored.delete()
 
     assert removed == (
-        links + 2,  # the batch, and the callback that its cancel drew
+        links + 2,  # the batch, and the callback that its cancel scheduled
         {"django_jobbatch.BatchedJob": links + 1, "django_jobbatch.JobBatch": 1},
     )
     assert (JobBatch.objects.count(), BatchedJob.objects.count()) == (0, 0)

@@ -49,7 +49,7 @@ pytestmark = [
 ]
 
 INNER = bus.batch([ADD, ADD])
-#: A retry of everything that broke off long ago, before its first page.
+#: A retry of everything that was interrupted long ago, before its first chunk.
 INTERRUPTED = {
     "lane": -1,
     "include_cancelled": True,

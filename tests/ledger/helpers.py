@@ -108,7 +108,7 @@ def start_child(root: JobBatch) -> JobBatch:
 
 
 def report_end(child: JobBatch) -> Change | None:
-    """Tell the parent of a child batch of its end."""
+    """Report a settled child batch to its parent."""
     return ledger.settle_stand_in(ALIAS, read(child))
 
 

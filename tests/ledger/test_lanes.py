@@ -254,7 +254,7 @@ def test_where_no_stretch_takes_so_many_they_stand_as_in_a_new_lane(
     assert extend(first, at_end=True) == [1024 * 2003]
 
 
-@pytest.mark.parametrize("place", ["the same", "behind the last"])
+@pytest.mark.parametrize("place", ["the same", "after the last"])
 def test_links_that_are_inserted_one_by_one_move_few_others(place: str, tuning: Tuning) -> None:
     tuning(POSITION_STEP=4)
     moved = 0

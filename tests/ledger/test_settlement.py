@@ -284,7 +284,7 @@ TRIED: dict[str, Callable[[BatchedJob], Settlement]] = {
     "success": success,
     "failure": failure,
     "retry": lambda link: Settlement(link=link, status=PENDING),
-    "put back": Settlement.released,
+    "released": Settlement.released,
     "lost": Settlement.lost,
 }
 
@@ -359,7 +359,7 @@ def test_a_transaction_that_was_believed_to_be_lost_and_was_not_is_not_late() ->
 @pytest.mark.parametrize(
     ("status", "attempts", "available_at"),
     [(PENDING, 0, None), (PENDING, 1, None), (PENDING, 1, NOON)],
-    ids=["put back", "retry", "retry later"],
+    ids=["released", "retry", "retry later"],
 )
 def test_a_link_released_into_a_cancelled_batch_is_cancelled(
     status: LinkStatus, attempts: int, available_at: datetime | None
