@@ -28,9 +28,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes seconds, so that no process is left with it when all others are done.
+    """Start with the slow tests, so that no process runs them when all others are done.
 
-    pytest-xdist gives each of its processes an equal part of the list to begin with.
+    pytest-xdist gives each of its processes an equal part of the list at first.
     """
     slow = [item for item in items if item.get_closest_marker("slow")]
     others = [item for item in items if not item.get_closest_marker("slow")]

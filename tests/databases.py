@@ -24,14 +24,16 @@ IMPATIENCE: Final = {
     "mysql": "SET innodb_lock_wait_timeout = 0",
 }
 
-#: The ledger's transactions are READ COMMITTED; a connection of another level must be told.
+#: The ledger's transactions are READ COMMITTED; a connection of another level must be set.
 LOWERS_ISOLATION: Final = connection.settings_dict["OPTIONS"].get("isolation_level") not in (
     None,
     "read committed",
 )
 
-#: MariaDB's counters are unsigned: the column refuses what elsewhere a constraint does.
-BELOW_ZERO: Final[type[Exception]] = DataError if connection.vendor == "mysql" else IntegrityError
+#: MariaDB's counters are unsigned: the column rejects what elsewhere a constraint rejects.
+NEGATIVE_COUNTER_ERROR: Final[type[Exception]] = (
+    DataError if connection.vendor == "mysql" else IntegrityError
+)
 
 
 def in_transaction(*statements: str, end: str = "COMMIT") -> list[str]:
@@ -54,18 +56,18 @@ def claim_of(read: str, *writes: str) -> list[str]:
 def after_statement(pattern: str, happen: Callable[[], object]) -> Iterator[None]:
     """Have something happen once, after the first statement that matches and before the next one.
 
-    Where that statement locks what it reads, nobody can come in between: it happens before it.
+    Where that statement locks its rows, no other process can come between: it happens before it.
     """
     matched = happened = False
 
-    def execute(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
+    def execute(execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
         nonlocal matched, happened
         was_matched, locks = matched, sql.rstrip().endswith(("FOR UPDATE", "SKIP LOCKED"))
         matched = matched or re.search(pattern, sql) is not None
         if not happened and (was_matched or (matched and locks)):
             happened = True
             happen()
-        return execute(sql, *rest)
+        return execute(sql, *arguments)
 
     with connection.execute_wrapper(execute):
         yield
@@ -75,8 +77,8 @@ def after_statement(pattern: str, happen: Callable[[], object]) -> Iterator[None
 def after_each_statement(pattern: str, happen: Callable[[], object]) -> Iterator[None]:
     """Have something happen after each statement that matches, in the same transaction."""
 
-    def execute(execute: Callable[..., Any], sql: str, *rest: Any) -> Any:
-        done = execute(sql, *rest)
+    def execute(execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
+        done = execute(sql, *arguments)
         if re.search(pattern, sql):
             happen()
         return done

@@ -1,4 +1,4 @@
-"""What jobs and callbacks leave behind in files, and the gates they wait at."""
+"""The records of jobs and callbacks in files, and the gates that they wait at."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 from django_jobbatch import bus
 from django_jobbatch.bus import BatchBuilder, JobBuilder
 from django_jobbatch.models import JobBatch
-from tests.jobs import hold, record, told, told_failure
+from tests.jobs import hold, record, record_call, record_failure
 from tests.servers import wait_until
 
 
@@ -34,7 +34,7 @@ class EventLog:
 
     @property
     def calls(self) -> list[str]:
-        """What the callbacks of `with_all_callbacks` have said."""
+        """The records of the callbacks of `with_all_callbacks`."""
         return self.lines("calls")
 
     def wait_for(self, *lines: str, name: str = "jobs") -> None:
@@ -50,7 +50,7 @@ class EventLog:
         return bus.job(record, self.path("jobs"), text)
 
     def blocking_job(self, text: str, gate: str = "gate", **named: float) -> JobBuilder:
-        """A job that says that it began, waits at the gate, and says that it is done."""
+        """A job that records its start, waits at the gate, and records its end."""
         return bus.job(hold, self.path("jobs"), text, self.path(gate), **named)
 
     def child_log(self, name: str) -> EventLog:
@@ -60,10 +60,10 @@ class EventLog:
     def with_all_callbacks(self, builder: BatchBuilder) -> BatchBuilder:
         """The batch with one callback of each kind, which all write here."""
         return (
-            builder.catch(told_failure, self.path("calls"), "catch")
-            .each_failure(told_failure, self.path("each"), "each")
-            .then(told, self.path("calls"), "then")
-            .finally_(told, self.path("calls"), "finally")
+            builder.catch(record_failure, self.path("calls"), "catch")
+            .each_failure(record_failure, self.path("each"), "each")
+            .then(record_call, self.path("calls"), "then")
+            .finally_(record_call, self.path("calls"), "finally")
         )
 
 

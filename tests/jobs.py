@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from django_jobbatch.models import FailedJob, JobBatch
 
 #: Seconds a job waits for what a test does, before it gives the test up.
-PATIENCE = 30
+TIMEOUT = 30
 
 _TASKS = import_module(TASKS_MODULE)
 
@@ -72,11 +72,11 @@ def sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-# What they leave behind
+# What they record
 
 
 def stamp(path: str, seconds: float = 0) -> None:
-    """Record when it began."""
+    """Record when it started."""
     record(path, repr(time.time()))
     time.sleep(seconds)
 
@@ -138,15 +138,15 @@ class Adder:
 
 
 def await_that(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         if time.monotonic() > deadline:
-            raise TimeoutError("the test did not go on")
+            raise TimeoutError("the test did not continue")
         time.sleep(0.01)
 
 
 def hold(path: str, text: str, gate: str, linger: float = 0) -> None:
-    """Say that it began, wait at the gate, and say that it is done."""
+    """Record its start, wait at the gate, and record its end."""
     record(path, f"{text} began")
     await_that(Path(gate).exists)
     time.sleep(linger)
@@ -193,7 +193,7 @@ def hold_until_settled(others: int) -> None:
 # What they raise and write
 
 
-def give_up(path: str) -> None:
+def fail_for_good(path: str) -> None:
     record(path, "gave up")
     raise DoNotRetry("it will never work")
 
@@ -243,7 +243,7 @@ def query_slowly(path: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
         record(path, "began")
-        time.sleep(PATIENCE)
+        time.sleep(TIMEOUT)
 
 
 def drop_connections() -> None:
@@ -268,8 +268,8 @@ def drop_connections() -> None:
     helper.close()
 
 
-def drop_connections_and_record(*told: object, path: str, text: str) -> None:
-    """The same; as a job or as a callback, whatever that is told."""
+def drop_connections_and_record(*arguments: object, path: str, text: str) -> None:
+    """The same; as a job or as a callback, with any arguments."""
     drop_connections()
     record(path, text)
 
@@ -331,31 +331,31 @@ def die_always(path: str, text: str) -> None:
     die()
 
 
-def told_and_die_first(batch: JobBatch, path: str, role: str) -> None:
-    """Be told, and the first time die of it."""
+def record_call_and_die_first(batch: JobBatch, path: str, role: str) -> None:
+    """Record the call, and die at the first one."""
     die_first(path, role)
 
 
-def told_failure_and_die_first(
+def record_failure_and_die_first(
     batch: JobBatch, failure: FailedJob, path: str, role: str, deadly: str
 ) -> None:
-    """Be told of failures, and the first time die of the deadly one."""
+    """Record each failure, and die at the first call with the deadly one."""
     record(path, f"{role} {failure.message}")
     if failure.message == deadly and _is_first(path, f"{role} {deadly}"):
         die()
 
 
-def told_failure_and_die(
+def record_failure_and_die(
     batch: JobBatch, failure: FailedJob, path: str, role: str, deadly: str
 ) -> None:
-    """Be told of failures, and die of the deadly one, always."""
+    """Record each failure, and die at every call with the deadly one."""
     record(path, f"{role} {failure.message}")
     if failure.message == deadly:
         die()
 
 
 def hold_first(path: str, text: str, gate: str) -> None:
-    """Say that it began, the first time wait at the gate, and say that it is done."""
+    """Record its start, the first time wait at the gate, and record its end."""
     # Before the test hears of it, which may kill this process at once.
     is_first = _is_first(path, text)
     record(path, f"{text} began")
@@ -365,7 +365,7 @@ def hold_first(path: str, text: str, gate: str) -> None:
 
 
 def write_and_die_first(path: str, name: str, *, committed: bool) -> None:
-    """Write to the database and add a job; the first time the process dies around the commit."""
+    """Write to the database and add a job; the first time the process dies before or after the commit."""
     write_row(name)
     record(path, name)
     if not _is_first(path, name):
@@ -427,7 +427,7 @@ def load_lanes(path: str, names: str) -> None:
 
 
 def extend_lane(path: str, name: str) -> None:
-    """Put a job and a batch right behind this one, and others at the end of the lane."""
+    """Insert a job and a batch right after this one, and others at the end of the lane."""
     record(path, name)
     link = current_job()
     first, last = bus.job(record, path, f"{name} first"), bus.job(record, path, f"{name} last")
@@ -454,42 +454,42 @@ def nest(path: str, depth: int) -> None:
 # Callbacks
 
 
-def told(batch: JobBatch, path: str, role: str) -> None:
+def record_call(batch: JobBatch, path: str, role: str) -> None:
     record(path, f"{role} {batch.outcome}".strip())
 
 
-def told_counts(batch: JobBatch, path: str, role: str) -> None:
+def record_counts(batch: JobBatch, path: str, role: str) -> None:
     """Record the finish of the batch; its time must be known."""
     assert batch.finished_at is not None
     counts = f"{batch.failed_jobs} failed of {batch.total_jobs}, {batch.pending_jobs} pending"
     record(path, f"{role} {batch.status} {batch.outcome}: {counts}")
 
 
-def told_failure(batch: JobBatch, failure: FailedJob, path: str, role: str) -> None:
+def record_failure(batch: JobBatch, failure: FailedJob, path: str, role: str) -> None:
     record(path, f"{role} {failure.message}")
 
 
-def told_failures(batch: JobBatch, path: str, role: str) -> None:
+def record_failures(batch: JobBatch, path: str, role: str) -> None:
     record(path, f"{role} {batch.outcome}: {', '.join(each.message for each in batch.failures)}")
 
 
-def told_results(batch: JobBatch, path: str) -> None:
+def record_results(batch: JobBatch, path: str) -> None:
     record(path, repr(list(batch.results())))
 
 
-def told_and_require(batch: JobBatch, path: str, role: str, gate: str) -> None:
+def record_and_require(batch: JobBatch, path: str, role: str, gate: str) -> None:
     """Fail while the gate is closed."""
     record(path, role)
     if not Path(gate).exists():
         raise JobFailed(f"{role} failed")
 
 
-def held_when_told(*told: object, path: str, text: str, gate: str) -> None:
+def hold_callback(*arguments: object, path: str, text: str, gate: str) -> None:
     """A callback of any kind that waits at the gate."""
     hold(path, text, gate)
 
 
-def told_progress(batch: JobBatch, path: str) -> None:
+def record_progress(batch: JobBatch, path: str) -> None:
     record(path, f"{batch.processed_jobs} of {batch.total_jobs}")
 
 
@@ -497,7 +497,7 @@ def linger(batch: JobBatch) -> None:
     await_that_never_comes()
 
 
-def told_badly(batch: JobBatch, failure: FailedJob | None = None) -> None:
+def fail_callback(batch: JobBatch, failure: FailedJob | None = None) -> None:
     raise JobFailed("told badly")
 
 
@@ -528,7 +528,7 @@ def raise_odd_text() -> None:
     raise JobFailed("a NUL \x00 and half a pair \ud800")
 
 
-def give_up_on(batch: JobBatch, failure: FailedJob, path: str) -> None:
+def fail_callback_for_good(batch: JobBatch, failure: FailedJob, path: str) -> None:
     record(path, failure.message)
     raise DoNotRetry("nobody to tell")
 

@@ -73,7 +73,7 @@ class Launcher:
         self._process.stdout.close()
 
     def _read(self, timeout: float | None) -> list[int]:
-        """Read what is told of exits, and return what was started."""
+        """Read the reported exits, and return what was started."""
         assert self._process.stdout is not None
         if not select.select([self._process.stdout], [], [], timeout)[0]:
             return []
@@ -121,7 +121,7 @@ class LaunchedProcess:
 
 
 def serve() -> list[str] | None:
-    """Fork at each request, and tell of each end; the arguments, in a process that is forked."""
+    """Fork at each request, and report each exit; return the arguments in a forked process."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
@@ -131,7 +131,7 @@ def serve() -> list[str] | None:
         ready, _, _ = select.select([0, read_end], [], [])
         if read_end in ready:
             os.read(read_end, 4096)
-            _tell_of_ends()
+            _send_exits()
         if 0 not in ready:
             continue
         read = os.read(0, 65536)
@@ -141,7 +141,7 @@ def serve() -> list[str] | None:
         for line in lines:
             request = json.loads(line)
             if pid := os.fork():
-                _tell(started=pid)
+                _send(started=pid)
                 continue
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -163,13 +163,13 @@ def _become_a_daemon(log: str) -> None:
     os.close(output)
 
 
-def _tell_of_ends() -> None:
+def _send_exits() -> None:
     with suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            _tell(ended=ended[0], code=os.waitstatus_to_exitcode(ended[1]))
+            _send(ended=ended[0], code=os.waitstatus_to_exitcode(ended[1]))
 
 
-def _tell(**message: Any) -> None:
+def _send(**message: Any) -> None:
     os.write(1, f"{json.dumps(message)}\n".encode())
 
 

@@ -29,7 +29,7 @@ _numbers = itertools.count(1)
 class RedisServer:
     """The Redis of the tests: a Valkey of our own, or a foreign one from REDIS_URL.
 
-    A foreign one is never stopped, and must be an empty database when the tests begin. What is
+    A foreign one is never stopped, and must be an empty database when the tests start. What is
     deleted there is what RQ and this package have written, key by key.
     """
 

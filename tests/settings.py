@@ -36,7 +36,7 @@ from sandbox.settings import (  # noqa: E402, F401 - it is found only now, and D
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.flushing"]
 
-#: Databases, sockets and logs of this test process; `conftest.py` makes and removes it.
+#: Databases, sockets and logs of this test process; `conftest.py` makes and deletes it.
 RUN_DIR = Path(tempfile.gettempdir()) / f"jobbatch-tests-{os.getpid()}"
 
 SECRET_KEY = "only for the tests"

@@ -1,4 +1,4 @@
-"""A Django shell that is told what to type, and what has to come out of it.
+"""A Django shell that reads its input and the expected output.
 
 Run in the project of a reader, with nothing but that project and Django: each line on stdin is a
 JSON string with examples as `>>>` shows them, each line on stdout one with what was different.

@@ -1,4 +1,4 @@
-"""The settings of the tests, for workers whose tickets come back soon."""
+"""The settings of the tests, for workers whose tickets return soon."""
 
 from __future__ import annotations
 

@@ -37,12 +37,12 @@ def page(name: str) -> str:
 
 
 def section(name: str, *titles: str) -> str:
-    """What stands on a page below these headings, down to the next one of the rank of the last."""
+    """The text of a page after these headings, up to the next one of the rank of the last."""
     text = page(name)
     for title in titles:
-        _, _, rest = text.partition(f"\n{title}\n")
-        assert rest, f"{name} has no {title}"
-        text = re.split(rf"^{title.partition(' ')[0]} ", rest, flags=re.MULTILINE)[0]
+        _, _, remaining = text.partition(f"\n{title}\n")
+        assert remaining, f"{name} has no {title}"
+        text = re.split(rf"^{title.partition(' ')[0]} ", remaining, flags=re.MULTILINE)[0]
     return text
 
 

@@ -46,9 +46,9 @@ def test_the_wheel_needs_four_packages(metadata: Message) -> None:
 
 
 def test_the_wheel_says_what_it_is(metadata: Message) -> None:
-    said = {name: metadata[name] for name in ("Name", "License-Expression", "Requires-Python")}
+    stated = {name: metadata[name] for name in ("Name", "License-Expression", "Requires-Python")}
 
-    assert said == {
+    assert stated == {
         "Name": "django-jobbatch",
         "License-Expression": "BSD-3-Clause",
         "Requires-Python": ">=3.11",

@@ -1,4 +1,4 @@
-"""The servers of the tests and the demo: work is shared, and nothing is left behind."""
+"""The servers of the tests and the demo: work is shared, and no process is left."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_redis_is_the_program_that_is_named(redis_server: RedisServer) -> None:
     assert program == named if named else Path(program).name == "valkey-server"
 
 
-def test_redis_comes_back_after_an_outage(our_redis: RedisServer) -> None:
+def test_redis_is_available_again_after_an_outage(our_redis: RedisServer) -> None:
     our_redis.stop()
 
     our_redis.start()

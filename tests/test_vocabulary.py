@@ -32,6 +32,12 @@ MODULES = sorted(
     for folder in ("django_jobbatch", "benchmarks", "sandbox")
     for path in (ROOT / folder).rglob("*.py")
 )
+#: All but the lists of the words themselves.
+TESTS = sorted(
+    path
+    for path in (ROOT / "tests").rglob("*.py")
+    if path.name not in ("vocabulary.py", "test_vocabulary.py")
+)
 
 PHRASE = re.compile(rf"\b(?:{'|'.join(RETIRED_PHRASES)})", re.IGNORECASE)
 NAME = re.compile("|".join(RETIRED_NAMES))
@@ -51,17 +57,35 @@ def prose_of_page(path: Path) -> str:
 def prose_of_module(path: Path) -> str:
     """The docstrings, comments and messages of a module: all text with a space in it."""
     source = path.read_text()
-    comments = [
-        token.string
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    ]
     texts = [
         node.value
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value
     ]
-    return re.sub(r"`[^`\n]*`", "", "\n".join([*texts, *comments]))
+    return without_code([*texts, *comments_of(source)])
+
+
+def prose_of_test(path: Path) -> str:
+    """The docstrings and comments of a module of the tests: its other texts are data."""
+    source = path.read_text()
+    docstrings = [
+        ast.get_docstring(node) or ""
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    return without_code([*docstrings, *comments_of(source)])
+
+
+def comments_of(source: str) -> list[str]:
+    return [
+        token.string
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    ]
+
+
+def without_code(texts: list[str]) -> str:
+    return re.sub(r"`[^`\n]*`", "", "\n".join(texts))
 
 
 def prose_of_template(path: Path) -> str:
@@ -113,6 +137,11 @@ def test_no_retired_word_is_in_a_sentence_of_a_module(path: Path) -> None:
     assert PHRASE.findall(prose_of_module(path)) == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
+@pytest.mark.parametrize("path", TESTS, ids=name_of)
+def test_no_retired_word_is_in_a_sentence_of_a_test(path: Path) -> None:
+    assert PHRASE.findall(prose_of_test(path)) == []
+
+
+@pytest.mark.parametrize("path", [*MODULES, *TESTS], ids=name_of)
 def test_no_retired_word_is_in_a_name(path: Path) -> None:
     assert sorted({name for name in names_of(path) if is_retired(name)}) == []

@@ -32,7 +32,7 @@ sys.exit(int(sys.stdin.readline()))
 
 
 @pytest.fixture
-def begun() -> subprocess.Popen[str]:
+def process() -> subprocess.Popen[str]:
     """A command that has reached its server."""
     return subprocess.Popen(
         [
@@ -48,9 +48,9 @@ def begun() -> subprocess.Popen[str]:
     )
 
 
-def data_of(begun: subprocess.Popen[str]) -> Path:
-    assert begun.stdout is not None
-    return Path(begun.stdout.readline().strip())
+def data_of(process: subprocess.Popen[str]) -> Path:
+    assert process.stdout is not None
+    return Path(process.stdout.readline().strip())
 
 
 def is_served(data: Path) -> bool:
@@ -59,24 +59,24 @@ def is_served(data: Path) -> bool:
     return any(str(data) in argument for line in lines for argument in line)
 
 
-def test_the_exit_code_is_passed_on_and_nothing_is_left(begun: subprocess.Popen[str]) -> None:
-    data = data_of(begun)
+def test_the_exit_code_is_passed_on_and_nothing_is_left(process: subprocess.Popen[str]) -> None:
+    data = data_of(process)
     was_served = is_served(data)
 
-    begun.communicate("7\n")
+    process.communicate("7\n")
 
-    assert begun.returncode == 7
+    assert process.returncode == 7
     assert (was_served, is_served(data), data.parent.exists()) == (True, False, False)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_command_and_then_the_server(
-    begun: subprocess.Popen[str], number: signal.Signals
+    process: subprocess.Popen[str], number: signal.Signals
 ) -> None:
-    data = data_of(begun)
+    data = data_of(process)
 
-    begun.send_signal(number)
-    begun.communicate()
+    process.send_signal(number)
+    process.communicate()
 
-    assert begun.returncode == 128 + number
+    assert process.returncode == 128 + number
     assert (is_served(data), data.parent.exists()) == (False, False)

@@ -12,6 +12,6 @@ class Tuning:
         self._patch = patch
 
     def __call__(self, **values: object) -> None:
-        """Set these for the rest of the test."""
+        """Set these until the end of the test."""
         for name, value in values.items():
             self._patch.setattr(tuning, name, value)

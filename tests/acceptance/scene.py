@@ -21,17 +21,17 @@ SIMPLE_BATCH = "tests.worker_classes.SimpleBatchWorker"
 
 
 class Scene:
-    """What happens to one batch. Its workers are RQ's own, or those that look after batches."""
+    """What happens to one batch. Its workers are RQ's own or `BatchWorker`s."""
 
     batch: JobBatch
 
     def __init__(
-        self, workers: Workers, redis: RedisServer, event_log: EventLog, *, looked_after: bool
+        self, workers: Workers, redis: RedisServer, event_log: EventLog, *, with_batch_worker: bool
     ) -> None:
         self.workers = workers
         self.redis = redis
         self.event_log = event_log
-        self.looked_after = looked_after
+        self.with_batch_worker = with_batch_worker
         self.move_to("default")
 
     def move_to(self, queue: str, *options: str) -> None:
@@ -44,13 +44,13 @@ class Scene:
 
     def start(self) -> Server:
         """Start a worker of this scene."""
-        start = self.workers.batch if self.looked_after else self.workers
+        start = self.workers.batch if self.with_batch_worker else self.workers
         (worker,) = start(1, *self._arguments)
         return worker
 
     def start_simple(self) -> Server:
         """Start one that has no work-horses."""
-        worker_class = SIMPLE_BATCH if self.looked_after else Workers.SIMPLE
+        worker_class = SIMPLE_BATCH if self.with_batch_worker else Workers.SIMPLE
         (worker,) = self.workers(1, *self._arguments, "--worker-class", worker_class)
         return worker
 
@@ -89,7 +89,7 @@ class Scene:
         worker.process.wait()
 
     def age(self) -> None:
-        """Have as much time pass as RQ and the ledger give somebody who does not answer."""
+        """Let all leases and RQ's timeouts of silent workers expire."""
         ago = timezone.now() - timedelta(seconds=1)
         BatchedJob.objects.exclude(lease_until=None).update(lease_until=ago)
         for key in self.redis.client.keys("rq:wip:*"):
@@ -99,16 +99,16 @@ class Scene:
             self.redis.client.delete(key)
 
     def recover(self) -> None:
-        """Have everything looked at after that time, and somebody there to work."""
+        """Reconcile everything after that time, and start a worker."""
         self.age()
-        if not self.looked_after:
+        if not self.with_batch_worker:
             list(reconcile("default"))
         self.start()
 
     def recover_from(self, deaths: int) -> None:
-        """See to it that the batch goes on after each of these deaths of a work-horse."""
+        """Continue the batch after each of these deaths of a work-horse."""
         worker = self.start()
-        for number in range(1, 1 if self.looked_after else deaths + 1):
+        for number in range(1, 1 if self.with_batch_worker else deaths + 1):
             self.wait_for_deaths(number)
             self.wait_until_idle(worker)
             self.age()

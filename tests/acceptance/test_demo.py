@@ -1,4 +1,4 @@
-"""The demo: what its last line says, and what it leaves behind when it is interrupted."""
+"""The demo: its last line, and its processes after an interrupt."""
 
 from __future__ import annotations
 
@@ -60,9 +60,7 @@ def demo() -> Iterator[psutil.Popen]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_leaves_no_process_behind(
-    demo: psutil.Popen, number: signal.Signals
-) -> None:
+def test_an_interrupted_demo_leaves_no_process(demo: psutil.Popen, number: signal.Signals) -> None:
     started = demo.children(recursive=True)
 
     demo.send_signal(number)

@@ -1,8 +1,7 @@
-"""Whatever dies: every job settles, every callback is called once, and nothing is counted twice.
+"""Whichever process dies: every job settles, every callback is called once, and nothing is counted twice.
 
-The rows of the table are what RQ itself loses or tells twice; docs/internals/tested.md says which
-is which. Where RQ and the ledger wait for
-somebody who does not answer any more, the rows and scores are aged instead.
+The rows of the table are what RQ itself loses or reports twice; docs/internals/tested.md says which
+is which. Where RQ and the ledger wait for a silent worker, the rows and scores are aged instead.
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ def a_writes_and_dies_first(*, committed: bool) -> Build:
 def the_horse_dies(scene: Scene) -> Server:
     worker = scene.start()
     scene.wait_for("a", "b")
-    if not scene.looked_after:
+    if not scene.with_batch_worker:
         scene.wait_until_idle(worker)
     return worker
 
@@ -78,7 +77,7 @@ def the_ticket_is_stopped(scene: Scene) -> None:
     scene.wait_for("a began")
     transport.stop(scene.queue.name, [scene.ticket_at_work()])
     scene.wait_for("b")
-    if not scene.looked_after:
+    if not scene.with_batch_worker:
         scene.wait_until_idle(worker)
 
 
@@ -121,7 +120,7 @@ def the_worker_dies_and_its_horse_does_not(scene: Scene) -> None:
     scene.kill(worker)
 
 
-def the_orphan_ends(scene: Scene) -> None:
+def the_lone_horse_finishes(scene: Scene) -> None:
     scene.event_log.open("gate")
 
 
@@ -248,8 +247,8 @@ def delivered_again_at_work(scene: Scene) -> None:
 class Case:
     """A job "a" beside a job "b", and what happens to it; lines of the jobs in any order.
 
-    A worker that looks after batches notices it `at_once`, without anything that ages. `late` is
-    what comes too late, after `afterwards` has happened.
+    A `BatchWorker` notices it `at_once`, without anything that ages. `late` is what comes too late,
+    after `afterwards` has happened.
     """
 
     first: Build
@@ -264,7 +263,7 @@ class Case:
 
 
 TWICE: Final = ["a", "a", "b"]
-BEGAN_TWICE: Final = ["a began", "a began", "a done", "b"]
+STARTED_TWICE: Final = ["a began", "a began", "a done", "b"]
 ONCE: Final = ["a", "b"]
 HELD_ONCE: Final = ["a began", "a done", "b"]
 CASES = {
@@ -277,26 +276,28 @@ CASES = {
     ),
     "horse crashes": Case(first=a_crashes_first, happens=the_horse_dies, ran=TWICE, at_once=True),
     "ticket stopped": Case(
-        first=a_is_held_first, happens=the_ticket_is_stopped, ran=BEGAN_TWICE, at_once=True
+        first=a_is_held_first, happens=the_ticket_is_stopped, ran=STARTED_TWICE, at_once=True
     ),
     "dead ticket requeued": Case(
         first=a_dies_first(), happens=a_dead_ticket_is_requeued, ran=TWICE
     ),
     "worker and horse killed": Case(
-        first=a_is_held_first, happens=worker_and_horse_die, ran=BEGAN_TWICE
+        first=a_is_held_first, happens=worker_and_horse_die, ran=STARTED_TWICE
     ),
     "worker without a horse killed": Case(
-        first=a_is_held_first, happens=a_worker_without_a_horse_dies, ran=BEGAN_TWICE
+        first=a_is_held_first, happens=a_worker_without_a_horse_dies, ran=STARTED_TWICE
     ),
-    "abandoned and cleaned up": Case(first=a_is_held_first, happens=rq_cleans_up, ran=BEGAN_TWICE),
+    "abandoned and cleaned up": Case(
+        first=a_is_held_first, happens=rq_cleans_up, ran=STARTED_TWICE
+    ),
     "cleaned up twice at once": Case(
-        first=a_is_held_first, happens=two_clean_up_at_once, ran=BEGAN_TWICE
+        first=a_is_held_first, happens=two_clean_up_at_once, ran=STARTED_TWICE
     ),
     "worker killed, its horse ends later": Case(
         first=a_is_held_first,
         happens=the_worker_dies_and_its_horse_does_not,
         ran=["a began", "a began", "a done", "a done", "b"],
-        afterwards=the_orphan_ends,
+        afterwards=the_lone_horse_finishes,
         late=1,
     ),
     "killed between pop and start on one queue": Case(
@@ -367,11 +368,13 @@ ON_JSON = (
 )
 
 
-@pytest.fixture(params=["plain", "looked after"])
+@pytest.fixture(params=["plain", "batch worker"])
 def scene(
     request: pytest.FixtureRequest, workers: Workers, redis_server: RedisServer, event_log: EventLog
 ) -> Scene:
-    return Scene(workers, redis_server, event_log, looked_after=request.param == "looked after")
+    return Scene(
+        workers, redis_server, event_log, with_batch_worker=request.param == "batch worker"
+    )
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -397,7 +400,7 @@ def play(case: Case, scene: Scene) -> None:
     scene.dispatch(bus.batch([case.first(scene.event_log), scene.event_log.job("b")]))
 
     case.happens(scene)
-    if not (case.at_once and scene.looked_after):
+    if not (case.at_once and scene.with_batch_worker):
         scene.recover()
 
     end = End(outcome="succeeded", total=case.total, succeeded=case.total)
@@ -413,8 +416,8 @@ def play(case: Case, scene: Scene) -> None:
     assert sorted(CallbackCall.objects.values_list("role", flat=True)) == written
 
 
-def test_a_batch_whose_dispatch_broke_off_after_its_commit_is_sent(scene: Scene) -> None:
-    """A hook of somebody else that raises after the commit keeps the hooks behind it from running."""
+def test_a_batch_with_an_interrupted_dispatch_is_sent(scene: Scene) -> None:
+    """An earlier hook that raises after the commit prevents the hooks after it."""
 
     @transaction.atomic
     def dispatch() -> None:
@@ -458,7 +461,9 @@ def test_a_job_that_always_kills_its_horse_fails_alone(scene: Scene) -> None:
 
 def test_a_callback_whose_horse_is_killed_is_called_again(scene: Scene) -> None:
     builder = bus.batch([scene.event_log.job("a")])
-    scene.dispatch(builder.then(jobs.told_and_die_first, scene.event_log.path("calls"), "deadly"))
+    scene.dispatch(
+        builder.then(jobs.record_call_and_die_first, scene.event_log.path("calls"), "deadly")
+    )
 
     scene.recover_from(1)
 
@@ -467,19 +472,19 @@ def test_a_callback_whose_horse_is_killed_is_called_again(scene: Scene) -> None:
     assert not scene.batch.failures.exists()
 
 
-def test_a_failure_whose_telling_killed_the_horse_is_told_again_and_no_other(scene: Scene) -> None:
+def test_only_the_failure_whose_callback_killed_the_horse_is_reported_again(scene: Scene) -> None:
     path = scene.event_log.path("deadly")
     scene.dispatch(
         bus.batch([bus.job(jobs.fail, text) for text in "1234"])
         .allow_failures()
-        .each_failure(jobs.told_failure_and_die_first, path, "deadly", "2")
+        .each_failure(jobs.record_failure_and_die_first, path, "deadly", "2")
     )
 
     scene.recover_from(1)
 
     assert End.of(scene.batch) == End(outcome="partial", total=4, failed=4)
     wait_until(lambda: at_rest(scene.batch))
-    # The other callback comes after it: when the horse died, that had not been told of the second.
+    # The other callback comes after it: when the horse died, it was not yet called with the second.
     assert scene.event_log.ran("deadly") == [f"deadly {number}" for number in "12234"]
     assert scene.event_log.ran("each") == [f"each {number}" for number in "1234"]
     assert scene.event_log.calls == ["catch 1", "then partial", "finally partial"]
@@ -487,14 +492,14 @@ def test_a_failure_whose_telling_killed_the_horse_is_told_again_and_no_other(sce
     assert not scene.batch.failures.unreported().exists()
 
 
-def test_a_failure_that_always_kills_who_is_told_is_left_and_the_others_are_told(
+def test_a_failure_that_always_kills_its_callback_is_skipped_and_the_others_are_reported(
     scene: Scene,
 ) -> None:
     path = scene.event_log.path("deadly")
     scene.dispatch(
         bus.batch([bus.job(jobs.fail, text) for text in "1234"])
         .allow_failures()
-        .each_failure(jobs.told_failure_and_die, path, "deadly", "2")
+        .each_failure(jobs.record_failure_and_die, path, "deadly", "2")
     )
 
     scene.recover_from(tuning.MAX_LOSSES)
@@ -533,7 +538,7 @@ def test_a_redis_that_is_restarted_with_what_it_had_costs_nothing(
     assert event_log.calls == ["then succeeded", "finally succeeded"]
 
 
-def test_a_batch_that_redis_refused_is_sent_by_the_next_look(
+def test_a_batch_that_redis_rejected_is_sent_by_the_next_reconcile(
     workers: Workers, our_redis: RedisServer, event_log: EventLog
 ) -> None:
     our_redis.stop()

@@ -34,7 +34,7 @@ Tickets = Callable[[], list[str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A batch, and what it leaves behind: `ran` by its jobs, in any order, `calls` in this one."""
+    """A batch, and its records: `ran` by its jobs, in any order, `calls` in this order."""
 
     build: Callable[[EventLog], BatchBuilder]
     end: End
@@ -92,7 +92,7 @@ CASES = {
                 )
             )
             .allow_failures()
-            .then(jobs.told_failures, event_log.path("calls"), "then read failures,")
+            .then(jobs.record_failures, event_log.path("calls"), "then read failures,")
         ),
         end=End(outcome="partial", total=4, succeeded=2, failed=2),
         ran=["a", "b"],
@@ -111,12 +111,12 @@ CASES = {
         build=lambda event_log: (
             bus.batch(bus.job(jobs.fail, "x"))
             .allow_failures()
-            .finally_(jobs.told, event_log.path("calls"), "finally 1")
-            .then(jobs.told, event_log.path("calls"), "then 1")
-            .catch(jobs.told_failure, event_log.path("calls"), "catch 1")
-            .finally_(jobs.told, event_log.path("calls"), "finally 2")
-            .catch(jobs.told_failure, event_log.path("calls"), "catch 2")
-            .then(jobs.told, event_log.path("calls"), "then 2")
+            .finally_(jobs.record_call, event_log.path("calls"), "finally 1")
+            .then(jobs.record_call, event_log.path("calls"), "then 1")
+            .catch(jobs.record_failure, event_log.path("calls"), "catch 1")
+            .finally_(jobs.record_call, event_log.path("calls"), "finally 2")
+            .catch(jobs.record_failure, event_log.path("calls"), "catch 2")
+            .then(jobs.record_call, event_log.path("calls"), "then 2")
         ),
         end=End(outcome="partial", total=1, failed=1),
         calls=[
@@ -132,7 +132,7 @@ CASES = {
         build=lambda event_log: (
             bus.batch(event_log.job("a"))
             .then(jobs.dispatch_another, event_log.path("calls"), "then")
-            .finally_(jobs.told, event_log.path("calls"), "finally")
+            .finally_(jobs.record_call, event_log.path("calls"), "finally")
         ),
         end=End(outcome="succeeded", total=1, succeeded=1),
         ran=["a"],
@@ -149,8 +149,8 @@ CASES = {
     "a progress callback raises": Case(
         build=lambda event_log: (
             event_log.with_all_callbacks(bus.batch([event_log.job("a")]))
-            .progress(jobs.told_badly)
-            .progress(jobs.told_progress, event_log.path("jobs"))
+            .progress(jobs.fail_callback)
+            .progress(jobs.record_progress, event_log.path("jobs"))
         ),
         end=End(outcome="succeeded", total=1, succeeded=1),
         ran=["1 of 1", "a"],
@@ -175,9 +175,9 @@ CASES = {
         calls=["catch call 2 of 2 that fail", "finally failed"],
         each=["each call 2 of 2 that fail"],
     ),
-    "a job gives up for good": Case(
+    "a job fails for good": Case(
         build=lambda event_log: event_log.with_all_callbacks(
-            bus.batch(bus.job(jobs.give_up, event_log.path("jobs"))).options(retry=9)
+            bus.batch(bus.job(jobs.fail_for_good, event_log.path("jobs"))).options(retry=9)
         ),
         end=End(outcome="failed", total=1, failed=1),
         ran=["gave up"],
@@ -261,7 +261,7 @@ CASES = {
 
 
 @pytest.mark.slow
-def test_how_batches_end(start: Start, event_log: EventLog, tickets: Tickets) -> None:
+def test_how_batches_finish(start: Start, event_log: EventLog, tickets: Tickets) -> None:
     diaries = {name: event_log.child_log(name) for name in CASES}
     batches = {name: case.build(diaries[name]).dispatch() for name, case in CASES.items()}
     start(1, "default", "slow", "other")
@@ -333,13 +333,13 @@ def test_a_callback_that_raises_moves_nothing_and_is_retried_alone(
             bus.batch(bus.job(jobs.fail, "x"))
             .allow_failures()
             .then(
-                jobs.told_and_require,
+                jobs.record_and_require,
                 event_log.path("calls"),
                 "broken then",
                 event_log.path("mended"),
             )
         )
-        .each_failure(jobs.told_badly)
+        .each_failure(jobs.fail_callback)
         .dispatch()
     )
     end = End.of(batch)
@@ -368,18 +368,18 @@ def test_finally_does_not_wait_for_each_failure(start: Start, event_log: EventLo
     batch = (
         bus.batch([bus.job(jobs.fail, "x"), bus.job(jobs.fail, "y")])
         .allow_failures()
-        .each_failure(jobs.held_when_told, path=event_log.path("each"), text="each", gate=gate)
-        .finally_(jobs.told, event_log.path("calls"), "finally")
+        .each_failure(jobs.hold_callback, path=event_log.path("each"), text="each", gate=gate)
+        .finally_(jobs.record_call, event_log.path("calls"), "finally")
         .dispatch()
     )
     event_log.wait_for("each began", name="each")
     event_log.wait_for("finally partial", name="calls")
     wait_until(lambda: settled(batch))
-    told = event_log.lines("each")
+    lines = event_log.lines("each")
 
     event_log.open("gate")
 
-    assert told == ["each began"]
+    assert lines == ["each began"]
     assert End.of(batch) == End(outcome="partial", total=2, failed=2)
     wait_until(lambda: not batch.failures.unreported().exists())
     assert event_log.lines("each") == ["each began", "each done"] * 2
@@ -391,8 +391,8 @@ def test_a_retry_while_callbacks_run_waits_for_them(start: Start, event_log: Eve
     batch = (
         bus.batch(bus.job(jobs.require, path, event_log.path("job")))
         .allow_failures()
-        .then(jobs.held_when_told, path=path, text="then", gate=event_log.path("gate"))
-        .finally_(jobs.told, path, "finally")
+        .then(jobs.hold_callback, path=path, text="then", gate=event_log.path("gate"))
+        .finally_(jobs.record_call, path, "finally")
         .dispatch()
     )
     event_log.wait_for("then began")
@@ -417,7 +417,7 @@ def test_a_retry_while_callbacks_run_waits_for_them(start: Start, event_log: Eve
 # Cancel
 
 
-def test_a_cancelled_batch_starts_nothing_and_its_running_jobs_are_told(
+def test_a_cancelled_batch_starts_nothing_and_its_running_jobs_see_the_cancel(
     start: Start, event_log: EventLog, tickets: Tickets
 ) -> None:
     start(2)
@@ -437,11 +437,11 @@ def test_a_cancelled_batch_starts_nothing_and_its_running_jobs_are_told(
     end = End.of(batch)
     wait_until(lambda: not tickets())
 
-    begun = [float(line) for line in event_log.lines("stamps")]
+    started = [float(line) for line in event_log.lines("stamps")]
     assert (was_open, again) == (True, False)
-    assert max(begun) <= returned_at + 0.5
+    assert max(started) <= returned_at + 0.5
     assert end == End(
-        outcome="cancelled", total=301, succeeded=1 + len(begun), cancelled=300 - len(begun)
+        outcome="cancelled", total=301, succeeded=1 + len(started), cancelled=300 - len(started)
     )
     assert (batch.cancel_reason, batch.cancelled_by, batch.is_cancelled) == ("enough", "ann", True)
     assert event_log.lines("jobs") == ["began", "saw the cancel"]
@@ -558,7 +558,7 @@ def test_a_finished_batch_is_retried_in_a_run_of_its_own(start: Start, event_log
     assert FailedJob.objects.filter(batch_id=batch.pk, retried_at=None).count() == 0
 
 
-def test_a_strict_batch_goes_on_when_its_last_failure_is_retried(
+def test_a_strict_batch_continues_when_its_last_failure_is_retried(
     start: Start, event_log: EventLog
 ) -> None:
     start(2)
@@ -640,9 +640,9 @@ def test_a_cancelled_batch_is_retried_only_if_that_is_meant(
 ) -> None:
     batch = (
         bus.batch(bus.job(jobs.record, event_log.path("calls"), text) for text in "abc")
-        .then(jobs.told_and_require, event_log.path("calls"), "then", event_log.path("calls"))
+        .then(jobs.record_and_require, event_log.path("calls"), "then", event_log.path("calls"))
         .finally_(
-            jobs.told_and_require, event_log.path("calls"), "finally", event_log.path("calls")
+            jobs.record_and_require, event_log.path("calls"), "finally", event_log.path("calls")
         )
         .dispatch()
     )
@@ -756,7 +756,7 @@ def test_a_batch_is_there_although_redis_is_down(
 # Time
 
 
-def test_delays_and_intervals_are_kept_where_a_scheduler_runs(
+def test_delays_and_intervals_are_respected_where_a_scheduler_runs(
     start: Start, event_log: EventLog, tickets: Tickets
 ) -> None:
     start(1, "default", "--with-scheduler")

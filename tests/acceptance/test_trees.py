@@ -40,18 +40,18 @@ class Forest:
         calls = self.event_log.path("calls")
         return (
             builder.named(name)
-            .catch(jobs.told_failure, calls, f"{name} catch")
-            .then(jobs.told, calls, f"{name} then")
-            .finally_(jobs.told, calls, f"{name} finally")
+            .catch(jobs.record_failure, calls, f"{name} catch")
+            .then(jobs.record_call, calls, f"{name} then")
+            .finally_(jobs.record_call, calls, f"{name} finally")
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A tree, how its batches end, and what its jobs and callbacks have said, in this order.
+    """A tree, how its batches finish, and what its jobs and callbacks record, in this order.
 
     Then gates are opened and a batch is retried (the root if none is named), if `retried` says
-    how many links that must bring back.
+    how many links the retry must reset.
     """
 
     build: Callable[[Forest], Builder]
@@ -76,7 +76,7 @@ CASES = {
         ran=["a", "b", "c"],
         calls=["root then succeeded", "root finally succeeded"],
     ),
-    "a link in the middle of a chain fails, and the chain goes on from there": Case(
+    "a link in the middle of a chain fails, and the chain continues from there": Case(
         build=lambda f: f.named("root", bus.chain(f.job("a"), f.gated("b"), f.job("c"))),
         ends={"root": End(outcome="failed", total=3, succeeded=1, failed=1, skipped=1)},
         ran=["a", "b"],
@@ -181,7 +181,7 @@ CASES = {
             "root finally succeeded",
         ],
     ),
-    "a partial batch in a chain is gone on from, and its failures are retried with the chain": Case(
+    "a chain continues from a partial batch, and its failures are retried with the chain": Case(
         build=lambda f: f.named(
             "root",
             bus.chain(
@@ -277,7 +277,7 @@ CASES = {
             "root finally succeeded",
         ],
     ),
-    "a loader inside a batch inside a chain": Case(
+    "a loader in a batch in a chain": Case(
         build=lambda f: f.named(
             "root",
             bus.chain(
@@ -331,7 +331,7 @@ CASES = {
             )
             .store_results()
             .named("root")
-            .then(jobs.told_results, f.event_log.path("calls"))
+            .then(jobs.record_results, f.event_log.path("calls"))
         ),
         ends={"root": good(4)},
         ran=[],
@@ -342,8 +342,8 @@ CASES = {
 
 def batches_of(root: JobBatch) -> dict[str, JobBatch]:
     """The named batches of a tree."""
-    below = JobBatch.objects.filter(root=root)
-    return {batch.name: batch for batch in [root, *below]}
+    descendants = JobBatch.objects.filter(root=root)
+    return {batch.name: batch for batch in [root, *descendants]}
 
 
 def ends_of(root: JobBatch, names: dict[str, End]) -> dict[str, End]:
@@ -353,7 +353,7 @@ def ends_of(root: JobBatch, names: dict[str, End]) -> dict[str, End]:
 
 
 @pytest.mark.slow
-def test_how_trees_end_and_go_on(
+def test_how_trees_finish_and_continue(
     start: Start, event_log: EventLog, tickets: Callable[[], list[str]]
 ) -> None:
     forests = {name: Forest(event_log.child_log(name)) for name in CASES}
@@ -361,10 +361,10 @@ def test_how_trees_end_and_go_on(
     start(1, "default", "slow", "other")
 
     ends = {name: ends_of(roots[name], case.ends) for name, case in CASES.items()}
-    said = {name: (f.event_log.lines("jobs"), f.event_log.calls) for name, f in forests.items()}
+    recorded = {name: (f.event_log.lines("jobs"), f.event_log.calls) for name, f in forests.items()}
 
     assert ends == {name: case.ends for name, case in CASES.items()}
-    assert {name: (in_order(ran), calls) for name, (ran, calls) in said.items()} == {
+    assert {name: (in_order(ran), calls) for name, (ran, calls) in recorded.items()} == {
         name: (in_order(case.ran), case.calls) for name, case in CASES.items()
     }
 
@@ -380,7 +380,7 @@ def test_how_trees_end_and_go_on(
     assert retried == {name: case.retried for name, case in retries.items()}
     assert ends == {name: case.then_ends for name, case in retries.items()}
     for name, case in retries.items():
-        ran, calls = said[name]
+        ran, calls = recorded[name]
         assert in_order(forests[name].event_log.lines("jobs")[len(ran) :]) == in_order(
             case.then_ran
         )
@@ -388,7 +388,7 @@ def test_how_trees_end_and_go_on(
 
 
 def in_order(ran: list[str]) -> list[str]:
-    """What ran side by side may have done so in any order; lanes are told by their letters."""
+    """Return the records by lane: parallel lanes run in any order, and a letter names each lane."""
     return sorted(ran, key=lambda text: text[0])
 
 
@@ -426,7 +426,7 @@ def test_a_cancel_reaches_jobs_three_levels_down(start: Start, event_log: EventL
 
 
 @pytest.mark.parametrize("allow", [False, True], ids=["strict", "allowing"])
-def test_a_batch_cancelled_inside_ends_its_lane(
+def test_a_cancelled_child_batch_stops_its_lane(
     start: Start,
     event_log: EventLog,
     allow: bool,  # noqa: FBT001 - a parameter of the test
@@ -436,9 +436,9 @@ def test_a_batch_cancelled_inside_ends_its_lane(
     inner = f.named(
         "inner", bus.batch([bus.job(jobs.hold_until_cancelled, event_log.path("jobs"))])
     )
-    outer = bus.batch([[inner, f.job("behind")], [f.gated("beside"), f.job("end")]])
+    parent = bus.batch([[inner, f.job("behind")], [f.gated("beside"), f.job("end")]])
     event_log.open("beside")
-    root = f.named("root", outer.allow_failures() if allow else outer).dispatch()
+    root = f.named("root", parent.allow_failures() if allow else parent).dispatch()
     wait_until(lambda: "began" in event_log.lines("jobs"))
 
     batches_of(root)["inner"].cancel("this one")
@@ -482,7 +482,7 @@ def test_the_progress_and_the_failures_of_a_tree_are_those_of_all_its_jobs(
     assert [failure.message for failure in root.failures] == ["b is closed"]
 
 
-def test_a_tree_that_runs_is_deleted_and_what_runs_ends_unheard(
+def test_a_running_tree_is_deleted_and_its_running_jobs_are_not_counted(
     start: Start, event_log: EventLog
 ) -> None:
     f = Forest(event_log)
@@ -516,7 +516,7 @@ def test_a_tree_is_pruned_by_the_age_of_its_root(start: Start, event_log: EventL
     assert JobBatch.objects.count() == 0
 
 
-def test_a_retry_goes_on_with_what_was_cancelled_three_levels_down(
+def test_a_retry_resets_what_was_cancelled_three_levels_down(
     start: Start, event_log: EventLog
 ) -> None:
     f = Forest(event_log)
@@ -545,7 +545,7 @@ def test_a_retry_goes_on_with_what_was_cancelled_three_levels_down(
     assert event_log.lines("jobs") == ["a", "b", "c", "d", "e", "f"]
 
 
-def test_a_retry_leaves_what_was_cancelled_deep_inside_unless_it_is_told_not_to(
+def test_a_retry_leaves_a_cancelled_descendant_unless_it_includes_cancelled(
     start: Start, event_log: EventLog
 ) -> None:
     f = Forest(event_log)

@@ -21,8 +21,8 @@ from tests.servers import RedisServer
 from tests.settings import ROOT
 
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-batch.md"
-#: Seconds after which the reader gives up, so that what never comes is a failure and not a wait.
-PATIENCE = 180
+#: Seconds after which the reader is stopped, so that a missing line is a failure and not a wait.
+TIMEOUT = 180
 #: Where the tutorial installs the package from; the reader of the test is given the wheel.
 CLONE = "../django-jobbatch"
 
@@ -67,15 +67,15 @@ class Reader:
         else:
             self._type(block.text)
 
-    def give_up(self) -> None:
-        """End all that runs, with what it has started, so that nobody waits for its next line."""
+    def terminate(self) -> None:
+        """Kill all processes and their children, so that the wait for the next line ends."""
         stop_all(self.servers)
         for process in filter(None, (self._terminal, self._shell)):
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        self.give_up()
+        self.terminate()
         for process in filter(None, (self._terminal, self._shell)):
             process.communicate()
 
@@ -155,10 +155,10 @@ def _hear(process: subprocess.Popen[str]) -> str:
 @pytest.fixture
 def reader(tmp_path: Path, wheel_path: Path, redis_server: RedisServer) -> Iterator[Reader]:
     reader = Reader(tmp_path, wheel_path, redis_server.url)
-    patience = threading.Timer(PATIENCE, reader.give_up)
-    patience.start()
+    timer = threading.Timer(TIMEOUT, reader.terminate)
+    timer.start()
     yield reader
-    patience.cancel()
+    timer.cancel()
     reader.close()
 
 

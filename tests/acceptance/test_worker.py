@@ -134,7 +134,7 @@ def test_the_death_of_a_second_work_horse_of_a_ticket_leaves_the_jobs_of_the_fir
     assert RepairKind.LOST in [each.kind for each in afterwards]
 
 
-def test_a_tree_whose_ticket_died_deep_inside_goes_on_from_there(
+def test_a_tree_whose_ticket_died_in_a_descendant_continues_from_there(
     workers: Workers, event_log: EventLog
 ) -> None:
     """The one ticket was in the innermost batch, with all others on its way."""
@@ -180,7 +180,7 @@ def test_what_a_cold_shutdown_cut_off_is_sent_before_the_worker_ends(
     assert (running, waiting) == (0, 1)
 
 
-def test_a_worker_without_work_horses_goes_on_when_it_is_to_stop_a_job(
+def test_a_worker_without_work_horses_continues_when_asked_to_stop_a_job(
     workers: Workers, event_log: EventLog
 ) -> None:
     (worker,) = workers(1, "default", "--worker-class", HASTY_SIMPLE)

@@ -44,7 +44,7 @@ def lite(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.django_db
-def test_the_project_of_the_tests_has_nothing_to_be_told() -> None:
+def test_the_project_of_the_tests_passes_all_checks() -> None:
     assert checked_database() == []
 
 

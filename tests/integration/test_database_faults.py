@@ -1,4 +1,4 @@
-"""A ticket whose database goes away under it, and comes back."""
+"""A ticket whose database fails during its work, and is available again."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ IN_THE_MIDDLE: dict[str, Callable[[EventLog], BatchBuilder]] = {
     "of a callback": lambda event_log: (
         bus.batch(event_log.job(text) for text in "abc")
         .then(jobs.drop_connections_and_record, path=event_log.path("calls"), text="then succeeded")
-        .finally_(jobs.told, event_log.path("calls"), "finally")
+        .finally_(jobs.record_call, event_log.path("calls"), "finally")
     ),
     "of a lane": lambda event_log: event_log.with_all_callbacks(
         bus.batch([[event_log.job("a"), drop(event_log, "b"), bus.batch([event_log.job("c")])]])
@@ -81,7 +81,7 @@ def test_connections_that_end_in_the_middle_cost_nothing(where: str, event_log: 
 
 
 @needs_server
-def test_connections_that_end_while_failures_are_told(event_log: EventLog) -> None:
+def test_connections_that_close_while_failures_are_reported(event_log: EventLog) -> None:
     builder = bus.batch(bus.job(jobs.fail, text) for text in "ab").allow_failures()
     path = event_log.path("each")
     batch = builder.each_failure(
@@ -129,7 +129,7 @@ def test_a_transactional_job_that_always_loses_its_connection_fails(event_log: E
 
 # Outages that last
 
-#: The transaction in which another connection holds a row, until it is closed.
+#: The transaction in which another connection holds a row, until that is closed.
 held = ExitStack()
 
 
@@ -148,7 +148,7 @@ def _holding(other: str) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_holding")
-def test_an_outcome_is_kept_until_it_can_be_written(
+def test_an_outcome_is_held_until_it_can_be_written(
     event_log: EventLog, monkeypatch: pytest.MonkeyPatch, tuning: Tuning
 ) -> None:
     batch = bus.batch([event_log.job("a")]).dispatch()
@@ -182,7 +182,7 @@ class Outage:
         self.pauses = 0
         self._block = ExitStack()
 
-    def begin(self, *, reads: bool = True) -> None:
+    def start(self, *, reads: bool = True) -> None:
         def fail(execute: Any, sql: str, *args: Any) -> Any:
             if reads or not sql.startswith("SELECT"):
                 raise OperationalError("the server is gone") from Dropped()
@@ -202,7 +202,7 @@ class Outage:
 
 @pytest.fixture
 def outage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outage]:
-    """An outage that has not begun."""
+    """An outage that has not started."""
     outage = Outage()
     monkeypatch.setattr(tuning, "RETRY_SECONDS", SHORT)
     monkeypatch.setattr(db, "time", outage)
@@ -220,15 +220,15 @@ LONG = round(conf.Settings().LEASE)
 
 @dataclass
 class Situation:
-    """A batch, and the outage that begins in the middle of what is done with it."""
+    """A batch, and the outage that starts during an operation on it."""
 
     batch: JobBatch
     outage: Outage
 
-    def begin_outage(
+    def start_outage(
         self, act: Callable[[], object], *, reads: bool = True
     ) -> Callable[[], object]:
-        self.outage.begin(reads=reads)
+        self.outage.start(reads=reads)
         return act
 
     def claimed(self) -> ClaimBuffer:
@@ -241,18 +241,18 @@ class Situation:
 def settle_in_the_heartbeat(situation: Situation) -> Callable[[], object]:
     buffer = situation.claimed()
     buffer.release_unstarted()
-    return situation.begin_outage(buffer.settle)
+    return situation.start_outage(buffer.settle)
 
 
 def apply_a_cancel(situation: Situation) -> Callable[[], object]:
     change = ledger.cancel("default", situation.batch.pk)
     assert change is not None
-    return situation.begin_outage(partial(dispatch.apply, change))
+    return situation.start_outage(partial(dispatch.apply, change))
 
 
 def run_a_job(situation: Situation) -> Callable[[], object]:
     def add(*args: Any) -> None:
-        situation.outage.begin()
+        situation.outage.start()
 
     def run() -> None:
         with mock.patch.object(jobs, "add", add):
@@ -269,22 +269,22 @@ def run_a_callback(situation: Situation) -> Callable[[], object]:
 def reconcile_an_expired_claim(situation: Situation) -> Callable[[], object]:
     situation.claimed()
     situation.batch.jobs.update(lease_until=timezone.now() - timedelta(hours=1))
-    situation.outage.begin(reads=False)
+    situation.outage.start(reads=False)
     return lambda: list(reconcile("default"))
 
 
 #: Who waits, and how many seconds.
 WAITS: dict[str, tuple[Callable[[Situation], Callable[[], object]], int]] = {
-    "a dispatch": (lambda situation: situation.begin_outage(bus.batch([ADD]).dispatch), SHORT),
-    "a cancel": (lambda situation: situation.begin_outage(situation.batch.cancel), SHORT),
+    "a dispatch": (lambda situation: situation.start_outage(bus.batch([ADD]).dispatch), SHORT),
+    "a cancel": (lambda situation: situation.start_outage(situation.batch.cancel), SHORT),
     "a retry": (
-        lambda situation: situation.begin_outage(situation.batch.retry, reads=False),
+        lambda situation: situation.start_outage(situation.batch.retry, reads=False),
         SHORT,
     ),
-    "a claim": (lambda situation: situation.begin_outage(situation.claimed, reads=False), SHORT),
+    "a claim": (lambda situation: situation.start_outage(situation.claimed, reads=False), SHORT),
     "a settlement by the heartbeat": (settle_in_the_heartbeat, SHORT),
     "a cancel that is applied": (apply_a_cancel, SHORT),
-    # Nothing but the tickets that are left behind is waited for after the lease.
+    # Only the remaining tickets are waited for after the lease.
     "a ticket with an outcome": (run_a_job, LONG + SHORT),
     "a ticket with the outcome of a callback": (run_a_callback, LONG + SHORT),
     "reconcile": (reconcile_an_expired_claim, SHORT),
@@ -292,7 +292,7 @@ WAITS: dict[str, tuple[Callable[[Situation], Callable[[], object]], int]] = {
 
 
 @pytest.mark.parametrize("who", WAITS)
-def test_no_retry_of_a_lost_database_stands_inside_another(who: str, outage: Outage) -> None:
+def test_retries_of_a_lost_database_are_not_nested(who: str, outage: Outage) -> None:
     batch = bus.batch([bus.job("tests.jobs.add")] * 2).dispatch()
     prepare, seconds = WAITS[who]
     act = prepare(Situation(batch, outage))
@@ -337,7 +337,7 @@ def test_a_ticket_outlives_a_restart_of_postgresql(
     event_log.open("gate")
     wait_until(lambda: "tries again" in caplog.text)
     own_server.start()
-    connection.close()  # that of the test, which nobody else mends
+    connection.close()  # that of the test, which no worker repairs
     ticket.join()
 
     assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)

@@ -1,4 +1,4 @@
-"""From the ledger to the queues: what is sent, what is not, and what is taken back."""
+"""From the ledger to the queues: the tickets that are sent, not sent, and discarded."""
 
 from __future__ import annotations
 
@@ -49,42 +49,42 @@ def with_nothing_sent(*items: bus.JobBuilder) -> JobBatch:
     return batch
 
 
-def test_nothing_is_sent_inside_a_transaction_and_all_of_it_after(
+def test_everything_is_sent_after_the_transaction_and_nothing_in_it(
     redis_server: RedisServer,
 ) -> None:
     with transaction.atomic():
         batch = bus.batch([ADD] * 3).dispatch()
         batch.add([ADD] * 2)
-        inside = redis_server.client.dbsize()
+        keys = redis_server.client.dbsize()
 
-    assert inside == 0
+    assert keys == 0
     assert waiting(batch).queued == 5
 
 
 def test_a_rollback_to_a_savepoint_takes_its_batch_along(redis_server: RedisServer) -> None:
     with transaction.atomic():
-        kept = bus.batch([ADD]).dispatch()
+        stored = bus.batch([ADD]).dispatch()
         with transaction.atomic():
             bus.batch([ADD]).dispatch()
             transaction.set_rollback(True)
 
-    assert list(JobBatch.objects.all()) == [kept]
-    assert len(django_rq.get_queue("default").job_ids) == waiting(kept).queued == 1
+    assert list(JobBatch.objects.all()) == [stored]
+    assert len(django_rq.get_queue("default").job_ids) == waiting(stored).queued == 1
 
 
 def test_a_cancel_that_is_rolled_back_takes_nothing_back() -> None:
     batch = bus.batch([ADD] * 2).dispatch()
 
     with transaction.atomic():
-        inside = batch.cancel()
+        was_cancelled = batch.cancel()
         transaction.set_rollback(True)
     batch.refresh_from_db()
 
-    assert inside
+    assert was_cancelled
     assert (batch.status, batch.is_cancelled, waiting(batch).queued) == ("pending", False, 2)
 
 
-def test_a_job_added_by_itself_brings_the_ticket_that_an_earlier_one_misses() -> None:
+def test_a_job_added_by_itself_sends_the_missing_ticket_of_an_earlier_one() -> None:
     batch = with_nothing_sent(ADD, ADD)
 
     batch.add(ADD)
@@ -92,7 +92,7 @@ def test_a_job_added_by_itself_brings_the_ticket_that_an_earlier_one_misses() ->
     assert waiting(batch).queued == 3
 
 
-def test_tickets_wait_until_a_closed_batch_is_swept() -> None:
+def test_tickets_wait_until_a_stopping_batch_is_swept() -> None:
     batch = bus.batch([ADD] * 2).dispatch()
     queued = []
 
@@ -122,10 +122,10 @@ def work_until_idle() -> int:
     return worked
 
 
-def test_a_large_cancel_is_gone_on_with_by_tickets(event_log: EventLog, tuning: Tuning) -> None:
+def test_tickets_continue_a_large_cancel(event_log: EventLog, tuning: Tuning) -> None:
     tuning(LINKS_CHUNK=2, INLINE_STEPS=2)
     builder = bus.batch([[ADD, ADD] for _ in range(6)])
-    batch = builder.finally_(jobs.told, event_log.path("calls"), "finally").dispatch()
+    batch = builder.finally_(jobs.record_call, event_log.path("calls"), "finally").dispatch()
     transport.discard(batch.pk, batch.queues)  # those that it was dispatched with would do, too
 
     batch.cancel()
@@ -156,7 +156,7 @@ def test_a_cancel_of_a_deep_tree_does_no_more_in_place_than_of_a_flat_one(
     assert list(JobBatch.objects.not_at_rest()) == []
 
 
-def test_a_large_cancel_is_gone_on_with_where_the_links_are(
+def test_tickets_continue_a_large_cancel_on_the_queues_of_its_links(
     tuning: Tuning,
 ) -> None:
     tuning(LINKS_CHUNK=2, INLINE_STEPS=2)
@@ -170,7 +170,7 @@ def test_a_large_cancel_is_gone_on_with_where_the_links_are(
     assert queued == {"other": 0, "slow": 1}
 
 
-def test_a_cancel_that_is_through_with_its_last_step_leaves_no_ticket(
+def test_a_cancel_that_finishes_with_its_last_step_leaves_no_ticket(
     tuning: Tuning,
 ) -> None:
     tuning(INLINE_STEPS=1)
@@ -181,18 +181,20 @@ def test_a_cancel_that_is_through_with_its_last_step_leaves_no_ticket(
     assert (batch.outcome, batch.cancelled_jobs, waiting(batch).queued) == ("cancelled", 4, 0)
 
 
-@pytest.mark.parametrize("begun", [False, True], ids=["waiting", "running"])
-def test_a_cancel_of_many_batches_inside_is_gone_on_with_by_tickets(
-    begun: bool,  # noqa: FBT001 - a parameter of the test
+@pytest.mark.parametrize("started", [False, True], ids=["waiting", "running"])
+def test_tickets_continue_the_cancel_of_many_child_batches(
+    started: bool,  # noqa: FBT001 - a parameter of the test
     event_log: EventLog,
     tuning: Tuning,
 ) -> None:
     tuning(CHILDREN_CHUNK=2, INLINE_STEPS=3)
     root = bus.batch(
-        bus.chain(ADD, bus.batch([ADD])).finally_(jobs.told, event_log.path("calls"), "finally")
+        bus.chain(ADD, bus.batch([ADD])).finally_(
+            jobs.record_call, event_log.path("calls"), "finally"
+        )
         for _ in range(7)
     ).dispatch()
-    if begun:
+    if started:
         for link in claim(root):
             list(ledger.start_child("default", link))
     transport.discard(root.pk, root.queues)
@@ -202,34 +204,34 @@ def test_a_cancel_of_many_batches_inside_is_gone_on_with_by_tickets(
     worked = work_until_idle()
     root.refresh_from_db()
 
-    inside = JobBatch.objects.filter(root=root)
+    children = JobBatch.objects.filter(root=root)
     assert in_place == "stopping"
     assert worked > 1
     assert (root.outcome, root.cancelled_jobs) == ("cancelled", 7)
-    assert set(inside.values_list("outcome", "cancel_reason")) == {("cancelled", "enough")}
+    assert set(children.values_list("outcome", "cancel_reason")) == {("cancelled", "enough")}
     assert list(JobBatch.objects.not_at_rest()) == []
     assert event_log.calls == ["finally cancelled"] * 7
 
 
-def test_a_retry_that_comes_before_a_cancel_is_through_keeps_its_tickets(
+def test_a_retry_before_the_end_of_a_cancel_has_its_tickets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     batch = bus.batch([ADD] * 4).dispatch()
     sweep = ledger.sweep
 
-    def retried_behind(using: str, batch_id: uuid.UUID) -> Iterator[Change]:
+    def retry_after_sweep(using: str, batch_id: uuid.UUID) -> Iterator[Change]:
         yield from sweep(using, batch_id)
         assert read(batch).retry(include_cancelled=True) == 4
 
-    monkeypatch.setattr(ledger, "sweep", retried_behind)
+    monkeypatch.setattr(ledger, "sweep", retry_after_sweep)
 
     batch.cancel()
 
     assert (read(batch).status, waiting(batch).queued) == ("running", 4)
 
 
-def with_more_inside_than_steps(tuning: Tuning) -> JobBatch:
-    """A batch with seven inside, a job of each running; three steps are done in place."""
+def with_more_children_than_steps(tuning: Tuning) -> JobBatch:
+    """A batch with seven child batches, a job of each running; three steps are done in place."""
     tuning(CHILDREN_CHUNK=2, INLINE_STEPS=3)
     root = store_tree(bus.batch([bus.batch([ADD, ADD])] * 7))
     for link in claim(root):
@@ -240,7 +242,7 @@ def with_more_inside_than_steps(tuning: Tuning) -> JobBatch:
 
 
 def test_a_cancel_that_stops_what_runs_leaves_nothing_to_tickets(tuning: Tuning) -> None:
-    root = with_more_inside_than_steps(tuning)
+    root = with_more_children_than_steps(tuning)
 
     root.cancel("enough", stop_running=True)
 
@@ -249,18 +251,18 @@ def test_a_cancel_that_stops_what_runs_leaves_nothing_to_tickets(tuning: Tuning)
     assert (root.outcome, waiting(root).queued) == ("cancelled", 0)
 
 
-def test_a_delete_closes_every_batch_inside_before_it_removes_one(
+def test_a_delete_cancels_every_descendant_before_it_deletes_one(
     monkeypatch: pytest.MonkeyPatch, tuning: Tuning
 ) -> None:
-    root = with_more_inside_than_steps(tuning)
+    root = with_more_children_than_steps(tuning)
     remove = ledger.delete_batch
     seen: list[set[str]] = []
 
-    def looked_at(using: str, batch_id: uuid.UUID) -> Counter[str]:
+    def deleting(using: str, batch_id: uuid.UUID) -> Counter[str]:
         seen.append(set(root.children.values_list("status", flat=True)))
         return remove(using, batch_id)
 
-    monkeypatch.setattr(ledger, "delete_batch", looked_at)
+    monkeypatch.setattr(ledger, "delete_batch", deleting)
 
     root.delete()
 
@@ -310,7 +312,7 @@ def overdue(*later: bus.JobBuilder) -> JobBatch:
     return batch
 
 
-def test_a_delayed_link_whose_ticket_never_came_is_sent_by_whoever_looks_next() -> None:
+def test_an_overdue_link_is_sent_by_the_next_reconcile() -> None:
     batch = overdue()
     calm = with_nothing_sent(ADD.options(delay=3600))
 
@@ -374,7 +376,7 @@ def test_a_callback_gets_the_batch_as_its_run_finished_though_a_retry_has_reopen
 ) -> None:
     builder = bus.batch([bus.job(jobs.fail), ADD]).allow_failures()
     path = event_log.path("calls")
-    batch = builder.finally_(jobs.told_counts, path, "finally").dispatch()
+    batch = builder.finally_(jobs.record_counts, path, "finally").dispatch()
     fail(batch, claim(batch, 1))
     succeed(batch, claim(batch, 1))
 
@@ -390,7 +392,7 @@ def test_a_callback_gets_the_batch_as_its_run_finished_though_a_retry_has_reopen
     ]
 
 
-def test_wrong_settings_are_said_before_anything_is_stored(settings: Any) -> None:
+def test_wrong_settings_raise_before_anything_is_stored(settings: Any) -> None:
     settings.JOBBATCH = {"SLICE": 0}
 
     with pytest.raises(ImproperlyConfigured):
@@ -411,7 +413,9 @@ def test_no_ticket_carries_an_argument_of_a_job() -> None:
 @pytest.mark.usefixtures("redis_server")
 def test_a_callback_that_waits_for_its_next_attempt_keeps_its_ticket_when_the_batch_ends() -> None:
     builder = bus.batch([bus.job(jobs.fail), bus.job(jobs.fail)]).allow_failures()
-    batch = builder.catch(jobs.told_badly).callback_options(retry=1, retry_interval=600).dispatch()
+    batch = (
+        builder.catch(jobs.fail_callback).callback_options(retry=1, retry_interval=600).dispatch()
+    )
 
     TicketSession("default", "default", "ticket").run(batch)
     batch.refresh_from_db()
@@ -424,16 +428,16 @@ def test_a_callback_that_waits_for_its_next_attempt_keeps_its_ticket_when_the_ba
     )
 
 
-def test_links_are_due_alike_to_who_counts_one_batch_and_who_counts_many() -> None:
+def test_due_links_are_counted_equally_for_one_batch_and_for_many() -> None:
     delayed = with_nothing_sent(ADD, ADD, ADD.options(delay=3600), ADD.on_queue("slow"))
-    told = JobBatchFactory.create(jobs=1, roles=[Role.THEN])
-    succeed(told, claim(told))
+    with_callback = JobBatchFactory.create(jobs=1, roles=[Role.THEN])
+    succeed(with_callback, claim(with_callback))
     held_back = JobBatchFactory.create(jobs=3, roles=[Role.FINALLY], allow_failures=True)
     fail(held_back, claim(held_back))
     reopen(held_back)
     by_hand = JobBatchFactory.create(jobs=["succeeded"], finished=True)
     BatchedJobFactory.create(batch=by_hand, role=Role.THEN, run=1)
-    due = {delayed: 2, told: 1, held_back: 1, by_hand: 0}
+    due = {delayed: 2, with_callback: 1, held_back: 1, by_hand: 0}
     batches = [read(batch) for batch in due]
 
     counted = dispatch.count_due(batches, "default", "default")

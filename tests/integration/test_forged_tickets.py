@@ -1,4 +1,4 @@
-"""Whoever can write to Redis can make tickets: what these can do, which is next to nothing."""
+"""A client of Redis can forge tickets: what these can do, which is next to nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SOME_BATCH = "0198c1f0-0000-7000-8000-000000000001"
         ((7, ["default"], None), "Its arguments 7, ['default'] and None are not all strings."),
     ],
 )  # fmt: skip
-def test_a_ticket_that_names_what_is_not_here_is_refused_and_sends_no_other(
+def test_a_ticket_with_an_unknown_name_is_rejected_and_sends_no_other(
     args: tuple[str, str, str], why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR, "django_jobbatch"):
@@ -61,7 +61,7 @@ def test_a_worker_remembers_nothing_of_such_a_ticket(args: tuple[object, ...]) -
     assert transport.parse_ticket(job) is None
 
 
-def test_a_ticket_of_a_batch_that_is_gone_does_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_ticket_of_a_deleted_batch_does_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "django_jobbatch"):
         work(str(uuid.uuid4()), "default", "default")
 
@@ -69,7 +69,7 @@ def test_a_ticket_of_a_batch_that_is_gone_does_nothing(caplog: pytest.LogCapture
     assert len(django_rq.get_queue("default")) == 0
 
 
-def test_a_ticket_does_not_begin_a_batch_whose_turn_has_not_come(event_log: EventLog) -> None:
+def test_a_ticket_does_not_start_a_batch_whose_turn_has_not_come(event_log: EventLog) -> None:
     path = event_log.path("jobs")
     chain = bus.chain(
         bus.job(jobs.record, path, "first"), bus.batch(bus.job(jobs.record, path, "second"))
@@ -94,7 +94,7 @@ def test_a_ticket_does_not_run_again_what_is_settled(event_log: EventLog) -> Non
 
 
 @pytest.mark.parametrize("worker_class", ["rq.Worker", "tests.worker_classes.HastyBatchWorker"])
-def test_a_worker_goes_on_behind_forged_tickets(
+def test_a_worker_continues_after_forged_tickets(
     workers: Workers, event_log: EventLog, worker_class: str
 ) -> None:
     queue = django_rq.get_queue("default")

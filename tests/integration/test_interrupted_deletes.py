@@ -59,25 +59,25 @@ def killed_after(commits: int, action: Callable[[], object]) -> bool:
 
 
 def tree(event_log: EventLog) -> BatchBuilder:
-    """A batch of a job and of two lanes that begin with batches; in one of these is another."""
+    """A batch of a job and of two lanes that start with child batches; one of these has a child."""
 
     def saying(builder: BatchBuilder, name: str) -> BatchBuilder:
-        return builder.finally_(jobs.told, event_log.path("calls"), name).named(name)
+        return builder.finally_(jobs.record_call, event_log.path("calls"), name).named(name)
 
-    inside = saying(bus.batch([ADD, [ADD, ADD]]), "inside")
+    child = saying(bus.batch([ADD, [ADD, ADD]]), "inside")
     deep = saying(bus.batch([[ADD, saying(bus.batch([ADD, ADD]), "deepest")], ADD]), "deep")
-    return saying(bus.batch([ADD, [inside, ADD], [deep, ADD]]), "root")
+    return saying(bus.batch([ADD, [child, ADD], [deep, ADD]]), "root")
 
 
-def not_begun(root: JobBatch) -> None:
+def none_started(root: JobBatch) -> None:
     """Nothing of it has run."""
 
 
 def under_way(root: JobBatch) -> None:
-    """Jobs of it and of the batches inside are running."""
+    """Jobs of it and of its child batches are running."""
     claim(root, 1, "dies with its job")
-    inside, deep = start_child(root), start_child(root)
-    claim(inside, 2, "dies too")
+    child, deep = start_child(root), start_child(root)
+    claim(child, 2, "dies too")
     claim(deep, 1, "dies too")
 
 
@@ -90,7 +90,7 @@ def over(root: JobBatch) -> None:
 def at_rest(root: JobBatch) -> None:
     """All has ended, callbacks too."""
     over(root)
-    bring_to_an_end()
+    finish_everything()
 
 
 def deleted(root: JobBatch) -> None:
@@ -106,7 +106,7 @@ def pruned(root: JobBatch) -> None:
 @pytest.mark.parametrize(
     ("state", "allow_failures", "remove", "page"),
     [
-        (not_begun, False, deleted, 2),
+        (none_started, False, deleted, 2),
         (under_way, False, deleted, 2),
         (under_way, True, deleted, 1),
         (under_way, True, pruned, 3),
@@ -114,7 +114,7 @@ def pruned(root: JobBatch) -> None:
         (at_rest, True, pruned, 1),
     ],
 )
-def test_what_a_delete_has_left_ends_and_can_be_deleted(
+def test_a_tree_after_an_interrupted_delete_finishes_and_can_be_deleted(
     state: Callable[[JobBatch], None],
     remove: Callable[[JobBatch], None],
     page: int,
@@ -136,15 +136,15 @@ def test_what_a_delete_has_left_ends_and_can_be_deleted(
         root = store_tree(tree(calls))
         JobBatch.objects.update(allow_failures=allow_failures)
         state(root)
-        called = said(calls)
+        called = calls_of(calls)
 
         was_killed = killed_after(commits, partial(remove, root))
         assert wrong() == []
         left = Counter(JobBatch.objects.values_list("name", flat=True))
-        bring_to_an_end()
+        finish_everything()
 
         assert wrong() == []
-        assert said(calls) == called | left
+        assert calls_of(calls) == called | left
         assert all(JobBatch.objects.values_list("at_rest", flat=True))
         remove(root)
         assert (JobBatch.objects.count(), BatchedJob.objects.count()) == (0, 0)
@@ -169,7 +169,7 @@ def test_a_child_that_is_added_while_its_tree_is_deleted_is_deleted_too(
     assert count == 5 + 6
 
 
-def said(event_log: EventLog) -> Counter[str]:
+def calls_of(event_log: EventLog) -> Counter[str]:
     """How often `finally_` was called, by the names of the batches."""
     return Counter(line.split()[0] for line in event_log.calls)
 
@@ -189,7 +189,7 @@ def in_rows(batch: JobBatch) -> dict[str, int]:
     )
 
 
-def bring_to_an_end() -> None:
+def finish_everything() -> None:
     """Have all leases be over, and repair and work until there is nothing to repair."""
     held = BatchedJob.objects.exclude(lease_until=None)
     held.update(lease_until=timezone.now() - timedelta(seconds=1))

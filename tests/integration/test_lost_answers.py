@@ -65,10 +65,10 @@ def record(event_log: EventLog, text: str) -> bus.JobBuilder:
 
 
 def a_tree(event_log: EventLog) -> BatchBuilder:
-    inside = bus.batch([record(event_log, "b"), record(event_log, "c")])
-    inside = inside.finally_(jobs.told, event_log.path("calls"), "inside")
+    child = bus.batch([record(event_log, "b"), record(event_log, "c")])
+    child = child.finally_(jobs.record_call, event_log.path("calls"), "inside")
     return bus.batch(
-        [[record(event_log, "a"), inside, record(event_log, "d")], record(event_log, "e")]
+        [[record(event_log, "a"), child, record(event_log, "d")], record(event_log, "e")]
     )
 
 
@@ -79,10 +79,10 @@ def partial_failures(event_log: EventLog) -> BatchBuilder:
 
 
 def a_strict_failure(event_log: EventLog) -> BatchBuilder:
-    inside = bus.batch([record(event_log, "never")]).finally_(
-        jobs.told, event_log.path("calls"), "inside"
+    child = bus.batch([record(event_log, "never")]).finally_(
+        jobs.record_call, event_log.path("calls"), "inside"
     )
-    return bus.batch([bus.job(jobs.fail, "no"), record(event_log, "never"), inside])
+    return bus.batch([bus.job(jobs.fail, "no"), record(event_log, "never"), child])
 
 
 def a_transaction(event_log: EventLog) -> BatchBuilder:
@@ -129,14 +129,14 @@ def test_an_answer_that_is_lost_costs_nothing(
 
 def test_an_answer_that_is_lost_beside_a_late_outcome_makes_no_other_late() -> None:
     batch = store_tree(bus.batch([ADD] * 3))
-    lost, kept = claim(batch, 2)
+    lost, other = claim(batch, 2)
     BatchedJob.objects.filter(pk=lost.pk).update(fence=lost.fence + 1)
 
     with answer_lost(1) as was_lost:
-        change = succeed(batch, [lost, kept])
+        change = succeed(batch, [lost, other])
 
     assert was_lost
-    assert (change.settled, change.late, change.due) == ((kept.pk,), 1, {"default": 1})
+    assert (change.settled, change.late, change.due) == ((other.pk,), 1, {"default": 1})
     assert statuses(batch) == ["running", "succeeded", "pending"]
     assert read(batch).late_outcomes == 1
 
@@ -169,7 +169,7 @@ def test_an_outcome_that_is_late_again_is_counted_again(times: int) -> None:
 # What is done to a batch
 
 
-def test_a_cancel_whose_answer_is_lost_has_closed_the_batch(event_log: EventLog) -> None:
+def test_a_cancel_whose_answer_is_lost_has_cancelled_the_batch(event_log: EventLog) -> None:
     commit, was_lost = 0, [True]
     while was_lost:
         commit += 1
@@ -206,7 +206,7 @@ def test_a_retry_whose_answer_is_lost_has_reopened_the_batch(event_log: EventLog
         assert list(reconcile(ALIAS)) == []
 
 
-def test_a_delete_whose_answer_is_lost_has_removed_the_batch(event_log: EventLog) -> None:
+def test_a_delete_whose_answer_is_lost_has_deleted_the_batch(event_log: EventLog) -> None:
     commit, was_lost = 0, [True]
     while was_lost:
         commit += 1

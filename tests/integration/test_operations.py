@@ -63,7 +63,7 @@ def test_a_batch_is_stored_as_it_was_described() -> None:
         .on_queue("slow")
         .with_meta(source="a.csv")
         .options(timeout=60)
-        .then(jobs.told, "path", "then")
+        .then(jobs.record_call, "path", "then")
         .callback_options(queue="json", timeout=600)
         .dispatch()
     )
@@ -91,8 +91,8 @@ def test_a_batch_without_a_name_has_that_of_its_first_function() -> None:
 
 def test_tickets_are_as_many_as_links_are_due_up_to_sixteen() -> None:
     counts = []
-    for jobs_inside in (0, 1, 16, 17):
-        batch = bus.batch([ADD] * jobs_inside).dispatch()
+    for jobs_in_batch in (0, 1, 16, 17):
+        batch = bus.batch([ADD] * jobs_in_batch).dispatch()
         counts.append(transport.waiting_tickets(batch.pk, "default").queued)
 
     assert counts == [0, 1, 16, 16]
@@ -114,7 +114,7 @@ def test_the_longest_timeout_decides_what_rq_gives_a_ticket() -> None:
         ([ADD, ADD.on_queue("imports")], UnknownQueue, "There is no queue 'imports'"),
     ],
 )
-def test_what_is_refused_leaves_nothing(items: Any, error: type[Exception], message: str) -> None:
+def test_a_rejected_batch_leaves_nothing(items: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error) as caught:
         bus.batch(items).unique("key").dispatch()
 
@@ -157,7 +157,7 @@ def test_before_is_called_in_place_and_may_add_jobs() -> None:
     ]
 
 
-def test_before_may_add_lanes_and_long_jobs_to_a_batch_inside() -> None:
+def test_before_may_add_lanes_and_long_jobs_to_a_child_batch() -> None:
     def add_lane(batch: JobBatch) -> None:
         batch.add([[ADD, ADD.options(timeout=999)]])
 
@@ -173,7 +173,7 @@ def test_before_may_add_lanes_and_long_jobs_to_a_batch_inside() -> None:
     ]
 
 
-def test_delays_are_kept_in_whole_seconds_and_never_too_early() -> None:
+def test_delays_are_stored_in_whole_seconds_and_never_too_early() -> None:
     at = datetime(2040, 11, 1, 12, 0, 0, 1, tzinfo=UTC)
     before = timezone.now()
     batch = bus.batch(
@@ -204,9 +204,9 @@ def test_the_start_of_a_batch_is_a_floor_for_its_jobs_and_those_added_later() ->
     )
     batch.add(ADD)
 
-    kept = list(batch.jobs.order_by("lane").values_list("available_at", flat=True))
+    stored = list(batch.jobs.order_by("lane").values_list("available_at", flat=True))
 
-    assert kept == [start, later, start, start]
+    assert stored == [start, later, start, start]
     assert transport.waiting_tickets(batch.pk, "default") == (0, start)
 
 
@@ -242,7 +242,7 @@ def test_added_jobs_take_the_lanes_after_the_last_and_the_options_of_their_batch
     assert (queued("slow") > 0, queued("other")) == (True, 1)
 
 
-def test_nothing_is_added_to_a_batch_that_is_over() -> None:
+def test_nothing_is_added_to_a_finished_batch() -> None:
     empty = bus.batch([]).dispatch()
     cancelled = bus.batch([ADD]).dispatch()
     cancelled.cancel()
@@ -258,7 +258,7 @@ def test_nothing_is_added_to_a_batch_that_is_over() -> None:
 def test_a_cancel_before_any_worker_finishes_the_batch_and_takes_its_tickets_back() -> None:
     batch = (
         bus.batch([*[ADD] * 3, *[ADD.on_queue("slow")] * 3])
-        .finally_(jobs.told, "path", "finally")
+        .finally_(jobs.record_call, "path", "finally")
         .callback_options(queue="other")
         .dispatch()
     )
@@ -274,7 +274,7 @@ def test_a_cancel_before_any_worker_finishes_the_batch_and_takes_its_tickets_bac
     assert not batch.is_settled
 
 
-def test_a_batch_that_is_stopping_can_still_be_told_to_stop_what_runs() -> None:
+def test_a_stopping_batch_can_still_stop_its_running_jobs() -> None:
     batch = bus.batch([ADD] * 3).dispatch()
     ledger.claim(claimant(batch), after=0, limit=1)
     batch.cancel()
@@ -287,18 +287,18 @@ def test_a_batch_that_is_stopping_can_still_be_told_to_stop_what_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    "go_on",
+    "continue_cancel",
     [lambda batch: batch.cancel(), lambda batch: work(str(batch.pk), "default", "default")],
     ids=["by the next cancel", "by any ticket"],
 )
-def test_a_cancel_that_broke_off_is_gone_on_with(go_on: Callable[[JobBatch], object]) -> None:
+def test_an_interrupted_cancel_is_continued(continue_cancel: Callable[[JobBatch], object]) -> None:
     inner = bus.batch([ADD]).named("inner")
     batch = bus.batch([inner, [ADD, ADD]]).dispatch()
     links = ledger.claim(claimant(batch), after=0, limit=1)
     list(ledger.start_child("default", links[0]))
     ledger.cancel("default", batch.pk, reason="enough")
 
-    go_on(batch)
+    continue_cancel(batch)
 
     batch.refresh_from_db()
     (child,) = batch.children
@@ -307,7 +307,7 @@ def test_a_cancel_that_broke_off_is_gone_on_with(go_on: Callable[[JobBatch], obj
 
 
 def test_a_cancel_stops_no_callback_of_a_batch_that_has_finished() -> None:
-    batch = bus.batch([]).finally_(jobs.told, "path", "finally").dispatch()
+    batch = bus.batch([]).finally_(jobs.record_call, "path", "finally").dispatch()
     ledger.claim_callback(claimant(batch))
 
     batch.cancel(stop_running=True)
@@ -319,7 +319,7 @@ def test_a_cancel_stops_no_callback_of_a_batch_that_has_finished() -> None:
 def test_a_cancel_or_retry_with_nothing_to_do_sends_what_redis_has_lost(
     again: Callable[[JobBatch], object],
 ) -> None:
-    batch = bus.batch([]).finally_(jobs.told, "path", "finally").dispatch()
+    batch = bus.batch([]).finally_(jobs.record_call, "path", "finally").dispatch()
     transport.discard(batch.pk, batch.queues)
 
     done = again(batch)
@@ -333,7 +333,9 @@ def test_a_failed_callback_is_retried_alone_whatever_became_of_its_batch(
 ) -> None:
     builder = (
         bus.batch([ADD])
-        .finally_(jobs.told_and_require, event_log.path("calls"), "finally", event_log.path("gate"))
+        .finally_(
+            jobs.record_and_require, event_log.path("calls"), "finally", event_log.path("gate")
+        )
         .callback_options(queue="sync")
     )
     batch = builder.dispatch()
@@ -370,9 +372,7 @@ def test_a_retry_returns_how_many_jobs_of_the_tree_run_again() -> None:
     assert FailedJob.objects.count() == before + count
 
 
-def test_a_retry_of_chosen_jobs_counts_the_rest_of_their_lanes_and_the_child_batches_there() -> (
-    None
-):
+def test_a_retry_of_chosen_jobs_counts_the_links_and_child_batches_after_them() -> None:
     fail = bus.job(jobs.fail)
     child = bus.batch([ADD, ADD, ADD])
     root = bus.batch([[fail, ADD, child], [fail, ADD]]).allow_failures().on_queue("sync").dispatch()
@@ -434,14 +434,16 @@ def test_a_deleted_batch_leaves_its_failures_and_nothing_in_redis(
 ) -> None:
     batch = bus.batch([bus.job(jobs.fail), ADD.on_queue("default")]).on_queue("sync")
     stored = (
-        batch.allow_failures().finally_(jobs.told, event_log.path("calls"), "finally").dispatch()
+        batch.allow_failures()
+        .finally_(jobs.record_call, event_log.path("calls"), "finally")
+        .dispatch()
     )
     links = stored.jobs.count()
 
     removed = stored.delete()
 
     assert removed == (
-        links + 2,  # the batch, and the callback that its cancel drew
+        links + 2,  # the batch, and the callback that its cancel scheduled
         {"django_jobbatch.BatchedJob": links + 1, "django_jobbatch.JobBatch": 1},
     )
     assert (JobBatch.objects.count(), BatchedJob.objects.count()) == (0, 0)
@@ -505,7 +507,7 @@ def test_a_chain_and_a_callback_are_not_extended() -> None:
     assert chain.jobs.get(role=Role.JOB).append() == 0
 
 
-def test_reading_a_batch_costs_no_query_but_where_that_is_said() -> None:
+def test_reading_a_batch_costs_no_query_except_where_documented() -> None:
     batch = bus.batch([ADD, bus.job(jobs.fail)]).on_queue("sync").allow_failures().dispatch()
     reads: dict[str, Callable[[], object]] = {
         "snapshot": batch.snapshot,
@@ -530,7 +532,7 @@ def test_reading_a_batch_costs_no_query_but_where_that_is_said() -> None:
     }
 
 
-def test_counting_a_tree_costs_two_queries_and_inside_it_one_more_for_each_level() -> None:
+def test_counting_a_root_costs_two_queries_and_a_child_one_more_per_level() -> None:
     flat = bus.batch([ADD, ADD])
     root = bus.batch([ADD, bus.batch([ADD, bus.batch([flat, ADD])])]).dispatch()
     costs = []

@@ -49,8 +49,8 @@ pytestmark = [
 ]
 
 INNER = bus.batch([ADD, ADD])
-#: A retry of everything that broke off long ago, before its first page.
-BROKE_OFF = {
+#: A retry of everything that was interrupted long ago, before its first chunk.
+INTERRUPTED = {
     "lane": -1,
     "include_cancelled": True,
     "include_partial": True,
@@ -80,7 +80,7 @@ def work_to_the_end(batch: JobBatch) -> JobBatch:
 # Tickets that died
 
 
-def test_what_a_dead_ticket_held_is_due_again_and_sent() -> None:
+def test_links_of_a_dead_ticket_are_due_again_and_sent() -> None:
     batch = JobBatchFactory.create(jobs=3, running=True)
     claim(batch, 2)
     transport_before = waiting(batch)
@@ -94,7 +94,7 @@ def test_what_a_dead_ticket_held_is_due_again_and_sent() -> None:
     assert found() == []
 
 
-def test_a_lease_that_is_over_is_left_to_a_ticket_that_rq_executes(
+def test_an_expired_lease_is_left_to_a_ticket_that_rq_executes(
     redis_server: RedisServer,
 ) -> None:
     batch = JobBatchFactory.create(jobs=1, running=True)
@@ -109,7 +109,7 @@ def test_a_lease_that_is_over_is_left_to_a_ticket_that_rq_executes(
     assert found() == [Repair(RepairKind.LOST, batch.pk, "default", 1)]
 
 
-def test_what_a_ticket_held_whose_horse_is_dead_is_lost_at_once(redis_server: RedisServer) -> None:
+def test_links_of_a_dead_horse_are_rescued_at_once(redis_server: RedisServer) -> None:
     batch, other = (JobBatchFactory.create(jobs=2, running=True) for _ in range(2))
     claim(batch, 1, "dead")
     claim(batch, 1, "alive")
@@ -158,8 +158,8 @@ def test_a_callback_of_a_dead_ticket_is_called_after_all() -> None:
     assert run_callbacks(batch) == [("finally", 1)]
 
 
-def test_a_batch_on_the_stack_of_a_dead_ticket_goes_on_with_another() -> None:
-    # The ticket that was to go on with the parent worked on its child, and holds nothing of it.
+def test_another_ticket_continues_a_batch_on_the_stack_of_a_dead_one() -> None:
+    # The ticket that was to continue the parent worked on its child, and holds no link of the parent.
     root = store_tree(bus.batch([[INNER, ADD], ADD]))
     child = start_child(root)
     claim(child, 2, "dead")
@@ -173,7 +173,7 @@ def test_a_batch_on_the_stack_of_a_dead_ticket_goes_on_with_another() -> None:
 
 
 def test_a_ticket_that_died_with_nothing_in_hand_is_not_followed_by_another_at_once() -> None:
-    # What killed it before it had begun would kill that one too.
+    # What killed it before its start would kill that one too.
     batch = store_tree(bus.batch([ADD] * 2))
 
     assert reconcile_ticket(ALIAS, batch.pk, "dead") == []
@@ -181,7 +181,7 @@ def test_a_ticket_that_died_with_nothing_in_hand_is_not_followed_by_another_at_o
     assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 2)]
 
 
-def test_what_a_dead_ticket_held_is_found_in_a_large_tree_at_the_same_cost() -> None:
+def test_links_of_a_dead_ticket_are_found_in_a_large_tree_at_the_same_cost() -> None:
     def statements(children: int) -> int:
         root = store_tree(bus.batch([bus.batch([ADD]) for _ in range(children)]))
         child = start_child(root)
@@ -219,14 +219,14 @@ def test_tickets_at_work_need_not_be_sent_again(redis_server: RedisServer) -> No
 def test_a_ticket_that_is_with_one_job_for_longer_than_a_slice_takes_no_other() -> None:
     batch = store_tree(bus.batch([ADD] * 2))
     claim(batch, 1, "long")
-    begun_at = timezone.now() - timedelta(hours=1)
-    batch.jobs.running().update(started_at=begun_at)
+    started_at = timezone.now() - timedelta(hours=1)
+    batch.jobs.running().update(started_at=started_at)
 
     assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 1)]
     assert found() == []
 
 
-def test_a_queue_that_is_gone_from_the_settings_keeps_nothing_else_of_its_batch_from_repair(
+def test_a_queue_missing_in_the_settings_prevents_no_other_repair_of_its_batch(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     batch = store_tree(bus.batch([ADD, ADD.on_queue("other")]))
@@ -284,14 +284,14 @@ def test_jobs_of_a_retry_that_wait_for_callbacks_get_no_tickets() -> None:
 
 
 def test_a_due_callback_of_a_finished_batch_gets_a_ticket() -> None:
-    batch = store_tree(bus.batch([ADD]).finally_(jobs.told_badly))
+    batch = store_tree(bus.batch([ADD]).finally_(jobs.fail_callback))
     succeed(batch, claim(batch))
 
     assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 1)]
     assert work_to_the_end(batch).at_rest
 
 
-# What was not drawn, swept or gone on with
+# What was not scheduled, swept or continued
 
 
 def test_a_batch_that_should_have_finished_finishes() -> None:
@@ -310,7 +310,7 @@ def test_a_callback_that_should_be_due_becomes_due() -> None:
     assert run_callbacks(batch) == [("then", 1), ("finally", 1)]
 
 
-def test_a_failure_that_is_to_be_told_is_told() -> None:
+def test_an_unreported_failure_is_reported() -> None:
     batch = JobBatchFactory.create(failed=True, roles=[Role.EACH_FAILURE])
     FailedJobFactory.create(job__batch=batch, batch=batch)
 
@@ -319,7 +319,7 @@ def test_a_failure_that_is_to_be_told_is_told() -> None:
     assert FailedJob.objects.unreported().count() == 0
 
 
-def test_a_batch_with_nothing_left_to_do_is_put_to_rest() -> None:
+def test_a_batch_with_nothing_left_to_do_is_marked_at_rest() -> None:
     batch = JobBatchFactory.create(jobs=["succeeded"], finished=True)
 
     assert found() == [Repair(RepairKind.AT_REST, batch.pk)]
@@ -327,7 +327,7 @@ def test_a_batch_with_nothing_left_to_do_is_put_to_rest() -> None:
     assert found() == []
 
 
-def test_a_child_whose_parent_is_gone_is_put_to_rest() -> None:
+def test_a_child_whose_parent_is_deleted_is_marked_at_rest() -> None:
     child = JobBatchFactory.create(jobs=["succeeded"], finished=True, parent_id=2**62)
 
     assert found() == [Repair(RepairKind.AT_REST, child.pk)]
@@ -344,7 +344,7 @@ def test_callbacks_that_run_are_left_alone() -> None:
     assert read(batch).version == version
 
 
-def test_a_stopping_batch_that_nobody_swept_is_swept() -> None:
+def test_an_unswept_stopping_batch_is_swept() -> None:
     batch = JobBatchFactory.create(jobs=3, running=True)
     claim(batch, 1)
     ledger.cancel(ALIAS, batch.pk)
@@ -355,7 +355,7 @@ def test_a_stopping_batch_that_nobody_swept_is_swept() -> None:
 
 
 @pytest.mark.parametrize("include_cancelled", [True, False])
-def test_a_retry_that_broke_off_is_gone_on_with_as_it_was_meant(
+def test_an_interrupted_retry_is_continued_with_its_own_options(
     tuning: Tuning, *, include_cancelled: bool
 ) -> None:
 
@@ -378,12 +378,12 @@ def test_a_retry_that_broke_off_is_gone_on_with_as_it_was_meant(
     assert read(batch).retry_cursor is None
 
 
-def test_a_rehearsal_takes_one_page_of_a_retry_that_broke_off(
+def test_a_rehearsal_takes_one_chunk_of_an_interrupted_retry(
     tuning: Tuning,
 ) -> None:
 
     tuning(LINKS_CHUNK=2)
-    batch = JobBatchFactory.create(jobs=["failed"] * 5, running=True, retry_cursor=BROKE_OFF)
+    batch = JobBatchFactory.create(jobs=["failed"] * 5, running=True, retry_cursor=INTERRUPTED)
 
     rehearsed, repaired = found(dry_run=True), found()
 
@@ -394,7 +394,7 @@ def test_a_rehearsal_takes_one_page_of_a_retry_that_broke_off(
 # Trees
 
 
-def test_an_end_that_the_parent_was_not_told_of_is_told() -> None:
+def test_a_finished_child_is_reported_to_its_parent() -> None:
     root = store_tree(bus.chain(INNER, ADD))
     child = start_child(root)
     succeed(child, claim(child))
@@ -406,10 +406,10 @@ def test_an_end_that_the_parent_was_not_told_of_is_told() -> None:
 
 
 @pytest.mark.parametrize("allowing", [True, False])
-def test_a_batch_inside_that_goes_no_further_is_stopped(*, allowing: bool) -> None:
-    # Whoever cancelled or skipped the link that stands for it has died over stopping it.
-    outer = bus.batch([[ADD, INNER], ADD])
-    root = store_tree(outer.allow_failures() if allowing else outer)
+def test_a_child_batch_of_a_settled_stand_in_is_stopped(*, allowing: bool) -> None:
+    # The process that cancelled or skipped its stand-in died before it stopped the child.
+    builder = bus.batch([[ADD, INNER], ADD])
+    root = store_tree(builder.allow_failures() if allowing else builder)
     (child,) = root.children
     fail(root, claim(root, 1))
     if not allowing:
@@ -434,7 +434,7 @@ def test_running_batches_of_a_parent_that_is_being_stopped_are_stopped() -> None
     )
 
 
-def test_batches_that_have_not_begun_are_left_to_the_sweep_of_the_one_around_them() -> None:
+def test_unstarted_child_batches_are_left_to_the_sweep_of_their_parent() -> None:
     root = store_tree(bus.batch([[INNER], [INNER], [ADD]]))
     ledger.cancel(ALIAS, root.pk)
 
@@ -443,8 +443,8 @@ def test_batches_that_have_not_begun_are_left_to_the_sweep_of_the_one_around_the
     assert found() == []
 
 
-def test_a_batch_whose_turn_never_comes_since_its_parent_is_gone_is_cancelled() -> None:
-    root = store_tree(bus.chain(ADD, INNER.finally_(jobs.told_badly)))
+def test_a_waiting_batch_of_a_deleted_parent_is_cancelled() -> None:
+    root = store_tree(bus.chain(ADD, INNER.finally_(jobs.fail_callback)))
     (child,) = root.children
     JobBatch.objects.filter(pk=root.pk).delete()  # as Django does it
 
@@ -456,7 +456,7 @@ def test_a_batch_whose_turn_never_comes_since_its_parent_is_gone_is_cancelled() 
     assert found() == [Repair(RepairKind.AT_REST, child.pk)]
 
 
-def test_only_the_tree_of_a_batch_is_looked_at() -> None:
+def test_only_the_tree_of_a_batch_is_inspected() -> None:
     root, other = store_tree(bus.chain(INNER, ADD)), store_tree(bus.batch([ADD]))
     (child,) = root.children
 
@@ -477,15 +477,15 @@ def trouble() -> dict[RepairKind, JobBatch]:
     stuck = JobBatchFactory.create(jobs=1, roles=[Role.THEN])
     succeed(stuck, claim(stuck))
     stuck.jobs.callbacks().update(status="waiting")
-    told = start_child(store_tree(bus.chain(INNER, ADD)))
-    succeed(told, claim(told))
+    settled = start_child(store_tree(bus.chain(INNER, ADD)))
+    succeed(settled, claim(settled))
     root = store_tree(bus.batch([[INNER]]))
     stopped = start_child(root)
     cancel(root)
     retried = JobBatchFactory.create(
         jobs=["failed"],
         running=True,
-        retry_cursor=BROKE_OFF,
+        retry_cursor=INTERRUPTED,
     )
     delayed = JobBatchFactory.create(jobs=1, jobs__available_at=timezone.now() + timedelta(hours=1))
     JobBatch.objects.filter(pk=delayed.pk).update(next_event_at=timezone.now() + timedelta(hours=1))
@@ -493,7 +493,7 @@ def trouble() -> dict[RepairKind, JobBatch]:
         RepairKind.LOST: lost,
         RepairKind.SWEEP: swept,
         RepairKind.CALLBACK: stuck,
-        RepairKind.CHILD_SETTLED: told,
+        RepairKind.CHILD_SETTLED: settled,
         RepairKind.STOP: stopped,
         RepairKind.RETRY: retried,
         RepairKind.DELAY: delayed,
@@ -654,7 +654,7 @@ def test_without_redis_leases_are_left_and_the_ledger_is_repaired(
     ]
 
 
-def test_horses_that_are_killed_leave_tickets_for_the_batches_around() -> None:
+def test_killed_horses_leave_tickets_for_the_ancestors() -> None:
     root = store_tree(bus.batch([[INNER], ADD]).allow_failures())
     child = start_child(root)
     claim(child, 1, "killed")

@@ -37,7 +37,7 @@ def last_job(batch: JobBatch) -> BatchedJob:
     return batch.jobs.jobs_only().order_by("lane")[2]
 
 
-def test_rows_go_along_or_forget_it(batch: JobBatch) -> None:
+def test_rows_of_other_apps_follow_their_on_delete(batch: JobBatch) -> None:
     JobBatchFactory.create(pk=DEFAULT_BATCH)
     job, callback = last_job(batch), batch.jobs.get(role=Role.CATCH)
     for row in ({"batch": batch}, {"job": job}, {"job": callback}):
@@ -88,7 +88,7 @@ def test_a_row_that_holds_on_leaves_everything_as_it_is(
     assert list(Cascading._default_manager.all()) == [going_along]
 
 
-def test_a_row_that_would_go_along_may_be_held_on_to(batch: JobBatch) -> None:
+def test_a_row_that_would_be_deleted_may_be_protected(batch: JobBatch) -> None:
     going_along = Cascading._default_manager.create(job=last_job(batch))
     HoldingOn._default_manager.create(to=going_along)
 
@@ -98,7 +98,7 @@ def test_a_row_that_would_go_along_may_be_held_on_to(batch: JobBatch) -> None:
     assert batch.jobs.count() == 4
 
 
-def test_a_row_that_goes_with_its_batch_does_not_hold_on_to_a_job_of_it(batch: JobBatch) -> None:
+def test_a_row_deleted_with_its_batch_does_not_protect_its_job(batch: JobBatch) -> None:
     GoingWithItsBatch._default_manager.create(batch=batch, job=last_job(batch))
 
     batch.delete()

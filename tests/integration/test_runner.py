@@ -52,8 +52,8 @@ transactional = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
-def outer_alarm() -> Iterator[list[int]]:
-    """A timer of somebody else, of a minute; the signals it has caught."""
+def earlier_alarm() -> Iterator[list[int]]:
+    """An earlier timer, of a minute; the signals that it has caught."""
     caught: list[int] = []
 
     def catch(signum: int, frame: FrameType | None) -> None:
@@ -66,7 +66,7 @@ def outer_alarm() -> Iterator[list[int]]:
     signal.signal(signal.SIGALRM, before)
 
 
-def test_a_time_limit_leaves_the_timer_before_it_as_it_was(outer_alarm: list[int]) -> None:
+def test_a_time_limit_leaves_the_timer_before_it_as_it_was(earlier_alarm: list[int]) -> None:
     handler = signal.getsignal(signal.SIGALRM)
 
     with pytest.raises(JobTimeout, match="timeout of 1 seconds"), time_limit(1):
@@ -74,10 +74,10 @@ def test_a_time_limit_leaves_the_timer_before_it_as_it_was(outer_alarm: list[int
 
     assert signal.getsignal(signal.SIGALRM) is handler
     assert 50 < signal.getitimer(signal.ITIMER_REAL)[0] <= 59
-    assert outer_alarm == []
+    assert earlier_alarm == []
 
 
-def test_whoever_takes_the_alarm_over_keeps_it(outer_alarm: list[int]) -> None:
+def test_an_alarm_set_within_the_limit_stays(earlier_alarm: list[int]) -> None:
     def shutdown(signum: int, frame: FrameType | None) -> None:
         pass
 
@@ -89,7 +89,7 @@ def test_whoever_takes_the_alarm_over_keeps_it(outer_alarm: list[int]) -> None:
     assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 6
 
 
-def test_without_a_limit_no_timer_is_touched(outer_alarm: list[int]) -> None:
+def test_without_a_limit_no_timer_is_touched(earlier_alarm: list[int]) -> None:
     with time_limit(-1):
         left, _ = signal.getitimer(signal.ITIMER_REAL)
 
@@ -165,12 +165,12 @@ def test_intervals_follow_each_other_and_the_last_is_repeated() -> None:
 
 
 def heartbeat_of(
-    desk: ClaimBuffer,
+    buffer: ClaimBuffer,
     *,
     apply: Callable[[ledger.Change], None] = lambda change: None,
     request_more_tickets: Callable[[], None] = lambda: None,
 ) -> Heartbeat:
-    return Heartbeat(desk, ChangeQueue(), apply=apply, request_more_tickets=request_more_tickets)
+    return Heartbeat(buffer, ChangeQueue(), apply=apply, request_more_tickets=request_more_tickets)
 
 
 @transactional
@@ -206,13 +206,13 @@ def limits_of_claims(batch: JobBatch) -> list[int]:
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_a_ticket_whose_slice_is_over_leaves_no_link_claimed_and_a_ticket_behind(
+def test_a_ticket_leaves_no_claim_and_another_ticket_after_its_slice(
     settings: Any,
 ) -> None:
     settings.JOBBATCH = {"SLICE": 0.2}
     batch = dispatched(*(bus.job(jobs.sleep, 0.05) for _ in range(40)))
     transport.discard(batch.pk, ["default"])
-    somebody_elses = django_rq.enqueue(jobs.sleep, 0)
+    foreign = django_rq.enqueue(jobs.sleep, 0)
 
     TicketSession("default", "default", "ticket").run(batch)
     batch.refresh_from_db()
@@ -220,38 +220,38 @@ def test_a_ticket_whose_slice_is_over_leaves_no_link_claimed_and_a_ticket_behind
     assert 0 < batch.succeeded_jobs < 40
     assert not batch.jobs.running().exists()
     first, last = django_rq.get_queue("default").job_ids
-    assert (first, last.startswith(f"jb-{batch.pk.hex}-")) == (somebody_elses.id, True)
+    assert (first, last.startswith(f"jb-{batch.pk.hex}-")) == (foreign.id, True)
 
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_a_busy_ticket_sends_for_help_if_nobody_waits() -> None:
+def test_a_busy_ticket_requests_help_if_no_ticket_waits() -> None:
     helped = threading.Event()
-    desk = mock.Mock(spec=ClaimBuffer, claimant=mock.Mock(lease=timedelta(minutes=1)))
-    desk.oldest_outcome_age.return_value = None
+    buffer = mock.Mock(spec=ClaimBuffer, claimant=mock.Mock(lease=timedelta(minutes=1)))
+    buffer.oldest_outcome_age.return_value = None
 
-    with beating(heartbeat_of(desk, request_more_tickets=helped.set)):
+    with beating(heartbeat_of(buffer, request_more_tickets=helped.set)):
         assert helped.wait(30)
 
 
 # The watch
 
 
-def desk_of(batch: JobBatch, lease: timedelta = timedelta(minutes=1)) -> tuple[ClaimBuffer, Any]:
+def buffer_of(batch: JobBatch, lease: timedelta = timedelta(minutes=1)) -> tuple[ClaimBuffer, Any]:
     claimant = Claimant(
         using="default", batch_id=batch.pk, queue="default", ticket="ticket", lease=lease
     )
-    desk = ClaimBuffer(claimant)
+    buffer = ClaimBuffer(claimant)
     links = ledger.claim(claimant, after=0, limit=100)
-    desk.add(links)
-    return desk, links
+    buffer.add(links)
+    return buffer, links
 
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_outcomes_behind_a_long_job_are_settled_by_the_watch() -> None:
+def test_the_heartbeat_settles_outcomes_during_a_long_job() -> None:
     batch = dispatched(*[ADD] * 3)
-    desk, links = desk_of(batch)
+    buffer, links = buffer_of(batch)
     changes: list[ledger.Change] = []
     settled = threading.Event()
 
@@ -259,29 +259,29 @@ def test_outcomes_behind_a_long_job_are_settled_by_the_watch() -> None:
         changes.append(change)
         settled.set()
 
-    first = desk.start()
+    first = buffer.start()
     assert first is not None
-    desk.record(Settlement(link=first, status=LinkStatus.SUCCEEDED))
-    desk.start()
-    with beating(heartbeat_of(desk, apply=note)):
+    buffer.record(Settlement(link=first, status=LinkStatus.SUCCEEDED))
+    buffer.start()
+    with beating(heartbeat_of(buffer, apply=note)):
         assert settled.wait(30)
 
     assert [change.settled for change in changes] == [(links[0].pk,)]
-    assert [link.pk for link in desk.claimed()] == [links[1].pk, links[2].pk]
+    assert [link.pk for link in buffer.claimed()] == [links[1].pk, links[2].pk]
 
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
 def test_a_change_that_the_heartbeat_could_not_apply_is_applied_again() -> None:
     batch = dispatched(*[ADD] * 2)
-    desk, _ = desk_of(batch)
+    buffer, _ = buffer_of(batch)
     apply = mock.Mock(side_effect=[OSError("gone"), None])
 
-    first = desk.start()
+    first = buffer.start()
     assert first is not None
-    desk.record(Settlement(link=first, status=LinkStatus.SUCCEEDED))
-    desk.start()
-    with beating(heartbeat_of(desk, apply=apply)):
+    buffer.record(Settlement(link=first, status=LinkStatus.SUCCEEDED))
+    buffer.start()
+    with beating(heartbeat_of(buffer, apply=apply)):
         wait_until(lambda: apply.call_count == 2)
 
     assert [call.args[0].settled for call in apply.call_args_list] == [(first.pk,)] * 2
@@ -289,7 +289,7 @@ def test_a_change_that_the_heartbeat_could_not_apply_is_applied_again() -> None:
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_a_job_under_way_goes_back_if_its_ticket_breaks_off() -> None:
+def test_a_running_job_is_released_if_its_ticket_is_interrupted() -> None:
     batch = dispatched(*[ADD] * 2)
     runner = TicketSession("default", "default", "ticket").push(batch)
 
@@ -304,7 +304,7 @@ def test_a_job_under_way_goes_back_if_its_ticket_breaks_off() -> None:
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_a_callback_whose_batch_cannot_be_read_goes_back() -> None:
+def test_a_callback_whose_batch_cannot_be_read_is_released() -> None:
     batch = bus.batch([]).then(jobs.add, 1).dispatch()
     runner = TicketSession("default", "default", "ticket").push(batch)
 
@@ -319,16 +319,16 @@ def test_a_callback_whose_batch_cannot_be_read_goes_back() -> None:
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_failures_are_told_for_one_slice_at_a_time(event_log: EventLog, settings: Any) -> None:
+def test_failures_are_reported_for_one_slice_at_a_time(event_log: EventLog, settings: Any) -> None:
     builder = bus.batch(bus.job(jobs.fail, number) for number in range(3)).allow_failures()
-    batch = builder.each_failure(jobs.told_failure, event_log.path("told"), "each").dispatch()
+    batch = builder.each_failure(jobs.record_failure, event_log.path("told"), "each").dispatch()
 
-    trip = TicketSession("default", "default", "ticket")
-    settings.JOBBATCH = {"SLICE": 0.0001}  # for what it tells; it has time itself
-    trip.run(batch)
+    ticket_session = TicketSession("default", "default", "ticket")
+    settings.JOBBATCH = {"SLICE": 0.0001}  # for its callbacks; the ticket itself has time
+    ticket_session.run(batch)
 
-    told = batch.jobs.filter(role="each_failure").order_by("pk")
-    assert list(told.values_list("position", "status")) == [
+    links = batch.jobs.filter(role="each_failure").order_by("pk")
+    assert list(links.values_list("position", "status")) == [
         (position, "succeeded") for position in range(3)
     ]
     assert len(event_log.lines("told")) == 3
@@ -363,9 +363,9 @@ def test_a_long_job_keeps_neither_outcomes_nor_other_workers_waiting(tuning: Tun
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_the_watch_renews_the_lease_of_what_the_ticket_holds() -> None:
+def test_the_heartbeat_renews_the_leases_of_the_ticket() -> None:
     batch = dispatched(*[ADD] * 2)
-    desk, _ = desk_of(batch, lease=timedelta(seconds=0.3))
+    buffer, _ = buffer_of(batch, lease=timedelta(seconds=0.3))
     before = list(batch.jobs.order_by("pk").values_list("lease_until", flat=True))
     renewed = threading.Event()
 
@@ -375,7 +375,7 @@ def test_the_watch_renews_the_lease_of_what_the_ticket_holds() -> None:
 
     with (
         mock.patch.object(ledger, "renew", renew),
-        beating(heartbeat_of(desk)),
+        beating(heartbeat_of(buffer)),
     ):
         assert renewed.wait(30)
 
@@ -385,18 +385,18 @@ def test_the_watch_renews_the_lease_of_what_the_ticket_holds() -> None:
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_outcomes_that_could_not_be_written_stay_on_the_desk() -> None:
+def test_outcomes_that_could_not_be_written_stay_in_the_buffer() -> None:
     batch = dispatched(ADD)
-    desk, links = desk_of(batch)
-    desk.start()
-    desk.record(Settlement(link=links[0], status=LinkStatus.SUCCEEDED))
+    buffer, links = buffer_of(batch)
+    buffer.start()
+    buffer.record(Settlement(link=links[0], status=LinkStatus.SUCCEEDED))
 
     with (
         mock.patch.object(ledger, "settle", side_effect=OSError("gone")),
         pytest.raises(OSError, match="gone"),
     ):
-        desk.settle()
-    change = desk.settle()
+        buffer.settle()
+    change = buffer.settle()
 
     assert change is not None
     assert change.finished
@@ -407,26 +407,26 @@ def test_outcomes_that_could_not_be_written_stay_on_the_desk() -> None:
 
 def performed(job: bus.JobBuilder, **options: Any) -> Settlement:
     batch = dispatched(job, **options)
-    _, links = desk_of(batch)
+    _, links = buffer_of(batch)
     return execute(links[0], batch, RunPolicy.of(links[0], batch))
 
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_a_failure_is_kept_as_text_that_every_database_takes() -> None:
+def test_a_failure_is_stored_as_text_that_every_database_accepts() -> None:
     # The log has the text as it is, which the reports of parallel tests could not carry.
     with mock.patch("django_jobbatch.runner.execution.logger"):
         settlement = performed(bus.job(jobs.raise_odd_text))
     batch = settlement.link.batch
     ledger.settle("default", batch.pk, [settlement])
 
-    kept = FailedJob.objects.get()
-    assert (kept.exception_class, kept.message) == (
+    stored = FailedJob.objects.get()
+    assert (stored.exception_class, stored.message) == (
         "tests.jobs.JobFailed",
         "a NUL \\x00 and half a pair \\ud800",
     )
-    assert kept.traceback.splitlines()[0] == "Traceback (most recent call last):"
-    assert 'tests/jobs.py", line' in kept.traceback.splitlines()[1]
+    assert stored.traceback.splitlines()[0] == "Traceback (most recent call last):"
+    assert 'tests/jobs.py", line' in stored.traceback.splitlines()[1]
 
 
 @transactional
@@ -476,7 +476,7 @@ def test_the_exit_of_a_job_is_a_failure_and_that_of_the_worker_is_none() -> None
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_an_imminent_shutdown_puts_back_what_ran_and_what_had_not_begun(tuning: Tuning) -> None:
+def test_an_imminent_shutdown_releases_started_and_unstarted_links(tuning: Tuning) -> None:
     tuning(CLAIM_SECONDS=FOR_EVER)
     batch = dispatched(*(bus.job("tests.jobs.add", 1, 2) for _ in range(3)))
     results = iter([3])
@@ -521,7 +521,7 @@ def test_a_connection_that_a_timeout_cut_off_is_not_used_again(event_log: EventL
 @pytest.mark.usefixtures("redis_server")
 def test_a_result_that_is_not_json_fails_the_job_with_that_reason() -> None:
     batch = bus.batch([bus.job("tests.jobs.current_job")]).store_results().dispatch()
-    _, links = desk_of(batch)
+    _, links = buffer_of(batch)
 
     settlement = execute(links[0], batch, RunPolicy.of(links[0], batch))
 
@@ -539,7 +539,7 @@ def test_a_job_that_returns_a_retry_of_rq_has_failed_and_says_what_to_do_instead
     batch = bus.batch(
         [bus.job(jobs.record_and_return_retry_first, event_log.path("jobs"), "a")]
     ).dispatch()
-    _, links = desk_of(batch)
+    _, links = buffer_of(batch)
 
     settlement = execute(links[0], batch, RunPolicy.of(links[0], batch))
 
@@ -570,7 +570,7 @@ def statements(tuning: Tuning) -> Count:
 
 CLAIM = claim_of(*verbs(expected.CLAIM))
 LOOK = claim_of("SELECT")
-BEGUN = in_transaction("UPDATE")
+STARTED = in_transaction("UPDATE")
 GROUP = in_transaction(*verbs(expected.GROUP))
 LAST = in_transaction(*verbs(expected.LAST_JOB))
 NOTHING_DUE = ["SELECT"]
@@ -581,7 +581,7 @@ NOTHING_DUE = ["SELECT"]
 def test_statements_of_a_ticket_for_a_single_job(statements: Count) -> None:
     batch = dispatched(ADD)
 
-    assert len(statements(batch)) <= len([*CLAIM, *BEGUN, *LAST, *NOTHING_DUE])
+    assert len(statements(batch)) <= len([*CLAIM, *STARTED, *LAST, *NOTHING_DUE])
 
 
 @transactional
@@ -590,22 +590,22 @@ def test_statements_of_a_ticket_for_a_single_job(statements: Count) -> None:
 def test_statements_of_a_ticket_grow_with_groups_of_jobs(groups: int, statements: Count) -> None:
     batch = dispatched(*[ADD] * (1 + 100 * groups))
 
-    once = [*CLAIM, *BEGUN, *GROUP, *CLAIM, *LAST, *NOTHING_DUE]
+    once = [*CLAIM, *STARTED, *GROUP, *CLAIM, *LAST, *NOTHING_DUE]
     assert len(statements(batch)) <= len(once) + (groups - 1) * len([*CLAIM, *GROUP])
 
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_a_ticket_for_one_job_makes_up_for_others_once_half_are_gone(statements: Count) -> None:
+def test_a_ticket_for_one_job_replaces_others_once_half_are_missing(statements: Count) -> None:
     batch = bus.batch([ADD] * 40).isolated().dispatch()
     queue = django_rq.get_queue("default")
 
     seen = []
     for _ in range(10):
         queue.pop_job_id()
-        looked = statements(batch)[-1:] == NOTHING_DUE
+        was_empty = statements(batch)[-1:] == NOTHING_DUE
         batch.refresh_from_db()
-        seen.append((len(queue.job_ids), looked))
+        seen.append((len(queue.job_ids), was_empty))
 
     assert seen == [*((waiting, False) for waiting in range(15, 7, -1)), (16, True), (15, False)]
     assert batch.succeeded_jobs == 10
@@ -619,8 +619,8 @@ def test_statements_of_the_last_job_of_a_batch_and_of_its_callbacks(
     calls = event_log.path("calls")
     batch = (
         bus.batch([ADD])
-        .then(jobs.told, calls, "then")
-        .finally_(jobs.told, calls, "finally")
+        .then(jobs.record_call, calls, "then")
+        .finally_(jobs.record_call, calls, "finally")
         .dispatch()
     )
 
@@ -629,7 +629,7 @@ def test_statements_of_the_last_job_of_a_batch_and_of_its_callbacks(
     assert counted == [
         *LOOK,  # whether a callback is due, once
         *CLAIM,
-        *BEGUN,
+        *STARTED,
         # The callbacks are inserted, the next of them is read and made due.
         *in_transaction(*verbs(expected.LAST_JOB_WITH_CALLBACKS)),
         *[*CLAIM, "SELECT"],
@@ -653,7 +653,9 @@ def test_progress_is_reported_of_what_the_heartbeat_has_settled(
     event_log: EventLog, tuning: Tuning
 ) -> None:
     waits = bus.job(jobs.hold_until_settled, 2)
-    builder = bus.batch([ADD, ADD, waits]).progress(jobs.told_progress, event_log.path("progress"))
+    builder = bus.batch([ADD, ADD, waits]).progress(
+        jobs.record_progress, event_log.path("progress")
+    )
     batch = builder.dispatch()
 
     tuning(CLAIM_SECONDS=FOR_EVER, MAX_CLAIM=2)
@@ -665,7 +667,7 @@ def test_progress_is_reported_of_what_the_heartbeat_has_settled(
 
 @dataclass
 class FailingApply:
-    """`dispatch.apply`, which the database fails once its patience is over, in one thread or both."""
+    """`dispatch.apply`, which the database fails once its time for retries is over, in one thread or both."""
 
     failures: int
     changes: list[ledger.Change] = field(default_factory=list)
@@ -688,7 +690,7 @@ def test_a_change_that_the_runner_could_not_apply_is_applied_again_and_reported_
     event_log: EventLog,
 ) -> None:
     builder = bus.chain(ADD, bus.job(jobs.add, 3, 4))
-    batch = builder.progress(jobs.told_progress, event_log.path("progress")).dispatch()
+    batch = builder.progress(jobs.record_progress, event_log.path("progress")).dispatch()
     first, last = batch.jobs.order_by("pk").values_list("pk", flat=True)
 
     with mock.patch.object(dispatch, "apply", FailingApply(failures=1)) as failing:
@@ -709,7 +711,7 @@ def test_a_change_that_the_runner_could_not_apply_is_applied_again_and_reported_
 def test_a_change_that_fails_to_the_end_of_its_ticket_ends_it_with_the_error(
     event_log: EventLog,
 ) -> None:
-    batch = bus.batch([ADD]).progress(jobs.told_progress, event_log.path("progress")).dispatch()
+    batch = bus.batch([ADD]).progress(jobs.record_progress, event_log.path("progress")).dispatch()
 
     with (
         mock.patch.object(dispatch, "apply", FailingApply(failures=100)),
@@ -727,7 +729,9 @@ def test_a_change_that_the_heartbeat_leaves_is_applied_by_the_runner(
     event_log: EventLog, tuning: Tuning
 ) -> None:
     waits = bus.job(jobs.hold_until_settled, 2)
-    builder = bus.batch([ADD, ADD, waits]).progress(jobs.told_progress, event_log.path("progress"))
+    builder = bus.batch([ADD, ADD, waits]).progress(
+        jobs.record_progress, event_log.path("progress")
+    )
     batch = builder.dispatch()
     heartbeat_changes: list[ledger.Change] = []
 
@@ -766,7 +770,7 @@ def test_the_lease_of_a_callback_is_renewed_while_it_runs() -> None:
 def test_a_callback_is_settled_apart_and_once_if_its_first_commit_gets_no_answer(
     event_log: EventLog,
 ) -> None:
-    batch = bus.batch([]).then(jobs.told, event_log.path("calls"), "then").dispatch()
+    batch = bus.batch([]).then(jobs.record_call, event_log.path("calls"), "then").dispatch()
     settle = ledger.settle_callback
 
     def settle_without_answer(using: str, settlement: Settlement) -> ledger.Change:

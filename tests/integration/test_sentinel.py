@@ -39,7 +39,7 @@ def sentinel(tmp_path: Path) -> Iterator[int]:
     server.stop()
 
 
-def test_a_batch_runs_on_a_queue_behind_a_sentinel(
+def test_a_batch_runs_on_a_queue_of_a_sentinel(
     sentinel: int, event_log: EventLog, settings: Any
 ) -> None:
     settings.RQ_QUEUES = {

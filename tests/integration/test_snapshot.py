@@ -74,7 +74,7 @@ def secret_batch() -> JobBatch:
         .unique("secret-key")
         .store_results()
         .allow_failures()
-        .progress(jobs.told_progress, "/dev/null")
+        .progress(jobs.record_progress, "/dev/null")
         .then(jobs.add)  # which raises a TypeError
         .options(queue="sync", description="secret-description")
         .dispatch()

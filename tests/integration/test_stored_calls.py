@@ -26,8 +26,8 @@ from tests.factories import signed
 pytestmark = pytest.mark.django_db(transaction=True)
 
 FUNCTION_NOT_FOUND = "django_jobbatch.exceptions.FunctionNotFound"
-PAYLOAD_REFUSED = "django_jobbatch.exceptions.PayloadRefused"
-#: A module of the standard library that nobody imports, as it prints a poem.
+PAYLOAD_ERROR = "django_jobbatch.exceptions.PayloadRefused"
+#: A module of the standard library that no package imports, as it prints a poem.
 NEVER_IMPORTED = "this"
 
 Edit = Callable[[JobBatch], object]
@@ -50,9 +50,9 @@ def failures(batch: JobBatch) -> list[tuple[str, str, int]]:
     return list(batch.failures.values_list("exception_class", "message", "attempts"))
 
 
-def refused(attempts: int = 1) -> tuple[str, str, int]:
+def payload_error(attempts: int = 1) -> tuple[str, str, int]:
     return (
-        PAYLOAD_REFUSED,
+        PAYLOAD_ERROR,
         "The stored call was not signed by this application for this batch and role, so it was not"
         " run. If SECRET_KEY has changed since the dispatch, put the former key into"
         " SECRET_KEY_FALLBACKS and retry the job.",
@@ -103,9 +103,9 @@ def test_a_job_that_was_edited_or_copied_fails_and_never_runs(
     )
 
     assert End.of(batch) == End(outcome="partial", total=2, succeeded=1, failed=1)
-    assert failures(batch) == [refused()]
+    assert failures(batch) == [payload_error()]
     assert event_log.ran() == ["good"]
-    assert event_log.calls == [f"catch {refused()[1]}", "then partial", "finally partial"]
+    assert event_log.calls == [f"catch {payload_error()[1]}", "then partial", "finally partial"]
     assert NEVER_IMPORTED not in sys.modules
 
 
@@ -114,7 +114,7 @@ def payload_of(text: str) -> JobSpec:
     return JobSpec(call.path, call.args, call.kwargs)
 
 
-def test_a_refused_job_closes_a_strict_batch_as_any_failure_does(event_log: EventLog) -> None:
+def test_a_rejected_job_stops_a_strict_batch_as_any_failure_does(event_log: EventLog) -> None:
     batch = dispatched(
         recording(event_log, "bad", "good"),
         lambda batch: batch.jobs.filter(lane=0).update(payload=""),
@@ -125,25 +125,25 @@ def test_a_refused_job_closes_a_strict_batch_as_any_failure_does(event_log: Even
     assert event_log.ran() == []
 
 
-def test_the_call_of_a_job_is_refused_as_a_callback(event_log: EventLog) -> None:
+def test_the_call_of_a_job_is_rejected_as_a_callback(event_log: EventLog) -> None:
     def make_the_job_a_callback(batch: JobBatch) -> None:
         batch.callbacks[0]["payload"] = batch.jobs.get().payload
         batch.save(update_fields=["callbacks"])
 
     batch = dispatched(
         recording(event_log, "once")
-        .then(jobs.told, event_log.path("calls"), "then")
-        .finally_(jobs.told, event_log.path("calls"), "finally"),
+        .then(jobs.record_call, event_log.path("calls"), "then")
+        .finally_(jobs.record_call, event_log.path("calls"), "finally"),
         make_the_job_a_callback,
     )
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
-    assert failures(batch) == [refused()]
+    assert failures(batch) == [payload_error()]
     assert event_log.ran() == ["once"]
     assert event_log.calls == ["finally succeeded"]
 
 
-def test_a_callback_is_refused_in_the_role_of_another(event_log: EventLog) -> None:
+def test_a_callback_is_rejected_in_the_role_of_another(event_log: EventLog) -> None:
     def turn_round(batch: JobBatch) -> None:
         for entry in batch.callbacks:
             entry["role"] = {"then": "finally", "finally": "then"}[entry["role"]]
@@ -151,17 +151,17 @@ def test_a_callback_is_refused_in_the_role_of_another(event_log: EventLog) -> No
 
     batch = dispatched(
         recording(event_log, "once")
-        .then(jobs.told, event_log.path("calls"), "then")
-        .finally_(jobs.told, event_log.path("calls"), "finally"),
+        .then(jobs.record_call, event_log.path("calls"), "then")
+        .finally_(jobs.record_call, event_log.path("calls"), "finally"),
         turn_round,
     )
 
     assert End.of(batch).outcome == "succeeded"
-    assert failures(batch) == [refused(), refused()]
+    assert failures(batch) == [payload_error(), payload_error()]
     assert event_log.calls == []
 
 
-def test_each_failure_is_told_by_no_other_callback(event_log: EventLog) -> None:
+def test_each_failure_is_called_in_no_other_role(event_log: EventLog) -> None:
     def copy_catch(batch: JobBatch) -> None:
         catch, each = batch.callbacks
         each["payload"] = catch["payload"]
@@ -169,31 +169,33 @@ def test_each_failure_is_told_by_no_other_callback(event_log: EventLog) -> None:
 
     batch = dispatched(
         bus.batch(bus.job(jobs.fail, "boom"))
-        .catch(jobs.told_failure, event_log.path("calls"), "catch")
-        .each_failure(jobs.told_failure, event_log.path("each"), "each"),
+        .catch(jobs.record_failure, event_log.path("calls"), "catch")
+        .each_failure(jobs.record_failure, event_log.path("each"), "each"),
         copy_catch,
     )
 
     assert End.of(batch) == End(outcome="failed", total=1, failed=1)
-    assert [name for name, *_ in failures(batch)] == ["tests.jobs.JobFailed", PAYLOAD_REFUSED]
+    assert [name for name, *_ in failures(batch)] == ["tests.jobs.JobFailed", PAYLOAD_ERROR]
     assert (event_log.calls, event_log.lines("each")) == (["catch boom"], [])
 
 
-def test_progress_is_told_by_no_job(event_log: EventLog, caplog: pytest.LogCaptureFixture) -> None:
+def test_progress_is_called_as_no_job(
+    event_log: EventLog, caplog: pytest.LogCaptureFixture
+) -> None:
     def make_the_job_progress(batch: JobBatch) -> None:
         batch.options["progress"] = [batch.jobs.get().payload]
         batch.save(update_fields=["options"])
 
     with caplog.at_level(logging.ERROR, "django_jobbatch"):
         batch = dispatched(
-            recording(event_log, "once").progress(jobs.told_progress, event_log.path("calls")),
+            recording(event_log, "once").progress(jobs.record_progress, event_log.path("calls")),
             make_the_job_progress,
         )
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
     assert event_log.ran() == ["once"]
     assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == [
-        refused()[1]
+        payload_error()[1]
     ]
 
 
@@ -237,14 +239,14 @@ def insert_callback(batch: JobBatch) -> None:
     batch.jobs.create(role=Role.THEN, run=1, position=7, queue=job.queue, payload=job.payload)
 
 
-def test_a_callback_that_was_put_there_by_hand_is_refused(event_log: EventLog) -> None:
+def test_a_callback_inserted_by_hand_is_rejected(event_log: EventLog) -> None:
     batch = dispatched(
-        recording(event_log, "once").finally_(jobs.told, event_log.path("calls"), "finally"),
+        recording(event_log, "once").finally_(jobs.record_call, event_log.path("calls"), "finally"),
         insert_callback,
     )
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
-    assert failures(batch) == [refused()]
+    assert failures(batch) == [payload_error()]
     assert (event_log.ran(), event_log.calls) == (["once"], ["finally succeeded"])
 
 
@@ -320,7 +322,7 @@ def test_what_was_dispatched_under_a_former_key_runs(
 
     batch = dispatched(
         event_log.with_all_callbacks(recording(event_log, "run")).progress(
-            jobs.told_progress, event_log.path("progress")
+            jobs.record_progress, event_log.path("progress")
         ),
         rotate(settings),
     )
@@ -335,11 +337,11 @@ def test_without_the_former_key_it_fails_and_runs_when_the_key_is_back(
     event_log: EventLog, settings: Settings
 ) -> None:
     batch = dispatched(
-        recording(event_log, "run").finally_(jobs.told, event_log.path("calls"), "finally"),
+        recording(event_log, "run").finally_(jobs.record_call, event_log.path("calls"), "finally"),
         rotate(settings),
     )
     assert End.of(batch) == End(outcome="failed", total=1, failed=1)
-    assert failures(batch) == [refused(), refused()]
+    assert failures(batch) == [payload_error(), payload_error()]
     assert (event_log.ran(), event_log.calls) == ([], [])
 
     settings.SECRET_KEY_FALLBACKS = ["former"]
@@ -368,11 +370,11 @@ def test_jobs_and_callbacks_that_have_moved_are_found(
         "MOVED": {
             "shop.jobs.note": "shop.tasks.note",
             "shop.tasks.note": "tests.jobs.record",
-            "shop.jobs.told": "tests.jobs.told",
+            "shop.jobs.record_call": "tests.jobs.record_call",
         }
     }
 
-    batch = moving(event_log, "shop.jobs.note", "shop.jobs.told").on_queue("sync").dispatch()
+    batch = moving(event_log, "shop.jobs.note", "shop.jobs.record_call").on_queue("sync").dispatch()
 
     assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
     assert event_log.ran() == ["found"]
@@ -383,7 +385,9 @@ def test_jobs_and_callbacks_that_have_moved_are_found(
 def test_what_has_moved_unsaid_fails_with_the_setting_and_runs_once_it_is_set(
     event_log: EventLog, settings: Settings
 ) -> None:
-    batch = moving(event_log, "tests.jobs.note", "shop.jobs.told").on_queue("sync").dispatch()
+    batch = (
+        moving(event_log, "tests.jobs.note", "shop.jobs.record_call").on_queue("sync").dispatch()
+    )
     assert failures(batch) == [
         (
             FUNCTION_NOT_FOUND,
@@ -397,16 +401,16 @@ def test_what_has_moved_unsaid_fails_with_the_setting_and_runs_once_it_is_set(
     settings.JOBBATCH = {"MOVED": {"tests.jobs.note": "tests.jobs.record"}}
     batch.retry()
     then_failed = End.of(batch)
-    settings.JOBBATCH = {"MOVED": {"shop.jobs.told": "tests.jobs.told"}}
+    settings.JOBBATCH = {"MOVED": {"shop.jobs.record_call": "tests.jobs.record_call"}}
     batch.retry(batch.jobs.callbacks())
 
     assert then_failed == End(outcome="succeeded", total=1, succeeded=1, run=2)
     assert failures(batch)[1:] == [
         (
             FUNCTION_NOT_FOUND,
-            "shop.jobs.told: there is no module 'shop'. Is the code that dispatched it deployed"
+            "shop.jobs.record_call: there is no module 'shop'. Is the code that dispatched it deployed"
             " here? If the function is elsewhere now, add"
-            ' "shop.jobs.told": "its.new.path" to the MOVED of JOBBATCH in the settings,'
+            ' "shop.jobs.record_call": "its.new.path" to the MOVED of JOBBATCH in the settings,'
             " restart the workers, and retry the job.",
             1,
         )

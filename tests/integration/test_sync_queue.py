@@ -97,7 +97,7 @@ def test_nothing_runs_before_the_commit_or_after_a_rollback(event_log: EventLog)
 
 
 @pytest.mark.django_db
-def test_it_works_inside_a_test_case(
+def test_it_works_in_a_test_case(
     event_log: EventLog, django_capture_on_commit_callbacks: Captured
 ) -> None:
     with django_capture_on_commit_callbacks(execute=True):
@@ -145,7 +145,7 @@ def test_ctrl_c_puts_the_job_back_and_reaches_the_caller(event_log: EventLog) ->
         builder.dispatch()
     batch = JobBatch.objects.get()
     left = list(batch.jobs.order_by("pk").values_list("status", "attempts"))
-    # Whatever sends the next ticket goes on with it.
+    # The sender of the next ticket continues it.
     batch.add(bus.job(jobs.add, 3, 4))
     batch.refresh_from_db()
 
@@ -177,14 +177,14 @@ def test_a_timeout_reaches_a_job_in_another_thread() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_each_failure_that_gives_up_is_told_once(event_log: EventLog) -> None:
+def test_a_failed_each_failure_is_called_once_per_failure(event_log: EventLog) -> None:
 
     batch = (
         sync(bus.job(jobs.fail, "boom"), ADD)
         .allow_failures()
-        .each_failure(jobs.give_up_on, event_log.path("each"))
-        .catch(jobs.told_failure, event_log.path("calls"), "catch")
-        .finally_(jobs.told, event_log.path("calls"), "finally")
+        .each_failure(jobs.fail_callback_for_good, event_log.path("each"))
+        .catch(jobs.record_failure, event_log.path("calls"), "catch")
+        .finally_(jobs.record_call, event_log.path("calls"), "finally")
         .callback_options(retry=2, retry_interval=60)
         .dispatch()
     )
@@ -195,7 +195,7 @@ def test_each_failure_that_gives_up_is_told_once(event_log: EventLog) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_job_that_fails_after_a_cancel_is_not_told_to_catch(event_log: EventLog) -> None:
+def test_catch_is_not_called_for_a_job_that_fails_after_a_cancel(event_log: EventLog) -> None:
     batch = event_log.with_all_callbacks(sync(bus.job(jobs.cancel_and_fail, "boom"))).dispatch()
 
     assert end(batch) == ("cancelled", 0, 1, 0)
@@ -212,7 +212,7 @@ def test_adding_nothing_before_the_jobs_does_not_finish_the_batch(event_log: Eve
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("timeout", "seconds"), [(7, "67.0"), (-1, "86460.0")])
-def test_a_lease_that_nobody_renews_covers_the_longest_job(
+def test_a_lease_without_renewal_covers_the_longest_job(
     event_log: EventLog, timeout: int, seconds: str
 ) -> None:
     sync(bus.job(note_lease, event_log.path("jobs")).options(timeout=timeout)).dispatch()
@@ -221,7 +221,7 @@ def test_a_lease_that_nobody_renews_covers_the_longest_job(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_large_batch_that_a_failure_stops_is_stopped_to_its_end(
+def test_a_large_batch_that_a_failure_stops_is_swept_completely(
     event_log: EventLog, tuning: Tuning
 ) -> None:
     tuning(LINKS_CHUNK=2, INLINE_STEPS=2)

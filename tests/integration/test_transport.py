@@ -69,7 +69,7 @@ def test_a_ticket_is_listed_by_rq_like_any_job(ticket: Ticket) -> None:
     assert job.enqueued_at == job.created_at
 
 
-def test_a_look_and_a_ticket_with_its_expiry_cost_little_more_than_a_kilobyte(
+def test_a_reconcile_and_a_ticket_with_its_expiry_cost_little_more_than_a_kilobyte(
     ticket: Ticket, redis_server: RedisServer
 ) -> None:
     def received() -> int:
@@ -121,7 +121,7 @@ def test_what_redis_keeps_of_waiting_tickets_expires(
     assert redis_server.client.ttl(f"rq:job:{sent_id}") == -1
 
 
-def test_a_ticket_is_sent_in_one_round_trip(ticket: Ticket, redis_server: RedisServer) -> None:
+def test_a_ticket_is_sent_in_one_pipeline(ticket: Ticket, redis_server: RedisServer) -> None:
     def commands() -> int:
         return int(redis_server.client.info("stats")["total_reads_processed"])
 
@@ -132,7 +132,7 @@ def test_a_ticket_is_sent_in_one_round_trip(ticket: Ticket, redis_server: RedisS
     assert commands() - after_nothing - (after_nothing - before) == 1
 
 
-def test_waiting_counts_what_is_queued_and_knows_the_next_scheduled(ticket: Ticket) -> None:
+def test_waiting_counts_queued_tickets_and_reads_the_next_scheduled(ticket: Ticket) -> None:
     other = replace(ticket, batch_id=uuid.uuid4())
 
     transport.send(ticket, 2)
@@ -158,15 +158,13 @@ def test_a_ticket_that_was_popped_and_lost_does_not_wait(
     assert queue.job_ids == [f"jb-{ticket.batch_id.hex}-{remembered.decode()}"]
 
 
-def test_only_tickets_that_nobody_has_begun_are_taken_back(
-    ticket: Ticket, redis_server: RedisServer
-) -> None:
+def test_only_unstarted_tickets_are_deleted(ticket: Ticket, redis_server: RedisServer) -> None:
     other = replace(ticket, batch_id=uuid.uuid4())
     transport.send(ticket, 3)
     transport.send(replace(ticket, queue="slow"))
     transport.schedule(ticket, NOON)
     transport.send(other)
-    begun = redis_server.client.lpop(django_rq.get_queue("default").key)
+    started = redis_server.client.lpop(django_rq.get_queue("default").key)
     (others,) = (
         each for each in django_rq.get_queue("default").job_ids if other.batch_id.hex in each
     )
@@ -179,7 +177,7 @@ def test_only_tickets_that_nobody_has_begun_are_taken_back(
     assert keys(redis_server) == sorted(
         [
             f"jobbatch:{other.batch_id.hex}:default",
-            f"rq:job:{begun.decode()}",
+            f"rq:job:{started.decode()}",
             f"rq:job:{others}",
         ]
     )

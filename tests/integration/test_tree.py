@@ -1,4 +1,4 @@
-"""What lies below a batch in its tree, and what of that a retry brings back."""
+"""The descendants of a batch, and which of their links a retry resets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def names(found: object) -> list[str]:
 
 @pytest.fixture
 def middle() -> JobBatch:
-    """A batch in the middle of a tree that goes on beside it and for three levels below it."""
+    """A batch in the middle of a tree, with siblings and three levels of descendants."""
     leaf = bus.batch([ADD, ADD]).named("leaf")
     inner = bus.batch([leaf, bus.chain(bus.batch([ADD]).named("deep")).named("inner chain")])
     middle = bus.batch([inner.named("inner"), ADD]).named("middle")
@@ -45,7 +45,7 @@ def middle() -> JobBatch:
 
 
 @pytest.mark.parametrize("levels", [8, 1], ids=["by what they are in", "by their ids"])
-def test_below_a_batch_inside_is_all_that_it_contains_and_nothing_beside_it(
+def test_descendants_of_a_child_batch_are_all_that_it_contains_and_no_siblings(
     middle: JobBatch, levels: int, tuning: Tuning
 ) -> None:
     tuning(TREE_LEVELS=levels)
@@ -56,7 +56,7 @@ def test_below_a_batch_inside_is_all_that_it_contains_and_nothing_beside_it(
     assert middle.tree_jobs == TreeCounts(4, 4, 0, 0, 0, 0)
 
 
-def test_to_look_below_a_batch_inside_costs_a_query_for_each_level(
+def test_descendants_of_a_child_batch_cost_a_query_per_level(
     middle: JobBatch, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     with django_assert_num_queries(3):
@@ -65,7 +65,7 @@ def test_to_look_below_a_batch_inside_costs_a_query_for_each_level(
     assert "IN (" not in str(found.query)
 
 
-def test_a_preview_of_the_last_failure_leaves_what_somebody_has_cancelled_deep_inside() -> None:
+def test_a_preview_of_the_last_failure_leaves_a_cancelled_descendant() -> None:
     allowing = bus.batch([bus.batch([ADD]), ADD]).allow_failures()
     root = store_tree(bus.batch([bus.chain(allowing, ADD).named("strict"), ADD]))
     strict = start_child(root)
@@ -79,10 +79,10 @@ def test_a_preview_of_the_last_failure_leaves_what_somebody_has_cancelled_deep_i
     report_end(strict)
     sweep(root)
 
-    said = previews.count_retried(read(root), list(root.jobs.failed()))
+    count = previews.count_retried(read(root), list(root.jobs.failed()))
 
     assert read(partial).outcome == "partial"
-    assert said == 2  # the one that has failed, and the one of the root that this has stopped
+    assert count == 2  # the one that has failed, and the one of the root that this has stopped
 
 
 def test_no_retry_is_offered_of_what_follows_a_cancelled_link() -> None:

@@ -33,14 +33,14 @@ pytestmark = [
     pytest.mark.usefixtures("handlers", "redis_server"),
 ]
 
-#: Who looks at everything, in Redis.
+#: The key of the worker that reconciles everything, in Redis.
 LEADERS = "jobbatch:lead:*"
 Asked = Callable[[], list[str]]
 
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    """A worker takes the signals of its process; they are given back."""
+    """A worker takes the signals of its process; they are restored."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
@@ -68,7 +68,7 @@ def burst(worker_class: type[BatchWorkerMixin] = BatchWorker) -> None:
 @pytest.mark.parametrize(
     "worker_class", [BatchWorker, HerokuBatchWorker, RoundRobinBatchWorker, SimpleBatchWorker]
 )
-def test_every_worker_of_rq_can_have_it_and_looks_at_everything_when_it_starts(
+def test_every_worker_of_rq_can_have_it_and_reconciles_everything_when_it_starts(
     worker_class: type[BatchWorkerMixin], asked: Asked, event_log: EventLog
 ) -> None:
     batch = bus.batch(event_log.job("a")).dispatch()
@@ -108,7 +108,7 @@ def test_the_work_horses_of_other_jobs_are_left_to_rq(asked: Asked, event_log: E
     assert asked() == ["default"]
 
 
-def test_what_cannot_be_repaired_is_logged_and_the_worker_goes_on(
+def test_a_failed_repair_is_logged_and_the_worker_continues(
     event_log: EventLog,
     redis_server: RedisServer,
     monkeypatch: pytest.MonkeyPatch,
@@ -130,7 +130,7 @@ def test_what_cannot_be_repaired_is_logged_and_the_worker_goes_on(
     assert "The worker could not start a reconcile, and continues" in caplog.messages
 
 
-def test_no_connection_to_the_database_is_open_when_a_work_horse_begins(
+def test_no_database_connection_is_open_when_a_work_horse_starts(
     asked: Asked, event_log: EventLog
 ) -> None:
     bus.batch(event_log.job("a")).dispatch()
@@ -173,25 +173,29 @@ def test_a_work_horse_does_not_read_the_version_of_redis_py_from_the_disk(
     assert horse not in event_log.lines("read")
 
 
-def test_one_worker_looks_at_everything_until_it_is_gone(
+def test_one_worker_reconciles_everything_until_it_is_gone(
     asked: Asked, redis_server: RedisServer
 ) -> None:
-    looks = [looked("first", asked), looked("second", asked), looked("first", asked)]
+    reconciled = [
+        is_reconciled("first", asked),
+        is_reconciled("second", asked),
+        is_reconciled("first", asked),
+    ]
     (key,) = redis_server.client.keys(LEADERS)
     redis_server.client.delete(key)
 
-    assert looks == [True, False, True]
-    assert [looked("second", asked), looked("first", asked)] == [True, False]
+    assert reconciled == [True, False, True]
+    assert [is_reconciled("second", asked), is_reconciled("first", asked)] == [True, False]
 
 
-def looked(name: str, asked: Asked) -> bool:
-    """Whether a worker of this name looks at everything when it starts."""
+def is_reconciled(name: str, asked: Asked) -> bool:
+    """Whether a worker of this name reconciles everything when it starts."""
     before = len(asked())
     get_worker("default", worker_class=BatchWorker, name=name).work(burst=True)
     return len(asked()) > before
 
 
-def test_a_worker_inside_a_transaction_looks_at_nothing_and_closes_no_connection(
+def test_a_worker_in_a_transaction_reconciles_nothing_and_closes_no_connection(
     asked: Asked, event_log: EventLog
 ) -> None:
     """As a test of a project runs one, without another process that could see its rows."""

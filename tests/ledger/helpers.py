@@ -35,7 +35,7 @@ def claimant(batch: JobBatch, ticket: str = "one", **named: Any) -> Claimant:
 
 
 def claim(batch: JobBatch, limit: int = 100, ticket: str = "one", **named: Any) -> list[BatchedJob]:
-    """What a ticket takes that begins at the lowest id."""
+    """Claim links as a ticket does that starts at the lowest id."""
     return ledger.claim(claimant(batch, ticket, **named), after=0, limit=limit)
 
 
@@ -95,27 +95,27 @@ def store_tree(builder: Builder) -> JobBatch:
         return builder.dispatch()
 
 
-def begin(link: BatchedJob) -> list[Change]:
-    """Have the turn come of the child batch that this link stands for."""
+def take_turn(link: BatchedJob) -> list[Change]:
+    """Let the turn of the child batch of this stand-in come."""
     return list(ledger.start_child(ALIAS, link))
 
 
 def start_child(root: JobBatch) -> JobBatch:
     """The child batch that is the next link of this one, after its turn has come."""
     (link,) = claim(root, 1)
-    begin(link)
+    take_turn(link)
     return root.children.get(parent=link)
 
 
 def report_end(child: JobBatch) -> Change | None:
-    """Tell the parent of a child batch of its end."""
+    """Report a settled child batch to its parent."""
     return ledger.settle_stand_in(ALIAS, read(child))
 
 
 def cancel(batch: JobBatch) -> list[Change]:
-    """Close a batch and cancel what had not begun; its child batches are not told."""
-    closed = ledger.cancel(ALIAS, batch.pk, reason="enough")
-    return [] if closed is None else [closed, *sweep(batch)]
+    """Cancel a batch and its unstarted links; its child batches are not stopped."""
+    change = ledger.cancel(ALIAS, batch.pk, reason="enough")
+    return [] if change is None else [change, *sweep(batch)]
 
 
 def finish_child(root: JobBatch, end: Callable[[BatchedJob], Settlement]) -> JobBatch:
@@ -131,18 +131,18 @@ def run_callbacks(batch: JobBatch, *, ticket: str = "one") -> list[tuple[str, in
     ran = []
     while link := ledger.claim_callback(claimant(batch, ticket)):
         ran.append((link.role, link.run))
-        tell(batch) if link.role == "each_failure" else None
+        report_failures(batch) if link.role == "each_failure" else None
         ledger.settle_callback(ALIAS, success(link))
     return ran
 
 
-def tell(batch: JobBatch) -> list[str]:
-    """Tell `each_failure` of all that it has not seen; the messages."""
-    told = []
+def report_failures(batch: JobBatch) -> list[str]:
+    """Mark all unreported failures as reported; their messages."""
+    reported = []
     while unseen := ledger.first_unreported(ALIAS, batch.pk):
         ledger.mark_reported(ALIAS, unseen)
-        told.append(unseen.message)
-    return told
+        reported.append(unseen.message)
+    return reported
 
 
 def read(batch: JobBatch) -> JobBatch:
@@ -181,7 +181,7 @@ def pks(batch: JobBatch) -> list[int]:
 
 
 def callback_rows(batch: JobBatch) -> list[tuple[int, str, str]]:
-    """Run, role and status of its callbacks, in the order in which they were drawn."""
+    """Run, role and status of its callbacks, in the order in which they were scheduled."""
     callbacks = batch.jobs.exclude(role="job").order_by("pk")
     return list(callbacks.values_list("run", "role", "status"))
 

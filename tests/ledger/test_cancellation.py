@@ -1,4 +1,4 @@
-"""Closing is one statement; what had not begun is cancelled after it, page by page."""
+"""A cancel is one statement; unstarted links are cancelled after it, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.mark.parametrize("status", [BatchStatus.WAITING, BatchStatus.PENDING, BatchStatus.RUNNING])
-def test_an_open_batch_is_closed_by_whoever_comes_first(status: BatchStatus) -> None:
+def test_an_open_batch_is_cancelled_once(status: BatchStatus) -> None:
     batch = JobBatchFactory.create(jobs=2, status=status, roles=[Role.FINALLY])
 
     with mock.patch.object(timezone, "now", return_value=NOON):
@@ -88,7 +88,7 @@ def test_a_cancel_that_came_first_is_the_cause() -> None:
 # sweep
 
 
-def test_a_sweep_cancels_what_has_not_begun() -> None:
+def test_a_sweep_cancels_unstarted_links() -> None:
     batch = JobBatchFactory.create(
         jobs=[WAITING, PENDING, RUNNING, SUCCEEDED, FAILED], stopping=True
     )
@@ -113,7 +113,7 @@ def test_a_sweep_cancels_what_has_not_begun() -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_sweep_goes_page_by_page_and_the_last_one_finishes() -> None:
+def test_a_sweep_cancels_chunk_by_chunk_and_the_last_one_finishes() -> None:
     batch = JobBatchFactory.create(jobs=5, roles=[Role.THEN, Role.CATCH, Role.FINALLY])
     ledger.cancel(ALIAS, batch.pk)
 
@@ -131,7 +131,7 @@ def test_a_sweep_goes_page_by_page_and_the_last_one_finishes() -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_whoever_meets_a_sweep_that_was_broken_off_goes_on_with_it() -> None:
+def test_another_process_continues_an_interrupted_sweep() -> None:
     batch = JobBatchFactory.create(jobs=5, roles=[Role.FINALLY])
     ledger.cancel(ALIAS, batch.pk)
     next(ledger.sweep(ALIAS, batch.pk))
@@ -200,7 +200,7 @@ def test_a_batch_that_is_not_stopping_is_not_swept(trait: str) -> None:
     assert (change.settled, change.finished, statuses(batch)) == ((), False, [PENDING])
 
 
-def test_a_batch_that_is_gone_is_not_swept(django_assert_num_queries: Any) -> None:
+def test_a_deleted_batch_is_not_swept(django_assert_num_queries: Any) -> None:
     batch = JobBatchFactory.create()
     ledger.delete_batch(ALIAS, batch.pk)
 
@@ -209,7 +209,7 @@ def test_a_batch_that_is_gone_is_not_swept(django_assert_num_queries: Any) -> No
     assert (change.batch, change.settled) == (None, ())
 
 
-def test_an_empty_batch_that_was_closed_finishes_with_its_sweep() -> None:
+def test_an_empty_stopping_batch_finishes_with_its_sweep() -> None:
     batch = JobBatchFactory.create(jobs=1, pending=True, unique_key="key")
     ledger.cancel(ALIAS, batch.pk)
 
@@ -219,13 +219,13 @@ def test_an_empty_batch_that_was_closed_finishes_with_its_sweep() -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_sweep_leaves_what_a_retry_has_brought_back() -> None:
+def test_a_sweep_leaves_the_links_that_a_retry_has_reset() -> None:
     batch = JobBatchFactory.create(jobs=4)
     ledger.cancel(ALIAS, batch.pk)
-    broken_off = ledger.sweep(ALIAS, batch.pk)
-    next(broken_off)
+    interrupted = ledger.sweep(ALIAS, batch.pk)
+    next(interrupted)
     sweep(batch)
     reopen(batch, include_cancelled=True)
 
-    assert [change.settled for change in broken_off] == [()]
+    assert [change.settled for change in interrupted] == [()]
     assert statuses(batch) == [PENDING] * 4

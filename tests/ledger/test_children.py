@@ -1,4 +1,4 @@
-"""What passes between child batches and the links that stand for them."""
+"""What passes between child batches and their stand-ins."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from tests import jobs
 from tests.jobs import ADD
 from tests.ledger.helpers import (
     ALIAS,
-    begin,
     callback_rows,
     cancel,
     claim,
@@ -33,6 +32,7 @@ from tests.ledger.helpers import (
     succeed,
     success,
     sweep,
+    take_turn,
 )
 
 pytestmark = pytest.mark.django_db
@@ -57,13 +57,13 @@ def stand_in(child: JobBatch) -> BatchedJob:
 # A turn
 
 
-def test_a_batch_inside_waits_for_its_turn_and_then_its_jobs_are_due() -> None:
+def test_a_child_batch_waits_for_its_turn_and_then_its_jobs_are_due() -> None:
     root = store_tree(bus.chain(ADD, INNER.on_queue("other")))
     child = only_child(root)
     waits = state(child), claim(child, queue="other")
     succeed(root, claim(root))
 
-    (change,) = begin(claim(root)[0])
+    (change,) = take_turn(claim(root)[0])
 
     assert waits == (("waiting", "", 1), [])
     assert (change.batch_id, change.due) == (child.pk, {"other": 1})
@@ -73,41 +73,41 @@ def test_a_batch_inside_waits_for_its_turn_and_then_its_jobs_are_due() -> None:
     assert (link.status, link.lease_until, link.claimed_by) == ("running", None, "")
 
 
-def test_the_turn_of_an_empty_batch_is_its_end() -> None:
+def test_the_turn_of_an_empty_batch_settles_it() -> None:
     root = store_tree(bus.chain(bus.batch([]), ADD))
 
-    (change,) = begin(claim(root)[0])
-    told = report_end(only_child(root))
+    (change,) = take_turn(claim(root)[0])
+    reported = report_end(only_child(root))
 
     assert (change.finished, change.child_settled) == (True, True)
-    assert told is not None
-    assert told.due == {"default": 1}
+    assert reported is not None
+    assert reported.due == {"default": 1}
     assert statuses(root) == ["succeeded", "pending"]
 
 
-def test_a_turn_that_comes_twice_begins_once() -> None:
+def test_a_turn_that_comes_twice_starts_once() -> None:
     root = store_tree(bus.chain(INNER, ADD))
     (link,) = claim(root)
-    begin(link)
+    take_turn(link)
     child = only_child(root)
     fail(child, claim(child, 1))
 
-    assert begin(link) == []
+    assert take_turn(link) == []
     assert state(child) == ("stopping", "", 1)
 
 
-def test_a_turn_in_a_batch_that_was_closed_stops_the_batch_whose_turn_it_was() -> None:
+def test_a_turn_in_a_stopping_batch_stops_the_child_whose_turn_it_was() -> None:
     root = store_tree(bus.batch([[INNER, ADD], [ADD]]))
     links = claim(root)
     ledger.cancel(ALIAS, root.pk)
 
-    (change,) = begin(links[0])
+    (change,) = take_turn(links[0])
 
     assert statuses(root)[0] == "cancelled"
     assert change.children_to_stop == (only_child(root).pk,)
 
 
-def test_a_batch_that_is_still_stopping_when_its_turn_comes_is_looked_at_again() -> None:
+def test_a_batch_still_stopping_at_its_turn_is_inspected_again() -> None:
     root = store_tree(bus.chain(ADD, INNER))
     child = only_child(root)
     fail(root, claim(root))
@@ -115,29 +115,29 @@ def test_a_batch_that_is_still_stopping_when_its_turn_comes_is_looked_at_again()
     reopen(root)
     succeed(root, claim(root))
 
-    (change,) = begin(claim(root)[0])
+    (change,) = take_turn(claim(root)[0])
 
     assert change.next_event_at is not None
     assert stand_in(child).status == "pending"
     sweep(child)
     assert report_end(child) is None
-    begin(claim(root, ignore_delays=True)[0])
+    take_turn(claim(root, ignore_delays=True)[0])
     assert state(child) == ("running", "", 2)
 
 
-def test_a_batch_that_was_cancelled_before_its_turn_is_not_begun_by_it() -> None:
+def test_a_batch_cancelled_before_its_turn_is_not_started_by_it() -> None:
     inner = INNER.finally_(jobs.add, 1)
     root = store_tree(bus.batch([[ADD, inner, ADD]]).allow_failures())
     child = only_child(root)
     cancel(child)
     succeed(root, claim(root))
 
-    assert begin(claim(root)[0]) == []
+    assert take_turn(claim(root)[0]) == []
     assert state(child) == ("finished", "cancelled", 1)
     assert run_callbacks(child) == [("finally", 1)]
-    told = report_end(child)
-    assert told is not None
-    assert told.finished
+    reported = report_end(child)
+    assert reported is not None
+    assert reported.finished
     assert statuses(root) == ["succeeded", "cancelled", "skipped"]
 
 
@@ -153,7 +153,7 @@ def test_a_batch_that_was_cancelled_before_its_turn_is_not_begun_by_it() -> None
     ],
     ids=["succeeded", "partial", "failed"],
 )
-def test_the_end_of_a_batch_is_the_end_of_its_link(
+def test_the_settlement_of_a_child_settles_its_stand_in(
     builder: bus.BatchBuilder, end: type[Settlement], expected: list[str]
 ) -> None:
     root = finish_child(store_tree(bus.chain(builder, ADD)), end)
@@ -161,7 +161,7 @@ def test_the_end_of_a_batch_is_the_end_of_its_link(
     assert statuses(root) == expected
 
 
-def test_a_failed_batch_fails_its_parent_which_is_told_of_the_first_failure() -> None:
+def test_a_failed_child_fails_its_parent_with_the_first_failure() -> None:
     root = store_tree(bus.batch([INNER, ADD]).catch(jobs.add, 1))
 
     finish_child(root, failure)
@@ -173,17 +173,17 @@ def test_a_failed_batch_fails_its_parent_which_is_told_of_the_first_failure() ->
 
 
 @pytest.mark.parametrize(
-    ("outer", "status", "reason"),
+    ("builder", "status", "reason"),
     [
         (bus.batch([[INNER, ADD], [ADD]]), "stopping", "enough"),
         (bus.batch([[INNER, ADD], [ADD]]).allow_failures(), "pending", ""),
     ],
     ids=["strict", "allowing"],
 )
-def test_a_batch_cancelled_inside_cancels_a_strict_parent(
-    outer: bus.BatchBuilder, status: str, reason: str
+def test_a_cancelled_child_batch_cancels_a_strict_parent(
+    builder: bus.BatchBuilder, status: str, reason: str
 ) -> None:
-    root = store_tree(outer)
+    root = store_tree(builder)
     child = start_child(root)
 
     cancel(child)
@@ -194,14 +194,14 @@ def test_a_batch_cancelled_inside_cancels_a_strict_parent(
     assert (row.status, row.cancel_reason, row.is_cancelled) == (status, reason, bool(reason))
 
 
-def test_an_end_that_is_told_twice_counts_once() -> None:
+def test_a_child_reported_twice_counts_once() -> None:
     root = finish_child(store_tree(bus.chain(INNER, ADD)), success)
 
     assert report_end(only_child(root)) is None
     assert counters(root) == {"total": 2, "pending": 1, "succeeded": 1}
 
 
-def test_the_end_of_a_batch_is_not_told_before_its_callbacks_have_run() -> None:
+def test_a_child_is_not_reported_before_its_callbacks_have_run() -> None:
     root = store_tree(bus.chain(INNER.finally_(jobs.add, 1), ADD))
     child = start_child(root)
     change = succeed(child, claim(child))
@@ -219,7 +219,7 @@ def test_the_end_of_a_batch_is_not_told_before_its_callbacks_have_run() -> None:
     assert report_end(child) is not None
 
 
-def test_the_end_of_an_earlier_run_is_no_end() -> None:
+def test_the_settlement_of_an_earlier_run_changes_nothing() -> None:
     root = finish_child(store_tree(bus.chain(ALLOWING, ADD)), failure)
     child = only_child(root)
     before = read(child)
@@ -232,16 +232,16 @@ def test_the_end_of_an_earlier_run_is_no_end() -> None:
 # A stop
 
 
-def test_only_batches_that_nobody_waits_for_are_stopped() -> None:
+def test_only_batches_that_no_parent_waits_for_are_stopped() -> None:
     root = store_tree(bus.batch([[ADD, INNER], [INNER], [INNER]]).allow_failures())
-    behind, other, third = root.children
+    following, other, third = root.children
     fail(root, claim(root, 1))
 
-    changes = stop(behind, other, third)
+    changes = stop(following, other, third)
 
-    assert [change.batch_id for change in changes] == [behind.pk]
+    assert [change.batch_id for change in changes] == [following.pk]
     assert [state(child)[0] for child in root.children] == ["stopping", "waiting", "waiting"]
-    assert read(behind).cancel_reason == f"{root} went no further"
+    assert read(following).cancel_reason == f"{root} went no further"
 
 
 def test_a_stop_that_comes_after_a_retry_stops_nothing() -> None:
@@ -254,7 +254,7 @@ def test_a_stop_that_comes_after_a_retry_stops_nothing() -> None:
     assert len(claim(start_child(root))) == 2
 
 
-def test_a_batch_that_runs_is_stopped_with_its_parent_and_why_is_said() -> None:
+def test_a_running_child_is_stopped_with_its_parent_for_a_stated_reason() -> None:
     root = store_tree(bus.batch([INNER, ADD]))
     child = start_child(root)
     ledger.cancel(ALIAS, root.pk, reason="enough", by="ann")
@@ -270,7 +270,7 @@ def test_a_batch_that_runs_is_stopped_with_its_parent_and_why_is_said() -> None:
 # A retry
 
 
-def test_a_batch_inside_that_is_retried_reopens_those_around_it_and_waits_for_its_turn() -> None:
+def test_a_retried_child_batch_reopens_its_ancestors_and_waits_for_its_turn() -> None:
     root = store_tree(bus.chain(ADD, bus.chain(INNER).named("middle"), ADD))
     succeed(root, claim(root))
     middle = start_child(root)
@@ -293,10 +293,10 @@ def test_a_batch_inside_that_is_retried_reopens_those_around_it_and_waits_for_it
     assert len(claim(child)) == 2
 
 
-def test_a_retry_inside_is_refused_while_the_batch_around_it_stops() -> None:
+def test_a_retry_of_a_child_is_rejected_while_its_parent_stops() -> None:
     root = store_tree(bus.batch([ALLOWING, ADD]).named("Import"))
     links = claim(root)
-    begin(links[0])
+    take_turn(links[0])
     child = only_child(root)
     fail(child, claim(child))
     ledger.cancel(ALIAS, root.pk)
@@ -326,7 +326,7 @@ def test_a_batch_cancelled_before_its_turn_and_retried_has_its_turn_later() -> N
     assert start_child(root) == child
 
 
-def test_a_retry_inside_a_batch_whose_turn_has_not_come_begins_nothing() -> None:
+def test_a_retry_of_a_child_whose_turn_has_not_come_starts_nothing() -> None:
     root = store_tree(bus.chain(ADD, bus.batch([INNER, ADD]).allow_failures()))
     middle = only_child(root)
     child = only_child(middle)
@@ -339,7 +339,7 @@ def test_a_retry_inside_a_batch_whose_turn_has_not_come_begins_nothing() -> None
     assert claim(middle) == claim(child) == []
 
 
-def test_a_retry_inside_takes_what_failed_behind_it_along() -> None:
+def test_a_retry_of_a_child_resets_failures_after_it() -> None:
     root = finish_child(store_tree(bus.chain(ALLOWING, ADD, ADD)), failure)
     fail(root, claim(root))
     child = only_child(root)
@@ -353,7 +353,7 @@ def test_a_retry_inside_takes_what_failed_behind_it_along() -> None:
     assert statuses(root) == ["succeeded", "pending", "waiting"]
 
 
-def test_a_retry_inside_leaves_batches_beside_it_that_are_partial() -> None:
+def test_a_retry_of_a_child_leaves_partial_siblings() -> None:
     root = finish_child(store_tree(bus.batch([ALLOWING, INNER, ADD])), failure)
     partial, failed = root.children
     fail(start_child(root), claim(failed, 1))
@@ -367,21 +367,21 @@ def test_a_retry_inside_leaves_batches_beside_it_that_are_partial() -> None:
     assert state(partial) == ("finished", "partial", 1)
 
 
-def test_a_cancel_after_a_retry_that_overtook_the_stop_is_the_end() -> None:
+def test_a_cancel_after_a_retry_that_overtook_the_stop_settles_the_stand_in() -> None:
     root = store_tree(bus.chain(ADD, INNER))
     fail(root, claim(root))
-    reopen(root)  # and the batch behind was never stopped
+    reopen(root)  # and the batch after it was never stopped
     child = only_child(root)
 
     cancel(child)
-    told = report_end(child)
+    reported = report_end(child)
 
-    assert told is not None
+    assert reported is not None
     assert statuses(root)[1] == "cancelled"
     assert callback_rows(root) == []
 
 
-def test_of_two_retries_that_come_back_the_turn_begins_the_next_run_once() -> None:
+def test_the_turn_starts_the_next_run_once_after_two_retries() -> None:
     root = finish_child(store_tree(bus.chain(INNER, ADD)), failure)
     child = only_child(root)
     sweep(child)

@@ -92,7 +92,7 @@ def test_every_claim_raises_the_fence() -> None:
     assert fences == [1, 2, 3]
 
 
-def test_claims_walk_on_and_begin_again_at_the_lowest_id_once() -> None:
+def test_claims_advance_and_restart_at_the_lowest_id_once() -> None:
     batch = JobBatchFactory.create(jobs=5)
     first, second, third, fourth, fifth = pks(batch)
     walk = claimant(batch)
@@ -103,7 +103,7 @@ def test_claims_walk_on_and_begin_again_at_the_lowest_id_once() -> None:
     assert ids(ledger.claim(walk, after=second, limit=2)) == []
 
 
-def test_a_link_that_was_put_back_is_found_again_from_the_end() -> None:
+def test_a_released_link_is_found_again_from_the_end() -> None:
     batch = JobBatchFactory.create(jobs=2)
     first, second = claim(batch)
     settle(batch, Settlement.released(first))
@@ -173,7 +173,7 @@ def test_links_that_another_ticket_takes_between_the_read_and_the_write_stay_its
     }
 
 
-def test_a_claim_that_comes_too_late_for_all_it_saw_looks_again(
+def test_a_claim_that_lost_all_it_read_reads_again(
     between_read_and_write: Any,
 ) -> None:
     batch = JobBatchFactory.create(jobs=4)
@@ -222,10 +222,10 @@ def test_links_of_different_fences_are_taken_together() -> None:
     assert [link.fence for link in claim(batch)] == [2, 2, 1]
 
 
-# begin
+# start
 
 
-def test_the_first_claim_begins_the_batch_once() -> None:
+def test_the_first_claim_starts_the_batch_once() -> None:
     batch = JobBatchFactory.create(jobs=2, pending=True)
     again = read(batch)
 
@@ -239,7 +239,7 @@ def test_the_first_claim_begins_the_batch_once() -> None:
 
 
 @pytest.mark.parametrize("status", [BatchStatus.STOPPING, BatchStatus.FINISHED])
-def test_a_batch_that_was_closed_before_it_began_does_not_begin(status: BatchStatus) -> None:
+def test_a_batch_stopped_before_its_start_does_not_start(status: BatchStatus) -> None:
     batch = JobBatchFactory.create(jobs=1, status=status)
 
     ledger.mark_running(ALIAS, batch)
@@ -285,7 +285,7 @@ def test_callbacks_are_claimed_apart_from_jobs_one_at_a_time() -> None:
     ]
 
 
-def test_failures_of_jobs_are_told_in_their_order() -> None:
+def test_failures_of_jobs_are_reported_in_their_order() -> None:
     batch = JobBatchFactory.create()
     job = BatchedJobFactory.create(batch=batch, status=FAILED)
     callback = BatchedJobFactory.create(batch=batch, status=FAILED, role=Role.THEN, run=1)
@@ -294,12 +294,12 @@ def test_failures_of_jobs_are_told_in_their_order() -> None:
     FailedJobFactory.create(job=callback, message="of a callback", failed_at=NOON)
     FailedJobFactory.create(message="of another batch", failed_at=NOON)
 
-    told = []
+    reported = []
     while failure := ledger.first_unreported(ALIAS, batch.pk):
-        told.append(failure.message)
+        reported.append(failure.message)
         ledger.mark_reported(ALIAS, failure)
 
-    assert told == ["first", "second"]
+    assert reported == ["first", "second"]
 
 
 # Jobs of a retry wait for the callbacks of the run before
@@ -344,7 +344,7 @@ def test_the_tickets_at_work_are_those_with_running_jobs() -> None:
 def between_read_and_write() -> Iterator[Any]:
     """Have something happen once, after a claim has read what is due and before it writes.
 
-    Where rows are locked as they are read, nobody can come in between: there it happens before.
+    Where rows are locked as they are read, no other process can come between: it happens before.
     """
     with ExitStack() as stack:
         yield lambda happen: stack.enter_context(

@@ -67,7 +67,7 @@ def test_callbacks_that_are_not_called_are_not_waited_for() -> None:
     assert is_at_rest(batch)
 
 
-def test_a_batch_is_not_at_rest_before_all_its_failures_are_told() -> None:
+def test_a_batch_is_not_at_rest_before_all_its_failures_are_reported() -> None:
     batch = JobBatchFactory.create(jobs=1, allow_failures=True, roles=[Role.EACH_FAILURE])
     fail(batch, claim(batch))
 
@@ -77,7 +77,7 @@ def test_a_batch_is_not_at_rest_before_all_its_failures_are_told() -> None:
     assert (finished, is_at_rest(batch)) == (False, True)
 
 
-def test_a_batch_inside_is_at_rest_when_its_parent_knows_of_its_end() -> None:
+def test_a_child_batch_is_at_rest_when_its_stand_in_is_settled() -> None:
     root = store_tree(bus.chain(bus.batch([ADD]), ADD))
     child = start_child(root)
     succeed(child, claim(child))
@@ -88,20 +88,20 @@ def test_a_batch_inside_is_at_rest_when_its_parent_knows_of_its_end() -> None:
     assert (finished, is_at_rest(child), is_at_rest(root)) == (False, True, False)
 
 
-def test_a_batch_inside_whose_failures_are_told_last_is_at_rest_then() -> None:
-    root = store_tree(bus.chain(bus.batch([ADD]).each_failure(jobs.told_badly), ADD))
+def test_a_child_batch_is_at_rest_once_its_failures_are_reported() -> None:
+    root = store_tree(bus.chain(bus.batch([ADD]).each_failure(jobs.fail_callback), ADD))
     child = start_child(root)
     fail(child, claim(child))
     report_end(child)
 
-    told = is_at_rest(child)
+    was_at_rest = is_at_rest(child)
     run_callbacks(child)
     report_end(child)
 
-    assert (told, is_at_rest(child)) == (False, True)
+    assert (was_at_rest, is_at_rest(child)) == (False, True)
 
 
-def test_a_batch_inside_that_nobody_waits_for_is_at_rest_when_it_ends() -> None:
+def test_a_child_batch_without_a_waiting_parent_is_at_rest_when_it_settles() -> None:
     root = store_tree(bus.chain(ADD, bus.batch([ADD])))
     (child,) = root.children
     cancel(root)
@@ -136,10 +136,10 @@ def test_a_callback_that_is_called_again_disturbs_a_batch() -> None:
     assert (finished, again, is_at_rest(batch)) == (True, False, True)
 
 
-# What should have been drawn
+# What should have been scheduled
 
 
-def test_a_finish_that_was_not_drawn_is_drawn_with_its_callbacks() -> None:
+def test_a_missed_finish_is_repaired_with_its_callbacks() -> None:
     batch = JobBatchFactory.create(jobs=["succeeded"], running=True, roles=[Role.FINALLY])
 
     change = ledger.repair(ALIAS, batch.pk)
@@ -148,7 +148,7 @@ def test_a_finish_that_was_not_drawn_is_drawn_with_its_callbacks() -> None:
     assert callback_rows(batch) == [(1, "finally", "pending")]
 
 
-def test_a_failure_that_nobody_is_to_be_told_of_is_told_after_all() -> None:
+def test_an_unscheduled_each_failure_is_scheduled_by_a_repair() -> None:
     batch = JobBatchFactory.create(finished=True, roles=[Role.EACH_FAILURE])
     FailedJobFactory.create(job__batch=batch, batch=batch)
 
@@ -159,7 +159,7 @@ def test_a_failure_that_nobody_is_to_be_told_of_is_told_after_all() -> None:
     assert (FailedJob.objects.unreported().count(), is_at_rest(batch)) == (0, True)
 
 
-def test_what_is_right_is_put_right_without_effect() -> None:
+def test_a_repair_of_a_correct_batch_has_no_effect() -> None:
     batch = JobBatchFactory.create(jobs=1, running=True, roles=[Role.CATCH, Role.FINALLY])
 
     change = ledger.repair(ALIAS, batch.pk)

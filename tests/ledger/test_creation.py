@@ -1,4 +1,4 @@
-"""New batches and new links; what the database itself refuses."""
+"""New batches and new links; what the database itself rejects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from django_jobbatch import ledger
 from django_jobbatch.exceptions import BatchCancelled, BatchFinished
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import CALLBACKS, Role
-from tests.databases import BELOW_ZERO
+from tests.databases import NEGATIVE_COUNTER_ERROR
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.ledger.helpers import (
     ALIAS,
@@ -137,7 +137,7 @@ def test_an_empty_batch_finishes_at_once() -> None:
 
 
 @pytest.mark.parametrize("trait", ["pending", "running"])
-def test_an_open_batch_takes_more_behind_its_last_lane(trait: str) -> None:
+def test_an_open_batch_accepts_lanes_after_its_last_one(trait: str) -> None:
     batch = JobBatchFactory.create(jobs=3, **{trait: True})
     BatchedJobFactory.create(batch=batch, role=Role.CATCH, run=1, lane=9)
 
@@ -147,7 +147,7 @@ def test_an_open_batch_takes_more_behind_its_last_lane(trait: str) -> None:
     assert (locked, lane, read(batch).version) == (batch, 3, 1)
 
 
-def test_a_batch_without_lanes_begins_with_the_first() -> None:
+def test_a_batch_without_lanes_starts_with_the_first() -> None:
     batch = JobBatchFactory.create(pending=True)
 
     with transaction.atomic():
@@ -186,7 +186,7 @@ def test_a_batch_that_is_not_open_takes_no_more(trait: str, error: type[Exceptio
     assert read(batch).version == 0
 
 
-def test_a_batch_that_is_gone_takes_no_more() -> None:
+def test_a_deleted_batch_accepts_no_links() -> None:
     batch = JobBatchFactory.create()
     ledger.delete_batch(ALIAS, batch.pk)
 
@@ -202,7 +202,7 @@ def test_a_batch_that_was_reopened_takes_more() -> None:
         assert ledger.lock_for_add(ALIAS, batch) == (batch, 1)
 
 
-# What the database refuses
+# What the database rejects
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_a_batch_that_was_reopened_takes_more() -> None:
     ],
     ids=str,
 )
-def test_a_batch_that_cannot_be_is_refused(values: dict[str, Any]) -> None:
+def test_an_impossible_batch_is_rejected(values: dict[str, Any]) -> None:
     batch = JobBatchFactory.create(total_jobs=2)
 
     with pytest.raises(IntegrityError), transaction.atomic():
@@ -226,15 +226,15 @@ def test_a_batch_that_cannot_be_is_refused(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "counter", ["total_jobs", "pending_jobs", "failed_jobs", "cancelled_jobs", "skipped_jobs"]
 )
-def test_a_counter_below_zero_is_refused(counter: str) -> None:
+def test_a_negative_counter_is_rejected(counter: str) -> None:
     batch = JobBatchFactory.create(total_jobs=2)
 
-    with pytest.raises(BELOW_ZERO), transaction.atomic():
+    with pytest.raises(NEGATIVE_COUNTER_ERROR), transaction.atomic():
         JobBatch.objects.filter(pk=batch.pk).update(**{counter: -1})
 
 
 @pytest.mark.parametrize("values", [{"status": "paused"}, {"role": "observer"}], ids=str)
-def test_a_link_that_cannot_be_is_refused(values: dict[str, Any]) -> None:
+def test_an_impossible_link_is_rejected(values: dict[str, Any]) -> None:
     link = BatchedJobFactory.create()
 
     with pytest.raises(IntegrityError), transaction.atomic():

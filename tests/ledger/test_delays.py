@@ -69,7 +69,7 @@ def test_a_batch_whose_delayed_links_are_taken_sleeps_on(status: str) -> None:
 
 
 def test_a_batch_that_is_overdue_is_given_to_one_caller_only() -> None:
-    late, patient = (JobBatchFactory.create(next_event_at=at) for at in (NOON, LATER))
+    late, early = (JobBatchFactory.create(next_event_at=at) for at in (NOON, LATER))
     JobBatchFactory.create()
 
     with mock.patch.object(timezone, "now", return_value=NOON + tuning.OVERDUE_AFTER):
@@ -80,4 +80,4 @@ def test_a_batch_that_is_overdue_is_given_to_one_caller_only() -> None:
 
     # Put off, so that it is not forgotten should this caller die.
     assert (read(late).next_event_at, read(late).version) == (LATER + 2 * tuning.OVERDUE_AFTER, 1)
-    assert (read(patient).next_event_at, read(patient).version) == (LATER, 0)
+    assert (read(early).next_event_at, read(early).version) == (LATER, 0)

@@ -1,4 +1,4 @@
-"""Removing takes the links page by page, then the batch; failures stay."""
+"""A delete takes the links chunk by chunk, then the batch; failures stay."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ DELETES_LINKS = r"^DELETE FROM .django_jobbatch_batchedjob"
 
 
 class Killed(Exception):
-    """The process that removes is dead."""
+    """The deleting process is dead."""
 
 
 def in_order(batch: JobBatch) -> list[tuple[int, int]]:
@@ -52,17 +52,17 @@ def in_order(batch: JobBatch) -> list[tuple[int, int]]:
     return list(batch.jobs.order_by("lane", "position").values_list("lane", "position"))
 
 
-def removed(*, links: int, batches: int = 1) -> Counter[str]:
+def deleted_rows(*, links: int, batches: int = 1) -> Counter[str]:
     return +Counter({"django_jobbatch.BatchedJob": links, "django_jobbatch.JobBatch": batches})
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 100])
-def test_a_batch_goes_with_all_its_links(tuning: Tuning, page: int) -> None:
+def test_a_batch_is_deleted_with_all_its_links(tuning: Tuning, page: int) -> None:
     tuning(LINKS_CHUNK=page)
     batch, other = JobBatchFactory.create(jobs=3), JobBatchFactory.create(jobs=1)
     BatchedJobFactory.create(batch=batch, role=Role.FINALLY, run=1)
 
-    assert ledger.delete_batch(ALIAS, batch.pk) == removed(links=4)
+    assert ledger.delete_batch(ALIAS, batch.pk) == deleted_rows(links=4)
     assert list(JobBatch.objects.all()) == [other]
     assert list(BatchedJob.objects.values_list("pk", flat=True)) == pks(other)
 
@@ -74,17 +74,17 @@ def test_a_lane_may_be_longer_than_a_page(tuning: Tuning, page: int) -> None:
     for lane, position in [(0, 0), (1, 30), (1, 10), (1, 20), (1, 15), (2, 0)]:
         BatchedJobFactory.create(batch=batch, lane=lane, position=position)
 
-    kept = [in_order(batch)]
+    states = [in_order(batch)]
 
-    with after_each_statement(DELETES_LINKS, lambda: kept.append(in_order(batch))):
+    with after_each_statement(DELETES_LINKS, lambda: states.append(in_order(batch))):
         counted = ledger.delete_batch(ALIAS, batch.pk)
 
-    gone = [before[: len(before) - len(after)] for before, after in pairwise(kept)]
-    assert counted == removed(links=6)
+    gone = [before[: len(before) - len(after)] for before, after in pairwise(states)]
+    assert counted == deleted_rows(links=6)
     assert list(chain.from_iterable(gone)) == [(0, 0), (1, 10), (1, 15), (1, 20), (1, 30), (2, 0)]
     assert all(
         before[len(there) :] == after
-        for there, (before, after) in zip(gone, pairwise(kept), strict=True)
+        for there, (before, after) in zip(gone, pairwise(states), strict=True)
     )
     assert max(map(len, gone)) <= page
 
@@ -95,11 +95,15 @@ def test_failures_outlive_their_batch() -> None:
 
     ledger.delete_batch(ALIAS, batch_id)
 
-    kept = FailedJob.objects.get()
-    assert (kept.batch_id, kept.job_id, kept.func) == (batch_id, job_id, "tests.jobs.add")
+    failed_job = FailedJob.objects.get()
+    assert (failed_job.batch_id, failed_job.job_id, failed_job.func) == (
+        batch_id,
+        job_id,
+        "tests.jobs.add",
+    )
 
 
-def test_failures_are_removed_by_name() -> None:
+def test_failures_are_deleted_by_name() -> None:
     failures = [FailedJobFactory.create() for _ in range(3)]
 
     counted = ledger.delete_failures(ALIAS, [failure.pk for failure in failures[:2]])
@@ -108,14 +112,14 @@ def test_failures_are_removed_by_name() -> None:
     assert list(FailedJob.objects.all()) == failures[2:]
 
 
-def test_a_batch_that_is_gone_is_removed_no_further() -> None:
+def test_a_deleted_batch_is_not_deleted_again() -> None:
     batch = JobBatchFactory.create(jobs=1)
     ledger.delete_batch(ALIAS, batch.pk)
 
     assert ledger.delete_batch(ALIAS, batch.pk) == Counter()
 
 
-def test_what_comes_while_links_are_removed_goes_too(
+def test_links_added_during_a_delete_are_deleted_too(
     tuning: Tuning,
 ) -> None:
     tuning(LINKS_CHUNK=1)
@@ -128,15 +132,15 @@ def test_what_comes_while_links_are_removed_goes_too(
     with after_statement(DELETES_LINKS, add_some):
         counted = ledger.delete_batch(ALIAS, batch.pk)
 
-    assert counted == removed(links=4)
+    assert counted == deleted_rows(links=4)
     assert (JobBatch.objects.count(), BatchedJob.objects.count()) == (0, 0)
 
 
-# What a removal leaves that breaks off
+# What an interrupted delete leaves
 
 
 def remove_a_page(batch: JobBatch) -> None:
-    """Begin to remove a batch, and die when a page of its links is gone."""
+    """Start to delete a batch, and die when a chunk of its links is gone."""
 
     def die() -> None:
         raise Killed
@@ -184,16 +188,14 @@ def test_counters_that_are_wrong_do_not_keep_a_batch(tuning: Tuning) -> None:
     batch = JobBatchFactory.create(jobs=[FAILED, CANCELLED, PENDING], running=True)
     JobBatch.objects.update(total_jobs=2, pending_jobs=0, failed_jobs=1, cancelled_jobs=1)
 
-    assert ledger.delete_batch(ALIAS, batch.pk) == removed(links=3)
+    assert ledger.delete_batch(ALIAS, batch.pk) == deleted_rows(links=3)
 
 
-# The batch around it
+# The parent
 
 
 @pytest.mark.parametrize(("allow_failures", "status"), [(False, "stopping"), (True, "running")])
-def test_a_batch_goes_on_without_the_one_that_it_waited_for(
-    status: str, *, allow_failures: bool
-) -> None:
+def test_a_parent_continues_without_its_deleted_child(status: str, *, allow_failures: bool) -> None:
     root = store_tree(bus.batch([[bus.batch([ADD]), ADD], ADD]))
     JobBatch.objects.update(allow_failures=allow_failures, status="running")
     child = start_child(root)
@@ -205,8 +207,8 @@ def test_a_batch_goes_on_without_the_one_that_it_waited_for(
     assert state(root) == (status, "", 1)
 
 
-def test_a_stopping_batch_ends_without_the_one_that_it_waited_for() -> None:
-    root = store_tree(bus.batch([bus.batch([ADD])]).finally_(jobs.told_badly))
+def test_a_stopping_parent_finishes_without_its_deleted_child() -> None:
+    root = store_tree(bus.batch([bus.batch([ADD])]).finally_(jobs.fail_callback))
     child = start_child(root)
     ledger.cancel(ALIAS, root.pk)
 
@@ -220,7 +222,7 @@ def test_a_stopping_batch_ends_without_the_one_that_it_waited_for() -> None:
 @pytest.mark.parametrize(
     ("end", "status", "outcome"), [(succeed, SUCCEEDED, "succeeded"), (fail, FAILED, "failed")]
 )
-def test_the_end_of_a_batch_that_is_removed_before_it_was_told_counts(
+def test_a_child_deleted_before_it_was_reported_counts(
     end: Any, status: LinkStatus, outcome: str
 ) -> None:
     root = store_tree(bus.batch([bus.batch([ADD])]))
@@ -232,7 +234,7 @@ def test_the_end_of_a_batch_that_is_removed_before_it_was_told_counts(
     assert (statuses(root), state(root)) == ([status], ("finished", outcome, 1))
 
 
-def test_a_batch_whose_turn_comes_after_it_was_removed_is_cancelled() -> None:
+def test_a_batch_deleted_before_its_turn_is_cancelled() -> None:
     root = store_tree(bus.batch([[ADD, bus.batch([ADD]), ADD]]))
     child = root.children.get()
     succeed(root, claim(root))

@@ -50,7 +50,7 @@ def in_order(batch: JobBatch) -> list[BatchedJob]:
 
 
 def extend(link: BatchedJob, count: int = 1, *, at_end: bool = False) -> list[int]:
-    """Make room behind a link; the positions that are free."""
+    """Make room after a link; the free positions."""
     with transaction.atomic():
         return ledger.reserve_positions(ALIAS, link, count, at_end=at_end)[1]
 
@@ -64,7 +64,7 @@ def test_a_success_makes_the_next_link_due() -> None:
     assert statuses(batch) == ["succeeded", "pending", "waiting", "pending"]
 
 
-def test_a_delay_begins_when_the_turn_of_its_link_comes() -> None:
+def test_a_delay_starts_when_the_turn_of_its_link_comes() -> None:
     batch = store_tree(bus.chain(ADD, ADD.options(delay=60)))
     before = timezone.now()
 
@@ -77,7 +77,7 @@ def test_a_delay_begins_when_the_turn_of_its_link_comes() -> None:
     assert read(batch).next_event_at == delayed.available_at
 
 
-def test_a_failure_skips_the_rest_of_its_lane_and_of_no_other() -> None:
+def test_a_failure_skips_the_remaining_links_of_its_lane_only() -> None:
     batch = store_tree(bus.batch([[ADD, ADD, ADD], [ADD, ADD]]).allow_failures())
 
     change = fail(batch, claim(batch, 1))
@@ -87,7 +87,7 @@ def test_a_failure_skips_the_rest_of_its_lane_and_of_no_other() -> None:
     assert (change.stopping, change.finished) == (False, False)
 
 
-def test_a_success_in_a_batch_that_was_closed_makes_nothing_due() -> None:
+def test_a_success_in_a_stopping_batch_makes_nothing_due() -> None:
     batch = store_tree(bus.chain(ADD, ADD))
     links = claim(batch)
     ledger.cancel(ALIAS, batch.pk)
@@ -99,7 +99,7 @@ def test_a_success_in_a_batch_that_was_closed_makes_nothing_due() -> None:
     assert [change.finished for change in sweep(batch)] == [True]
 
 
-def test_a_failure_in_a_batch_that_was_closed_leaves_the_rest_of_its_lane_to_the_sweep() -> None:
+def test_a_failure_in_a_stopping_batch_leaves_its_lane_to_the_sweep() -> None:
     batch = store_tree(bus.chain(ADD, ADD, ADD))
     links = claim(batch)
     ledger.cancel(ALIAS, batch.pk)
@@ -113,7 +113,7 @@ def test_a_failure_in_a_batch_that_was_closed_leaves_the_rest_of_its_lane_to_the
     assert state(batch) == ("finished", "cancelled", 1)
 
 
-def test_of_one_group_a_failure_closes_a_strict_batch_before_anything_is_released() -> None:
+def test_a_failure_of_a_group_stops_a_strict_batch_before_anything_is_released() -> None:
     batch = store_tree(bus.batch([[ADD, ADD], [ADD, ADD]]))
     links = claim(batch)
 
@@ -123,7 +123,7 @@ def test_of_one_group_a_failure_closes_a_strict_batch_before_anything_is_release
     assert statuses(batch) == ["succeeded", "waiting", "failed", "skipped"]
 
 
-def test_a_retry_goes_on_from_the_failed_link() -> None:
+def test_a_retry_continues_from_the_failed_link() -> None:
     batch = store_tree(bus.chain(ADD, ADD, ADD))
     succeed(batch, claim(batch))
     fail(batch, claim(batch))
@@ -147,7 +147,7 @@ def test_pages_of_a_retry_take_lanes_whole(tuning: Tuning) -> None:
     assert statuses(batch) == ["pending", "waiting", "waiting", "pending", "pending", "waiting"]
 
 
-def test_later_pages_of_a_retry_leave_out_what_a_cancel_has_ended_too(
+def test_later_chunks_of_a_retry_leave_out_cancelled_links_too(
     tuning: Tuning,
 ) -> None:
     tuning(LINKS_CHUNK=1)
@@ -183,7 +183,7 @@ def test_no_statement_of_a_retry_names_more_links_than_fit(tuning: Tuning) -> No
 # extend
 
 
-def test_links_put_behind_one_come_before_what_follows_it() -> None:
+def test_links_inserted_after_one_precede_its_followers() -> None:
     batch = store_tree(bus.chain(ADD, ADD))
     (link,) = claim(batch)
 
@@ -217,7 +217,7 @@ def test_without_room_for_many_as_many_links_move_as_need_be() -> None:
     assert in_order(batch) == [first, second, third]
 
 
-def test_links_are_put_behind_one_that_was_moved_meanwhile() -> None:
+def test_links_are_inserted_after_one_that_was_moved_meanwhile() -> None:
     batch = store_tree(bus.chain(ADD, ADD, ADD))
     first, second, _ = batch.jobs.order_by("position")
     extend(first, 2000)
@@ -254,23 +254,23 @@ def test_where_no_stretch_takes_so_many_they_stand_as_in_a_new_lane(
     assert extend(first, at_end=True) == [1024 * 2003]
 
 
-@pytest.mark.parametrize("place", ["the same", "behind the last"])
-def test_links_that_are_put_in_one_by_one_move_few_others(place: str, tuning: Tuning) -> None:
+@pytest.mark.parametrize("place", ["the same", "after the last"])
+def test_links_that_are_inserted_one_by_one_move_few_others(place: str, tuning: Tuning) -> None:
     tuning(POSITION_STEP=4)
     moved = 0
     batch = JobBatchFactory.create(jobs=1, has_lanes=True, roles=[])
-    first = behind = batch.jobs.get()
+    first = previous = batch.jobs.get()
     for number in range(1, 200):
         BatchedJobFactory.create(batch=batch, lane=0, position=4 * number, status="waiting")
     expected = in_order(batch)
 
     for _ in range(200):
         before = dict(batch.jobs.values_list("pk", "position"))
-        (position,) = extend(behind)
+        (position,) = extend(previous)
         moved += sum(before[pk] != at for pk, at in batch.jobs.values_list("pk", "position"))
         new = BatchedJobFactory.create(batch=batch, lane=0, position=position, status="waiting")
-        expected.insert(expected.index(behind) + 1, new)
-        behind = first if place == "the same" else new
+        expected.insert(expected.index(previous) + 1, new)
+        previous = first if place == "the same" else new
 
     assert in_order(batch) == expected
     assert moved < 10 * 200
@@ -288,7 +288,7 @@ def test_nothing_follows_a_link_that_is_settled() -> None:
         extend(link, at_end=True)
 
 
-def test_nothing_follows_where_a_link_behind_has_failed() -> None:
+def test_nothing_is_inserted_before_a_failed_link() -> None:
     inner = bus.batch([ADD]).allow_failures()
     batch = store_tree(bus.batch([[inner, ADD], [ADD]]).allow_failures())
     finish_child(batch, failure)

@@ -35,7 +35,7 @@ from tests.ledger.helpers import (
 pytestmark = pytest.mark.django_db
 
 
-def lose(batch: JobBatch, ticket: str = "one", *, is_dead: bool = False) -> list[Change]:
+def rescue(batch: JobBatch, ticket: str = "one", *, is_dead: bool = False) -> list[Change]:
     return ledger.rescue_ticket(ALIAS, batch.pk, ticket, is_dead=is_dead)
 
 
@@ -45,12 +45,12 @@ def lost(batch: JobBatch) -> list[tuple[str, int, int, Any]]:
     return list(batch.jobs.jobs_only().order_by("pk").values_list(*columns))
 
 
-def test_a_link_whose_lease_is_over_comes_back_with_a_loss_and_without_an_attempt() -> None:
+def test_a_link_with_an_expired_lease_is_rescued_with_a_loss_and_without_an_attempt() -> None:
     batch = JobBatchFactory.create(jobs=3, running=True)
     claim(batch, 2)
     age(batch)
 
-    (change,) = lose(batch)
+    (change,) = rescue(batch)
 
     assert lost(batch) == [("pending", 1, 0, None)] * 2 + [("pending", 0, 0, None)]
     assert (change.lost, change.due) == (2, {"default": 2})
@@ -61,16 +61,16 @@ def test_a_lease_that_is_in_force_is_left_alone() -> None:
     batch = JobBatchFactory.create(jobs=1, running=True)
     claim(batch)
 
-    assert lose(batch) == []
+    assert rescue(batch) == []
     assert statuses(batch) == ["running"]
 
 
-def test_what_a_dead_ticket_holds_is_lost_whatever_its_lease() -> None:
+def test_links_of_a_dead_ticket_are_rescued_with_any_lease() -> None:
     batch = JobBatchFactory.create(jobs=2, running=True)
     claim(batch, 1, "dead")
     claim(batch, 1, "alive")
 
-    lose(batch, "dead", is_dead=True)
+    rescue(batch, "dead", is_dead=True)
 
     assert statuses(batch) == ["pending", "running"]
 
@@ -81,7 +81,7 @@ def test_other_tickets_lose_nothing() -> None:
     claim(batch, 1, "two")
     age(batch)
 
-    lose(batch, "two")
+    rescue(batch, "two")
 
     assert statuses(batch) == ["running", "pending"]
 
@@ -90,7 +90,7 @@ def test_an_outcome_from_a_lost_claim_comes_too_late_and_is_counted() -> None:
     batch = JobBatchFactory.create(jobs=2, running=True)
     links = claim(batch)
     age(batch)
-    lose(batch)
+    rescue(batch)
 
     change = succeed(batch, links)
 
@@ -114,7 +114,7 @@ def test_the_third_loss_of_a_link_fails_it_and_its_neighbours_have_one_at_most()
     while links := claim(batch):
         if killer in [link.pk for link in links]:
             age(batch)
-            lose(batch)
+            rescue(batch)
         else:
             succeed(batch, links)
 
@@ -132,13 +132,13 @@ def test_the_third_loss_of_a_link_fails_it_and_its_neighbours_have_one_at_most()
     assert "Three workers died over this job" in message
 
 
-def test_a_link_that_fails_by_its_losses_closes_a_strict_batch_and_draws_its_callbacks() -> None:
+def test_a_link_that_fails_by_its_losses_stops_a_strict_batch_and_schedules_its_callbacks() -> None:
     batch = JobBatchFactory.create(jobs=2, running=True, roles=[Role.CATCH, Role.FINALLY])
     batch.jobs.update(worker_losses=2)
     claim(batch)
     age(batch)
 
-    (change,) = lose(batch)
+    (change,) = rescue(batch)
 
     assert (state(batch), change.stopping) == (("stopping", "", 1), True)
     assert callback_rows(batch) == [(1, "catch", "pending")]
@@ -151,37 +151,37 @@ def test_in_a_batch_that_is_being_stopped_what_is_lost_is_cancelled() -> None:
     cancel(batch)
     age(batch)
 
-    (change,) = lose(batch)
+    (change,) = rescue(batch)
 
     assert (statuses(batch), change.finished) == (["cancelled", "cancelled"], True)
     assert state(batch) == ("finished", "cancelled", 1)
 
 
-def test_a_batch_inside_whose_turn_was_lost_never_fails_by_that() -> None:
+def test_a_child_batch_never_fails_by_a_lost_turn() -> None:
     root = store_tree(bus.chain(bus.batch([ADD]), ADD))
     root.jobs.update(worker_losses=7)
     claim(root)
     age(root)
 
-    lose(root)
+    rescue(root)
 
     assert lost(root)[0] == ("pending", 8, 0, None)
 
 
-def test_a_callback_that_was_lost_comes_back_and_after_three_times_the_next_one_is_due() -> None:
+def test_a_callback_is_rescued_twice_and_fails_at_the_third_loss() -> None:
     batch = JobBatchFactory.create(jobs=1, running=True, roles=[Role.THEN, Role.FINALLY])
     succeed(batch, claim(batch))
 
     for _ in range(tuning.MAX_LOSSES):
         ledger.claim_callback(claimant(batch))
         age(batch)
-        lose(batch)
+        rescue(batch)
 
     assert callback_rows(batch) == [(1, "then", "failed"), (1, "finally", "pending")]
     assert read(batch).outcome == "succeeded"
 
 
-def test_a_failure_over_which_each_failure_loses_three_workers_is_not_told_again() -> None:
+def test_a_failure_that_cost_each_failure_three_workers_is_not_reported_again() -> None:
     batch = JobBatchFactory.create(
         jobs=2, running=True, allow_failures=True, roles=[Role.EACH_FAILURE]
     )
@@ -190,7 +190,7 @@ def test_a_failure_over_which_each_failure_loses_three_workers_is_not_told_again
     for _ in range(tuning.MAX_LOSSES):
         ledger.claim_callback(claimant(batch))
         age(batch)
-        lose(batch)
+        rescue(batch)
 
     assert callback_rows(batch) == [(1, "each_failure", "failed"), (1, "each_failure", "pending")]
     assert FailedJob.objects.filter(batch_id=batch.pk).unreported().count() == 1
@@ -198,20 +198,20 @@ def test_a_failure_over_which_each_failure_loses_three_workers_is_not_told_again
     assert read(batch).at_rest
 
 
-def test_a_batch_that_is_gone_has_nothing_to_lose() -> None:
+def test_a_deleted_batch_has_nothing_to_rescue() -> None:
     batch = JobBatchFactory.build()
 
-    assert lose(batch) == []
+    assert rescue(batch) == []
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("nothing_is_tried_again")
-def test_three_that_lose_the_same_links_at_once_count_one_loss() -> None:
+def test_three_rescues_of_the_same_links_count_one_loss() -> None:
     batch = JobBatchFactory.create(jobs=10, running=True)
     claim(batch)
     age(batch)
 
-    run_concurrently(*[lambda: lose(batch)] * 3)
+    run_concurrently(*[lambda: rescue(batch)] * 3)
 
     assert lost(batch) == [("pending", 1, 0, None)] * 10
 
@@ -223,7 +223,7 @@ def test_a_link_is_settled_or_lost_and_never_both() -> None:
     links = claim(batch)
     age(batch)
 
-    run_concurrently(lambda: lose(batch), lambda: [succeed(batch, links)])
+    run_concurrently(lambda: rescue(batch), lambda: [succeed(batch, links)])
 
     ends = {(status, losses) for status, losses, *_ in lost(batch)}
     assert ends in ({("pending", 1)}, {("succeeded", 0)})

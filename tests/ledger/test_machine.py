@@ -34,8 +34,8 @@ from tests.ledger.helpers import (
     claimant,
     failure,
     reopen,
+    report_failures,
     success,
-    tell,
 )
 from tests.ledger.machines import run
 from tests.tuning import Tuning
@@ -181,7 +181,7 @@ class LedgerMachine(RuleBasedStateMachine):
         link, self.callback = self.callback, None
         assert link is not None
         if link.role == Role.EACH_FAILURE:
-            tell(self.batch)
+            report_failures(self.batch)
         change = ledger.settle_callback(ALIAS, _settlement(link, end))
         assert change.late == 0
         if end in ("success", "failure") and link.role in CALLBACK_LANE:
@@ -227,8 +227,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if not hasattr(self, "jobs"):
             return
         is_over = self.finished and self._callbacks_are_done()
-        told = not self.batch.failures.unreported().exists()
-        assert JobBatch.objects.get(pk=self.batch.pk).at_rest == (is_over and told)
+        reported = not self.batch.failures.unreported().exists()
+        assert JobBatch.objects.get(pk=self.batch.pk).at_rest == (is_over and reported)
 
     @invariant()
     def callbacks_fire_at_most_once_in_their_order(self) -> None:
@@ -303,20 +303,20 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def _retry(self, chosen: list[int] | None, back: list[int], *, include_cancelled: bool) -> None:
         stopping = self.stopped_by and not self.finished
-        refused = self.finished and self.stopped_by == "cancel" and not include_cancelled
+        rejected = self.finished and self.stopped_by == "cancel" and not include_cancelled
         try:
             changes = reopen(self.batch, chosen, include_cancelled=include_cancelled)
         except BatchBusy:
             assert stopping
         except BatchCancelled:
-            assert refused
+            assert rejected
         else:
             assert not stopping
-            assert not refused
+            assert not rejected
             assert sorted(pk for change in changes for pk in change.settled) == sorted(back)
-            self._bring_back(back)
+            self._reset(back)
 
-    def _bring_back(self, back: list[int]) -> None:
+    def _reset(self, back: list[int]) -> None:
         self.jobs.update(dict.fromkeys(back, PENDING))
         self.losses -= Counter(dict.fromkeys(back, tuning.MAX_LOSSES))
         if back and self.finished:

@@ -46,7 +46,7 @@ pytestmark = [
 
 
 def enter() -> tuple[JobBatch, bool]:
-    """Begin a batch with a key that others want too, as a dispatch does."""
+    """Insert a batch with a key that others want too, as a dispatch does."""
     new = JobBatchFactory.build(unique_key="import")
     with db.transaction_starting_with(ALIAS, partial(ledger.insert_batch, ALIAS, new)) as inserted:
         return inserted
@@ -209,7 +209,7 @@ def test_a_batch_waits_for_what_a_job_adds_while_the_other_ends(attempt: int) ->
 
 
 @pytest.mark.parametrize("attempt", range(10))
-def test_of_two_dispatches_with_one_key_one_begins(attempt: int) -> None:
+def test_of_two_dispatches_with_one_key_one_starts(attempt: int) -> None:
     entered = run_concurrently(*[enter] * 4)
 
     assert sorted(created for _, created in entered) == [False, False, False, True]
@@ -230,10 +230,10 @@ def test_dispatches_with_the_key_of_a_batch_that_finishes_get_one_batch(attempt:
 
     entered = run_concurrently(*[enter_twice] * 3, finish)
 
-    begun = {found.pk for twice in entered for found in twice} - {batch.pk}
+    started = {found.pk for twice in entered for found in twice} - {batch.pk}
     assert state(batch) == ("finished", "succeeded", 1)
-    assert set(JobBatch.objects.unfinished().values_list("pk", flat=True)) == begun
-    assert len(begun) <= 1
+    assert set(JobBatch.objects.unfinished().values_list("pk", flat=True)) == started
+    assert len(started) <= 1
 
 
 @pytest.mark.parametrize("attempt", range(10))

@@ -1,4 +1,4 @@
-"""Races between batches and those inside them, with threads on connections of their own."""
+"""Races between parents and their child batches, with threads on connections of their own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from tests.factories import BatchedJobFactory
 from tests.jobs import ADD
 from tests.ledger.helpers import (
     ALIAS,
-    begin,
     cancel,
     claim,
     counters,
@@ -32,6 +31,7 @@ from tests.ledger.helpers import (
     store_tree,
     succeed,
     sweep,
+    take_turn,
 )
 
 pytestmark = [
@@ -43,7 +43,7 @@ pytestmark = [
 INNER = bus.batch([ADD])
 
 
-def test_the_end_of_a_link_told_by_two_threads_makes_one_link_due(attempt: int) -> None:
+def test_a_link_settled_by_two_threads_makes_one_link_due(attempt: int) -> None:
     root = store_tree(bus.chain(ADD, ADD, ADD))
     links = claim(root)
 
@@ -53,30 +53,30 @@ def test_the_end_of_a_link_told_by_two_threads_makes_one_link_due(attempt: int) 
     assert statuses(root) == ["succeeded", "pending", "waiting"]
 
 
-def test_a_turn_taken_by_two_threads_begins_once(attempt: int) -> None:
+def test_a_turn_taken_by_two_threads_starts_once(attempt: int) -> None:
     root = store_tree(bus.chain(INNER, ADD))
     links = claim(root)
 
-    begins = run_concurrently(lambda: begin(links[0]), lambda: begin(links[0]))
+    starts = run_concurrently(lambda: take_turn(links[0]), lambda: take_turn(links[0]))
 
-    assert sorted(len(changes) for changes in begins) == [0, 1]
+    assert sorted(len(changes) for changes in starts) == [0, 1]
     assert state(root.children[0]) == ("pending", "", 1)
 
 
-def test_the_last_two_batches_of_one_end_at_once(attempt: int) -> None:
+def test_the_last_two_children_of_a_batch_settle_at_once(attempt: int) -> None:
     root = store_tree(bus.batch([INNER, INNER]).finally_(jobs.add, 1))
     children = [start_child(root), start_child(root)]
     for child in children:
         succeed(child, claim(child))
 
-    told = run_concurrently(*[partial(report_end, child) for child in children])
+    settled = run_concurrently(*[partial(report_end, child) for child in children])
 
-    assert [change is not None and change.finished for change in told].count(True) == 1
+    assert [change is not None and change.finished for change in settled].count(True) == 1
     assert counters(root) == {"total": 2, "succeeded": 2}
     assert root.jobs.filter(role="finally").count() == 1
 
 
-def test_the_end_of_a_batch_inside_races_with_the_cancel_of_the_one_around_it(
+def test_the_settlement_of_a_child_races_with_the_cancel_of_its_parent(
     attempt: int,
 ) -> None:
     root = store_tree(bus.chain(INNER, INNER))
@@ -85,12 +85,12 @@ def test_the_end_of_a_batch_inside_races_with_the_cancel_of_the_one_around_it(
 
     def stop() -> list[Change]:
         changes = cancel(root)
-        orphans = [pk for change in changes for pk in change.children_to_stop]
-        return [*changes, *ledger.stop_children(ALIAS, orphans)]
+        children = [pk for change in changes for pk in change.children_to_stop]
+        return [*changes, *ledger.stop_children(ALIAS, children)]
 
     def end() -> list[Change]:
-        told = report_end(child)
-        return [] if told is None else [told]
+        settled = report_end(child)
+        return [] if settled is None else [settled]
 
     changes = [change for made in run_concurrently(end, stop) for change in made]
 
@@ -100,7 +100,7 @@ def test_the_end_of_a_batch_inside_races_with_the_cancel_of_the_one_around_it(
     assert [state(each)[0] for each in root.children] == ["finished", "stopping"]
 
 
-def test_a_turn_races_with_the_cancel_of_the_batch_around_it(attempt: int) -> None:
+def test_a_turn_races_with_the_cancel_of_the_parent(attempt: int) -> None:
     root = store_tree(bus.batch([INNER]))
     links = claim(root)
     child = root.children[0]
@@ -109,8 +109,8 @@ def test_a_turn_races_with_the_cancel_of_the_batch_around_it(attempt: int) -> No
         cancel(root)
         return ledger.stop_children(ALIAS, ledger.running_children(ALIAS, root))
 
-    begins, _ = run_concurrently(lambda: begin(links[0]), stop)
-    ledger.stop_children(ALIAS, [pk for change in begins for pk in change.children_to_stop])
+    starts, _ = run_concurrently(lambda: take_turn(links[0]), stop)
+    ledger.stop_children(ALIAS, [pk for change in starts for pk in change.children_to_stop])
     sweep(child)
     report_end(child)
 
@@ -118,7 +118,7 @@ def test_a_turn_races_with_the_cancel_of_the_batch_around_it(attempt: int) -> No
     assert [state(each) for each in (root, child)] == [("finished", "cancelled", 1)] * 2
 
 
-def test_a_retry_inside_races_with_a_retry_of_all(attempt: int) -> None:
+def test_a_retry_of_a_child_races_with_a_retry_of_its_root(attempt: int) -> None:
     root = store_tree(bus.chain(INNER, ADD))
     child = start_child(root)
     fail(child, claim(child))
@@ -135,7 +135,7 @@ def test_a_retry_inside_races_with_a_retry_of_all(attempt: int) -> None:
     assert statuses(root) == ["succeeded", "pending"]
 
 
-def test_a_retry_inside_races_with_the_cancel_of_the_one_around_it(attempt: int) -> None:
+def test_a_retry_of_a_child_races_with_the_cancel_of_its_parent(attempt: int) -> None:
     root = store_tree(bus.batch([INNER.allow_failures(), ADD]))
     child = start_child(root)
     fail(child, claim(child))
@@ -156,7 +156,7 @@ def test_a_retry_inside_races_with_the_cancel_of_the_one_around_it(attempt: int)
     assert set(statuses(child)) <= {"failed", "cancelled"}
 
 
-def test_an_append_races_with_the_end_of_the_last_link(attempt: int) -> None:
+def test_an_append_races_with_the_settlement_of_the_last_link(attempt: int) -> None:
     root = store_tree(bus.chain(ADD, ADD))
     succeed(root, claim(root))
     links = claim(root)
@@ -190,7 +190,7 @@ def appended(root: JobBatch, link: BatchedJob) -> bool:
     return True
 
 
-def test_jobs_of_two_batches_inside_fail_at_once(attempt: int) -> None:
+def test_jobs_of_two_child_batches_fail_at_once(attempt: int) -> None:
     root = store_tree(bus.batch([INNER, INNER]).catch(jobs.add, 1).finally_(jobs.add, 1))
     children = [start_child(root), start_child(root)]
 
@@ -200,9 +200,9 @@ def test_jobs_of_two_batches_inside_fail_at_once(attempt: int) -> None:
         fail(child, links)
         return report_end(child)
 
-    told = run_concurrently(*[partial(end, *each) for each in held])
+    settled = run_concurrently(*[partial(end, *each) for each in held])
 
-    assert [change is not None and change.finished for change in told].count(True) == 1
+    assert [change is not None and change.finished for change in settled].count(True) == 1
     assert counters(root) == {"total": 2, "failed": 2}
     assert [read(child).outcome for child in children] == ["failed", "failed"]
     assert [link.role for link in root.jobs.callbacks().order_by("pk")] == ["catch", "finally"]

@@ -11,7 +11,7 @@ from django_jobbatch.exceptions import BatchBusy, BatchCancelled
 from django_jobbatch.ledger import Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
-from tests.databases import BELOW_ZERO
+from tests.databases import NEGATIVE_COUNTER_ERROR
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.ledger.helpers import (
     ALIAS,
@@ -74,7 +74,7 @@ def test_a_retry_opens_the_next_run_with_all_that_did_not_succeed() -> None:
     assert (change.due, change.finished) == ({"default": 4}, False)
 
 
-def test_a_link_that_comes_back_has_nothing_of_its_last_run_but_its_fence() -> None:
+def test_a_reset_link_has_only_the_fence_of_its_last_run() -> None:
     fresh = BatchedJobFactory.build(batch=JobBatchFactory.build())
     names = [
         "attempts",
@@ -158,7 +158,7 @@ def test_with_nothing_to_retry_nothing_changes(trait: str, jobs: list[int] | Non
     assert JobBatch.objects.values().get() == before
 
 
-def test_a_batch_that_is_gone_is_not_reopened() -> None:
+def test_a_deleted_batch_is_not_reopened() -> None:
     batch = failed([FAILED])
     pk = pks(batch)
     ledger.delete_batch(ALIAS, batch.pk)
@@ -169,7 +169,7 @@ def test_a_batch_that_is_gone_is_not_reopened() -> None:
 # Some
 
 
-def test_the_chosen_failures_of_a_batch_that_allows_them_come_back_alone() -> None:
+def test_the_chosen_failures_of_a_batch_that_allows_them_are_reset_alone() -> None:
     batch = failed(MIXED, allow_failures=True)
     chosen = pks(batch)[1]
 
@@ -180,7 +180,7 @@ def test_the_chosen_failures_of_a_batch_that_allows_them_come_back_alone() -> No
     assert state(batch) == ("running", "", 2)
 
 
-def test_while_a_failure_is_left_a_strict_batch_brings_back_no_more_than_was_chosen() -> None:
+def test_a_strict_batch_resets_only_the_chosen_jobs_while_a_failure_remains() -> None:
     batch = failed(MIXED)
 
     changes = reopen(batch, pks(batch)[1:2])
@@ -189,7 +189,7 @@ def test_while_a_failure_is_left_a_strict_batch_brings_back_no_more_than_was_cho
     assert statuses(batch) == [SUCCEEDED, PENDING, CANCELLED, SKIPPED, FAILED]
 
 
-def test_with_the_last_failure_of_a_strict_batch_comes_what_it_had_cancelled() -> None:
+def test_the_last_failure_of_a_strict_batch_is_reset_with_the_cancelled_jobs() -> None:
     batch = failed(MIXED)
     _, one, cancelled, skipped, two = pks(batch)
 
@@ -221,11 +221,11 @@ def test_links_of_another_batch_cannot_be_chosen() -> None:
     assert statuses(other) == [FAILED]
 
 
-# Cancelled by somebody
+# Cancelled by a person
 
 
 @pytest.mark.parametrize("chosen", [False, True], ids=["all", "chosen"])
-def test_a_batch_that_somebody_cancelled_is_not_reopened_by_the_way(
+def test_a_cancelled_batch_is_not_reopened_by_a_retry_of_its_child(
     chosen: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     batch = JobBatchFactory.create(jobs=[FAILED, CANCELLED], cancelled=True)
@@ -239,7 +239,7 @@ def test_a_batch_that_somebody_cancelled_is_not_reopened_by_the_way(
     assert (statuses(batch), read(batch).version) == ([FAILED, CANCELLED], 0)
 
 
-def test_a_batch_that_somebody_cancelled_is_reopened_on_request() -> None:
+def test_a_cancelled_batch_is_reopened_on_request() -> None:
     batch = JobBatchFactory.create(jobs=2)
     ledger.cancel(ALIAS, batch.pk, reason="enough", by="ann")
     sweep(batch)
@@ -253,7 +253,7 @@ def test_a_batch_that_somebody_cancelled_is_reopened_on_request() -> None:
     assert state(batch) == ("finished", "succeeded", 2)
 
 
-def test_chosen_jobs_of_a_cancelled_batch_come_back_alone_if_it_allows_failures() -> None:
+def test_chosen_jobs_of_a_cancelled_batch_are_reset_alone_if_it_allows_failures() -> None:
     batch = JobBatchFactory.create(
         jobs=[FAILED, CANCELLED, CANCELLED], cancelled=True, allow_failures=True
     )
@@ -297,13 +297,13 @@ def test_a_batch_whose_key_another_one_has_is_busy() -> None:
     assert read(batch).version == before
 
 
-def test_another_refusal_of_the_database_is_not_taken_for_a_key(
+def test_another_database_error_is_not_taken_for_a_duplicate_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     batch = failed([FAILED, FAILED])
     JobBatch.objects.update(failed_jobs=1)
 
-    with pytest.raises(BELOW_ZERO):
+    with pytest.raises(NEGATIVE_COUNTER_ERROR):
         reopen(batch)
 
 
@@ -311,7 +311,7 @@ def test_another_refusal_of_the_database_is_not_taken_for_a_key(
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_retry_goes_page_by_page_in_one_run() -> None:
+def test_a_retry_resets_chunk_by_chunk_in_one_run() -> None:
     batch = failed([FAILED] * 5)
 
     changes = reopen(batch)
@@ -322,7 +322,7 @@ def test_a_retry_goes_page_by_page_in_one_run() -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_retry_of_whole_pages_ends_with_an_empty_one() -> None:
+def test_a_retry_of_whole_chunks_finishes_with_an_empty_one() -> None:
     batch = failed([FAILED] * 4)
 
     assert [len(change.settled) for change in reopen(batch)] == [2, 2, 0]
@@ -330,7 +330,7 @@ def test_a_retry_of_whole_pages_ends_with_an_empty_one() -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_retry_that_somebody_goes_on_with_does_not_stand_still() -> None:
+def test_a_continued_retry_is_not_stalled() -> None:
     batch = failed([FAILED] * 5)
     retry = ledger.reopen(ALIAS, batch.pk)
     next(retry)
@@ -349,16 +349,16 @@ def test_a_batch_does_not_finish_between_two_pages() -> None:
     next(changes)
 
     between = succeed(batch, claim(batch))
-    rest = list(changes)
+    remaining = list(changes)
 
-    assert (between.finished, [change.finished for change in rest]) == (False, [False, False])
+    assert (between.finished, [change.finished for change in remaining]) == (False, [False, False])
     assert succeed(batch, claim(batch)).finished
     assert callback_rows(batch) == [(2, "finally", PENDING)]
     assert counters(batch) == {"total": 4, "succeeded": 4}
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_the_last_page_finishes_a_batch_whose_links_were_faster() -> None:
+def test_the_last_chunk_finishes_a_batch_whose_links_were_faster() -> None:
     batch = failed([FAILED] * 2, roles=[Role.FINALLY])
     changes = ledger.reopen(ALIAS, batch.pk)
     next(changes)
@@ -369,7 +369,7 @@ def test_the_last_page_finishes_a_batch_whose_links_were_faster() -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_retry_that_was_broken_off_is_gone_on_with_by_the_next_one() -> None:
+def test_the_next_retry_continues_an_interrupted_one() -> None:
     batch = failed([FAILED] * 5, roles=[Role.FINALLY], allow_failures=True)
     next(ledger.reopen(ALIAS, batch.pk))
     first, second = claim(batch)
@@ -384,7 +384,7 @@ def test_a_retry_that_was_broken_off_is_gone_on_with_by_the_next_one() -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_retry_that_was_broken_off_is_gone_on_with_by_a_retry_of_chosen_jobs() -> None:
+def test_a_retry_of_chosen_jobs_continues_an_interrupted_retry() -> None:
     batch = failed([FAILED] * 5, allow_failures=True)
     next(ledger.reopen(ALIAS, batch.pk))
 
@@ -395,15 +395,15 @@ def test_a_retry_that_was_broken_off_is_gone_on_with_by_a_retry_of_chosen_jobs()
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_chosen_jobs_come_back_page_by_page_in_one_run() -> None:
+def test_chosen_jobs_are_reset_chunk_by_chunk_in_one_run() -> None:
     batch = failed([FAILED] * 6, roles=[Role.FINALLY], allow_failures=True)
     changes = ledger.reopen(ALIAS, batch.pk, pks(batch)[:5])
     next(changes)
 
     between = succeed(batch, claim(batch))
-    rest = list(changes)
+    remaining = list(changes)
 
-    assert (between.finished, settled(rest)) == (False, pks(batch)[2:5])
+    assert (between.finished, settled(remaining)) == (False, pks(batch)[2:5])
     assert counters(batch) == {"total": 6, "pending": 3, "succeeded": 2, "failed": 1}
     assert read(batch).retry_cursor is None
     assert succeed(batch, claim(batch)).finished
@@ -412,23 +412,23 @@ def test_chosen_jobs_come_back_page_by_page_in_one_run() -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_chosen_jobs_that_come_back_between_two_pages_of_others_end_nothing() -> None:
+def test_chosen_jobs_reset_between_two_chunks_of_others_finish_nothing() -> None:
     batch = failed([FAILED] * 6, allow_failures=True)
     changes = ledger.reopen(ALIAS, batch.pk, pks(batch)[:4])
     next(changes)
 
     between = reopen(batch, pks(batch)[5:])
     ran = succeed(batch, claim(batch))
-    rest = list(changes)
+    remaining = list(changes)
 
     assert (settled(between), ran.finished) == (pks(batch)[5:], False)
-    assert settled(rest) == pks(batch)[2:4]
+    assert settled(remaining) == pks(batch)[2:4]
     assert counters(batch) == {"total": 6, "pending": 2, "succeeded": 3, "failed": 1}
     assert read(batch).retry_cursor is None
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_the_rest_of_a_strict_batch_follows_the_last_page_of_chosen_jobs() -> None:
+def test_the_remaining_links_of_a_strict_batch_follow_the_last_chunk_of_chosen_jobs() -> None:
     batch = failed([FAILED, CANCELLED, FAILED, FAILED, SKIPPED])
 
     changes = reopen(batch, batch.failed_job_ids)
@@ -440,7 +440,7 @@ def test_the_rest_of_a_strict_batch_follows_the_last_page_of_chosen_jobs() -> No
 
 @pytest.mark.usefixtures("small_pages")
 @pytest.mark.parametrize("chosen", [[1, 4], [4], []], ids=["first", "last", "none"])
-def test_pages_of_chosen_jobs_without_one_that_has_failed_are_passed_over(
+def test_chunks_of_chosen_jobs_without_a_failure_are_passed_over(
     chosen: list[int],
 ) -> None:
     batch = failed([FAILED if number in chosen else SUCCEEDED for number in range(6)])
@@ -453,7 +453,7 @@ def test_pages_of_chosen_jobs_without_one_that_has_failed_are_passed_over(
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_retry_of_chosen_jobs_that_was_broken_off_lets_the_batch_finish() -> None:
+def test_an_interrupted_retry_of_chosen_jobs_lets_the_batch_finish() -> None:
     batch = failed([FAILED] * 5, roles=[Role.FINALLY], allow_failures=True)
     next(ledger.reopen(ALIAS, batch.pk, pks(batch)[:4]))
     assert not succeed(batch, claim(batch)).finished
@@ -467,7 +467,7 @@ def test_a_retry_of_chosen_jobs_that_was_broken_off_lets_the_batch_finish() -> N
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_retry_of_chosen_jobs_stops_where_somebody_has_closed_the_batch() -> None:
+def test_a_retry_of_chosen_jobs_stops_where_the_batch_was_cancelled() -> None:
     batch = failed([FAILED] * 5)
     changes = ledger.reopen(ALIAS, batch.pk, pks(batch)[:4])
     next(changes)
@@ -479,7 +479,7 @@ def test_a_retry_of_chosen_jobs_stops_where_somebody_has_closed_the_batch() -> N
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_retry_stops_where_somebody_has_closed_the_batch() -> None:
+def test_a_retry_stops_where_the_batch_was_cancelled() -> None:
     batch = failed([FAILED] * 5)
     changes = ledger.reopen(ALIAS, batch.pk)
     next(changes)
@@ -492,7 +492,7 @@ def test_a_retry_stops_where_somebody_has_closed_the_batch() -> None:
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_retry_stops_where_a_failure_has_closed_the_batch() -> None:
+def test_a_retry_stops_where_a_failure_has_stopped_the_batch() -> None:
     batch = failed([FAILED] * 3)
     changes = ledger.reopen(ALIAS, batch.pk)
     next(changes)
@@ -619,26 +619,26 @@ def test_each_failure_runs_again_at_once() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.EACH_FAILURE])
     fail(batch, claim(batch))
     link = claim_callback(batch)
-    told = ledger.first_unreported(ALIAS, batch.pk)
-    assert told is not None
-    ledger.mark_reported(ALIAS, told, raised_in=link)
+    reported = ledger.first_unreported(ALIAS, batch.pk)
+    assert reported is not None
+    ledger.mark_reported(ALIAS, reported, raised_in=link)
     ledger.settle_callback(ALIAS, failure(link))
 
     change = ledger.reopen_callbacks(ALIAS, batch.pk, [link.pk])
 
     assert change.due == {"default": 1}
     again = claim_callback(batch)
-    assert (again.pk, again.failure) == (link.pk, told)
+    assert (again.pk, again.failure) == (link.pk, reported)
 
 
-def test_the_callbacks_of_a_batch_that_is_gone_do_not_run_again() -> None:
+def test_the_callbacks_of_a_deleted_batch_do_not_run_again() -> None:
     batch = failed([FAILED])
     ledger.delete_batch(ALIAS, batch.pk)
 
     assert ledger.reopen_callbacks(ALIAS, batch.pk, [1]).batch is None
 
 
-def test_a_link_put_back_in_the_next_run_is_still_of_that_run() -> None:
+def test_a_link_released_in_the_next_run_is_still_of_that_run() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.FINALLY])
     fail(batch, claim(batch))
     run_callbacks(batch)
@@ -651,7 +651,7 @@ def test_a_link_put_back_in_the_next_run_is_still_of_that_run() -> None:
     assert run_callbacks(batch) == [("finally", 2)]
 
 
-def test_no_two_links_tell_each_failure_at_once() -> None:
+def test_no_two_links_call_each_failure_at_once() -> None:
     batch = JobBatchFactory.create(jobs=2, allow_failures=True, roles=[Role.EACH_FAILURE])
     links = claim(batch)
     fail(batch, links[:1])

@@ -1,4 +1,4 @@
-"""Settling counts each link once, finishes a batch once, and draws the callbacks that are due."""
+"""Settling counts each link once, finishes a batch once, and schedules the callbacks that are due."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from tests.ledger.helpers import (
     failures,
     pks,
     read,
+    report_failures,
     run_callbacks,
     settle,
     state,
@@ -43,7 +44,6 @@ from tests.ledger.helpers import (
     succeed,
     success,
     sweep,
-    tell,
 )
 
 pytestmark = pytest.mark.django_db
@@ -101,16 +101,18 @@ def test_a_group_of_long_tracebacks_is_stored() -> None:
     assert list(stored.values_list("length", flat=True)) == [len(LONG)] * 18
 
 
-def test_a_failure_is_written_counted_and_kept() -> None:
+def test_a_failure_is_written_counted_and_stored() -> None:
     batch = JobBatchFactory.create(jobs=2, allow_failures=True)
     (link,) = claim(batch, 1)
 
     with mock.patch.object(timezone, "now", return_value=NOON):
         change = settle(batch, failure(link))
 
-    kept = FailedJob.objects.get()
-    assert {field.attname: getattr(kept, field.attname) for field in FailedJob._meta.fields} == {
-        "id": kept.pk,
+    failed_job = FailedJob.objects.get()
+    assert {
+        field.attname: getattr(failed_job, field.attname) for field in FailedJob._meta.fields
+    } == {
+        "id": failed_job.pk,
         "batch_id": batch.pk,
         "job_id": link.pk,
         "of_callback": False,
@@ -164,7 +166,7 @@ def test_an_attempt_that_is_to_wait_makes_the_batch_wake_at_the_earliest() -> No
     assert read(batch).next_event_at == soon
 
 
-def test_a_link_that_is_put_back_has_lost_nothing() -> None:
+def test_a_released_link_has_lost_nothing() -> None:
     batch = JobBatchFactory.create(jobs=1)
     (link,) = claim(batch)
 
@@ -265,7 +267,7 @@ def test_a_link_that_comes_twice_in_a_group_counts_once() -> None:
     assert counters(batch) == {"total": 2, "pending": 1, "succeeded": 1}
 
 
-def test_an_outcome_of_a_batch_that_is_gone_changes_nothing() -> None:
+def test_an_outcome_of_a_deleted_batch_changes_nothing() -> None:
     batch = JobBatchFactory.create(jobs=1)
     (link,) = claim(batch)
     ledger.delete_batch(ALIAS, batch.pk)
@@ -282,7 +284,7 @@ TRIED: dict[str, Callable[[BatchedJob], Settlement]] = {
     "success": success,
     "failure": failure,
     "retry": lambda link: Settlement(link=link, status=PENDING),
-    "put back": Settlement.released,
+    "released": Settlement.released,
     "lost": Settlement.lost,
 }
 
@@ -327,7 +329,7 @@ def test_what_was_tried_and_written_is_acted_on_with_what_follows_from_it() -> N
         lambda link: Settlement(link=link, status=PENDING),
     ],
 )
-def test_what_was_tried_and_lost_in_between_is_late(
+def test_an_outcome_tried_and_lost_in_between_is_late(
     tried: Callable[[BatchedJob], Settlement],
 ) -> None:
     batch = JobBatchFactory.create(jobs=1)
@@ -357,9 +359,9 @@ def test_a_transaction_that_was_believed_to_be_lost_and_was_not_is_not_late() ->
 @pytest.mark.parametrize(
     ("status", "attempts", "available_at"),
     [(PENDING, 0, None), (PENDING, 1, None), (PENDING, 1, NOON)],
-    ids=["put back", "retry", "retry later"],
+    ids=["released", "retry", "retry later"],
 )
-def test_what_would_go_back_into_a_closed_batch_is_cancelled(
+def test_a_link_released_into_a_cancelled_batch_is_cancelled(
     status: LinkStatus, attempts: int, available_at: datetime | None
 ) -> None:
     batch = JobBatchFactory.create(jobs=2)
@@ -376,7 +378,7 @@ def test_what_would_go_back_into_a_closed_batch_is_cancelled(
     assert (change.settled, change.due, change.next_event_at) == ((one.pk,), {}, None)
 
 
-def test_what_comes_back_after_a_sweep_has_taken_it_comes_too_late() -> None:
+def test_an_outcome_after_the_sweep_of_its_link_is_late() -> None:
     batch = JobBatchFactory.create(jobs=2)
     one, two = claim(batch)
     ledger.cancel(ALIAS, batch.pk)
@@ -391,7 +393,7 @@ def test_what_comes_back_after_a_sweep_has_taken_it_comes_too_late() -> None:
     )
 
 
-def test_running_jobs_of_a_closed_batch_finish_and_are_counted() -> None:
+def test_running_jobs_of_a_cancelled_batch_settle_and_are_counted() -> None:
     batch = JobBatchFactory.create(jobs=3, roles=CALLBACKS)
     one, two, three = claim(batch)
     ledger.cancel(ALIAS, batch.pk)
@@ -421,7 +423,7 @@ def test_running_jobs_of_a_closed_batch_finish_and_are_counted() -> None:
     ],
     ids=str,
 )
-def test_the_outcome_follows_from_the_ends(
+def test_the_outcome_follows_from_the_statuses(
     allow_failures: bool,  # noqa: FBT001 - a parameter of the test
     ends: Sequence[LinkStatus],
     outcome: str,
@@ -466,7 +468,7 @@ def test_only_the_transaction_that_settles_the_last_link_finishes() -> None:
 # A failure
 
 
-def test_the_first_failure_closes_a_strict_batch() -> None:
+def test_the_first_failure_stops_a_strict_batch() -> None:
     batch = JobBatchFactory.create(jobs=4, roles=CALLBACKS, running=True)
     one, two = claim(batch, 2)
 
@@ -480,7 +482,7 @@ def test_the_first_failure_closes_a_strict_batch() -> None:
     assert callback_rows(batch) == [(1, "catch", PENDING), (1, "each_failure", PENDING)]
 
 
-def test_a_failure_closes_no_batch_that_allows_it() -> None:
+def test_a_failure_stops_no_batch_that_allows_it() -> None:
     batch = JobBatchFactory.create(jobs=2, roles=CALLBACKS, running=True, allow_failures=True)
 
     change = fail(batch, claim(batch, 1))
@@ -489,7 +491,7 @@ def test_a_failure_closes_no_batch_that_allows_it() -> None:
     assert callback_rows(batch) == [(1, "catch", PENDING), (1, "each_failure", PENDING)]
 
 
-def test_catch_is_told_of_the_first_failure() -> None:
+def test_catch_is_called_with_the_first_failure() -> None:
     batch = JobBatchFactory.create(jobs=3, roles=[Role.CATCH, Role.CATCH], allow_failures=True)
     one, two, three = claim(batch)
 
@@ -530,7 +532,7 @@ def test_callbacks_run_one_after_another_in_their_order(
     assert read(batch).is_settled
 
 
-def test_only_finally_fires_for_a_batch_that_somebody_cancelled() -> None:
+def test_only_finally_is_called_for_a_cancelled_batch() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN, Role.CATCH, Role.FINALLY])
     ledger.cancel(ALIAS, batch.pk)
     sweep(batch)
@@ -559,7 +561,7 @@ def test_callbacks_are_due_on_their_own_queue() -> None:
     assert change.due == {"slow": 1}
 
 
-def test_a_callback_that_fails_is_kept_and_moves_nothing_else() -> None:
+def test_a_failed_callback_is_stored_and_changes_nothing_else() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN, Role.FINALLY])
     succeed(batch, claim(batch))
     then = claim_callback(batch)
@@ -597,7 +599,7 @@ def test_a_callback_that_was_settled_before_releases_nothing() -> None:
     assert failures(batch) == []
 
 
-def test_a_callback_of_a_batch_that_is_gone_changes_nothing() -> None:
+def test_a_callback_of_a_deleted_batch_changes_nothing() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN])
     succeed(batch, claim(batch))
     then = claim_callback(batch)
@@ -611,7 +613,7 @@ def test_a_callback_of_a_batch_that_is_gone_changes_nothing() -> None:
 # each_failure
 
 
-def test_one_link_tells_of_all_failures_that_come_while_it_is_due() -> None:
+def test_one_link_reports_all_failures_that_come_while_it_is_due() -> None:
     batch = JobBatchFactory.create(jobs=3, roles=[Role.EACH_FAILURE], allow_failures=True)
     dues = [fail(batch, [link]).due for link in claim(batch)]
 
@@ -619,23 +621,23 @@ def test_one_link_tells_of_all_failures_that_come_while_it_is_due() -> None:
     assert callback_rows(batch) == [(1, "each_failure", PENDING)]
 
 
-def test_a_failure_that_came_while_the_link_ended_is_told_by_another() -> None:
+def test_a_failure_that_came_while_the_link_settled_is_reported_by_another() -> None:
     batch = JobBatchFactory.create(jobs=2, roles=[Role.EACH_FAILURE], allow_failures=True)
     one, two = claim(batch)
     fail(batch, [one])
     link = claim_callback(batch)
-    tell(batch)
+    report_failures(batch)
     fail(batch, [two])
 
     change = ledger.settle_callback(ALIAS, success(link))
 
     assert change.due == {"default": 1}
     assert callback_rows(batch) == [(1, "each_failure", SUCCEEDED), (1, "each_failure", PENDING)]
-    tell(batch)
+    report_failures(batch)
     assert ledger.settle_callback(ALIAS, success(claim_callback(batch))).due == {}
 
 
-def test_a_failure_after_the_link_has_ended_draws_another() -> None:
+def test_a_failure_after_the_link_has_settled_schedules_another() -> None:
     batch = JobBatchFactory.create(jobs=2, roles=[Role.EACH_FAILURE], allow_failures=True)
     one, two = claim(batch)
     fail(batch, [one])
@@ -653,11 +655,11 @@ def test_finally_does_not_wait_for_each_failure() -> None:
     assert claim_callback(batch, "other").role == "finally"
 
 
-def test_a_link_of_an_earlier_run_that_still_tells_is_the_only_one() -> None:
+def test_a_link_of_an_earlier_run_that_still_calls_each_failure_is_the_only_one() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.EACH_FAILURE])
     fail(batch, claim(batch))
     telling = claim_callback(batch)
-    tell(batch)
+    report_failures(batch)
     list(ledger.reopen(ALIAS, batch.pk))
 
     fail(batch, claim(batch))
@@ -667,19 +669,19 @@ def test_a_link_of_an_earlier_run_that_still_tells_is_the_only_one() -> None:
     assert callback_rows(batch) == [(1, "each_failure", SUCCEEDED), (2, "each_failure", PENDING)]
 
 
-def test_a_link_that_raises_for_good_remembers_the_failure_it_told() -> None:
+def test_a_link_that_fails_for_good_stores_the_failure_it_reported() -> None:
     batch = JobBatchFactory.create(jobs=2, roles=[Role.EACH_FAILURE], allow_failures=True)
     fail(batch, claim(batch))
     link = claim_callback(batch)
-    told = ledger.first_unreported(ALIAS, batch.pk)
-    assert told is not None
-    ledger.mark_reported(ALIAS, told, raised_in=link)
+    reported = ledger.first_unreported(ALIAS, batch.pk)
+    assert reported is not None
+    ledger.mark_reported(ALIAS, reported, raised_in=link)
 
     change = ledger.settle_callback(ALIAS, failure(link))
 
     assert change.due == {"default": 1}
     assert callback_rows(batch) == [(1, "each_failure", FAILED), (1, "each_failure", PENDING)]
-    assert BatchedJob.objects.get(pk=link.pk).failure == told
+    assert BatchedJob.objects.get(pk=link.pk).failure == reported
     remaining = ledger.first_unreported(ALIAS, batch.pk)
     assert remaining is not None
     assert remaining.job_id == pks(batch)[1]
@@ -690,14 +692,14 @@ def test_a_link_that_lost_its_claim_remembers_nothing() -> None:
     fail(batch, claim(batch))
     link = claim_callback(batch)
     ledger.settle_callback(ALIAS, Settlement.released(link))
-    told = FailedJob.objects.get()
+    reported = FailedJob.objects.get()
 
-    ledger.mark_reported(ALIAS, told, raised_in=link)
+    ledger.mark_reported(ALIAS, reported, raised_in=link)
 
     assert BatchedJob.objects.get(pk=link.pk).failure_id is None
 
 
-def test_failures_of_callbacks_are_not_told() -> None:
+def test_failures_of_callbacks_are_not_reported() -> None:
     batch = JobBatchFactory.create(jobs=1, roles=[Role.THEN, Role.EACH_FAILURE])
     succeed(batch, claim(batch))
 

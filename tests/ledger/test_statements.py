@@ -28,7 +28,6 @@ from tests.ledger.helpers import (
     FAILED,
     PENDING,
     SUCCEEDED,
-    begin,
     claim,
     claim_callback,
     claimant,
@@ -44,6 +43,7 @@ from tests.ledger.helpers import (
     succeed,
     success,
     sweep,
+    take_turn,
 )
 from tests.statements import shapes
 from tests.tuning import Tuning
@@ -69,12 +69,12 @@ class Statements:
 
     @property
     def count(self) -> int:
-        """How many there are, without what begins and ends transactions."""
+        """How many there are, without the `BEGIN` and `COMMIT` of transactions."""
         return sum(not sql.startswith(("BEGIN", "SET", "COMMIT", "ROLLBACK")) for sql in self.sql)
 
     @property
     def transactions(self) -> list[list[str]]:
-        """The statements of each transaction, without what begins and ends it."""
+        """The statements of each transaction, without its `BEGIN` and `COMMIT`."""
         found: list[list[str]] = []
         for sql in self.sql:
             if sql.startswith("BEGIN"):
@@ -86,9 +86,9 @@ class Statements:
 
 def _shape(sql: str) -> str:
     verb = sql.split()[0]
-    outer = re.sub(r"\([^()]*\)", "", sql)
-    while outer != sql:  # until no statement stands in another
-        outer, sql = re.sub(r"\([^()]*\)", "", outer), outer
+    remaining = re.sub(r"\([^()]*\)", "", sql)
+    while remaining != sql:  # until no statement stands in another
+        remaining, sql = re.sub(r"\([^()]*\)", "", remaining), remaining
     table = re.search(r"(?:FROM|INTO|UPDATE) django_jobbatch_(\w+)", sql)
     return f"{verb} {table[1]}" if table else verb
 
@@ -100,20 +100,20 @@ def capture(call: Callable[[], object]) -> Statements:
 
 
 Act = Callable[[], Callable[[], object]]
-#: What is looked at, by its name, and the functions of the ledger that it calls.
+#: The checked acts by their names, and the functions of the ledger that they call.
 ACTS: dict[str, Act] = {}
-LOOKED_AT: set[object] = set()
+CHECKED: set[object] = set()
 #: A claim, which moves no counter, and what changes neither states nor counters.
 WITHOUT_BATCH_ROW: set[str] = set()
 
 
-def looks_at(function: object, *, moves: bool = True) -> Callable[[Act], Act]:
+def checks(function: object, *, moves: bool = True) -> Callable[[Act], Act]:
     """Register what prepares a call of this function of the ledger, and returns that call."""
 
     def register(act: Act) -> Act:
         name = act.__name__.removeprefix("act_")
         ACTS[name] = act
-        LOOKED_AT.add(function)
+        CHECKED.add(function)
         if not moves:
             WITHOUT_BATCH_ROW.add(name)
         return act
@@ -126,32 +126,32 @@ def running(size: int = 3, **named: Any) -> tuple[JobBatch, list[Any]]:
     return batch, claim(batch)
 
 
-@looks_at(ledger.claim, moves=False)
+@checks(ledger.claim, moves=False)
 def act_claim() -> Callable[[], object]:
     batch = JobBatchFactory.create(jobs=3)
     return lambda: claim(batch)
 
 
-@looks_at(ledger.mark_running)
+@checks(ledger.mark_running)
 def act_mark_running() -> Callable[[], object]:
     batch = JobBatchFactory.create(jobs=3)
     return lambda: ledger.mark_running(ALIAS, batch)
 
 
-@looks_at(ledger.claim_callback, moves=False)
+@checks(ledger.claim_callback, moves=False)
 def act_claim_callback() -> Callable[[], object]:
     batch, links = running()
     succeed(batch, links)
     return lambda: ledger.claim_callback(claimant(batch))
 
 
-@looks_at(ledger.renew, moves=False)
+@checks(ledger.renew, moves=False)
 def act_renew() -> Callable[[], object]:
     batch, links = running()
     return lambda: ledger.renew(claimant(batch), links)
 
 
-@looks_at(ledger.settle)
+@checks(ledger.settle)
 def act_settle_mixed() -> Callable[[], object]:
     batch, links = running(6, allow_failures=True)
     soon = timezone.now() + timedelta(minutes=1)
@@ -166,34 +166,34 @@ def act_settle_mixed() -> Callable[[], object]:
     return lambda: settle(batch, *settlements)
 
 
-@looks_at(ledger.settle)
+@checks(ledger.settle)
 def act_settle_last() -> Callable[[], object]:
     batch, links = running()
     return lambda: succeed(batch, links)
 
 
-@looks_at(ledger.settle)
+@checks(ledger.settle)
 def act_settle_strict_failure() -> Callable[[], object]:
     batch = JobBatchFactory.create(jobs=3, running=True, roles=CALLBACKS)
     links = claim(batch, 1)
     return lambda: fail(batch, links)
 
 
-@looks_at(ledger.settle)
+@checks(ledger.settle)
 def act_settle_late() -> Callable[[], object]:
     batch, links = running(allow_failures=True)
     succeed(batch, links[:1])
     return lambda: succeed(batch, links)
 
 
-@looks_at(ledger.settle)
+@checks(ledger.settle)
 def act_settle_in_stopping_batch() -> Callable[[], object]:
     batch, links = running()
     ledger.cancel(ALIAS, batch.pk)
     return lambda: settle(batch, *(Settlement.released(link) for link in links))
 
 
-@looks_at(ledger.settle_callback)
+@checks(ledger.settle_callback)
 def act_settle_callback() -> Callable[[], object]:
     batch, links = running()
     succeed(batch, links)
@@ -201,7 +201,7 @@ def act_settle_callback() -> Callable[[], object]:
     return lambda: ledger.settle_callback(ALIAS, failure(link))
 
 
-@looks_at(ledger.rescue_ticket)
+@checks(ledger.rescue_ticket)
 def act_rescue_ticket() -> Callable[[], object]:
     batch, links = running()
     fail(batch, links[:1])
@@ -210,34 +210,34 @@ def act_rescue_ticket() -> Callable[[], object]:
     return lambda: ledger.rescue_ticket(ALIAS, batch.pk, "one", is_dead=True)
 
 
-@looks_at(ledger.repair)
+@checks(ledger.repair)
 def act_repair() -> Callable[[], object]:
     batch = JobBatchFactory.create(running=True, roles=CALLBACKS)
     FailedJobFactory.create(job__batch=batch)
     return lambda: ledger.repair(ALIAS, batch.pk)
 
 
-@looks_at(ledger.cancel)
+@checks(ledger.cancel)
 def act_cancel() -> Callable[[], object]:
     batch, _ = running()
     return lambda: ledger.cancel(ALIAS, batch.pk)
 
 
-@looks_at(ledger.sweep)
+@checks(ledger.sweep)
 def act_sweep() -> Callable[[], object]:
     batch = JobBatchFactory.create(jobs=3, roles=CALLBACKS)
     ledger.cancel(ALIAS, batch.pk)
     return lambda: sweep(batch)
 
 
-@looks_at(ledger.reopen)
+@checks(ledger.reopen)
 def act_reopen() -> Callable[[], object]:
     batch, links = running(allow_failures=True)
     fail(batch, links)
     return lambda: reopen(batch)
 
 
-@looks_at(ledger.continue_reopen)
+@checks(ledger.continue_reopen)
 def act_continue_reopen() -> Callable[[], object]:
     batch, links = running(allow_failures=True)
     fail(batch, links)
@@ -246,14 +246,14 @@ def act_continue_reopen() -> Callable[[], object]:
     return lambda: list(ledger.continue_reopen(ALIAS, batch, after=0))
 
 
-@looks_at(ledger.reopen)
+@checks(ledger.reopen)
 def act_reopen_some() -> Callable[[], object]:
     batch, links = running(allow_failures=True)
     fail(batch, links)
     return lambda: reopen(batch, pks(batch)[:1])
 
 
-@looks_at(ledger.reopen_callbacks)
+@checks(ledger.reopen_callbacks)
 def act_reopen_callbacks() -> Callable[[], object]:
     batch, links = running()
     succeed(batch, links)
@@ -262,7 +262,7 @@ def act_reopen_callbacks() -> Callable[[], object]:
     return lambda: ledger.reopen_callbacks(ALIAS, batch.pk, [link.pk])
 
 
-@looks_at(ledger.lock_for_add)
+@checks(ledger.lock_for_add)
 def act_add() -> Callable[[], object]:
     batch, _ = running()
 
@@ -277,7 +277,7 @@ def act_add() -> Callable[[], object]:
     return add
 
 
-@looks_at(ledger.reserve_positions)
+@checks(ledger.reserve_positions)
 def act_reserve_positions() -> Callable[[], object]:
     link = store_tree(bus.chain(ADD, ADD, ADD)).jobs.order_by("pk")[0]
 
@@ -288,7 +288,7 @@ def act_reserve_positions() -> Callable[[], object]:
     return extend
 
 
-@looks_at(ledger.settle)
+@checks(ledger.settle)
 def act_settle_in_lanes() -> Callable[[], object]:
     batch = store_tree(bus.batch([[ADD, ADD.options(delay=60)], [ADD, bus.batch([ADD])]]))
     JobBatch.objects.update(allow_failures=True)
@@ -296,21 +296,21 @@ def act_settle_in_lanes() -> Callable[[], object]:
     return lambda: settle(batch, success(links[0]), failure(links[1]))
 
 
-@looks_at(ledger.start_child)
+@checks(ledger.start_child)
 def act_start_child() -> Callable[[], object]:
     (link,) = claim(store_tree(bus.chain(bus.batch([ADD.options(delay=60), ADD]), ADD)))
-    return lambda: begin(link)
+    return lambda: take_turn(link)
 
 
-@looks_at(ledger.start_child)
+@checks(ledger.start_child)
 def act_start_child_again() -> Callable[[], object]:
     root = finish_child(store_tree(bus.chain(bus.batch([ADD]), ADD)), failure)
     reopen(root)
     (link,) = claim(root)
-    return lambda: begin(link)
+    return lambda: take_turn(link)
 
 
-@looks_at(ledger.settle_stand_in)
+@checks(ledger.settle_stand_in)
 def act_settle_stand_in() -> Callable[[], object]:
     root = store_tree(bus.chain(bus.batch([ADD]), ADD))
     child = start_child(root)
@@ -318,7 +318,7 @@ def act_settle_stand_in() -> Callable[[], object]:
     return lambda: ledger.settle_stand_in(ALIAS, read(child))
 
 
-@looks_at(ledger.stop_children)
+@checks(ledger.stop_children)
 def act_stop_children() -> Callable[[], object]:
     root = store_tree(bus.chain(bus.batch([ADD]), ADD))
     child = start_child(root)
@@ -326,25 +326,25 @@ def act_stop_children() -> Callable[[], object]:
     return lambda: ledger.stop_children(ALIAS, [child.pk])
 
 
-@looks_at(ledger.reopen)
+@checks(ledger.reopen)
 def act_reopen_child() -> Callable[[], object]:
     root = finish_child(store_tree(bus.chain(bus.batch([ADD]), ADD)), failure)
     return lambda: reopen(root.children[0])
 
 
-@looks_at(ledger.delete_batch)
+@checks(ledger.delete_batch)
 def act_delete_batch() -> Callable[[], object]:
     batch, _ = running()
     return lambda: ledger.delete_batch(ALIAS, batch.pk)
 
 
-@looks_at(ledger.delete_batch)
+@checks(ledger.delete_batch)
 def act_delete_batch_of_parent() -> Callable[[], object]:
     child = start_child(store_tree(bus.chain(bus.batch([ADD]), ADD)))
     return lambda: ledger.delete_batch(ALIAS, child.pk)
 
 
-@looks_at(ledger.delete_batch)
+@checks(ledger.delete_batch)
 def act_delete_batch_in_chunks() -> Callable[[], object]:
     batch = JobBatchFactory.create(jobs=3)
 
@@ -356,13 +356,13 @@ def act_delete_batch_in_chunks() -> Callable[[], object]:
     return remove
 
 
-@looks_at(ledger.delete_failures)
+@checks(ledger.delete_failures)
 def act_delete_failures() -> Callable[[], object]:
     failed = FailedJobFactory.create()
     return lambda: ledger.delete_failures(ALIAS, [failed.pk])
 
 
-@looks_at(ledger.mark_reported)
+@checks(ledger.mark_reported)
 def act_mark_reported() -> Callable[[], object]:
     batch, links = running(allow_failures=True)
     fail(batch, links[:1])
@@ -370,13 +370,13 @@ def act_mark_reported() -> Callable[[], object]:
     return lambda: ledger.mark_reported(ALIAS, FailedJob.objects.get(), raised_in=link)
 
 
-@looks_at(ledger.refresh_next_event)
+@checks(ledger.refresh_next_event)
 def act_refresh_next_event() -> Callable[[], object]:
     batch = JobBatchFactory.create(jobs=1, jobs__available_at=timezone.now() + timedelta(minutes=1))
     return lambda: ledger.refresh_next_event(ALIAS, batch)
 
 
-@looks_at(ledger.overdue)
+@checks(ledger.overdue)
 def act_overdue() -> Callable[[], object]:
     JobBatchFactory.create(jobs=1, next_event_at=timezone.now() - timedelta(minutes=1))
     return lambda: ledger.overdue(ALIAS)
@@ -410,7 +410,7 @@ def test_an_update_of_a_state_names_the_states_it_may_leave(
     [act for name, act in ACTS.items() if name not in WITHOUT_BATCH_ROW],
     ids=[name for name in ACTS if name not in WITHOUT_BATCH_ROW],
 )
-def test_a_transaction_that_moves_something_begins_with_its_batch_row(
+def test_a_transaction_that_moves_something_starts_with_its_batch_row(
     act: Callable[[], Callable[[], object]],
 ) -> None:
     for statements in capture(act()).transactions:
@@ -429,7 +429,7 @@ def test_a_batch_row_is_locked_by_its_key_alone(act: Callable[[], Callable[[], o
             assert re.findall(r"\.(\w+) (?:=|IN)", where) == ["id"], sql
 
 
-def test_every_function_of_the_ledger_that_writes_is_looked_at() -> None:
+def test_every_function_of_the_ledger_that_writes_is_checked() -> None:
     reads = {
         ledger.batch_at_finish,
         ledger.check_failures_deletable,
@@ -444,7 +444,7 @@ def test_every_function_of_the_ledger_that_writes_is_looked_at() -> None:
     follows = {ledger.count_inserted, ledger.insert_links}  # in the transaction of another
     public = {getattr(ledger, name) for name in ledger.__all__}
     functions = {each for each in public if not isinstance(each, type)}
-    assert functions - reads - creates - follows == LOOKED_AT
+    assert functions - reads - creates - follows == CHECKED
 
 
 # How many statements
@@ -468,7 +468,7 @@ def test_to_ask_for_what_is_overdue_is_one_read_while_nothing_is() -> None:
 
 
 def test_a_claim_asks_for_no_role() -> None:
-    # The index of places begins with batch and role: a PostgreSQL that has no statistics of the
+    # The index of places starts with batch and role: a PostgreSQL that has no statistics of the
     # table yet would walk along that and sort all jobs of the batch, for each claim.
     batch = JobBatchFactory.create(jobs=1, roles=CALLBACKS)
 
@@ -528,15 +528,15 @@ def test_statements_of_a_hop_in_a_chain() -> None:
     assert claimed.shapes == claim_of(*shapes(expected.CLAIM))
 
 
-def test_statements_of_the_turn_of_a_batch_inside() -> None:
+def test_statements_of_the_turn_of_a_child_batch() -> None:
     (link,) = claim(store_tree(bus.chain(bus.batch([ADD] * 100), ADD)))
 
-    statements = capture(lambda: begin(link))
+    statements = capture(lambda: take_turn(link))
 
     assert statements.count <= 7
 
 
-def test_statements_of_the_end_of_a_batch_inside() -> None:
+def test_statements_of_the_settlement_of_a_child_batch() -> None:
     root = store_tree(bus.chain(bus.batch([ADD]), ADD))
     child = start_child(root)
     succeed(child, claim(child))
@@ -561,12 +561,12 @@ def test_statements_of_a_first_failure() -> None:
 def test_a_sweep_walks_along_the_index_of_claims() -> None:
     sql = "\n".join(capture(act_sweep()).sql)
 
-    looks = re.findall(
+    lookups = re.findall(
         rf"batch_id = \S+ AND {LINK}.role = 'job' AND {LINK}.status = '(\w+)'\)"
         rf" ORDER BY {LINK}.queue ASC, (?:1|{LINK}.id) ASC LIMIT",
         sql,
     )
-    assert looks == ["waiting", "pending"]
+    assert lookups == ["waiting", "pending"]
 
 
 @pytest.mark.parametrize(("size", "further_pages"), [(0, 0), (1, 0), (2, 1), (5, 2)])
@@ -582,7 +582,7 @@ def test_statements_of_a_removal(
     batch = JobBatchFactory.create(jobs=[status] * size, finished=True)
 
     def check_and_remove() -> None:
-        ledger.check_deletable(ALIAS, batch)  # nobody points at it: nothing is read
+        ledger.check_deletable(ALIAS, batch)  # no model references it: nothing is read
         ledger.delete_batch(ALIAS, batch.pk)
 
     assert capture(check_and_remove).count <= (5 + counted) * further_pages + 6

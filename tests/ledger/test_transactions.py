@@ -31,7 +31,7 @@ from tests.ledger.helpers import ALIAS, run_concurrently
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-#: What makes a transaction keep to what it saw first, and refuse what has changed since.
+#: What makes a transaction keep to what it saw first, and reject what has changed since.
 SNAPSHOT = {
     "sqlite": [],
     "postgresql": ["SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ"],
@@ -128,7 +128,7 @@ def test_the_ledger_sees_what_is_committed_at_any_isolation(repeatable: str) -> 
 
 
 @needs_server
-def test_a_key_that_was_taken_after_the_transaction_of_the_caller_began(repeatable: str) -> None:
+def test_a_key_that_was_taken_after_the_start_of_the_callers_transaction(repeatable: str) -> None:
     with transaction.atomic(using=repeatable):
         assert not JobBatch.objects.using(repeatable).exists()
         first, _ = insert_batch(ALIAS, JobBatchFactory.build(unique_key="nightly"))
@@ -160,7 +160,7 @@ def test_a_row_that_has_changed_since_it_was_read_passes(
     batch = JobBatchFactory.create()
     for sql in SNAPSHOT[connection.vendor]:
         execute(sql)
-    # SQLite: so that the write takes its lock, and not the beginning.
+    # SQLite: so that the write takes its lock, and not the `BEGIN`.
     monkeypatch.setattr(connection, "transaction_mode", None, raising=False)
 
     def read_and_write() -> None:
@@ -259,7 +259,7 @@ def test_only_the_outermost_of_nested_retries_tries_again(
     def inner() -> None:
         in_transaction(ALIAS, operation)
 
-    for _ in range(2):  # and what was tried in vain leaves nothing behind
+    for _ in range(2):  # and the failed try leaves nothing
         tried.clear()
         pauses.clear()
         with pytest.raises(OperationalError):
@@ -267,7 +267,7 @@ def test_only_the_outermost_of_nested_retries_tries_again(
         assert (len(tried), len(pauses)) == (attempts, attempts - 1)
 
 
-def test_inside_a_transaction_of_the_caller_nothing_is_tried_again(
+def test_nothing_is_tried_again_in_a_transaction_of_the_caller(
     other: str, during_pause: Any
 ) -> None:
     batch = JobBatchFactory.create()

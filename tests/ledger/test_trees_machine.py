@@ -55,7 +55,7 @@ class Post:
         self._stop_children = ledger.stop_children
         self._sweep = ledger.sweep
 
-    def lay_out(self, patch: pytest.MonkeyPatch) -> None:
+    def install(self, patch: pytest.MonkeyPatch) -> None:
         """Take the place of Redis, and stand between batches."""
         for name in (
             "send",
@@ -114,8 +114,8 @@ class Post:
         late = self._is_late("sweep", [batch_id])
         return iter(()) if late else self._sweep(using, batch_id, running=running)
 
-    def bring(self, kind: str, ids: list[uuid.UUID]) -> None:
-        """Bring one message now."""
+    def deliver(self, kind: str, ids: list[uuid.UUID]) -> None:
+        """Deliver one message now."""
         if kind == "sweep":
             for change in self.sweep(ALIAS, ids[0]):
                 dispatch.apply(change)
@@ -123,9 +123,9 @@ class Post:
             for change in self._stop_children(ALIAS, ids):
                 dispatch.apply(change)
         else:
-            told = self._settle_stand_in(ALIAS, JobBatch.objects.get(pk=ids[0]))
-            if told is not None:
-                dispatch.apply(told)
+            reported = self._settle_stand_in(ALIAS, JobBatch.objects.get(pk=ids[0]))
+            if reported is not None:
+                dispatch.apply(reported)
 
     def _is_late(self, kind: str, ids: list[uuid.UUID]) -> bool:
         self.sent.append((kind, ids))
@@ -146,7 +146,7 @@ class TreesMachine(RuleBasedStateMachine):
         self.atomic = transaction.atomic(ALIAS)
         self.atomic.__enter__()
         self.post = Post()
-        self.post.lay_out(self.patch)
+        self.post.install(self.patch)
         self.laws = model.Laws()
         self.tree = model.planted(plan)
         self.held: list[tuple[BatchedJob, Link]] = []
@@ -164,13 +164,13 @@ class TreesMachine(RuleBasedStateMachine):
         self._take(self._batch(batch), limit)
 
     @precondition(lambda self: self.held)
-    @rule(link=ANY, also=SOME, put_back=SELDOM, late=SELDOM)
-    def settle(self, link: int, also: int, *, put_back: bool, late: bool) -> None:
+    @rule(link=ANY, also=SOME, released=SELDOM, late=SELDOM)
+    def settle(self, link: int, also: int, *, released: bool, late: bool) -> None:
         first = _one(self.held, link)
         others = [each for each in _some(self.held, also) if each[1].batch is first[1].batch]
         with self._act(late=late):
             self._settle(
-                [first, *(each for each in others if each is not first)], put_back=put_back
+                [first, *(each for each in others if each is not first)], released=released
             )
 
     @rule(late=SELDOM)
@@ -230,14 +230,14 @@ class TreesMachine(RuleBasedStateMachine):
         stored = BatchedJob.objects.get(pk=link.pk)
         extend: Callable[..., int] = stored.append if at_end else stored.prepend
         links = [model.link_of(batch, link.lane, each) for each in model.spliced(lane)]
-        broken = any(each.status in (FAILED, model.CANCELLED) for each in link.behind)
-        refused = batch.status not in model.OPEN or link.status not in model.UNSETTLED or broken
+        broken = any(each.status in (FAILED, model.CANCELLED) for each in link.following)
+        rejected = batch.status not in model.OPEN or link.status not in model.UNSETTLED or broken
         try:
             extend(*(model.written(each) for each in lane))
         except (BatchFinished, BatchCancelled):
-            assert refused
+            assert rejected
         else:
-            assert not (refused and links)
+            assert not (rejected and links)
             place = len(link.lane) if at_end else link.lane.index(link) + 1
             link.lane[place:place] = links
             self._know(self._row(batch), batch)
@@ -246,13 +246,13 @@ class TreesMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.post.held)
     @rule(message=ANY, late=SELDOM)
-    def bring_what_was_late(self, message: int, *, late: bool) -> None:
-        self._bring(*self.post.held.pop(message % len(self.post.held)), late=late)
+    def deliver_late(self, message: int, *, late: bool) -> None:
+        self._deliver(*self.post.held.pop(message % len(self.post.held)), late=late)
 
     @precondition(lambda self: self.post.sent)
     @rule(message=ANY, late=SELDOM)
-    def bring_again(self, message: int, *, late: bool) -> None:
-        self._bring(*_one(self.post.sent, message), late=late)
+    def deliver_again(self, message: int, *, late: bool) -> None:
+        self._deliver(*_one(self.post.sent, message), late=late)
 
     @precondition(lambda self: self.settled)
     @rule(outcome=ANY)
@@ -288,17 +288,17 @@ class TreesMachine(RuleBasedStateMachine):
             return
         try:
             if self.ids:
-                self._bring_to_the_end()
+                self._deliver_everything()
                 self._check_the_end()
         finally:
             self.patch.undo()
             transaction.set_rollback(rollback=True, using=ALIAS)
             self.atomic.__exit__(None, None, None)
 
-    def _bring_to_the_end(self) -> None:
+    def _deliver_everything(self) -> None:
         self.post.late = False
         while self.post.held:
-            self._bring(*self.post.held.pop(0), late=False)
+            self._deliver(*self.post.held.pop(0), late=False)
         while self.held:
             with self._act(late=False):
                 self._settle([self.held[0]])
@@ -353,10 +353,10 @@ class TreesMachine(RuleBasedStateMachine):
         self.act = _Act(self.post, self.laws, late=late)
         return self.act
 
-    def _bring(self, kind: str, ids: list[uuid.UUID], *, late: bool) -> None:
+    def _deliver(self, kind: str, ids: list[uuid.UUID], *, late: bool) -> None:
         with self._act(late=late):
             batches = [self.ids[pk] for pk in ids]
-            self.post.bring(kind, ids)
+            self.post.deliver(kind, ids)
             if kind == "end":
                 self.laws.report_end(batches[0])
             elif kind == "stop":
@@ -374,7 +374,7 @@ class TreesMachine(RuleBasedStateMachine):
                 )
             except model.Busy:
                 expected = BatchBusy
-            except model.Refused:
+            except model.RetryRejected:
                 expected = BatchCancelled
             try:
                 reopened: int | type[Exception] = row.retry(pks, include_cancelled=include)
@@ -395,26 +395,26 @@ class TreesMachine(RuleBasedStateMachine):
         self,
         held: list[tuple[BatchedJob, Link]],
         *,
-        put_back: bool = False,
+        released: bool = False,
     ) -> None:
         # By identity: an older claim of the same link is equal to a newer one.
         settled = {id(each) for each in held}
         self.held = [each for each in self.held if id(each) not in settled]
-        if put_back:
+        if released:
             self._write(held, [(each, link, PENDING) for each, link in held])
             return
         self._write(held, [(each, link, _end(link)) for each, link in held if not link.child])
         for each, link in held:
             if link.child is not None:
-                self._begin(each, link)
+                self._take_turn(each, link)
 
-    def _begin(self, each: BatchedJob, link: Link) -> None:
+    def _take_turn(self, each: BatchedJob, link: Link) -> None:
         is_held = _is_held(each, link)
         for change in ledger.start_child(ALIAS, each):
             dispatch.apply(change)
         if is_held:
-            self.laws.begin(link)
-            self.act.tell()
+            self.laws.take_turn(link)
+            self.act.deliver_messages()
 
     def _write(
         self,
@@ -433,7 +433,7 @@ class TreesMachine(RuleBasedStateMachine):
         for link, status in live:
             link.fails -= status == FAILED
         dispatch.apply(change)
-        self.act.tell()
+        self.act.deliver_messages()
 
     def _take_callback(self, batch: Batch) -> bool:
         link = ledger.claim_callback(claimant(self._row(batch)))
@@ -452,7 +452,7 @@ class TreesMachine(RuleBasedStateMachine):
         assert change.late == 0
         self.laws.end_callback(batch, callback, status)
         dispatch.apply(change)
-        self.act.tell()
+        self.act.deliver_messages()
 
     def _work(self, ticket: Ticket) -> None:
         """As a worker does: until nothing is due, and then leave a ticket for what comes later."""
@@ -461,7 +461,7 @@ class TreesMachine(RuleBasedStateMachine):
             dispatch.continue_cancel(ALIAS, JobBatch.objects.get(pk=ticket.batch_id))
             if not self.post.late:
                 self.laws.sweep(batch)
-                self.act.tell()
+                self.act.deliver_messages()
         for _ in range(50):
             if self._take_callback(batch):
                 self._settle_callback(SUCCEEDED)
@@ -474,7 +474,7 @@ class TreesMachine(RuleBasedStateMachine):
 
 
 class RetriedTreesMachine(TreesMachine):
-    """The same, and in the end it is retried, and all succeeds: so many jobs run as was said before."""
+    """The same, and in the end it is retried, and all succeeds: as many jobs run as the preview counted."""
 
     def _check_the_end(self) -> None:
         super()._check_the_end()
@@ -489,15 +489,15 @@ class RetriedTreesMachine(TreesMachine):
         jobs = (
             None if chosen is None else list(row.jobs.filter(pk__in=[each.pk for each in chosen]))
         )
-        may_retry, said = previews.can_retry(row), previews.count_retried(row, jobs)
+        may_retry, expected = previews.can_retry(row), previews.count_retried(row, jobs)
         before = self._fences()
         run = row.run
         for link in (link for batch in self.ids.values() for link in batch.links):
             link.fails = 0
         self._retry(self.tree, chosen, include=row.is_cancelled, late=False)
-        self._bring_to_the_end()
+        self._deliver_everything()
         ran = [pk for pk, fence in self._fences().items() if fence != before[pk]]
-        assert len(ran) == said
+        assert len(ran) == expected
         row.refresh_from_db()
         if chosen is None:
             assert may_retry == (row.run > run)
@@ -511,7 +511,7 @@ class RetriedTreesMachine(TreesMachine):
 class MortalTreesMachine(TreesMachine):
     """The same, but in the end all dies: tickets, messages and workers. Reconcile alone finds it."""
 
-    def _bring_to_the_end(self) -> None:
+    def _deliver_everything(self) -> None:
         self.post.late = False
         for lost in (self.post.held, self.post.tickets, self.post.scheduled):
             lost.clear()
@@ -574,7 +574,7 @@ def _run_links(batch: JobBatch) -> bool:
 
 
 class _Act:
-    """An act on both; what batches tell each other comes at once, or not before it is brought."""
+    """An act on both; messages between batches come at once, or when they are delivered."""
 
     def __init__(self, post: Post, laws: model.Laws, *, late: bool) -> None:
         self.post, self.laws, self.late = post, laws, late
@@ -583,15 +583,15 @@ class _Act:
         self.post.late = self.late
 
     def __exit__(self, *error: object) -> None:
-        self.tell()
+        self.deliver_messages()
         self.post.late = False
 
-    def tell(self) -> None:
-        """Have the model tell what its batches have to tell, as the app did by itself."""
+    def deliver_messages(self) -> None:
+        """Deliver the messages between the model's batches, as the app did by itself."""
         if self.late:
             self.laws.messages.clear()
         else:
-            self.laws.tell_all()
+            self.laws.deliver_all()
 
 
 def _one(found: Sequence[T], number: int) -> T:
@@ -603,8 +603,8 @@ def _some(found: Sequence[T], bits: int) -> list[T]:
 
 
 def _is_held(each: BatchedJob, link: Link) -> bool:
-    """Whether a claim is in force: the end of a batch inside may have overtaken its beginning."""
-    return link.status == RUNNING and not link.begun and link.fence == each.fence
+    """Whether a claim is valid: the settlement of a child batch may have overtaken its start."""
+    return link.status == RUNNING and not link.started and link.fence == each.fence
 
 
 def _end(link: Link) -> str:
@@ -673,7 +673,7 @@ def test_trees_are_as_their_model(page: int, tuning: Tuning) -> None:
 
 @pytest.mark.slow
 @pytest.mark.django_db
-def test_a_retry_of_a_tree_brings_back_as_many_jobs_as_its_preview_says(
+def test_a_retry_of_a_tree_resets_as_many_jobs_as_its_preview_counts(
     tuning: Tuning,
 ) -> None:
     tuning(LINKS_CHUNK=5000, KEYS_CHUNK=5000)
@@ -682,7 +682,7 @@ def test_a_retry_of_a_tree_brings_back_as_many_jobs_as_its_preview_says(
 
 @pytest.mark.slow
 @pytest.mark.django_db
-def test_trees_whose_workers_tickets_and_messages_all_die_come_to_their_end(
+def test_trees_finish_though_all_workers_tickets_and_messages_die(
     tuning: Tuning,
 ) -> None:
     tuning(LINKS_CHUNK=2, KEYS_CHUNK=2)

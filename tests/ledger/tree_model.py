@@ -18,8 +18,8 @@ from tests import jobs
 from tests.jobs import ADD
 
 WAITING, PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED, SKIPPED = LinkStatus
-NOT_BEGUN = (WAITING, PENDING)
-UNSETTLED = (*NOT_BEGUN, RUNNING)
+NOT_STARTED = (WAITING, PENDING)
+UNSETTLED = (*NOT_STARTED, RUNNING)
 RETRYABLE = (FAILED, CANCELLED, SKIPPED)
 OPEN = ("waiting", "live")
 ORDER = [Role.CATCH, Role.THEN, Role.FINALLY]
@@ -58,7 +58,7 @@ _ROLES = st.lists(st.sampled_from(ORDER), unique=True, max_size=3).map(tuple)
 
 
 def items(depth: int) -> st.SearchStrategy[Item]:
-    """Whatever may stand in a batch, with up to `depth` levels inside."""
+    """Items of a batch, with up to `depth` levels of child batches."""
     job = st.builds(Job, st.sampled_from([0, 0, 0, 1, 2]))
     if not depth:
         return job
@@ -68,11 +68,11 @@ def items(depth: int) -> st.SearchStrategy[Item]:
 
 def nested(depth: int) -> st.SearchStrategy[Nested]:
     """A batch or chain with up to `depth` levels, itself included."""
-    inside = st.lists(items(depth - 1), max_size=4 if depth > 1 else 3).map(tuple)
+    contents = st.lists(items(depth - 1), max_size=4 if depth > 1 else 3).map(tuple)
     named = st.booleans()
     return st.one_of(
-        st.builds(Nested, inside, _ROLES, allow_failures=st.booleans(), named=named),
-        st.builds(Nested, inside, _ROLES, chain=st.just(value=True), named=named),
+        st.builds(Nested, contents, _ROLES, allow_failures=st.booleans(), named=named),
+        st.builds(Nested, contents, _ROLES, chain=st.just(value=True), named=named),
     )
 
 
@@ -89,8 +89,8 @@ def written(item: Item) -> object:
 
 def builder(item: Nested) -> Builder:
     """The builder of a batch or chain."""
-    inside = [written(each) for each in item.items]
-    made: Builder = bus.chain(*inside) if item.chain else bus.batch(inside)
+    contents = [written(each) for each in item.items]
+    made: Builder = bus.chain(*contents) if item.chain else bus.batch(contents)
     if isinstance(made, bus.BatchBuilder) and item.allow_failures:
         made = made.allow_failures()
     if item.named:
@@ -114,16 +114,16 @@ class Link:
     pk: int = 0
     #: The run of the child in which its end is the end of this link.
     waits_for: int = 1
-    #: Whether the child comes back with what was cancelled in it.
+    #: Whether a retry of the child includes its cancelled jobs.
     with_cancelled: bool = False
-    begun: bool = False
+    started: bool = False
     fence: int = 0
 
     def __repr__(self) -> str:
         return f"link {self.pk} ({self.status})"
 
     @property
-    def behind(self) -> list[Link]:
+    def following(self) -> list[Link]:
         """The links that come after it in its lane."""
         return self.lane[self.lane.index(self) + 1 :]
 
@@ -166,9 +166,9 @@ class Batch:
         return [link for link in self.links if link.status in RETRYABLE]
 
     @property
-    def around(self) -> list[Batch]:
-        """The batches that this one lies in, the nearest first."""
-        return [] if self.parent is None else [self.parent.batch, *self.parent.batch.around]
+    def ancestors(self) -> list[Batch]:
+        """The ancestors of this batch, the nearest first."""
+        return [] if self.parent is None else [self.parent.batch, *self.parent.batch.ancestors]
 
     @property
     def due_callback(self) -> Callback | None:
@@ -238,18 +238,18 @@ class Busy(Exception):
     """A retry while something is being stopped."""
 
 
-class Refused(Exception):
-    """A retry of what somebody cancelled."""
+class RetryRejected(Exception):
+    """A retry of a cancelled batch."""
 
 
 class Laws:
-    """What happens to a tree; what one batch has to tell another waits in `messages`."""
+    """What happens to a tree; messages from one batch to another wait in `messages`."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, list[Batch]]] = []
 
-    def tell_all(self) -> None:
-        """Bring every message to where it goes, and those that come of it."""
+    def deliver_all(self) -> None:
+        """Deliver every message, and those that it causes."""
         messages, self.messages = self.messages, []
         for kind, batches in messages:
             if kind == "end":
@@ -258,9 +258,9 @@ class Laws:
                 self.stop(batches)
             else:
                 self.stop(running_children(batches[0]))
-                self.tell_all()
+                self.deliver_all()
                 self.sweep(batches[0])
-            self.tell_all()
+            self.deliver_all()
 
     # Jobs
 
@@ -274,21 +274,21 @@ class Laws:
         pending = sorted((link for link in batch.links if link.status == PENDING), key=_pk)
         for link in pending[:limit]:
             assert WAITING not in [before.status for before in link.ahead]
-            assert "waiting" not in [outer.status for outer in batch.around]
-            link.status, link.begun = RUNNING, False
+            assert "waiting" not in [ancestor.status for ancestor in batch.ancestors]
+            link.status, link.started = RUNNING, False
         return pending[:limit]
 
     def settle(self, ends: list[tuple[Link, str]]) -> None:
         """Settle links of one batch, by one act."""
         batch = ends[0][0].batch
         for link, status in ends:
-            closed_to_it = status == PENDING and batch.status not in OPEN
-            link.status = CANCELLED if closed_to_it else status
+            is_stopping = status == PENDING and batch.status not in OPEN
+            link.status = CANCELLED if is_stopping else status
         for link, _ in ends:
             if link.status in (FAILED, CANCELLED):
-                self._skip_behind(link)
+                self._skip_after(link)
             if link.status == CANCELLED:
-                self._orphan(link)
+                self._stop_child(link)
         if any(link.status == FAILED for link, _ in ends):
             self._catch(batch)
             self._stop_strict(batch)
@@ -297,8 +297,8 @@ class Laws:
                 _release(link)
         self._finish(batch)
 
-    def begin(self, link: Link) -> None:
-        """The turn of a batch inside another has come."""
+    def take_turn(self, link: Link) -> None:
+        """The turn of a child batch has come."""
         child, parent = link.child, link.batch
         assert child is not None
         if parent.status not in OPEN:
@@ -306,13 +306,13 @@ class Laws:
         elif child.status == "stopping":
             self.settle([(link, PENDING)])
         elif child.status == "finished" and child.run == link.waits_for:
-            link.begun = True  # it was cancelled before its turn
+            link.started = True  # it was cancelled before its turn
             self.report_end(child)
         else:
-            link.begun = True
+            link.started = True
             if child.status == "finished":
                 whole = link.with_cancelled or child.cancelled
-                self._bring_back(child, _retried(child, whole=whole), include_cancelled=whole)
+                self._reset(child, _retried(child, whole=whole), include_cancelled=whole)
             child.status, link.waits_for = "live", child.run
             self._finish(child)
 
@@ -332,7 +332,7 @@ class Laws:
         if link.status == SUCCEEDED:
             _release(link)
         else:
-            self._skip_behind(link)
+            self._skip_after(link)
             if link.status == FAILED:
                 self._catch(link.batch)
             self._stop_strict(link.batch, cancelled=link.status == CANCELLED)
@@ -346,15 +346,15 @@ class Laws:
             if link.batch.status not in OPEN:
                 in_vain = link.status not in (SUCCEEDED, FAILED)
             if in_vain and child.status in OPEN:
-                self._close(child, cancelled=True)
+                self._stop_batch(child, cancelled=True)
 
     def sweep(self, batch: Batch) -> None:
         if batch.status != "stopping":
             return
         for link in batch.links:
-            if link.status in NOT_BEGUN:
+            if link.status in NOT_STARTED:
                 link.status = CANCELLED
-                self._orphan(link)
+                self._stop_child(link)
         self._finish(batch)
 
     # What people do
@@ -362,12 +362,12 @@ class Laws:
     def cancel(self, batch: Batch) -> bool:
         if batch.status not in OPEN:
             return False
-        self._close(batch, cancelled=True)
+        self._stop_batch(batch, cancelled=True)
         return True
 
     def retry(self, batch: Batch, chosen: list[Link] | None, *, include_cancelled: bool) -> int:
         """How many jobs of its tree run again."""
-        _refuse(batch, include_cancelled=include_cancelled)
+        _check_retryable(batch, include_cancelled=include_cancelled)
         if chosen is None:
             found = _retried(batch, whole=include_cancelled)
         else:
@@ -380,27 +380,27 @@ class Laws:
             found = _with_lanes(found, include_cancelled=include_cancelled)
         if not found:
             return 0
-        for outer in batch.around:
-            _refuse(outer, include_cancelled=include_cancelled)
-        count = self._bring_back(batch, found, include_cancelled=include_cancelled)
-        self._reopen_around(batch, include_cancelled=include_cancelled)
+        for ancestor in batch.ancestors:
+            _check_retryable(ancestor, include_cancelled=include_cancelled)
+        count = self._reset(batch, found, include_cancelled=include_cancelled)
+        self._reopen_ancestors(batch, include_cancelled=include_cancelled)
         return count
 
-    def _reopen_around(self, child: Batch, *, include_cancelled: bool) -> None:
+    def _reopen_ancestors(self, child: Batch, *, include_cancelled: bool) -> None:
         link = child.parent
         if link is None:
             return
         if link.status not in UNSETTLED:
             child.status = "waiting"
             found = _with_lanes([link], include_cancelled=include_cancelled)
-            self._bring_back(link.batch, found, include_cancelled=include_cancelled)
-            self._reopen_around(link.batch, include_cancelled=include_cancelled)
+            self._reset(link.batch, found, include_cancelled=include_cancelled)
+            self._reopen_ancestors(link.batch, include_cancelled=include_cancelled)
             return
         link.waits_for = child.run
-        if not (link.status == RUNNING and link.begun):
+        if not (link.status == RUNNING and link.started):
             child.status = "waiting"
 
-    def _bring_back(self, batch: Batch, found: list[Link], *, include_cancelled: bool) -> int:
+    def _reset(self, batch: Batch, found: list[Link], *, include_cancelled: bool) -> int:
         found = _with_freed(batch, found)
         jobs = _jobs(found, whole=include_cancelled)
         if batch.status == "finished":
@@ -409,7 +409,7 @@ class Laws:
         for lane in batch.lanes:
             back = [link for link in lane if link in found]
             for link in back:
-                link.status, link.begun = WAITING, False
+                link.status, link.started = WAITING, False
                 if link.child is not None:
                     link.waits_for = link.child.run + (link.child.status not in OPEN)
                     link.with_cancelled = include_cancelled
@@ -419,34 +419,34 @@ class Laws:
 
     # What follows
 
-    def _skip_behind(self, broken: Link) -> None:
+    def _skip_after(self, broken: Link) -> None:
         if broken.batch.status not in OPEN:
             return  # the sweep cancels it
-        for link in broken.behind:
+        for link in broken.following:
             if link.status == WAITING:
                 link.status = SKIPPED
-                self._orphan(link)
+                self._stop_child(link)
 
-    def _orphan(self, link: Link) -> None:
+    def _stop_child(self, link: Link) -> None:
         if link.child is not None:
             self.messages.append(("stop", [link.child]))
 
     def _stop_strict(self, batch: Batch, *, cancelled: bool = False) -> None:
         if not batch.allow_failures and batch.status in OPEN:
-            self._close(batch, cancelled=cancelled)
+            self._stop_batch(batch, cancelled=cancelled)
 
-    def _close(self, batch: Batch, *, cancelled: bool) -> None:
+    def _stop_batch(self, batch: Batch, *, cancelled: bool) -> None:
         batch.status, batch.cancelled = "stopping", cancelled
         self.messages.append(("sweep", [batch]))
 
     def _catch(self, batch: Batch) -> None:
         if not batch.cancelled:
-            self._draw(batch, [Role.CATCH])
+            self._schedule(batch, [Role.CATCH])
 
-    def _draw(self, batch: Batch, roles: list[Role]) -> None:
-        drawn = [each.role for each in batch.callbacks if each.run == batch.run]
+    def _schedule(self, batch: Batch, roles: list[Role]) -> None:
+        scheduled = [each.role for each in batch.callbacks if each.run == batch.run]
         for role in roles:
-            if role in batch.roles and role not in drawn:
+            if role in batch.roles and role not in scheduled:
                 batch.callbacks.append(Callback(batch.run, role))
 
     def _finish(self, batch: Batch) -> None:
@@ -461,7 +461,7 @@ class Laws:
         else:
             batch.outcome = "partial" if batch.allow_failures else "failed"
         well = batch.outcome in ("succeeded", "partial")
-        self._draw(batch, [Role.THEN, Role.FINALLY] if well else [Role.FINALLY])
+        self._schedule(batch, [Role.THEN, Role.FINALLY] if well else [Role.FINALLY])
         self._note_end(batch)
 
     def _note_end(self, batch: Batch) -> None:
@@ -474,7 +474,7 @@ def running_children(batch: Batch) -> list[Batch]:
 
 
 def _has_more(link: Link, *, whole: bool) -> bool:
-    """Whether the batch that it stands for went well, and has something to retry all the same."""
+    """Whether the child of this stand-in succeeded or is partial, and has jobs to retry."""
     child = link.child
     if child is None or link.status != SUCCEEDED or child.outcome not in ("partial", "succeeded"):
         return False
@@ -484,7 +484,7 @@ def _has_more(link: Link, *, whole: bool) -> bool:
 
 
 def _retried(batch: Batch, *, whole: bool) -> list[Link]:
-    """What comes back when all is retried that did not succeed."""
+    """The links that a retry of all unsuccessful jobs resets."""
     more = [link for link in batch.links if _has_more(link, whole=whole)]
     return _wanted(batch.broken, include_cancelled=whole) + more
 
@@ -513,34 +513,34 @@ def _jobs(found: list[Link], *, whole: bool) -> int:
 def _with_lanes(found: list[Link], *, include_cancelled: bool) -> list[Link]:
     """These links, and what else did not succeed in their lanes."""
     lanes = {id(link.lane): link.lane for link in found}.values()
-    rest = [each for lane in lanes for each in lane if each.status in RETRYABLE]
-    rest = [each for each in rest if each not in found]
-    return found + _wanted(rest, include_cancelled=include_cancelled)
+    remaining = [each for lane in lanes for each in lane if each.status in RETRYABLE]
+    remaining = [each for each in remaining if each not in found]
+    return found + _wanted(remaining, include_cancelled=include_cancelled)
 
 
 def _release(link: Link) -> None:
     """Make due what follows, but for what has succeeded in an earlier run."""
     if link.batch.status not in OPEN:
         return
-    following = [each for each in link.behind if each.status != SUCCEEDED]
+    following = [each for each in link.following if each.status != SUCCEEDED]
     if following and following[0].status == WAITING:
         following[0].status = PENDING
 
 
-def _refuse(batch: Batch, *, include_cancelled: bool) -> None:
+def _check_retryable(batch: Batch, *, include_cancelled: bool) -> None:
     if batch.status == "stopping":
         raise Busy
     if batch.cancelled and not include_cancelled:
-        raise Refused
+        raise RetryRejected
 
 
 def _wanted(found: list[Link], *, include_cancelled: bool) -> list[Link]:
-    """Without what a cancel has ended inside a batch that goes on, and what is behind that."""
+    """Without the cancelled links of a batch that continues, and the links after them."""
     if include_cancelled or not found or not found[0].batch.allow_failures:
         return found
     ended = [link for link in found if link.status == CANCELLED]
     return [
-        link for link in found if link not in ended and not any(link in e.behind for e in ended)
+        link for link in found if link not in ended and not any(link in e.following for e in ended)
     ]
 
 

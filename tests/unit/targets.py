@@ -104,7 +104,7 @@ nameless = lambda number: number  # noqa: E731
 
 def make_inner() -> Callable[..., Any]:
     def inner() -> None:
-        """Can be found by nobody."""
+        """Cannot be found by a path."""
 
     return inner
 

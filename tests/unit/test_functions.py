@@ -283,7 +283,7 @@ def test_a_module_that_cannot_be_imported_is_rejected_with_the_reason(
     assert caught.value.__cause__ is not None
 
 
-def test_a_module_that_was_missing_is_looked_for_again(
+def test_a_missing_module_is_imported_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)

@@ -167,7 +167,7 @@ def test_the_options_of_a_spliced_chain_hold_for_its_links_and_its_start_for_the
     ]
 
 
-def test_lists_may_be_nested_deeper_than_python_calls() -> None:
+def test_lists_may_have_more_levels_than_python_calls() -> None:
     item: list[object] = [A]
     for _ in range(5000):
         item = [item]

@@ -51,7 +51,7 @@ DELAY = "pass seconds from 0 on (up to ten years), or a timedelta"
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "way_out"),
+    ("name", "value", "hint"),
     [
         ("queue", "", "pass text of 1 to 100 characters"),
         ("queue", "x" * 101, "pass text of 1 to 100 characters"),
@@ -97,11 +97,11 @@ DELAY = "pass seconds from 0 on (up to ten years), or a timedelta"
         ("transactional", 1, "pass True or False"),
     ],
 )
-def test_an_invalid_option_is_rejected_by_name(name: str, value: object, way_out: str) -> None:
+def test_an_invalid_option_is_rejected_by_name(name: str, value: object, hint: str) -> None:
     with pytest.raises(InvalidOption) as caught:
         Options.parse(**{name: value})  # type: ignore[arg-type]
 
-    assert str(caught.value) == f"{name}={value!r}: {way_out}."
+    assert str(caught.value) == f"{name}={value!r}: {hint}."
 
 
 def test_two_start_times_are_rejected() -> None:
@@ -117,7 +117,7 @@ def test_an_unknown_option_is_rejected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("inner", "outer", "both"),
+    ("inner", "defaults", "both"),
     [
         (NO_OPTIONS, Options(queue="a"), Options(queue="a")),
         (Options(queue="a"), NO_OPTIONS, Options(queue="a")),
@@ -130,5 +130,5 @@ def test_an_unknown_option_is_rejected() -> None:
         (Options(retry=1), Options(delay=5), Options(delay=5, retry=1)),
     ],
 )
-def test_the_nearest_options_win(inner: Options, outer: Options, both: Options) -> None:
-    assert inner.with_defaults(outer) == both
+def test_the_nearest_options_win(inner: Options, defaults: Options, both: Options) -> None:
+    assert inner.with_defaults(defaults) == both

@@ -213,7 +213,7 @@ def test_the_text_of_a_value_is_canonical(value: object, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "kept"),
+    ("value", "stored"),
     [
         (mark_safe("<b>"), "<b>"),
         (Text("text"), "text"),
@@ -221,10 +221,10 @@ def test_the_text_of_a_value_is_canonical(value: object, text: str) -> None:
         ({Text("key"): 1}, {"key": 1}),
     ],
 )
-def test_a_subclass_of_a_scalar_is_kept_as_the_scalar(value: object, kept: object) -> None:
+def test_a_subclass_of_a_scalar_is_stored_as_the_scalar(value: object, stored: object) -> None:
     back = payload.loads(payload.dumps(value, "value"))
 
-    assert exactly(back) == exactly(kept)
+    assert exactly(back) == exactly(stored)
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_a_zone_that_no_worker_finds_by_its_key_is_rejected(key: str | None) -> 
             payload.dumps(moment, "the value")
 
 
-def ZoneFile() -> io.BytesIO:  # noqa: N802 - reads as the file it stands for
+def ZoneFile() -> io.BytesIO:  # noqa: N802 - reads as the file that it represents
     """The shortest file of a time zone: UTC, of the first version."""
     header = b"TZif" + b"\x00" * 16 + b"".join(n.to_bytes(4, "big") for n in (0, 0, 0, 0, 1, 4))
     return io.BytesIO(header + b"\x00" * 6 + b"UTC\x00")
@@ -396,7 +396,7 @@ def test_a_tag_of_a_newer_version_is_rejected() -> None:
 
 
 JOB = JobSpec("shop.jobs.sync", (7,), {"$": (1,)})
-REFUSED = (
+REJECTION = (
     "The stored call was not signed by this application for this batch and role, so it was not"
     " run. If SECRET_KEY has changed since the dispatch, put the former key into"
     " SECRET_KEY_FALLBACKS and retry the job."
@@ -436,7 +436,7 @@ def test_an_edited_or_unsigned_call_is_rejected(change: Any) -> None:
     with pytest.raises(PayloadRefused) as caught:
         CallSigner(BATCH, Role.JOB).unsign(change(packed))
 
-    assert str(caught.value) == REFUSED
+    assert str(caught.value) == REJECTION
 
 
 @pytest.mark.parametrize(
@@ -485,10 +485,10 @@ def test_a_call_signed_with_a_former_key_is_rejected_without_a_fallback(settings
     with pytest.raises(PayloadRefused) as caught:
         CallSigner(BATCH, Role.JOB).unsign(packed)
 
-    assert str(caught.value) == REFUSED
+    assert str(caught.value) == REJECTION
 
 
-def test_peek_shows_a_call_whoever_signed_it() -> None:
+def test_an_unverified_call_is_shown_with_any_signature() -> None:
     assert payload.load_unverified(f"nobody:{CONTENT}") == Call("shop.jobs.sync", (7,), {"$": (1,)})
     assert payload.unverified_arguments(f"nobody:{CONTENT}") == ((7,), {"$": (1,)})
 

@@ -1,4 +1,4 @@
-"""The colours of the admin pages: readable in both themes, and nobody else's business."""
+"""The colours of the admin pages: readable in both themes, and limited to this package."""
 
 from __future__ import annotations
 

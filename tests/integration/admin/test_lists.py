@@ -72,7 +72,7 @@ def test_a_batch_is_shown_by_state_progress_failures_queue_and_times(viewer: Cli
     assert address(FailedJob, batch=batch.pk) in listed.content.decode()
 
 
-def test_a_bar_tells_assistive_technology_what_it_shows(viewer: Client) -> None:
+def test_a_bar_has_a_text_for_assistive_technology(viewer: Client) -> None:
     JobBatchFactory.create(name="Import", running=True, jobs=MIXED)
 
     listed = viewer.get(address(JobBatch)).content.decode()
@@ -280,7 +280,7 @@ def test_an_invalid_address_redirects_to_the_whole_list(
 
 def test_failures_are_listed_newest_first_even_of_a_deleted_batch(viewer: Client) -> None:
     gone = FailedJobFactory.create(exception_class="shop.Gone", message="x" * 501)
-    kept = FailedJobFactory.create(exception_class="shop.Kept", job__batch__name="Import")
+    failure = FailedJobFactory.create(exception_class="shop.Kept", job__batch__name="Import")
     gone.batch.delete()
 
     listed = viewer.get(address(FailedJob))
@@ -290,7 +290,7 @@ def test_failures_are_listed_newest_first_even_of_a_deleted_batch(viewer: Client
     assert names(listed, "batch_link") == ["Import", str(gone.batch_id)[:8]]
     assert names(listed, "short_message") == ["failed on purpose", "x" * 499 + "…"]
     assert names(of_gone, "exception") == ["shop.Gone"]
-    assert names(viewer.get(address(FailedJob, q=kept.batch_id)), "exception") == ["shop.Kept"]
+    assert names(viewer.get(address(FailedJob, q=failure.batch_id)), "exception") == ["shop.Kept"]
     assert names(viewer.get(address(FailedJob, q="Kept")), "exception") == []
 
 

@@ -1,4 +1,4 @@
-"""cancel_batch: what is closed, and what is said of the rest."""
+"""cancel_batch: the cancelled batches, and the report about the others."""
 
 from __future__ import annotations
 
@@ -96,10 +96,10 @@ def test_a_batch_that_a_failure_stops_can_be_stopped_at_once() -> None:
     assert (batch.status, batch.outcome) == (BatchStatus.FINISHED, Outcome.FAILED)
 
 
-def test_without_redis_a_batch_is_cancelled_and_the_rest_is_done_by_the_next_call(
+def test_without_redis_a_batch_is_cancelled_and_the_next_call_does_the_remaining_part(
     our_redis: RedisServer,
 ) -> None:
-    batch = bus.batch([ADD]).finally_(jobs.told, "path", "finally").dispatch()
+    batch = bus.batch([ADD]).finally_(jobs.record_call, "path", "finally").dispatch()
     our_redis.stop()
 
     without = manage("cancel_batch", batch.pk)
@@ -116,7 +116,7 @@ def test_without_redis_a_batch_is_cancelled_and_the_rest_is_done_by_the_next_cal
     assert transport.waiting_tickets(batch.pk, "default").queued == 1
 
 
-def test_silence_is_kept_if_asked_for() -> None:
+def test_verbosity_0_cancels_silently() -> None:
     batch = JobBatchFactory.create(jobs=1)
 
     assert manage("cancel_batch", batch.pk, "--verbosity=0") == ("", "", 0)

@@ -1,4 +1,4 @@
-"""A batch by the beginning of its id: the same for every command that takes ids."""
+"""A batch by the prefix of its id: the same for every command that takes ids."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.ledger.helpers import FAILED
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
 
 ID = uuid.UUID("6f1c0a52-1f0e-4b0e-9a55-8d1b7c6f2f3e")
-#: Ids around it: as they are sorted from their first group, and from their last.
+#: Ids before and after it: as they are sorted from their first group, and from their last.
 OTHERS = [
     uuid.UUID(text)
     for text in (
@@ -40,7 +40,7 @@ def batch() -> JobBatch:
     "beginning",
     ["6f1c0a52", "6F1C0A52", "6f1c0a52-", "6f1c0a52-1f0", "6f1c0a521f0e4b0e9a558d1b7c6f2f3"],
 )
-def test_the_beginning_of_an_id_is_as_good_as_all_of_it(command: str, beginning: str) -> None:
+def test_a_prefix_of_an_id_is_as_good_as_all_of_it(command: str, beginning: str) -> None:
     answer = manage(command, beginning)
 
     assert str(ID) in f"{answer.out}{answer.err}"
@@ -56,7 +56,7 @@ def test_an_id_that_is_written_in_two_ways_is_one() -> None:
     assert answer == (f"{ID}: 1 job retried, in run 2.\n", "", 0)
 
 
-def test_the_beginning_of_several_ids_is_refused_with_their_names() -> None:
+def test_a_prefix_of_several_ids_is_rejected_with_their_names() -> None:
     twins = [uuid.UUID(f"6f1c0a52-1f0e-4b0e-9a55-8d1b7c6f2f{last:02x}") for last in range(6)]
     for pk in twins[:2]:
         JobBatchFactory.create(id=pk)
@@ -77,12 +77,12 @@ def test_the_beginning_of_several_ids_is_refused_with_their_names() -> None:
     assert named.endswith(", and more.\n")
 
 
-def test_the_beginning_of_no_id_is_said_to_be_none() -> None:
+def test_a_prefix_of_no_id_is_reported() -> None:
     assert manage("show_batch", "6f1c0a52-1f0f") == ("", "There is no batch 6f1c0a52-1f0f.\n", 1)
 
 
 @pytest.mark.parametrize("text", ["6f1c0a5", "import me", "6f1c0a52" * 5, "--------"])
-def test_what_is_too_short_or_no_id_is_refused(text: str) -> None:
+def test_a_short_or_invalid_id_is_rejected(text: str) -> None:
     answer = manage("retry_batch", "--", text)
 
     assert answer.err == (

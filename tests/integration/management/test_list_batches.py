@@ -56,7 +56,7 @@ def test_the_json_is_a_list_of_snapshots() -> None:
     assert json.loads(answer.out) == [batch.snapshot()]
 
 
-def test_none_is_said_in_words_or_an_empty_list() -> None:
+def test_no_batch_is_reported_in_words_or_as_an_empty_list() -> None:
     assert manage("list_batches") == ("There are no batches.\n", "", 0)
     assert manage("list_batches", "--json") == ("[]\n", "", 0)
 
@@ -100,7 +100,7 @@ def test_a_batch_that_is_part_of_another_one_is_not_listed() -> None:
         ("--database=none", "argument --database: invalid choice: 'none' (choose from "),
     ],
 )
-def test_what_cannot_be_meant_is_refused(argument: str, message: str) -> None:
+def test_impossible_options_are_rejected(argument: str, message: str) -> None:
     answer = manage("list_batches", argument)
 
     assert (answer.out, answer.code) == ("", 1)

@@ -1,4 +1,4 @@
-"""prune_batches: what goes, what stays, and what is said about it."""
+"""prune_batches: the deleted batches, the retained ones, and the report."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tests.integration.management.calling import Answer, manage
 from tests.jobs import ADD
 from tests.ledger.helpers import (
     ALIAS,
-    begin,
     claim,
     succeed,
+    take_turn,
 )
 from tests.referencing_app.models import Cascading, Enforced, Nulling, Protecting, Restricting
 from tests.tuning import Tuning
@@ -33,7 +33,7 @@ pytestmark = [
     pytest.mark.usefixtures("redis_server"),
 ]
 
-#: How `prune` begins: it reads which batches are old.
+#: How `prune` starts: it reads which batches are old.
 READS_A_PAGE = r"^SELECT .* FROM .django_jobbatch_jobbatch"
 NOTHING = "Deleted 0 batches, 0 jobs and callbacks, 0 failures.\n"
 
@@ -67,7 +67,7 @@ def left() -> set[JobBatch]:
 # Which
 
 
-def test_without_arguments_batches_go_that_finished_a_day_ago() -> None:
+def test_batches_that_finished_a_day_ago_are_deleted_without_arguments() -> None:
     old, young = finished(24), finished(23.9)
     cancelled = finished(25, cancelled=True, jobs=[LinkStatus.CANCELLED])
     unfinished = aged(JobBatchFactory.create(jobs=1), created_at=ago(1000))
@@ -84,10 +84,10 @@ def test_without_arguments_batches_go_that_finished_a_day_ago() -> None:
 def test_no_hours_are_a_number_of_hours() -> None:
     batch = JobBatchFactory.create(finished=True)
 
-    kept = prune("--hours=1")
+    retained = prune("--hours=1")
     answer = prune("--hours=0")
 
-    assert (kept.out, answer.out) == (
+    assert (retained.out, answer.out) == (
         NOTHING,
         "Deleted 1 batch, 0 jobs and callbacks, 0 failures.\n",
     )
@@ -126,7 +126,7 @@ def test_each_age_is_counted_from_a_moment_of_its_own_and_all_add_up(
     assert (answer.err, answer.code) == ("", 0)
 
 
-def test_a_batch_that_is_part_of_another_one_does_not_go_by_itself() -> None:
+def test_a_child_batch_is_not_deleted_by_itself() -> None:
     stand_in = BatchedJobFactory.create()
     child = finished(1000, parent=stand_in, root=stand_in.batch)
 
@@ -136,12 +136,12 @@ def test_a_batch_that_is_part_of_another_one_does_not_go_by_itself() -> None:
     assert answer.out == "Deleted 1 batch, 1 job or callback, 0 failures.\n"
 
 
-def test_failures_go_by_their_own_age() -> None:
+def test_failures_are_deleted_by_their_own_age() -> None:
     old, young = FailedJobFactory.create(failed_at=ago(2)), FailedJobFactory.create()
 
-    kept, answer = prune("--failed-jobs=3"), prune("--failed-jobs=2")
+    retained, answer = prune("--failed-jobs=3"), prune("--failed-jobs=2")
 
-    assert (kept.out, answer.out) == (
+    assert (retained.out, answer.out) == (
         NOTHING,
         "Deleted 0 batches, 0 jobs and callbacks, 1 failure.\n",
     )
@@ -149,12 +149,12 @@ def test_failures_go_by_their_own_age() -> None:
     assert old.batch in left()
 
 
-def test_a_failure_stays_while_a_callback_is_to_be_told_of_it() -> None:
-    told, untold = FailedJobFactory.create(), FailedJobFactory.create()
+def test_a_failure_stays_until_its_callback_was_called() -> None:
+    reported, unreported = FailedJobFactory.create(), FailedJobFactory.create()
     BatchedJobFactory.create(
-        batch=told.batch, role=Role.CATCH, run=1, failure=told, status=LinkStatus.SUCCEEDED
+        batch=reported.batch, role=Role.CATCH, run=1, failure=reported, status=LinkStatus.SUCCEEDED
     )
-    BatchedJobFactory.create(batch=untold.batch, role=Role.CATCH, run=1, failure=untold)
+    BatchedJobFactory.create(batch=unreported.batch, role=Role.CATCH, run=1, failure=unreported)
 
     answer = prune("--failed-jobs=0")
 
@@ -162,7 +162,7 @@ def test_a_failure_stays_while_a_callback_is_to_be_told_of_it() -> None:
         "Deleted 0 batches, 0 jobs and callbacks, 1 failure.\n"
         "1 failure stays: a callback must be called with them first.\n"
     )
-    assert list(FailedJob.objects.all()) == [untold]
+    assert list(FailedJob.objects.all()) == [unreported]
 
 
 @pytest.mark.parametrize("flag", ["--hours", "--unfinished", "--cancelled", "--failed-jobs"])
@@ -180,7 +180,7 @@ def test_an_age_is_a_number_of_whole_hours(flag: str, value: str) -> None:
 # What has something left to do
 
 
-def test_a_batch_with_running_jobs_is_cancelled_first_and_removed_by_the_next_call() -> None:
+def test_a_batch_with_running_jobs_is_cancelled_first_and_deleted_by_the_next_call() -> None:
     batch = JobBatchFactory.create(name="Import", jobs=3, roles=[Role.FINALLY])
     claim(batch, 1)
 
@@ -211,7 +211,7 @@ def test_a_batch_whose_callbacks_are_to_come_is_cancelled_first_too() -> None:
     assert second.out == "Deleted 1 batch, 2 jobs and callbacks, 0 failures.\n"
 
 
-def test_a_batch_with_nothing_left_to_do_goes_at_once() -> None:
+def test_a_batch_at_rest_is_deleted_at_once() -> None:
     JobBatchFactory.create(jobs=2, roles=[Role.THEN, Role.CATCH])
 
     answer = prune("--unfinished=0")
@@ -237,7 +237,7 @@ def test_a_finished_batch_stays_until_its_callbacks_are_settled(
     assert last.out == "Deleted 1 batch, 3 jobs and callbacks, 0 failures.\n"
 
 
-def test_a_batch_that_somebody_else_cancelled_stays_while_jobs_of_it_run() -> None:
+def test_a_batch_cancelled_by_another_process_stays_while_its_jobs_run() -> None:
     batch = JobBatchFactory.create(name="Import", jobs=2)
     links = claim(batch, 1)
     batch.cancel(by="ann")
@@ -251,7 +251,7 @@ def test_a_batch_that_somebody_else_cancelled_stays_while_jobs_of_it_run() -> No
     assert last.out == "Deleted 1 batch, 2 jobs and callbacks, 0 failures.\n"
 
 
-def test_a_batch_whose_stop_broke_off_is_stopped_and_goes() -> None:
+def test_a_batch_with_an_interrupted_stop_is_stopped_and_deleted() -> None:
     batch = JobBatchFactory.create(jobs=3)
     ledger.cancel(ALIAS, batch.pk)  # and the process died before its jobs were cancelled
 
@@ -274,18 +274,18 @@ def test_a_batch_that_was_retried_a_moment_ago_is_not_old() -> None:
 
 
 def grown() -> tuple[JobBatch, JobBatch]:
-    """A chain of two batches, each around another one, and a job; and the batch whose turn it is."""
+    """A chain of two parents of one child each, and a job; and the batch whose turn it is."""
     root = bus.chain(
         bus.batch([ADD, bus.chain(ADD, bus.batch([ADD]))]),
         bus.batch([[ADD, bus.batch([ADD])]]),
         ADD,
     ).dispatch()
     (link,) = claim(root, 1)
-    begin(link)
+    take_turn(link)
     return root, JobBatch.objects.get(root=root, status=BatchStatus.PENDING)
 
 
-def test_a_tree_goes_with_its_root() -> None:
+def test_descendants_are_deleted_with_their_root() -> None:
     grown()
 
     dry = prune("--unfinished=0", "--dry-run")
@@ -360,7 +360,7 @@ def test_a_dry_run_says_what_a_call_would_do_and_does_nothing() -> None:
 # What it says
 
 
-def test_the_rate_is_said() -> None:
+def test_the_rate_is_reported() -> None:
     finished(48)
 
     out = manage("prune_batches").out
@@ -368,7 +368,7 @@ def test_the_rate_is_said() -> None:
     assert re.fullmatch(r"Deleted 1 batch, .*\n3 rows in \d+\.\d s, [\d,]+ rows a second\.\n", out)
 
 
-def test_nothing_is_said_if_nothing_is_to_be_said() -> None:
+def test_verbosity_0_prunes_silently() -> None:
     finished(48)
 
     assert manage("prune_batches", "--verbosity=0") == ("", "", 0)
@@ -380,7 +380,7 @@ def test_nothing_is_said_if_nothing_is_to_be_said() -> None:
 @pytest.mark.usefixtures("referencing_app")
 @pytest.mark.parametrize("model", [Protecting, Restricting])
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_what_rows_of_other_apps_hold_on_to_stays_and_is_named(
+def test_a_batch_protected_by_rows_of_other_apps_stays_and_is_named(
     model: type[Protecting | Restricting], *, dry_run: bool
 ) -> None:
     pointed_at, by_job, other = finished(48, name="A"), finished(48, name="B"), finished(48)
@@ -417,7 +417,7 @@ def test_a_batch_that_is_held_on_to_is_not_cancelled() -> None:
 
 
 @pytest.mark.usefixtures("referencing_app")
-def test_rows_that_go_along_are_counted_and_others_forget() -> None:
+def test_deleted_rows_of_other_apps_are_counted() -> None:
     batch = finished(48)
     failure = FailedJobFactory.create(batch=batch, job=batch.jobs.first())
     for model in (Cascading, Nulling):
@@ -457,7 +457,7 @@ def test_a_failure_that_is_held_on_to_does_not_keep_the_others(*, dry_run: bool)
 
 
 @pytest.mark.usefixtures("referencing_app")
-def test_what_the_database_holds_on_to_stays_whole_and_is_named() -> None:
+def test_a_batch_protected_by_the_database_stays_whole_and_is_named() -> None:
     batch = finished(48, name="A")
     row = Enforced._default_manager.create(batch=batch)
 
@@ -491,7 +491,7 @@ def test_the_statements_grow_with_the_pages_and_not_with_the_jobs(
     look, one = (
         1,
         10,
-    )  # read it, are callbacks left, and 8 to remove a page, BEGIN and COMMIT counted
+    )  # read it, are callbacks left, and 8 to delete a chunk, `BEGIN` and `COMMIT` counted
     page_of_ids = 1
     assert costs == [
         look,
@@ -514,7 +514,7 @@ def test_failures_cost_six_statements_a_page(tuning: Tuning) -> None:
     assert costs == [2, 2 + 6, 2 + 6, 2 + 2 * 6]
 
 
-def test_a_batch_that_is_gone_is_no_error() -> None:
+def test_a_deleted_batch_is_no_error() -> None:
     batch = finished(48)
 
     with after_statement(READS_A_PAGE, batch.delete):
@@ -529,7 +529,7 @@ def test_a_batch_that_is_gone_is_no_error() -> None:
 
 @pytest.mark.parametrize("name", ["finished", "unfinished", "cancelled", "failures"])
 @pytest.mark.parametrize("value", [0, -timedelta(hours=1), "24h"])
-def test_an_age_that_is_none_is_refused_with_the_way_out(name: Any, value: Any) -> None:
+def test_an_invalid_age_is_rejected_with_a_hint(name: Any, value: Any) -> None:
     old = finished(1000)
 
     with pytest.raises(InvalidOption) as caught:

@@ -58,22 +58,22 @@ def test_findings_are_printed_as_json() -> None:
     assert json.loads(second.out) == []
 
 
-def test_only_the_tree_of_one_batch_is_looked_at() -> None:
+def test_only_the_tree_of_one_batch_is_inspected() -> None:
     batch, other = (store_tree(bus.batch([ADD])) for _ in range(2))
-    nobody = uuid.uuid4()
+    unknown = uuid.uuid4()
 
     answer = manage("reconcile_batches", "--batch", batch.pk, "--database=default")
 
     assert answer.out.splitlines()[0].startswith(str(batch.pk))
     assert transport.waiting_tickets(other.pk, "default").queued == 0
-    assert manage("reconcile_batches", "--batch", nobody) == (
+    assert manage("reconcile_batches", "--batch", unknown) == (
         "",
-        f"There is no batch {nobody}.\n",
+        f"There is no batch {unknown}.\n",
         1,
     )
 
 
-def test_a_queue_that_is_gone_from_the_settings_is_named() -> None:
+def test_a_queue_missing_in_the_settings_is_named() -> None:
     JobBatchFactory.create(jobs=1)
     JobBatch.objects.update(queues=["gone"])
 

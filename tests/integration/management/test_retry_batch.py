@@ -1,4 +1,4 @@
-"""retry_batch: what is taken up again, and what is said of the rest."""
+"""retry_batch: the retried batches, and the report about the others."""
 
 from __future__ import annotations
 
@@ -110,22 +110,22 @@ def test_jobs_are_those_of_one_batch() -> None:
     assert answer == ("", "--job needs exactly one batch.\n", 2)
 
 
-def test_a_cancelled_batch_is_retried_only_if_that_is_said() -> None:
+def test_a_cancelled_batch_is_retried_only_with_an_option() -> None:
     batch = JobBatchFactory.create(cancelled=True, jobs=[FAILED, CANCELLED])
     failed, cancelled = pks(batch)
 
-    refused = manage("retry_batch", batch.pk)
+    rejected = manage("retry_batch", batch.pk)
     one = manage("retry_batch", batch.pk, "--include-cancelled", f"--job={cancelled}")
-    rest = manage("retry_batch", batch.pk, f"--job={failed}")
+    chosen = manage("retry_batch", batch.pk, f"--job={failed}")
 
-    assert refused == (
+    assert rejected == (
         "",
         f"{batch.pk}: The batch was cancelled; --include-cancelled retries its cancelled jobs "
         "too.\n",
         1,
     )
     assert one == (f"{batch.pk}: 1 job retried, in run 2.\n", "", 0)
-    assert rest == (f"{batch.pk}: 1 job retried, in run 2.\n", "", 0)
+    assert chosen == (f"{batch.pk}: 1 job retried, in run 2.\n", "", 0)
 
 
 def test_what_cannot_be_retried_is_named_and_the_others_are_retried() -> None:

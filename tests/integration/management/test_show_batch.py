@@ -173,7 +173,7 @@ def test_the_newest_of_many_failures_can_be_retried_as_is_written_there() -> Non
     assert manage(command, *words) == (f"{batch.pk}: 5 jobs retried, in run 2.\n", "", 0)
 
 
-def test_a_chain_shows_its_steps_and_what_is_inside() -> None:
+def test_a_chain_shows_its_steps_and_child_batches() -> None:
     batch = bus.chain(ADD, bus.batch([ADD] * 3).named("Rows"), ADD).named("Import").dispatch()
     (rows,) = batch.children
 
@@ -192,7 +192,7 @@ def test_a_chain_shows_its_steps_and_what_is_inside() -> None:
     ]
 
 
-def test_batches_inside_stand_in_the_order_of_the_tree(tuning: Tuning) -> None:
+def test_child_batches_are_in_the_order_of_the_tree(tuning: Tuning) -> None:
     """The inner ones are made first, and their ids are in no order."""
     deep = bus.batch([ADD]).named("deep")
     one = bus.chain(ADD, deep).named("one")
@@ -226,14 +226,14 @@ def test_jobs_to_retry_are_named_with_the_batches_they_are_of() -> None:
     stand_in = BatchedJobFactory.create(batch=root)
     child = JobBatchFactory.create(failed=True, parent=stand_in, root=root)
     inner = FailedJobFactory.create(job__batch=child)
-    outer = FailedJobFactory.create(job__batch=root)
+    root_failure = FailedJobFactory.create(job__batch=root)
 
     lines = manage("show_batch", root.pk).out.splitlines()
 
     assert lines[lines.index("Failures") + 2 :] == [
-        f"    newest: job {outer.job_id}, tests.jobs.add(1, 2)",
+        f"    newest: job {root_failure.job_id}, tests.jobs.add(1, 2)",
         "    failed on purpose",
-        f"    retry_batch {str(root.pk)[:8]} --job {outer.job_id}",
+        f"    retry_batch {str(root.pk)[:8]} --job {root_failure.job_id}",
         f"    retry_batch {str(child.pk)[:8]} --job {inner.job_id}",
     ]
 

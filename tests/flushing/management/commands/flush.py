@@ -15,7 +15,7 @@ from django.core.management.commands import flush
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-KEPT = {Permission._meta.db_table, ContentType._meta.db_table}
+RETAINED = {Permission._meta.db_table, ContentType._meta.db_table}
 
 
 class Command(flush.Command):
@@ -31,7 +31,7 @@ def tables_with_rows(connection: BaseDatabaseWrapper) -> list[str]:
     """The tables that a test has written to."""
     tables = sorted(
         set(connection.introspection.django_table_names(only_existing=True, include_views=False))
-        - KEPT
+        - RETAINED
     )
     quote = connection.ops.quote_name
     found = ", ".join(

@@ -42,10 +42,10 @@ def test_a_ticket_runs_a_whole_tree_and_sends_no_other(event_log: EventLog) -> N
     def job(name: str) -> JobBuilder:
         return bus.job(jobs.record, path, name)
 
-    inner = bus.batch([job("c"), job("d")]).finally_(jobs.told, path, "inner")
+    inner = bus.batch([job("c"), job("d")]).finally_(jobs.record_call, path, "inner")
     root = (
         bus.chain(job("a"), bus.batch([[job("b"), inner], bus.batch([])]), job("e"))
-        .finally_(jobs.told, path, "root")
+        .finally_(jobs.record_call, path, "root")
         .dispatch()
     )
 
@@ -99,14 +99,16 @@ def test_a_longer_job_that_is_added_waits_for_a_ticket_that_rq_gives_more_time(
     assert (batch.outcome, waiting()) == ("succeeded", {"default": 0, "other": 0})
 
 
-def test_what_a_ticket_begins_at_the_end_of_its_time_is_left_to_sixteen(
+def test_a_child_started_at_the_end_of_a_slice_is_left_to_sixteen_tickets(
     event_log: EventLog,
 ) -> None:
     record = event_log.job()
     root = bus.chain(bus.batch([record] * 20), record).dispatch()
-    begun = BatchedJob.objects.running().exclude(child=None)
+    started = BatchedJob.objects.running().exclude(child=None)
 
-    with mock.patch.object(Slice, "has_time", PropertyMock(side_effect=lambda: not begun.exists())):
+    with mock.patch.object(
+        Slice, "has_time", PropertyMock(side_effect=lambda: not started.exists())
+    ):
         work_once(root)
 
     assert event_log.lines("jobs") == []
@@ -118,14 +120,14 @@ def test_a_batch_on_the_way_gets_help_once_when_it_takes_long(
 ) -> None:
     record = event_log.job()
     batch = bus.batch([record] * 3).dispatch()
-    trip = TicketSession("default", "default", "ticket")
-    trip.push(batch, tickets=2)
+    ticket_session = TicketSession("default", "default", "ticket")
+    ticket_session.push(batch, tickets=2)
     sent = []
 
-    for patience in (9, 0, 0):
+    for seconds in (9, 0, 0):
         django_rq.get_queue("default").empty()
-        tuning(HELP_AFTER_SECONDS=patience)
-        trip.request_more_tickets()
+        tuning(HELP_AFTER_SECONDS=seconds)
+        ticket_session.request_more_tickets()
         sent.append(waiting()["default"])
 
     assert sent == [0, 2, 0]
@@ -141,7 +143,7 @@ def few_calls() -> Iterator[int]:
 
 
 @pytest.mark.slow
-def test_a_tree_may_be_deeper_than_python_calls(
+def test_a_tree_may_have_more_levels_than_python_calls(
     event_log: EventLog, few_calls: int, settings: Any
 ) -> None:
     settings.JOBBATCH = {"SLICE": 60, "LEASE": 600}
