@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.utils import timezone
 
-from django_jobbatch import bus, dispatch, ledger, transport
+from django_jobbatch import bus, counters, dispatch, ledger, transport
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import work
@@ -388,6 +388,21 @@ def test_a_callback_gets_the_batch_as_its_run_finished_though_a_retry_has_reopen
         "finally finished partial: 1 failed of 2, 0 pending",
         "finally finished partial: 1 failed of 2, 0 pending",
     ]
+
+
+def test_a_callback_gets_the_cancel_of_its_run_though_a_retry_has_cleared_it() -> None:
+    batch = bus.batch([ADD]).finally_(jobs.add, 1).dispatch()
+    batch.cancel(reason="wrong file", by="ada")
+    names = ("run", "status", "outcome", "finished_at", *counters.COLUMNS)
+    names += ("cancelled_at", "cancel_reason", "cancelled_by")
+    at_finish = {name: getattr(read(batch), name) for name in names}
+
+    batch.retry(include_cancelled=True)
+    reopened = read(batch)
+    restored = ledger.batch_at_finish(reopened, BatchedJob.objects.get(role=Role.FINALLY))
+
+    assert (reopened.run, reopened.is_cancelled, reopened.cancelled_by) == (2, False, "")
+    assert {name: getattr(restored, name) for name in names} == at_finish
 
 
 def test_wrong_settings_are_said_before_anything_is_stored(settings: Any) -> None:
