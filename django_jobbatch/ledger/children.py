@@ -18,7 +18,7 @@ from django_jobbatch.db import idempotent, in_transaction
 from django_jobbatch.ledger import callbacks, cancellation, completion, lanes, rows
 from django_jobbatch.ledger.change import Change, Settlement
 from django_jobbatch.ledger.retries import chunks
-from django_jobbatch.ledger.settlement import settle
+from django_jobbatch.ledger.settlement import settle_locked
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.schedule import start_time
@@ -60,11 +60,13 @@ def _start_child(using: str, link: BatchedJob) -> list[Change]:
         return []
     if child is None or parent.batch.status not in OPEN:
         cancelled = Settlement(link=link, status=LinkStatus.CANCELLED)
-        return [settle(using, link.batch_id, [cancelled])]
+        settle_locked(parent, [cancelled])
+        return [parent.freeze()]
     if child.batch.status == BatchStatus.STOPPING:
         again = start_time(tuning.STOPPING_RECHECK_SECONDS, None)
         released = replace(Settlement.released(link), available_at=again)
-        return [settle(using, link.batch_id, [released])]
+        settle_locked(parent, [released])
+        return [parent.freeze()]
     if child.batch.is_finished and child.batch.run == stand_in.child_run:
         claimed.update(lease_until=None, claimed_by="")
         if not completion.is_settled(using, child.batch):
