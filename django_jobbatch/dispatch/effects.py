@@ -77,7 +77,8 @@ class _Budget:
 
     def spend(self, change: Change) -> None:
         """Subtract the steps of a change: one, and one per LINKS_PER_STEP links."""
-        self._remaining -= 1 + len(change.settled) // tuning.LINKS_PER_STEP
+        links = len(change.settled) + len(change.reset)
+        self._remaining -= 1 + links // tuning.LINKS_PER_STEP
 
     @property
     def is_exhausted(self) -> bool:

@@ -48,7 +48,7 @@ def retry(
     if chosen is not None:
         change = ledger.reopen_callbacks(using, batch.pk, chosen)
         dispatch.after_commit(change)
-        callbacks = set(change.settled)
+        callbacks = set(change.reset)
         rerun_jobs, has_reset = len(callbacks), bool(callbacks)
         chosen = [pk for pk in chosen if pk not in callbacks]
     if chosen is None or chosen or not has_reset:
@@ -57,7 +57,7 @@ def retry(
             using, batch.pk, chosen, include_cancelled=include_cancelled, count_jobs=count_jobs
         ):
             rerun_jobs += change.rerun_jobs
-            has_reset = has_reset or bool(change.settled)
+            has_reset = has_reset or bool(change.reset)
             dispatch.after_commit(change)
     batch.refresh_from_db(using=using)
     if not has_reset:

@@ -395,7 +395,7 @@ def test_the_number_of_a_flat_batch_costs_no_query() -> None:
     change = next(ledger.reopen("default", flat.pk))
 
     with CaptureQueriesContext(connection) as captured:
-        count = retry_preview.count_links(flat, change.settled, include_cancelled=False)
+        count = retry_preview.count_links(flat, change.reset, include_cancelled=False)
 
     assert (count, len(captured)) == (2, 0)
 

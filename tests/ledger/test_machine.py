@@ -313,7 +313,7 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             assert not stopping
             assert not refused
-            assert sorted(pk for change in changes for pk in change.settled) == sorted(back)
+            assert sorted(pk for change in changes for pk in change.reset) == sorted(back)
             self._bring_back(back)
 
     def _bring_back(self, back: list[int]) -> None:

@@ -89,9 +89,9 @@ def reopen_links(
         reset(using, [pk for pk in group if pk in due], status, LinkStatus.PENDING)
         reset(using, [pk for pk in group if pk not in due], status)
     _set_child_runs(using, found, include_cancelled=retry.include_cancelled)
-    transition.settled += [each.pk for each in found]
+    transition.reset += [each.pk for each in found]
     if retry.count_jobs is not None:
-        transition.rerun_jobs = retry.count_jobs(retry.batch, transition.settled)
+        transition.rerun_jobs = retry.count_jobs(retry.batch, transition.reset)
     for each in found:
         if each.pk in due:
             transition.add_due(each.queue)
