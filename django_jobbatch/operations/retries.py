@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Final
 
 from django_jobbatch import dispatch, ledger
 from django_jobbatch.db import chunked
 from django_jobbatch.exceptions import InvalidJob
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.operations import retry_preview
 
 #: Ids that an error lists.
 MAX_IDS_LISTED: Final = 10
@@ -52,10 +50,7 @@ def retry(
         rerun_jobs, has_reset = len(callbacks), bool(callbacks)
         chosen = [pk for pk in chosen if pk not in callbacks]
     if chosen is None or chosen or not has_reset:
-        count_jobs = partial(retry_preview.count_links, include_cancelled=include_cancelled)
-        for change in ledger.reopen(
-            using, batch.pk, chosen, include_cancelled=include_cancelled, count_jobs=count_jobs
-        ):
+        for change in ledger.reopen(using, batch.pk, chosen, include_cancelled=include_cancelled):
             rerun_jobs += change.rerun_jobs
             has_reset = has_reset or bool(change.reset)
             dispatch.after_commit(change)
