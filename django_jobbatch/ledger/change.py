@@ -94,9 +94,9 @@ class Change:
     late: int = 0
 
     @classmethod
-    def of(cls, batch: JobBatch, using: str, *, stopping: bool = False) -> Self:
+    def of(cls, batch: JobBatch, *, stopping: bool = False) -> Self:
         """Return a change of this batch without further effects."""
-        return cls(batch_id=batch.pk, using=using, batch=batch, stopping=stopping)
+        return cls(batch_id=batch.pk, using=batch.database, batch=batch, stopping=stopping)
 
     @classmethod
     def of_deleted(cls, batch_id: uuid.UUID, using: str, *, late: int = 0) -> Self:

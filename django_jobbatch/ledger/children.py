@@ -214,7 +214,7 @@ def stop_children(using: str, children: Sequence[uuid.UUID]) -> list[Change]:
             **cancellation.cancelled_values(reason=reason, by=parent.cancelled_by),
         )
         batches = rows.batches(using).filter(pk__in=pks)
-        return [Change.of(batch, using, stopping=True) for batch in batches]
+        return [Change.of(batch, stopping=True) for batch in batches]
 
     return in_transaction(using, idempotent(operation))
 

@@ -56,7 +56,7 @@ def retry(
             dispatch.after_commit(change)
     batch.refresh_from_db(using=using)
     if not has_reset:
-        dispatch.continue_batch(using, batch)
+        dispatch.continue_batch(batch)
     return rerun_jobs
 
 

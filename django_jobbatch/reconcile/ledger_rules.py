@@ -81,7 +81,7 @@ def unswept(case: Case) -> Iterator[Repair]:
         return
     if batch.jobs.jobs_only().not_started().exists():
         if not case.dry_run:
-            dispatch.continue_cancel(case.using, batch)
+            dispatch.continue_cancel(batch)
         yield Repair(RepairKind.SWEEP, case.pk)
 
 

@@ -273,7 +273,7 @@ def test_tickets_are_replenished_up_to_what_is_due() -> None:
 
     counts = []
     for tickets in (1, 1, 2, 16, 16):
-        dispatch.ensure_tickets(batch, "default", "default", tickets)
+        dispatch.ensure_tickets(batch, "default", tickets)
         counts.append(waiting(batch).queued)
 
     assert counts == [1, 1, 2, 3, 3]
@@ -282,7 +282,7 @@ def test_tickets_are_replenished_up_to_what_is_due() -> None:
 def test_a_batch_with_nothing_due_gets_no_ticket() -> None:
     batch = with_nothing_sent(ADD.options(delay=3600))
 
-    dispatch.ensure_tickets(batch, "default", "default", 16)
+    dispatch.ensure_tickets(batch, "default", 16)
 
     assert waiting(batch) == WaitingTickets(0, None)
 
@@ -291,7 +291,7 @@ def test_one_ticket_is_scheduled_for_the_earliest_delayed_link() -> None:
     batch = bus.batch([ADD.options(delay=seconds) for seconds in (300, 100, 200)]).dispatch()
     first = waiting(batch)
 
-    dispatch.schedule_next_event(batch, "default")
+    dispatch.schedule_next_event(batch)
     batch.add(ADD.options(delay=400))
     unmoved = len(django_rq.get_queue("default").scheduled_job_registry.get_job_ids())
     batch.add(ADD.options(delay=50))
@@ -451,9 +451,9 @@ def test_links_are_due_alike_to_who_counts_one_batch_and_who_counts_many() -> No
     due = {delayed: 2, told: 1, held_back: 1, by_hand: 0}
     batches = [read(batch) for batch in due]
 
-    counted = dispatch.count_due(batches, "default", "default")
+    counted = dispatch.count_due("default", batches, "default")
 
     assert counted == {batch.pk: count for batch, count in due.items()}
     for batch in batches:
         transport.discard(batch.pk, batch.queues)
-        assert dispatch.missing_tickets(batch, "default", "default", 16) == counted[batch.pk]
+        assert dispatch.missing_tickets(batch, "default", 16) == counted[batch.pk]
