@@ -10,7 +10,8 @@ from django.db.models import Q
 
 from django_jobbatch import ledger, transport, tuning
 from django_jobbatch.dispatch.effects import apply, pending_cancel
-from django_jobbatch.dispatch.errors import NOT_KILLED, log_transport_errors, run_after_commit
+from django_jobbatch.dispatch.error_log import NOT_KILLED, log_transport_errors
+from django_jobbatch.dispatch.hooks import run_after_commit
 from django_jobbatch.dispatch.tickets import ensure_tickets
 from django_jobbatch.models import JobBatch
 from django_jobbatch.models.tree import with_descendants

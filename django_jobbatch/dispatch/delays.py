@@ -7,7 +7,7 @@ from datetime import datetime
 from django.utils import timezone
 
 from django_jobbatch import ledger, transport
-from django_jobbatch.dispatch.errors import log_transport_errors
+from django_jobbatch.dispatch.error_log import log_transport_errors
 from django_jobbatch.dispatch.tickets import ensure_tickets, new_ticket
 from django_jobbatch.models import JobBatch
 

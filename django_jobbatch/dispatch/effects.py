@@ -11,7 +11,8 @@ from typing import Final, Protocol
 
 from django_jobbatch import db, ledger, transport, tuning
 from django_jobbatch.dispatch.delays import schedule_next_event
-from django_jobbatch.dispatch.errors import log_errors_once, log_transport_errors, run_after_commit
+from django_jobbatch.dispatch.error_log import log_errors_once, log_transport_errors
+from django_jobbatch.dispatch.hooks import run_after_commit
 from django_jobbatch.dispatch.tickets import ensure_tickets, new_ticket
 from django_jobbatch.exceptions import WorkerLost
 from django_jobbatch.ledger import Change

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from django.db.models import Count
 
 from django_jobbatch import conf, db, ledger, transport, tuning
-from django_jobbatch.dispatch.errors import log_transport_errors
+from django_jobbatch.dispatch.error_log import log_transport_errors
 from django_jobbatch.exceptions import TransportError
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import BatchStatus
