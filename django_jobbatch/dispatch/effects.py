@@ -141,7 +141,7 @@ def _apply_one(
 def _stop_descendants(batch: JobBatch, steps: _Budget) -> Generator[Change, None, bool]:
     """Stop the child batches of a stopping batch and sweep its links; return whether all is done.
 
-    The tickets of the batch still wait meanwhile: if this process dies, they continue.
+    Tickets stay until the stop is complete, so they can continue it.
     """
     if steps.is_exhausted and batch.child_batches:
         return not _has_unstopped(batch)  # the first children alone may be a large tree

@@ -40,7 +40,7 @@ def missing_tickets(
     due: int | None = None,
     running: int = 0,
 ) -> int:
-    """Return how many of min(due links, `tickets`) tickets neither wait nor are among the `running` ones.
+    """Return min(due, `tickets`) minus waiting and running tickets, at least 0.
 
     The due links are counted here unless `due` is their number.
 

@@ -122,7 +122,7 @@ def settle_stand_in(using: str, child: JobBatch) -> Change | None:
 
 
 def settle_deleted_child(parent: Transition, child: JobBatch) -> None:
-    """Settle the stand-in of a child batch that is being deleted, if it is unsettled.
+    """Settle the unsettled stand-in of a child batch during its delete.
 
     Both rows are locked. No tickets are sent for the links that become due: usually the parent is
     deleted next. If it stays, reconcile sends them.
@@ -190,7 +190,7 @@ def _first_failure(using: str, child: JobBatch) -> FailedJob | None:
 
 
 def stop_children(using: str, children: Sequence[uuid.UUID]) -> list[Change]:
-    """Stop those of these child batches of one parent whose stand-ins no longer wait for them."""
+    """Stop the child batches whose stand-ins were cancelled or skipped; all have one parent."""
     if not children:
         return []
     parent_id = rows.parent_id(using, children[0])

@@ -22,8 +22,7 @@ def rescue_ticket(
 ) -> list[Change]:
     """Return the links of a ticket to pending, and count a worker loss for each.
 
-    Only links whose lease is over are rescued, unless `is_dead` says that the worker is gone for
-    certain. A link with `MAX_LOSSES` losses fails with `WorkerLost`; in a stopping batch it is
+    Without `is_dead`, only links with an expired lease are rescued. A link with `MAX_LOSSES` losses fails with `WorkerLost`; in a stopping batch it is
     cancelled. Attempts do not change. The caller has checked that no process works on the
     ticket; an outcome that arrives nevertheless is late.
     """

@@ -21,7 +21,7 @@ def retry(
     *,
     include_cancelled: bool = False,
 ) -> int:
-    """Let failed jobs run again, and return how many jobs of the tree do so.
+    """Reset failed jobs, and return the number of jobs of the tree that run again.
 
     Without `jobs`: all failed jobs, and those that were cancelled or skipped because of them. With
     `jobs`: these, and the jobs that follow them in their lanes. A finished batch starts its next
