@@ -71,7 +71,7 @@ def reopen(
 
 
 def remaining_chunks(using: str, change: Change, *, counts_jobs: bool = False) -> Iterator[Change]:
-    """Reset the remaining chunks of a started retry of all, by the rules of its cursor."""
+    """Reset the remaining chunks of a retry of all, with the cursor's parameters."""
     while (cursor := RetryCursor.of(change.batch)) is not None and cursor.all_jobs:
         change = _reopen_next(using, change.batch_id, counts_jobs=counts_jobs)
         yield change
@@ -91,11 +91,11 @@ def continue_reopen(using: str, batch: JobBatch, *, after: float) -> Iterator[Ch
 def reopen_finished(transition: Transition) -> Change:
     """Reopen a locked, finished child batch, because the turn of its stand-in has come again.
 
-    The rules are those of the retry that reset the stand-in. A cancelled child is reset as a whole.
-    If nothing is retryable, the child finishes again at once.
+    The rules are those of the retry that reset the stand-in. If nothing is retryable, the child finishes again at once.
     """
     batch = transition.batch
-    include_cancelled = batch.reopen_cancelled or batch.is_cancelled
+    of_child = rules.RetryRules.of_reopened(batch, include_cancelled=batch.reopen_cancelled)
+    include_cancelled = of_child.include_cancelled
     retry = BatchRetry(transition=transition, include_cancelled=include_cancelled)
     try:
         return _reopen_chunk(retry, RetryCursor(include_cancelled=include_cancelled))

@@ -11,7 +11,7 @@ from django_jobbatch.db import chunked
 from django_jobbatch.ledger.retries import rules
 from django_jobbatch.ledger.retries.rules import RetryRules
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch, JobBatchQuerySet
-from django_jobbatch.states import RETRYABLE, LinkStatus
+from django_jobbatch.states import RETRYABLE
 
 #: The columns of a child batch that are read. A batch may have 50,000 children.
 _COLUMNS: Final = (
@@ -84,8 +84,7 @@ def _unsuccessful_children(
     }
     for child in children:
         of_parent, status = stand_ins[child.pk]
-        is_retained = of_parent.retains_links and status == LinkStatus.CANCELLED
-        if not is_retained and child.pk not in retained:
+        if not of_parent.retains(status) and child.pk not in retained:
             yield of_parent.of_child(child)
 
 
