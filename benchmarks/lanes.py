@@ -130,7 +130,7 @@ def _sent_for_a_ticket() -> int:
     before = _received_so_far()
     overhead = _received_so_far() - before  # of the INFO command
     before = _received_so_far()
-    dispatch.ensure_tickets(batch, "default", QUEUE)
+    dispatch.ensure_tickets(batch, QUEUE)
     sent = _received_so_far() - before - overhead
     batch.delete()
     return sent

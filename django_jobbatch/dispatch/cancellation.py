@@ -10,42 +10,44 @@ from django.db.models import Q
 
 from django_jobbatch import ledger, transport, tuning
 from django_jobbatch.dispatch.effects import apply, pending_cancel
-from django_jobbatch.dispatch.errors import NOT_KILLED, log_transport_errors, run_after_commit
+from django_jobbatch.dispatch.error_log import NOT_KILLED, log_transport_errors
+from django_jobbatch.dispatch.hooks import run_after_commit
 from django_jobbatch.dispatch.tickets import ensure_tickets
 from django_jobbatch.models import JobBatch
 from django_jobbatch.models.tree import with_descendants
 from django_jobbatch.states import ACTIVE, BatchStatus
 
 
-def continue_cancel(using: str, batch: JobBatch) -> None:
+def continue_cancel(batch: JobBatch) -> None:
     """Do now the remaining part of an interrupted cancel: the batch is stopping."""
-    apply(pending_cancel(using, batch))
+    apply(pending_cancel(batch))
 
 
-def cancel_tree(using: str, batch: JobBatch) -> None:
+def cancel_tree(batch: JobBatch) -> None:
     """Stop all descendants of a stopping batch after the commit. No part is left to tickets."""
 
     def stop_tree() -> None:
-        apply(pending_cancel(using, batch), budget=math.inf)
+        apply(pending_cancel(batch), budget=math.inf)
 
-    run_after_commit(using, stop_tree)
+    run_after_commit(batch.database, stop_tree)
 
 
-def kill_running(using: str, batch: JobBatch) -> None:
+def kill_running(batch: JobBatch) -> None:
     """Stop all descendants of a stopping batch after the commit, and kill their work-horses."""
 
     def kill_tree() -> None:
         # No part is left to tickets, since a ticket kills no work-horse.
-        apply(pending_cancel(using, batch), budget=math.inf)
+        apply(pending_cancel(batch), budget=math.inf)
         for each in with_descendants(batch).filter(status=BatchStatus.STOPPING):
-            _kill(using, each)
+            _kill(each)
         if batch.root_id is not None:
-            _ensure_tickets_of_tree(using, batch.root_id)
+            _ensure_tickets_of_tree(batch.database, batch.root_id)
 
-    run_after_commit(using, kill_tree)
+    run_after_commit(batch.database, kill_tree)
 
 
-def _kill(using: str, batch: JobBatch) -> None:
+def _kill(batch: JobBatch) -> None:
+    using = batch.database
     tickets = ledger.running_tickets(using, batch.pk)
     for change in ledger.sweep(using, batch.pk, running=True):
         apply(change)
@@ -58,4 +60,4 @@ def _ensure_tickets_of_tree(using: str, root_id: uuid.UUID) -> None:
     tree = JobBatch.objects.using(using).filter(Q(pk=root_id) | Q(root_id=root_id))
     for batch in tree.filter(status__in=ACTIVE):
         for queue in batch.queues:
-            ensure_tickets(batch, using, queue, tuning.MAX_TICKETS)
+            ensure_tickets(batch, queue, tuning.MAX_TICKETS)

@@ -7,18 +7,18 @@ from datetime import datetime
 from django.utils import timezone
 
 from django_jobbatch import ledger, transport
-from django_jobbatch.dispatch.errors import log_transport_errors
+from django_jobbatch.dispatch.error_log import log_transport_errors
 from django_jobbatch.dispatch.tickets import ensure_tickets, new_ticket
 from django_jobbatch.models import JobBatch
 
 
-def schedule_next_event(batch: JobBatch, using: str) -> None:
+def schedule_next_event(batch: JobBatch) -> None:
     """Schedule one ticket for the earliest delayed link, unless an earlier one is scheduled."""
-    earliest = ledger.refresh_next_event(using, batch)
+    earliest = ledger.refresh_next_event(batch.database, batch)
     if earliest is None:
         return
     queue, at = earliest
-    log_transport_errors(batch, lambda: _schedule(batch, using, queue, at))
+    log_transport_errors(batch, lambda: _schedule(batch, queue, at))
 
 
 def send_overdue(using: str) -> None:
@@ -28,15 +28,15 @@ def send_overdue(using: str) -> None:
     """
     for batch in ledger.overdue(using):
         for queue in batch.queues:
-            ensure_tickets(batch, using, queue)
-        schedule_next_event(batch, using)
+            ensure_tickets(batch, queue)
+        schedule_next_event(batch)
 
 
-def _schedule(batch: JobBatch, using: str, queue: str, at: datetime) -> None:
+def _schedule(batch: JobBatch, queue: str, at: datetime) -> None:
     if at <= timezone.now():
-        ensure_tickets(batch, using, queue)
+        ensure_tickets(batch, queue)
         return
-    ticket = new_ticket(batch, using, queue)
+    ticket = new_ticket(batch, queue)
     scheduled_at = transport.waiting_tickets(batch.pk, queue).scheduled_at
     if scheduled_at is None or scheduled_at > at:
         transport.schedule(ticket, at)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Final, Protocol
 
 from django_jobbatch import db, ledger, transport, tuning
 from django_jobbatch.dispatch.delays import schedule_next_event
-from django_jobbatch.dispatch.errors import log_errors_once, log_transport_errors, run_after_commit
+from django_jobbatch.dispatch.error_log import log_errors_once, log_transport_errors
+from django_jobbatch.dispatch.hooks import run_after_commit
 from django_jobbatch.dispatch.tickets import ensure_tickets, new_ticket
 from django_jobbatch.exceptions import WorkerLost
 from django_jobbatch.ledger import Change
@@ -77,7 +77,8 @@ class _Budget:
 
     def spend(self, change: Change) -> None:
         """Subtract the steps of a change: one, and one per LINKS_PER_STEP links."""
-        self._remaining -= 1 + len(change.settled) // tuning.LINKS_PER_STEP
+        links = len(change.settled) + len(change.reset)
+        self._remaining -= 1 + links // tuning.LINKS_PER_STEP
 
     @property
     def is_exhausted(self) -> bool:
@@ -85,7 +86,7 @@ class _Budget:
         return self._remaining <= 0
 
 
-def continue_batch(using: str, batch: JobBatch) -> None:
+def continue_batch(batch: JobBatch) -> None:
     """Apply again, after the commit, what the state of the batch demands.
 
     A stopping batch and its descendants are stopped, for due links the missing tickets are sent.
@@ -94,18 +95,18 @@ def continue_batch(using: str, batch: JobBatch) -> None:
 
     def apply_again() -> None:
         if batch.status == BatchStatus.STOPPING:
-            apply(pending_cancel(using, batch))
+            apply(pending_cancel(batch))
             return
         for queue in batch.queues:
-            ensure_tickets(batch, using, queue, tuning.MAX_TICKETS)
-        schedule_next_event(batch, using)
+            ensure_tickets(batch, queue, tuning.MAX_TICKETS)
+        schedule_next_event(batch)
 
-    run_after_commit(using, apply_again)
+    run_after_commit(batch.database, apply_again)
 
 
-def pending_cancel(using: str, batch: JobBatch) -> Change:
-    """Return the change of a stopping batch once more, as its cancel returned it."""
-    return replace(Change.of(batch, using), stopping=True)
+def pending_cancel(batch: JobBatch) -> Change:
+    """Return a change that asks for the sweep of a stopping batch."""
+    return Change.of(batch, stopping=True)
 
 
 def _apply_one(
@@ -118,42 +119,44 @@ def _apply_one(
     if batch is None:
         return
     own_queue = current_ticket.take_over(batch, change.due) if current_ticket else None
-    _ensure_tickets_on(change, batch, set(change.due) - {own_queue})
-    is_stopped = not change.stopping or (yield from _stop_descendants(change.using, batch, steps))
+    _ensure_tickets_on(batch, set(change.due) - {own_queue})
+    is_stopped = not change.stopping or (yield from _stop_descendants(batch, steps))
     yield from chain.from_iterable(_stop_children(change.using, change.children_to_stop))
     if not is_stopped:
-        _continue_by_ticket(batch, change.using)
+        _continue_by_ticket(batch)
     elif change.stopping or change.finished:
         _discard_tickets(batch)
         # One of them may have been the ticket of a callback, or of a retry in between.
-        _ensure_tickets_on(change, batch, set(batch.queues) - {own_queue})
+        _ensure_tickets_on(batch, set(batch.queues) - {own_queue})
     if batch.next_event_at is not None and (
         change.stopping or change.finished or change.next_event_at
     ):
-        schedule_next_event(batch, change.using)
+        schedule_next_event(batch)
     if change.child_settled:
         parent_change = ledger.settle_stand_in(change.using, batch)
         if parent_change is not None:
             yield parent_change
 
 
-def _stop_descendants(using: str, batch: JobBatch, steps: _Budget) -> Generator[Change, None, bool]:
+def _stop_descendants(batch: JobBatch, steps: _Budget) -> Generator[Change, None, bool]:
     """Stop the child batches of a stopping batch and sweep its links; return whether all is done.
 
-    The tickets of the batch still wait meanwhile: if this process dies, they continue.
+    Tickets stay until the stop is complete, so they can continue it.
     """
     if steps.is_exhausted and batch.child_batches:
-        return not _has_unstopped(using, batch)  # the first children alone may be a large tree
+        return not _has_unstopped(batch)  # the first children alone may be a large tree
+    using = batch.database
     children = db.retry_transient(using, partial(ledger.running_children, using, batch))
     chunks = ([change] for change in ledger.sweep(using, batch.pk))
     for changes in chain(_stop_children(using, children), chunks):
         yield from changes
         if steps.is_exhausted:
-            return not _has_unstopped(using, batch)
+            return not _has_unstopped(batch)
     return True
 
 
-def _has_unstopped(using: str, batch: JobBatch) -> bool:
+def _has_unstopped(batch: JobBatch) -> bool:
+    using = batch.database
     return db.retry_transient(using, partial(ledger.has_unstopped, using, batch))
 
 
@@ -162,20 +165,20 @@ def _stop_children(using: str, children: Sequence[uuid.UUID]) -> Iterator[list[C
         yield ledger.stop_children(using, children[start : start + tuning.CHILDREN_CHUNK])
 
 
-def _continue_by_ticket(batch: JobBatch, using: str) -> None:
+def _continue_by_ticket(batch: JobBatch) -> None:
     """Ensure one ticket that continues the cancel, on a queue that has workers for the batch."""
     queue = batch.queue if batch.queue in batch.queues else batch.queues[0]
 
     def send_one() -> None:
         if not transport.waiting_tickets(batch.pk, queue).queued:
-            transport.send(new_ticket(batch, using, queue), 1)
+            transport.send(new_ticket(batch, queue), 1)
 
     log_transport_errors(batch, send_one)
 
 
-def _ensure_tickets_on(change: Change, batch: JobBatch, queues: Iterable[str | None]) -> None:
+def _ensure_tickets_on(batch: JobBatch, queues: Iterable[str | None]) -> None:
     for queue in sorted(filter(None, queues)):
-        ensure_tickets(batch, change.using, queue, tuning.MAX_TICKETS)
+        ensure_tickets(batch, queue, tuning.MAX_TICKETS)
 
 
 def _discard_tickets(batch: JobBatch) -> None:

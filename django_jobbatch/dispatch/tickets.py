@@ -10,38 +10,37 @@ from collections.abc import Iterable
 from django.db.models import Count
 
 from django_jobbatch import conf, db, ledger, transport, tuning
-from django_jobbatch.dispatch.errors import log_transport_errors
+from django_jobbatch.dispatch.error_log import log_transport_errors
 from django_jobbatch.exceptions import TransportError
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import BatchStatus
 
 
-def ensure_tickets(batch: JobBatch, using: str, queue: str, tickets: int = 1) -> None:
+def ensure_tickets(batch: JobBatch, queue: str, tickets: int = 1) -> None:
     """Send the missing tickets, so that min(due links, `tickets`) tickets wait in the queue."""
 
     def send_missing() -> None:
-        count = missing_tickets(batch, using, queue, tickets)
+        count = missing_tickets(batch, queue, tickets)
         if count:
-            transport.send(new_ticket(batch, using, queue), count)
+            transport.send(new_ticket(batch, queue), count)
 
     log_transport_errors(batch, send_missing)
 
 
-def send(batch: JobBatch, using: str, queue: str, tickets: int) -> None:
+def send(batch: JobBatch, queue: str, tickets: int) -> None:
     """Send `tickets` tickets for the batch."""
-    log_transport_errors(batch, lambda: transport.send(new_ticket(batch, using, queue), tickets))
+    log_transport_errors(batch, lambda: transport.send(new_ticket(batch, queue), tickets))
 
 
 def missing_tickets(
     batch: JobBatch,
-    using: str,
     queue: str,
     tickets: int = 1,
     *,
     due: int | None = None,
-    at_work: int = 0,
+    running: int = 0,
 ) -> int:
-    """Return how many of min(due links, `tickets`) tickets neither wait nor are `at_work`.
+    """Return min(due, `tickets`) minus waiting and running tickets, at least 0.
 
     The due links are counted here unless `due` is their number.
 
@@ -49,16 +48,16 @@ def missing_tickets(
         TransportError: Redis did not answer.
     """
     if due is None:
-        due = db.retry_transient(using, lambda: _count_due_links(batch, using, queue, tickets))
-    wanted = min(due, tickets) - at_work
+        due = db.retry_transient(batch.database, lambda: _count_due_links(batch, queue, tickets))
+    wanted = min(due, tickets) - running
     return max(0, wanted - transport.waiting_tickets(batch.pk, queue).queued) if wanted > 0 else 0
 
 
-def count_due(batches: Iterable[JobBatch], using: str, queue: str) -> dict[uuid.UUID, int]:
+def count_due(using: str, batches: Iterable[JobBatch], queue: str) -> dict[uuid.UUID, int]:
     """Return the number of due links on this queue, for each of these small batches."""
     groups: dict[tuple[tuple[str, int], ...], list[uuid.UUID]] = defaultdict(list)
     for batch in batches:
-        groups[tuple(_claimable_runs(batch, using).items())].append(batch.pk)
+        groups[tuple(_claimable_runs(batch).items())].append(batch.pk)
     found = {pk: 0 for pks in groups.values() for pk in pks}
     for runs, pks in groups.items():
         links = BatchedJob.objects.using(using).filter(batch_id__in=pks, queue=queue, **dict(runs))
@@ -83,22 +82,22 @@ def max_job_timeout(rq_timeout: int) -> int:
     return rq_timeout if rq_timeout < 0 else rq_timeout - _ticket_margin()
 
 
-def _count_due_links(batch: JobBatch, using: str, queue: str, max_count: int) -> int:
+def _count_due_links(batch: JobBatch, queue: str, max_count: int) -> int:
     """Return the number of due links of the batch on this queue, at most `max_count`."""
     if batch.status == BatchStatus.WAITING:
         return 0
-    links = BatchedJob.objects.using(using).filter(batch_id=batch.pk, queue=queue)
-    return len(links.filter(**_claimable_runs(batch, using)).due().values_list("pk")[:max_count])
+    links = BatchedJob.objects.using(batch.database).filter(batch_id=batch.pk, queue=queue)
+    return len(links.filter(**_claimable_runs(batch)).due().values_list("pk")[:max_count])
 
 
-def _claimable_runs(batch: JobBatch, using: str) -> dict[str, int]:
+def _claimable_runs(batch: JobBatch) -> dict[str, int]:
     """Return the runs whose links a ticket of the batch can claim, as a filter on links.
 
     Other links must not count as due, or each ticket would send the next one. A row may have been
     inserted by hand.
     """
     runs = {}
-    if batch.is_finished or ledger.waits_for_previous_run(using, batch.pk, batch.run):
+    if batch.is_finished or ledger.waits_for_previous_run(batch.database, batch.pk, batch.run):
         runs["run__gte"] = 1  # callbacks alone; the last of them releases the jobs
     if not batch.callbacks:
         runs["run"] = 0
@@ -116,12 +115,12 @@ def _ticket_margin() -> int:
     return math.ceil(conf.current().SLICE) + tuning.TICKET_GRACE_SECONDS
 
 
-def new_ticket(batch: JobBatch, using: str, queue: str) -> transport.Ticket:
+def new_ticket(batch: JobBatch, queue: str) -> transport.Ticket:
     """Return a ticket of the batch for this queue."""
     return transport.Ticket(
         batch_id=batch.pk,
         queue=queue,
-        using=using,
+        using=batch.database,
         timeout=_rq_timeout(batch),
         description=_description(batch),
     )

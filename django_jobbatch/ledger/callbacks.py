@@ -27,8 +27,9 @@ from django_jobbatch.states import (
     Role,
 )
 
-#: The counters that a callback keeps of the finish of its run.
-FINISH_COUNTERS: Final = ("total_jobs", "pending_jobs", *counters.COUNTER_BY_STATUS.values())
+#: The columns of the batch that a callback keeps of the finish of its run, beside two times.
+_FINISH_COLUMNS: Final = ("outcome", "cancel_reason", "cancelled_by", *counters.COLUMNS)
+_FINISH_TIMES: Final = ("finished_at", "cancelled_at")
 
 # Rows of callbacks, not inserted yet
 
@@ -48,12 +49,10 @@ def finish_links(batch: JobBatch, outcome: Outcome) -> list[BatchedJob]:
     """
     succeeded = outcome in (Outcome.SUCCEEDED, Outcome.PARTIAL)
     links = _callback_lane(batch, [Role.THEN, Role.FINALLY] if succeeded else [Role.FINALLY])
-    finished_at = batch.finished_at and batch.finished_at.isoformat()
-    finish = {
-        "outcome": str(outcome),
-        "finished_at": finished_at,
-        **{name: getattr(batch, name) for name in FINISH_COUNTERS},
-    }
+    finish = {name: getattr(batch, name) for name in _FINISH_COLUMNS}
+    for name in _FINISH_TIMES:
+        moment = getattr(batch, name)
+        finish[name] = moment and moment.isoformat()
     for link in links:
         link.options = {**link.options, "finish": finish}
     return links
@@ -67,12 +66,12 @@ def batch_at_finish(batch: JobBatch, link: BatchedJob) -> JobBatch:
     finish = link.options.get("finish")
     if finish is None or link.run == batch.run:
         return batch
-    finished_at = finish["finished_at"]
     batch = copy(batch)
-    batch.status, batch.outcome = BatchStatus.FINISHED, Outcome(finish["outcome"])
-    batch.finished_at = finished_at and datetime.fromisoformat(finished_at)
-    for name in FINISH_COUNTERS:
+    batch.status, batch.run = BatchStatus.FINISHED, link.run
+    for name in _FINISH_COLUMNS:
         setattr(batch, name, finish[name])
+    for name in _FINISH_TIMES:
+        setattr(batch, name, finish[name] and datetime.fromisoformat(finish[name]))
     return batch
 
 

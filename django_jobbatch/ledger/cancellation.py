@@ -42,7 +42,7 @@ def cancel(using: str, batch_id: uuid.UUID, *, reason: str = "", by: str = "") -
         )
         if not is_cancelled:
             return None
-        return Change.of(rows.batches(using).get(pk=batch_id), using, stopping=True)
+        return Change.of(rows.batches(using).get(pk=batch_id), stopping=True)
 
     return in_transaction(using, idempotent(operation))
 

@@ -69,7 +69,8 @@ class Change:
         child_settled: The batch is a child and is settled; its stand-in must be settled next.
         children_to_stop: The child batches whose stand-ins were cancelled or skipped.
         next_event_at: The time when the first delayed link is due, if that time changed.
-        settled: The ids of the links that this transition settled, or reset for a retry.
+        settled: The ids of the links that this transition settled.
+        reset: The ids of the links that this transition reset for a retry, callbacks included.
         rerun_jobs: The number of jobs of the tree that a retry lets run again, if it counts them.
         lost: The number of links that a dead ticket held.
         failed_by_loss: The links among them that failed because of the loss.
@@ -86,15 +87,16 @@ class Change:
     children_to_stop: tuple[uuid.UUID, ...] = ()
     next_event_at: datetime | None = None
     settled: tuple[int, ...] = ()
+    reset: tuple[int, ...] = ()
     rerun_jobs: int = 0
     lost: int = 0
     failed_by_loss: tuple[BatchedJob, ...] = ()
     late: int = 0
 
     @classmethod
-    def of(cls, batch: JobBatch, using: str, *, stopping: bool = False) -> Self:
+    def of(cls, batch: JobBatch, *, stopping: bool = False) -> Self:
         """Return a change of this batch without further effects."""
-        return cls(batch_id=batch.pk, using=using, batch=batch, stopping=stopping)
+        return cls(batch_id=batch.pk, using=batch.database, batch=batch, stopping=stopping)
 
     @classmethod
     def of_deleted(cls, batch_id: uuid.UUID, using: str, *, late: int = 0) -> Self:

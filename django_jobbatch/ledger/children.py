@@ -18,7 +18,7 @@ from django_jobbatch.db import idempotent, in_transaction
 from django_jobbatch.ledger import callbacks, cancellation, completion, lanes, rows
 from django_jobbatch.ledger.change import Change, Settlement
 from django_jobbatch.ledger.retries import chunks
-from django_jobbatch.ledger.settlement import settle
+from django_jobbatch.ledger.settlement import settle_locked
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.schedule import start_time
@@ -60,11 +60,13 @@ def _start_child(using: str, link: BatchedJob) -> list[Change]:
         return []
     if child is None or parent.batch.status not in OPEN:
         cancelled = Settlement(link=link, status=LinkStatus.CANCELLED)
-        return [settle(using, link.batch_id, [cancelled])]
+        settle_locked(parent, [cancelled])
+        return [parent.freeze()]
     if child.batch.status == BatchStatus.STOPPING:
         again = start_time(tuning.STOPPING_RECHECK_SECONDS, None)
         released = replace(Settlement.released(link), available_at=again)
-        return [settle(using, link.batch_id, [released])]
+        settle_locked(parent, [released])
+        return [parent.freeze()]
     if child.batch.is_finished and child.batch.run == stand_in.child_run:
         claimed.update(lease_until=None, claimed_by="")
         if not completion.is_settled(using, child.batch):
@@ -120,7 +122,7 @@ def settle_stand_in(using: str, child: JobBatch) -> Change | None:
 
 
 def settle_deleted_child(parent: Transition, child: JobBatch) -> None:
-    """Settle the stand-in of a child batch that is being deleted, if it is unsettled.
+    """Settle the unsettled stand-in of a child batch during its delete.
 
     Both rows are locked. No tickets are sent for the links that become due: usually the parent is
     deleted next. If it stays, reconcile sends them.
@@ -188,7 +190,7 @@ def _first_failure(using: str, child: JobBatch) -> FailedJob | None:
 
 
 def stop_children(using: str, children: Sequence[uuid.UUID]) -> list[Change]:
-    """Stop those of these child batches of one parent whose stand-ins no longer wait for them."""
+    """Stop the child batches whose stand-ins were cancelled or skipped; all have one parent."""
     if not children:
         return []
     parent_id = rows.parent_id(using, children[0])
@@ -212,7 +214,7 @@ def stop_children(using: str, children: Sequence[uuid.UUID]) -> list[Change]:
             **cancellation.cancelled_values(reason=reason, by=parent.cancelled_by),
         )
         batches = rows.batches(using).filter(pk__in=pks)
-        return [Change.of(batch, using, stopping=True) for batch in batches]
+        return [Change.of(batch, stopping=True) for batch in batches]
 
     return in_transaction(using, idempotent(operation))
 

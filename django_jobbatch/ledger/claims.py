@@ -81,8 +81,7 @@ def claim_callback(claimant: Claimant) -> BatchedJob | None:
 def renew(claimant: Claimant, links: Iterable[BatchedJob]) -> None:
     """Renew the leases of links that this ticket still holds.
 
-    A link whose row is locked is left out, since another transaction is settling it: to wait for it
-    with locks on other links could be a deadlock.
+    Locked rows are skipped: waiting while holding other locks could deadlock.
     """
     held = BatchedJob.objects.using(claimant.using).filter(
         pk__in=[link.pk for link in links], status=LinkStatus.RUNNING, claimed_by=claimant.ticket
@@ -127,10 +126,7 @@ def _claim_links(claimant: Claimant, due: BatchedJobQuerySet, limit: int) -> lis
 def _claim_in_transaction(
     claimant: Claimant, read: Callable[[], list[BatchedJob]]
 ) -> list[BatchedJob]:
-    """Claim the links that `read` returns.
-
-    After a commit without an answer, return the links that it has claimed, if there are any.
-    """
+    """Claim the links that `read` returns; after an unanswered commit, return the links claimed then."""
     claims: list[datetime] = []
 
     def operation() -> list[BatchedJob]:

@@ -72,10 +72,7 @@ def mark_at_rest(using: str, batch: JobBatch) -> None:
 
 
 def record_everything_due(transition: Transition) -> None:
-    """Record everything that may be due in the batch, whichever transition made it due.
-
-    It is for a transition whose commit got no answer: its change was never acted on.
-    """
+    """Record all queues and pending steps of the batch as due, after an unanswered commit."""
     batch = transition.batch
     transition.due.clear()
     for queue in batch.queues:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain, groupby
+from typing import Final
 
 from django.db.models import Case, F, TextField, Value, When
 
@@ -15,6 +16,9 @@ from django_jobbatch.ledger.change import Change, Settlement
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob, FailedJob
 from django_jobbatch.states import SETTLED, LinkStatus
+
+#: The length of the name of an exception, as the column allows it.
+_MAX_CLASS_NAME: Final = FailedJob._meta.get_field("exception_class").max_length
 
 
 class LateOutcome(Exception):  # not an error: the settlements are checked one by one
@@ -77,7 +81,7 @@ def record_releases(transition: Transition, settlements: Sequence[Settlement]) -
 
 
 def cancel_if_released(settlement: Settlement) -> Settlement:
-    """Return the settlement as a stopping batch takes it: no link becomes pending there."""
+    """Return the settlement for a stopping batch: a pending status becomes cancelled."""
     if settlement.status != LinkStatus.PENDING:
         return settlement
     return replace(settlement, status=LinkStatus.CANCELLED, available_at=None)
@@ -93,7 +97,7 @@ def failure_row(settlement: Settlement, now: datetime, sequence: int) -> FailedJ
         of_callback=link.is_callback,
         payload=link.payload,
         queue=link.queue,
-        exception_class=failure.exception_class[:255],
+        exception_class=failure.exception_class[:_MAX_CLASS_NAME],
         message=failure.message,
         traceback=failure.traceback,
         attempts=link.attempts + settlement.attempts,
@@ -147,6 +151,7 @@ def _has_counted(earlier: Change, transition: Transition) -> bool:
     """Return whether an earlier commit without an answer has counted its late outcomes.
 
     `late_outcomes` only grows, so it has reached the value of that commit if the commit succeeded.
+    It does not prove the success: another transition may have counted as many since.
     """
     if not earlier.late or earlier.batch is None:
         return False

@@ -1,4 +1,4 @@
-"""The rows of the ledger: how they are found, and how a batch row is locked and written."""
+"""Queries for ledger rows, and locking and writing of batch rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def lane_links(using: str, batch_id: uuid.UUID) -> BatchedJobQuerySet:
 
 
 def lock(using: str, batch_id: uuid.UUID) -> JobBatch | None:
-    """Lock a batch row for this transaction, by writing it, and read it; None if it is deleted."""
+    """Write `version + 1` to lock a batch row, and return the row; None if deleted."""
     row = batches(using).filter(pk=batch_id)
     if not row.update(version=F("version") + 1):
         return None

@@ -44,7 +44,9 @@ def settle(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -
     commits: list[Change] = []
 
     def settle_all() -> Change:
-        commits.append(settle_locked(using, batch_id, settlements).freeze())
+        transition = _lock_and_count(using, batch_id, settlements)
+        _settle_counted(transition, settlements)
+        commits.append(transition.freeze())
         return commits[-1]
 
     def settle_valid() -> Change:
@@ -61,20 +63,29 @@ def settle(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -
         return in_transaction(using, settle_valid)
 
 
-def settle_locked(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -> Transition:
-    """Settle claimed jobs of one batch within a transaction, and return the transition.
+def settle_locked(transition: Transition, settlements: Sequence[Settlement]) -> None:
+    """Settle claimed jobs of a locked batch, and move its counters.
 
     Raises:
         LateOutcome: a claim is no longer valid; the caller must roll back.
     """
-    transition = _lock_and_count(using, batch_id, settlements)
+    batch, final = transition.batch, _final_statuses(settlements)
+    if batch.pending_jobs < final.total():
+        raise LateOutcome
+    if moves := _counter_moves(final):
+        transition.write(**{name: getattr(batch, name) + move for name, move in moves.items()})
+    _settle_counted(transition, settlements)
+
+
+def _settle_counted(transition: Transition, settlements: Sequence[Settlement]) -> None:
+    """Settle claimed jobs of a locked batch whose counters are moved already."""
     batch = transition.batch
     released = 0
     if batch.status not in OPEN:
         released = sum(each.status == LinkStatus.PENDING for each in settlements)
         settlements = [cancel_if_released(each) for each in settlements]
     now = timezone.now()
-    write_outcomes(using, settlements, now)
+    write_outcomes(transition.using, settlements, now)
     if released:
         transition.write(
             pending_jobs=batch.pending_jobs - released,
@@ -90,32 +101,35 @@ def settle_locked(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlem
     succeeded = [each.link.pk for each in settlements if each.status == LinkStatus.SUCCEEDED]
     lanes.make_next_due(transition, succeeded)
     completion.finish_if_done(transition)
-    return transition
 
 
 def _lock_and_count(
     using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]
 ) -> Transition:
     """Lock the batch row and move its counters, by one statement; the links follow."""
-    final: Counter[LinkStatus] = Counter(
-        each.status for each in settlements if each.status in SETTLED
-    )
+    final = _final_statuses(settlements)
     row = rows.batches(using).filter(pk=batch_id)
+    moves = {column: F(column) + move for column, move in _counter_moves(final).items()}
     is_counted = row.filter(pending_jobs__gte=final.total()).update(
-        version=F("version") + 1, **_counter_moves(final)
+        version=F("version") + 1, **moves
     )
     if not is_counted:
         raise LateOutcome
     return Transition(using, row.get())
 
 
-def _counter_moves(final: Counter[LinkStatus]) -> dict[str, object]:
+def _final_statuses(settlements: Sequence[Settlement]) -> Counter[LinkStatus]:
+    return Counter(each.status for each in settlements if each.status in SETTLED)
+
+
+def _counter_moves(final: Counter[LinkStatus]) -> dict[str, int]:
+    """Return what must be added to each counter, given the number of links by final status."""
     if not final:
         return {}
-    moves: dict[str, object] = {"pending_jobs": F("pending_jobs") - final.total()}
+    moves = {"pending_jobs": -final.total()}
     for status, column in counters.COUNTER_BY_STATUS.items():
         if final[status]:
-            moves[column] = F(column) + final[status]
+            moves[column] = final[status]
     return moves
 
 
@@ -127,7 +141,8 @@ def _settle_valid(
     earlier: Sequence[Change],
 ) -> Change:
     """Settle the links whose claims are valid, and count the late outcomes."""
-    if rows.lock(using, batch_id) is None:
+    transition = Transition.lock(using, batch_id)
+    if transition is None:
         return Change.of_deleted(batch_id, using, late=len(settlements))
     found = read_locked(using, settlements)
     valid: dict[int, Settlement] = {}
@@ -138,7 +153,7 @@ def _settle_valid(
             valid[pk] = each
         else:
             late.append(each)
-    transition = settle_locked(using, batch_id, list(valid.values()))
+    settle_locked(transition, list(valid.values()))
     count_late(transition, late, found, earlier=earlier)
     return transition.freeze()
 

@@ -32,11 +32,11 @@ def cancel(
     with dispatch.log_errors_once(batch):
         if change is None:
             batch.refresh_from_db(using=using)
-            dispatch.continue_batch(using, batch)
+            dispatch.continue_batch(batch)
         else:
             dispatch.after_commit(change)
         batch.refresh_from_db(using=using)
         if stop_running and batch.status == BatchStatus.STOPPING:
-            dispatch.kill_running(using, batch)
+            dispatch.kill_running(batch)
             batch.refresh_from_db(using=using)
     return change is not None

@@ -33,7 +33,7 @@ def delete(batch: JobBatch) -> tuple[int, dict[str, int]]:
     stopping = JobBatch.objects.using(using).filter(pk=batch.pk, status=BatchStatus.STOPPING)
     if stopping_batch := stopping.first():
         # The whole tree is stopped, so no running job adds jobs to a batch that is being deleted.
-        dispatch.cancel_tree(using, stopping_batch)
+        dispatch.cancel_tree(stopping_batch)
     deleted = delete_tree(using, batch)
     return deleted.total(), dict(deleted)
 

@@ -6,9 +6,10 @@ from collections.abc import Collection
 
 from django_jobbatch import payload
 from django_jobbatch.ledger import callbacks
+from django_jobbatch.ledger.retries import rules
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations import retry_preview
-from django_jobbatch.states import OPEN, BatchStatus, LinkStatus, Outcome
+from django_jobbatch.states import OPEN, Outcome
 
 
 def can_cancel(batch: JobBatch) -> bool:
@@ -18,16 +19,16 @@ def can_cancel(batch: JobBatch) -> bool:
 
 def can_retry(batch: JobBatch) -> bool:
     """Return whether `retry` finds jobs; a cancelled batch is retried with `include_cancelled`."""
-    if batch.status == BatchStatus.STOPPING:
+    if rules.is_busy(batch):
         return False
     return retry_preview.has_retryable(batch, include_cancelled=batch.is_cancelled)
 
 
 def can_retry_job(batch: JobBatch, job: BatchedJob) -> bool:
     """Return whether `retry` of this job alone resets it."""
-    if job.status != LinkStatus.FAILED:
+    if not rules.is_choosable(job, include_cancelled=False):
         return False
-    return job.is_callback or batch.status != BatchStatus.STOPPING
+    return job.is_callback or not rules.is_busy(batch)
 
 
 def count_cancelled(batch: JobBatch) -> int:

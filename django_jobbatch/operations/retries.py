@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Final
 
 from django_jobbatch import dispatch, ledger
 from django_jobbatch.db import chunked
 from django_jobbatch.exceptions import InvalidJob
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.operations import retry_preview
 
 #: Ids that an error lists.
 MAX_IDS_LISTED: Final = 10
@@ -23,7 +21,7 @@ def retry(
     *,
     include_cancelled: bool = False,
 ) -> int:
-    """Let failed jobs run again, and return how many jobs of the tree do so.
+    """Reset failed jobs, and return the number of jobs of the tree that run again.
 
     Without `jobs`: all failed jobs, and those that were cancelled or skipped because of them. With
     `jobs`: these, and the jobs that follow them in their lanes. A finished batch starts its next
@@ -48,20 +46,17 @@ def retry(
     if chosen is not None:
         change = ledger.reopen_callbacks(using, batch.pk, chosen)
         dispatch.after_commit(change)
-        callbacks = set(change.settled)
+        callbacks = set(change.reset)
         rerun_jobs, has_reset = len(callbacks), bool(callbacks)
         chosen = [pk for pk in chosen if pk not in callbacks]
     if chosen is None or chosen or not has_reset:
-        count_jobs = partial(retry_preview.count_links, include_cancelled=include_cancelled)
-        for change in ledger.reopen(
-            using, batch.pk, chosen, include_cancelled=include_cancelled, count_jobs=count_jobs
-        ):
+        for change in ledger.reopen(using, batch.pk, chosen, include_cancelled=include_cancelled):
             rerun_jobs += change.rerun_jobs
-            has_reset = has_reset or bool(change.settled)
+            has_reset = has_reset or bool(change.reset)
             dispatch.after_commit(change)
     batch.refresh_from_db(using=using)
     if not has_reset:
-        dispatch.continue_batch(using, batch)
+        dispatch.continue_batch(batch)
     return rerun_jobs
 
 

@@ -2,7 +2,7 @@
 
 The ledger has the correct state, whatever process dies. Each rule finds one effect of a death, and
 repairs it by a guarded transition of the ledger or by tickets. So several processes may reconcile at
-the same time, beside working tickets.
+the same time, beside running tickets.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ class Case:
         """Return the number of links that are due on this queue, or None if it was not counted."""
         return None if self.is_repaired else self.queues.due(queue, self.batch)
 
-    def working_tickets(self, queue: str) -> int:
+    def running_tickets(self, queue: str) -> int:
         """Return how many tickets work on this batch: those that hold its links or that RQ executes.
 
         A ticket whose last claim is older than a slice is left out, because it claims no further

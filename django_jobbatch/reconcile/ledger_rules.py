@@ -45,7 +45,7 @@ def stalled_retry(case: Case) -> Iterator[Repair]:
         lambda: islice(ledger.continue_reopen(case.using, case.batch, after=seconds), chunks)
     )
     if changes:
-        count = sum(len(change.settled) for change in changes)
+        count = sum(len(change.reset) for change in changes)
         yield Repair(RepairKind.RETRY, case.pk, count=count)
 
 
@@ -81,7 +81,7 @@ def unswept(case: Case) -> Iterator[Repair]:
         return
     if batch.jobs.jobs_only().not_started().exists():
         if not case.dry_run:
-            dispatch.continue_cancel(case.using, batch)
+            dispatch.continue_cancel(batch)
         yield Repair(RepairKind.SWEEP, case.pk)
 
 

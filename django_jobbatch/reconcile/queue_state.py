@@ -68,7 +68,7 @@ class QueueState:
                 for each in self._batches_on(queue)
                 if _is_small(each) and self.waiting(queue, each).queued < max_due(each)
             ]
-            count = partial(dispatch.count_due, few, self._using, queue)
+            count = partial(dispatch.count_due, self._using, few, queue)
             self._due[queue] = db.retry_transient(self._using, count)
         return self._due[queue].get(batch.pk)
 

@@ -14,21 +14,20 @@ from django_jobbatch.states import ACTIVE, BatchStatus
 
 
 def missing(case: Case) -> Iterator[Repair]:
-    """Find due links with fewer waiting or working tickets than a dispatch would send."""
+    """Find due links with fewer waiting or running tickets than a dispatch would send."""
     for queue in _queues(case):
         if case.queues.executing(queue) is None or _has_enough_tickets(case, queue):
             continue
         count = dispatch.missing_tickets(
             case.batch,
-            case.using,
             queue,
             tuning.MAX_TICKETS,
             due=case.due(queue),
-            at_work=case.working_tickets(queue),
+            running=case.running_tickets(queue),
         )
         if count:
             if not case.dry_run:
-                dispatch.send(case.batch, case.using, queue, count)
+                dispatch.send(case.batch, queue, count)
             yield Repair(RepairKind.TICKET, case.pk, queue, count)
 
 
@@ -41,7 +40,7 @@ def unscheduled(case: Case) -> Iterator[Repair]:
     if not is_due and _is_scheduled(case):
         return
     if not case.dry_run:
-        dispatch.schedule_next_event(batch, case.using)
+        dispatch.schedule_next_event(batch)
     if not is_due:  # the rule for missing tickets reports due links
         yield Repair(RepairKind.DELAY, case.pk)
 
@@ -63,7 +62,7 @@ def _has_enough_tickets(case: Case, queue: str) -> bool:
     batch = case.batch
     is_active = batch.status in ACTIVE
     due = max_due(batch) if is_active else sum(each.is_due for each in case.pending_callbacks)
-    tickets = case.queues.waiting(queue, batch).queued + case.working_tickets(queue)
+    tickets = case.queues.waiting(queue, batch).queued + case.running_tickets(queue)
     return tickets >= min(due, tuning.MAX_TICKETS)
 
 

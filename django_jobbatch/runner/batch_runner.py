@@ -98,9 +98,9 @@ class BatchRunner:
         """
         if self.isolated and dispatch.has_waiting_tickets(self.batch, self.queue):
             return
-        dispatch.ensure_tickets(self.batch, self.using, self.queue, self._tickets)
+        dispatch.ensure_tickets(self.batch, self.queue, self._tickets)
         if self.batch.next_event_at is not None:
-            dispatch.schedule_next_event(self.batch, self.using)
+            dispatch.schedule_next_event(self.batch)
 
     def request_more_tickets(self) -> None:
         """Send tickets for the due links, once, if the batch takes longer than HELP_AFTER_SECONDS."""
@@ -108,7 +108,7 @@ class BatchRunner:
             return
         if time.monotonic() - self._started_at >= tuning.HELP_AFTER_SECONDS:
             self._requested_tickets = True
-            dispatch.ensure_tickets(self.batch, self.using, self.queue, self._tickets)
+            dispatch.ensure_tickets(self.batch, self.queue, self._tickets)
 
     @property
     def isolated(self) -> bool:

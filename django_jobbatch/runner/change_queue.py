@@ -5,21 +5,25 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from django_jobbatch.ledger import Change
 
 
-class _Entry(NamedTuple):
+@dataclass(slots=True)
+class _Entry:
+    """A change, the thread that added it, and whether it could not be applied once."""
+
     change: Change
     has_progress: bool
+    owner: int = field(default_factory=threading.get_ident)
+    has_failed: bool = False
 
 
 class ChangeQueue:
     """Committed changes in their order; each one stays until it is applied.
 
-    An error leaves the change in the queue, so the next call of `apply_all` applies it, in either
-    thread. A change with progress is kept once more, until its progress is reported.
+    An error leaves the change in the queue, so the next call applies it, in either thread. A change with progress is kept once more, until its progress is reported.
     """
 
     def __init__(self) -> None:
@@ -31,20 +35,23 @@ class ChangeQueue:
         """Append a change; `has_progress` says that it settled jobs of the runner's batch."""
         self._pending.append(_Entry(change, has_progress))
 
-    def apply_all(self, apply: Callable[[Change], None], *, wait: bool = True) -> None:
-        """Apply the pending changes, the oldest first.
+    def apply_all(self, apply: Callable[[Change], None]) -> None:
+        """Apply the pending changes, the oldest first; wait while the other thread applies some."""
+        with self._applying:
+            while self._pending:
+                self._apply_first(apply)
 
-        Without `wait`, return at once while the other thread applies them.
+    def apply_own(self, apply: Callable[[Change], None]) -> None:
+        """Apply the pending changes of this thread, and those that could not be applied once.
+
+        It stops at another change, which its own thread is about to apply. While the other thread
+        applies changes, it returns at once.
         """
-        if not self._applying.acquire(blocking=wait):
+        if not self._applying.acquire(blocking=False):
             return
         try:
-            while self._pending:
-                change, has_progress = self._pending[0]
-                apply(change)
-                if has_progress:
-                    self._unreported.append(change)
-                self._pending.popleft()
+            while self._pending and _is_own(self._pending[0]):
+                self._apply_first(apply)
         finally:
             self._applying.release()
 
@@ -52,3 +59,18 @@ class ChangeQueue:
         """Yield the applied changes whose progress is not reported yet, each of them once."""
         while self._unreported:
             yield self._unreported.popleft()
+
+    def _apply_first(self, apply: Callable[[Change], None]) -> None:
+        entry = self._pending[0]
+        try:
+            apply(entry.change)
+        except BaseException:
+            entry.has_failed = True
+            raise
+        if entry.has_progress:
+            self._unreported.append(entry.change)
+        self._pending.popleft()
+
+
+def _is_own(entry: _Entry) -> bool:
+    return entry.has_failed or entry.owner == threading.get_ident()

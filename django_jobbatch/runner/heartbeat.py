@@ -67,7 +67,7 @@ class Heartbeat:
             change = self._buffer.settle()
             if change is not None:
                 self._changes.add(change, has_progress=True)
-        self._changes.apply_all(self._apply, wait=False)
+        self._changes.apply_own(self._apply)
         self._renew_leases()
         self._request_more_tickets()
 

@@ -34,7 +34,7 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
         if batch is None:
             return
         if batch.status == BatchStatus.STOPPING:
-            dispatch.continue_cancel(using, batch)
+            dispatch.continue_cancel(batch)
             batch.refresh_from_db()
         max_job_timeout = (
             batch.longest_timeout if rq_timeout is None else dispatch.max_job_timeout(rq_timeout)

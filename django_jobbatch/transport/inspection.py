@@ -1,4 +1,4 @@
-"""Where tickets are: those that wait in a queue or its schedule, and those that RQ executes."""
+"""Inspection of waiting, scheduled and executed tickets."""
 
 from __future__ import annotations
 

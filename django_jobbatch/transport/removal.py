@@ -32,7 +32,7 @@ def discard(batch_id: uuid.UUID, queues: Iterable[str]) -> None:
 
 
 def stop(queue: str, ticket_ids: Iterable[str]) -> None:
-    """Have workers kill the work-horses that execute these tickets.
+    """Ask RQ to kill the work-horses of these tickets.
 
     Raises:
         TransportError: Redis did not answer.

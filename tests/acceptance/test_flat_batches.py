@@ -744,7 +744,7 @@ def test_a_batch_is_there_although_redis_is_down(
     errors = [(each.levelname, getattr(each, "batch_id", None)) for each in caplog.records]
     stored = counters(batch)
     our_redis.start()
-    dispatch.ensure_tickets(batch, "default", "default")
+    dispatch.ensure_tickets(batch, "default")
     workers(1)
 
     assert errors == [("ERROR", str(batch.pk))]

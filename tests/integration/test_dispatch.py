@@ -17,7 +17,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.utils import timezone
 
-from django_jobbatch import bus, dispatch, ledger, transport
+from django_jobbatch import bus, counters, dispatch, ledger, transport
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import work
@@ -275,7 +275,7 @@ def test_tickets_are_replenished_up_to_what_is_due() -> None:
 
     counts = []
     for tickets in (1, 1, 2, 16, 16):
-        dispatch.ensure_tickets(batch, "default", "default", tickets)
+        dispatch.ensure_tickets(batch, "default", tickets)
         counts.append(waiting(batch).queued)
 
     assert counts == [1, 1, 2, 3, 3]
@@ -284,7 +284,7 @@ def test_tickets_are_replenished_up_to_what_is_due() -> None:
 def test_a_batch_with_nothing_due_gets_no_ticket() -> None:
     batch = with_nothing_sent(ADD.options(delay=3600))
 
-    dispatch.ensure_tickets(batch, "default", "default", 16)
+    dispatch.ensure_tickets(batch, "default", 16)
 
     assert waiting(batch) == WaitingTickets(0, None)
 
@@ -293,7 +293,7 @@ def test_one_ticket_is_scheduled_for_the_earliest_delayed_link() -> None:
     batch = bus.batch([ADD.options(delay=seconds) for seconds in (300, 100, 200)]).dispatch()
     first = waiting(batch)
 
-    dispatch.schedule_next_event(batch, "default")
+    dispatch.schedule_next_event(batch)
     batch.add(ADD.options(delay=400))
     unmoved = len(django_rq.get_queue("default").scheduled_job_registry.get_job_ids())
     batch.add(ADD.options(delay=50))
@@ -392,6 +392,21 @@ def test_a_callback_gets_the_batch_as_its_run_finished_though_a_retry_has_reopen
     ]
 
 
+def test_a_callback_gets_the_cancel_of_its_run_though_a_retry_has_cleared_it() -> None:
+    batch = bus.batch([ADD]).finally_(jobs.add, 1).dispatch()
+    batch.cancel(reason="wrong file", by="ada")
+    names = ("run", "status", "outcome", "finished_at", *counters.COLUMNS)
+    names += ("cancelled_at", "cancel_reason", "cancelled_by")
+    at_finish = {name: getattr(read(batch), name) for name in names}
+
+    batch.retry(include_cancelled=True)
+    reopened = read(batch)
+    restored = ledger.batch_at_finish(reopened, BatchedJob.objects.get(role=Role.FINALLY))
+
+    assert (reopened.run, reopened.is_cancelled, reopened.cancelled_by) == (2, False, "")
+    assert {name: getattr(restored, name) for name in names} == at_finish
+
+
 def test_wrong_settings_raise_before_anything_is_stored(settings: Any) -> None:
     settings.JOBBATCH = {"SLICE": 0}
 
@@ -440,9 +455,9 @@ def test_due_links_are_counted_equally_for_one_batch_and_for_many() -> None:
     due = {delayed: 2, with_callback: 1, held_back: 1, by_hand: 0}
     batches = [read(batch) for batch in due]
 
-    counted = dispatch.count_due(batches, "default", "default")
+    counted = dispatch.count_due("default", batches, "default")
 
     assert counted == {batch.pk: count for batch, count in due.items()}
     for batch in batches:
         transport.discard(batch.pk, batch.queues)
-        assert dispatch.missing_tickets(batch, "default", "default", 16) == counted[batch.pk]
+        assert dispatch.missing_tickets(batch, "default", 16) == counted[batch.pk]

@@ -28,8 +28,9 @@ from django_jobbatch import (
     ledger,
     transport,
 )
+from django_jobbatch.ledger.retries.counting import count_links
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.operations import previews, retry_preview
+from django_jobbatch.operations import previews
 from django_jobbatch.runner import work
 from django_jobbatch.states import Role
 from tests import jobs
@@ -395,7 +396,7 @@ def test_the_number_of_a_flat_batch_costs_no_query() -> None:
     change = next(ledger.reopen("default", flat.pk))
 
     with CaptureQueriesContext(connection) as captured:
-        count = retry_preview.count_links(flat, change.settled, include_cancelled=False)
+        count = count_links(flat, change.reset, include_cancelled=False)
 
     assert (count, len(captured)) == (2, 0)
 

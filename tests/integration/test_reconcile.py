@@ -365,7 +365,7 @@ def test_an_interrupted_retry_is_continued_with_its_own_options(
     )
     retry = ledger.reopen(ALIAS, batch.pk, include_cancelled=include_cancelled)
     next(retry)
-    dispatch.ensure_tickets(read(batch), ALIAS, "default", 16)
+    dispatch.ensure_tickets(read(batch), "default", 16)
     fresh = found()
     long_ago = {**(read(batch).retry_cursor or {}), "moved_at": "2026-01-01T00:00:00+00:00"}
     JobBatch.objects.update(retry_cursor=long_ago)
@@ -414,7 +414,7 @@ def test_a_child_batch_of_a_settled_stand_in_is_stopped(*, allowing: bool) -> No
     fail(root, claim(root, 1))
     if not allowing:
         list(ledger.sweep(ALIAS, root.pk))
-    dispatch.ensure_tickets(read(root), ALIAS, "default", 16)
+    dispatch.ensure_tickets(read(root), "default", 16)
 
     assert Repair(RepairKind.STOP, child.pk) in found()
     assert state(child) == ("finished", "cancelled", 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -747,6 +748,46 @@ def test_a_change_that_the_heartbeat_leaves_is_applied_by_the_runner(
 
     assert heartbeat_changes
     assert event_log.lines("progress") == ["1 of 3", "2 of 3", "3 of 3"]
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_heartbeat_leaves_the_changes_of_the_runner_to_its_session(tuning: Tuning) -> None:
+    root = bus.batch([bus.batch([ADD])]).dispatch()
+    child = root.children[0]
+    session = TicketSession("default", "default", "ticket")
+    ticks = threading.Semaphore(0)
+    applied: list[tuple[uuid.UUID, bool]] = []
+    add, request_more_tickets = ChangeQueue.add, session.request_more_tickets
+
+    def is_runner() -> bool:
+        return threading.current_thread() is threading.main_thread()
+
+    def tick() -> None:
+        request_more_tickets()
+        if not is_runner():
+            ticks.release()
+
+    def add_before_tick(queue: ChangeQueue, change: ledger.Change, **options: Any) -> None:
+        add(queue, change, **options)
+        if is_runner():
+            for _ in range(2):  # the first may have started before
+                assert ticks.acquire(timeout=30)
+
+    def note(change: ledger.Change, **options: Any) -> None:
+        applied.append((change.batch_id, is_runner()))
+        apply(change, **options)
+
+    tuning(HEARTBEAT_SECONDS=0.01)
+    with (
+        mock.patch.object(session, "request_more_tickets", tick),
+        mock.patch.object(ChangeQueue, "add", add_before_tick),
+        mock.patch.object(dispatch, "apply", note),
+    ):
+        session.run(root)
+
+    assert applied[0] == (child.pk, True)  # its start
+    assert transport.waiting_tickets(child.pk, "default").queued == 0
 
 
 @transactional

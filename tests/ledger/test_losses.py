@@ -229,3 +229,20 @@ def test_a_link_is_settled_or_lost_and_never_both() -> None:
     assert ends in ({("pending", 1)}, {("succeeded", 0)})
     assert FAILED not in statuses(batch)
     assert BatchedJob.objects.running().count() == 0
+
+
+def test_a_rescue_of_jobs_and_a_callback_is_one_change_of_the_stored_row() -> None:
+    batch = JobBatchFactory.create(jobs=3, running=True, allow_failures=True, roles=[Role.CATCH])
+    links = claim(batch)
+    fail(batch, links[:1])
+    assert ledger.claim_callback(claimant(batch)) is not None
+
+    (change,) = lose(batch, is_dead=True)
+
+    assert (change.lost, change.due) == (3, {"default": 3})
+    assert change.batch is not None
+    stored = read(batch)
+    columns = [field.attname for field in JobBatch._meta.concrete_fields]
+    assert [getattr(change.batch, name) for name in columns] == [
+        getattr(stored, name) for name in columns
+    ]

@@ -313,7 +313,7 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             assert not stopping
             assert not rejected
-            assert sorted(pk for change in changes for pk in change.settled) == sorted(back)
+            assert sorted(pk for change in changes for pk in change.reset) == sorted(back)
             self._reset(back)
 
     def _reset(self, back: list[int]) -> None:

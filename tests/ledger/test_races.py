@@ -153,7 +153,7 @@ def test_of_two_retries_at_once_one_reopens(attempt: int) -> None:
     sweep(batch)
 
     def retry() -> int:
-        return sum(len(change.settled) for change in reopen(batch))
+        return sum(len(change.reset) for change in reopen(batch))
 
     assert sorted(run_concurrently(retry, retry)) == [0, 3]
     assert state(batch) == ("running", "", 2)

@@ -52,7 +52,7 @@ def failed(statuses: list[LinkStatus], **named: Any) -> JobBatch:
 
 
 def settled(changes: list[ledger.Change]) -> list[int]:
-    return [pk for change in changes for pk in change.settled]
+    return [pk for change in changes for pk in change.reset]
 
 
 # All
@@ -70,7 +70,7 @@ def test_a_retry_opens_the_next_run_with_all_that_did_not_succeed() -> None:
     assert counters(batch) == {"total": 5, "pending": 4, "succeeded": 1}
     assert state(batch) == ("running", "", 2)
     assert (row.finished_at, row.unique_key, row.version) == (None, "nightly", 8)
-    assert list(change.settled) == pks(batch)[1:]
+    assert list(change.reset) == pks(batch)[1:]
     assert (change.due, change.finished) == ({"default": 4}, False)
 
 
@@ -316,7 +316,7 @@ def test_a_retry_resets_chunk_by_chunk_in_one_run() -> None:
 
     changes = reopen(batch)
 
-    assert [len(change.settled) for change in changes] == [2, 2, 1]
+    assert [len(change.reset) for change in changes] == [2, 2, 1]
     assert (statuses(batch), state(batch)) == ([PENDING] * 5, ("running", "", 2))
     assert read(batch).retry_cursor is None
 
@@ -325,7 +325,7 @@ def test_a_retry_resets_chunk_by_chunk_in_one_run() -> None:
 def test_a_retry_of_whole_chunks_finishes_with_an_empty_one() -> None:
     batch = failed([FAILED] * 4)
 
-    assert [len(change.settled) for change in reopen(batch)] == [2, 2, 0]
+    assert [len(change.reset) for change in reopen(batch)] == [2, 2, 0]
     assert read(batch).retry_cursor is None
 
 
@@ -339,7 +339,7 @@ def test_a_continued_retry_is_not_stalled() -> None:
 
     # Its row, as it is once it is locked, says otherwise than what was read.
     assert list(ledger.continue_reopen(ALIAS, before, after=60)) == []
-    assert [len(change.settled) for change in retry] == [2, 1]
+    assert [len(change.reset) for change in retry] == [2, 1]
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -433,7 +433,7 @@ def test_the_remaining_links_of_a_strict_batch_follow_the_last_chunk_of_chosen_j
 
     changes = reopen(batch, batch.failed_job_ids)
 
-    assert [len(change.settled) for change in changes] == [2, 1, 2, 0]
+    assert [len(change.reset) for change in changes] == [2, 1, 2, 0]
     assert (statuses(batch), state(batch)) == ([PENDING] * 5, ("running", "", 2))
     assert read(batch).retry_cursor is None
 
@@ -563,7 +563,7 @@ def test_a_failed_callback_runs_again_alone() -> None:
 
     change = ledger.reopen_callbacks(ALIAS, batch.pk, [then.pk])
 
-    assert (change.settled, change.due) == ((then.pk,), {"default": 1})
+    assert (change.reset, change.due) == ((then.pk,), {"default": 1})
     assert callback_rows(batch) == [(1, "then", PENDING), (1, "finally", SUCCEEDED)]
     assert state(batch) == ("finished", "succeeded", 1)
     assert FailedJob.objects.filter(retried_at=None).count() == 0
@@ -582,7 +582,7 @@ def test_only_failed_callbacks_run_again() -> None:
     jobs = [*pks(batch), *(each.pk for each in callbacks)]
     change = ledger.reopen_callbacks(ALIAS, batch.pk, jobs)
 
-    assert (change.settled, change.due) == ((), {})
+    assert (change.reset, change.due) == ((), {})
     assert (callback_rows(batch), statuses(batch), read(batch).version) == before
 
 
@@ -596,7 +596,7 @@ def test_callbacks_that_run_again_do_so_one_after_another() -> None:
 
     change = ledger.reopen_callbacks(ALIAS, batch.pk, broken)
 
-    assert (list(change.settled), change.due) == (broken, {"default": 1})
+    assert (list(change.reset), change.due) == (broken, {"default": 1})
     assert [status for _, _, status in callback_rows(batch)] == [PENDING, WAITING, WAITING]
     assert run_callbacks(batch) == [("then", 1), ("then", 1), ("finally", 1)]
 

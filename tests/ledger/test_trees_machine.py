@@ -458,7 +458,7 @@ class TreesMachine(RuleBasedStateMachine):
         """As a worker does: until nothing is due, and then leave a ticket for what comes later."""
         batch = self.ids[ticket.batch_id]
         if batch.status == "stopping":
-            dispatch.continue_cancel(ALIAS, JobBatch.objects.get(pk=ticket.batch_id))
+            dispatch.continue_cancel(JobBatch.objects.get(pk=ticket.batch_id))
             if not self.post.late:
                 self.laws.sweep(batch)
                 self.act.deliver_messages()
@@ -469,8 +469,8 @@ class TreesMachine(RuleBasedStateMachine):
                 self._settle([each for each in self.held if each[1].batch is batch])
             else:
                 break
-        dispatch.ensure_tickets(self._row(batch), ALIAS, ticket.queue)
-        dispatch.schedule_next_event(self._row(batch), ALIAS)
+        dispatch.ensure_tickets(self._row(batch), ticket.queue)
+        dispatch.schedule_next_event(self._row(batch))
 
 
 class RetriedTreesMachine(TreesMachine):
@@ -547,11 +547,11 @@ def _work_for(ticket: Ticket) -> None:
     """As a worker does whose jobs all succeed."""
     batches = JobBatch.objects.filter(pk=ticket.batch_id)
     if batches.get().status == "stopping":
-        dispatch.continue_cancel(ALIAS, batches.get())
+        dispatch.continue_cancel(batches.get())
     while _run_callback(batches.get()) or _run_links(batches.get()):
         pass
-    dispatch.ensure_tickets(batches.get(), ALIAS, ticket.queue)
-    dispatch.schedule_next_event(batches.get(), ALIAS)
+    dispatch.ensure_tickets(batches.get(), ticket.queue)
+    dispatch.schedule_next_event(batches.get())
 
 
 def _run_callback(batch: JobBatch) -> bool:

@@ -8,14 +8,14 @@ from django_jobbatch.ledger import rows
 from django_jobbatch.ledger.change import Change
 from django_jobbatch.ledger.retries import reset
 from django_jobbatch.ledger.retries.chosen import reopen_lanes
-from django_jobbatch.ledger.retries.reset import Retry
+from django_jobbatch.ledger.retries.reset import BatchRetry
 from django_jobbatch.ledger.retries.rules import check_retryable
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import BatchStatus, LinkStatus
 
 
-def reopen_ancestors(retry: Retry, ancestors: list[JobBatch]) -> Iterator[Change]:
+def reopen_ancestors(retry: BatchRetry, ancestors: list[JobBatch]) -> Iterator[Change]:
     """Reopen the locked ancestors of a reopened batch, the parent first.
 
     Each settled stand-in is reset with the remaining part of its lane. Until its turn comes, the
@@ -35,13 +35,15 @@ def reopen_ancestors(retry: Retry, ancestors: list[JobBatch]) -> Iterator[Change
             return
         rows.write(using, child, status=BatchStatus.WAITING)
         found = reset.read_links(BatchedJob.objects.using(using).filter(pk=link.pk))
-        of_parent = Retry(transition=Transition(using, parent), include_cancelled=include_cancelled)
+        of_parent = BatchRetry(
+            transition=Transition(using, parent), include_cancelled=include_cancelled
+        )
         yield reopen_lanes(of_parent, found, cursor=parent.retry_cursor)
         child = parent
 
 
 def _expect_run(using: str, child: JobBatch, link: BatchedJob) -> None:
-    """Let an unsettled stand-in wait for this run; unless it has started, the child waits too."""
+    """Set the run that an unsettled stand-in waits for; an unstarted one sets its child to waiting."""
     BatchedJob.objects.using(using).filter(pk=link.pk).update(child_run=child.run)
     if link.status != LinkStatus.RUNNING or link.lease_until is not None:
         rows.write(using, child, status=BatchStatus.WAITING)

@@ -31,7 +31,7 @@ def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Ch
         reset.reset(using, pks, LinkStatus.FAILED)
         callbacks.make_next_callback_due(transition)
         callbacks.make_each_failure_due(transition)
-        transition.settled += pks
+        transition.reset += pks
         return [transition.freeze()]
 
     (change,) = reopen_in_transaction(using, batch_id, operation)

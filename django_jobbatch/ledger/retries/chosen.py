@@ -11,7 +11,7 @@ from django_jobbatch.ledger.change import Change
 from django_jobbatch.ledger.retries import reset, rules
 from django_jobbatch.ledger.retries.children import children_of, partial_stand_ins
 from django_jobbatch.ledger.retries.cursor import BEFORE_FIRST_LANE, RetryCursor
-from django_jobbatch.ledger.retries.reset import LinkToReset, Retry
+from django_jobbatch.ledger.retries.reset import BatchRetry, LinkToReset
 from django_jobbatch.ledger.retries.transaction import ChunkOperation, NothingToReopen
 
 
@@ -23,7 +23,9 @@ def chosen_chunks(jobs: Sequence[int]) -> Iterator[ChunkOperation]:
         yield partial(_reopen_chosen, jobs=chunk, is_first=start == 0, is_last=is_last)
 
 
-def _reopen_chosen(retry: Retry, *, jobs: Sequence[int], is_first: bool, is_last: bool) -> Change:
+def _reopen_chosen(
+    retry: BatchRetry, *, jobs: Sequence[int], is_first: bool, is_last: bool
+) -> Change:
     """Reopen one chunk of the chosen jobs.
 
     The first of several chunks stores a cursor, and the last one clears it. A single chunk leaves
@@ -44,13 +46,13 @@ def _reopen_chosen(retry: Retry, *, jobs: Sequence[int], is_first: bool, is_last
     return reopen_lanes(retry, found, cursor=cursor.advanced_to(cursor.lane) if cursor else None)
 
 
-def drop_cursor(retry: Retry) -> Change:
+def drop_cursor(retry: BatchRetry) -> Change:
     """Clear the cursor of an interrupted retry of chosen jobs; the batch may finish now."""
     return reset.reopen_links(retry, [], cursor=None)
 
 
 def reopen_lanes(
-    retry: Retry, found: list[LinkToReset], *, cursor: dict[str, Any] | None
+    retry: BatchRetry, found: list[LinkToReset], *, cursor: dict[str, Any] | None
 ) -> Change:
     """Reset links with the remaining part of their lanes.
 
@@ -64,7 +66,7 @@ def reopen_lanes(
     return reset.reopen_links(retry, found, cursor=cursor)
 
 
-def _remaining_in_lanes(retry: Retry, found: Sequence[LinkToReset]) -> list[LinkToReset]:
+def _remaining_in_lanes(retry: BatchRetry, found: Sequence[LinkToReset]) -> list[LinkToReset]:
     """Return the other retryable links in the lanes of these links."""
     chosen = {each.pk for each in found}
     lanes = [each.lane for each in found]

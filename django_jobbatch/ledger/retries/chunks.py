@@ -14,7 +14,7 @@ from django_jobbatch.ledger.retries.ancestors import reopen_ancestors
 from django_jobbatch.ledger.retries.children import children_of, partial_stand_ins
 from django_jobbatch.ledger.retries.chosen import chosen_chunks, drop_cursor
 from django_jobbatch.ledger.retries.cursor import BEFORE_FIRST_LANE, RetryCursor
-from django_jobbatch.ledger.retries.reset import JobCounter, LinkToReset, Retry
+from django_jobbatch.ledger.retries.reset import BatchRetry, LinkToReset
 from django_jobbatch.ledger.retries.transaction import (
     ChunkOperation,
     NothingToReopen,
@@ -31,7 +31,6 @@ def reopen(
     jobs: Sequence[int] | None = None,
     *,
     include_cancelled: bool = False,
-    count_jobs: JobCounter | None = None,
 ) -> Iterator[Change]:
     """Reset settled links, chunk by chunk; a finished batch is reopened and starts its next run.
 
@@ -43,8 +42,8 @@ def reopen(
     The ancestors are reopened too. The batch does not finish between two chunks. The next retry of
     all continues an interrupted one.
 
-    `count_jobs` is called in the transactions that reset links of this batch, so no child batch has
-    started yet.
+    `Change.rerun_jobs` is counted in the transactions that reset links of this batch, so no child
+    batch has started yet.
 
     Raises:
         BatchBusy: the batch or an ancestor is still stopping, or another batch has its unique key.
@@ -59,8 +58,8 @@ def reopen(
         if transition is None or (has_started and transition.batch.status not in OPEN):
             raise NothingToReopen  # the batch was cancelled between two chunks
         rules.check_retryable(transition.batch, include_cancelled=include_cancelled)
-        retry = Retry(
-            transition=transition, include_cancelled=include_cancelled, count_jobs=count_jobs
+        retry = BatchRetry(
+            transition=transition, include_cancelled=include_cancelled, counts_jobs=True
         )
         return [operation(retry), *reopen_ancestors(retry, ancestors)]
 
@@ -68,16 +67,13 @@ def reopen(
         for change in reopen_in_transaction(using, batch_id, partial(reopen_chunk, operation)):
             has_started = has_started or change.batch is not None
             yield change
-            is_of_batch = change.batch_id == batch_id
-            yield from remaining_chunks(using, change, count_jobs if is_of_batch else None)
+            yield from remaining_chunks(using, change, counts_jobs=change.batch_id == batch_id)
 
 
-def remaining_chunks(
-    using: str, change: Change, count_jobs: JobCounter | None = None
-) -> Iterator[Change]:
-    """Reset the remaining chunks of a started retry of all, by the rules of its cursor."""
+def remaining_chunks(using: str, change: Change, *, counts_jobs: bool = False) -> Iterator[Change]:
+    """Reset the remaining chunks of a retry of all, with the cursor's parameters."""
     while (cursor := RetryCursor.of(change.batch)) is not None and cursor.all_jobs:
-        change = _reopen_next(using, change.batch_id, count_jobs=count_jobs)
+        change = _reopen_next(using, change.batch_id, counts_jobs=counts_jobs)
         yield change
 
 
@@ -95,19 +91,19 @@ def continue_reopen(using: str, batch: JobBatch, *, after: float) -> Iterator[Ch
 def reopen_finished(transition: Transition) -> Change:
     """Reopen a locked, finished child batch, because the turn of its stand-in has come again.
 
-    The rules are those of the retry that reset the stand-in. A cancelled child is reset as a whole.
-    If nothing is retryable, the child finishes again at once.
+    The rules are those of the retry that reset the stand-in. If nothing is retryable, the child finishes again at once.
     """
     batch = transition.batch
-    include_cancelled = batch.reopen_cancelled or batch.is_cancelled
-    retry = Retry(transition=transition, include_cancelled=include_cancelled)
+    of_child = rules.RetryRules.of_reopened(batch, include_cancelled=batch.reopen_cancelled)
+    include_cancelled = of_child.include_cancelled
+    retry = BatchRetry(transition=transition, include_cancelled=include_cancelled)
     try:
         return _reopen_chunk(retry, RetryCursor(include_cancelled=include_cancelled))
     except NothingToReopen:
         return reset.reopen_links(retry, [], cursor=None)
 
 
-def _reopen_first(retry: Retry) -> Change:
+def _reopen_first(retry: BatchRetry) -> Change:
     """Reset the first chunk of a retry of all, or the next chunk of an interrupted one."""
     cursor = RetryCursor.of(retry.batch)
     continues = cursor is not None and cursor.all_jobs and cursor.include_partial
@@ -120,7 +116,7 @@ def _reopen_next(
     batch_id: uuid.UUID,
     *,
     after: float | None = None,
-    count_jobs: JobCounter | None = None,
+    counts_jobs: bool = False,
 ) -> Change:
     """Reset the next chunk of a retry of all; with `after`, only if any retry is stalled so long."""
 
@@ -132,11 +128,11 @@ def _reopen_next(
         if not (cursor.all_jobs if after is None else cursor.is_stalled(after)):
             raise NothingToReopen  # another process continues the retry
         if not cursor.all_jobs:
-            return [drop_cursor(Retry(transition=transition, include_cancelled=False))]
-        retry = Retry(
+            return [drop_cursor(BatchRetry(transition=transition, include_cancelled=False))]
+        retry = BatchRetry(
             transition=transition,
             include_cancelled=cursor.include_cancelled,
-            count_jobs=count_jobs,
+            counts_jobs=counts_jobs,
         )
         return [_reopen_chunk(retry, cursor)]
 
@@ -144,7 +140,7 @@ def _reopen_next(
     return change
 
 
-def _reopen_chunk(retry: Retry, cursor: RetryCursor) -> Change:
+def _reopen_chunk(retry: BatchRetry, cursor: RetryCursor) -> Change:
     """Reset the retryable links in the next lanes."""
     found, last = _read_lanes(retry.transition, cursor.lane)
     found = retry.rules.links_to_reset(found)
@@ -172,7 +168,7 @@ def _read_lanes(transition: Transition, after: int) -> tuple[list[LinkToReset], 
     return found, last
 
 
-def _children_within(retry: Retry, after: int, last: int | None) -> JobBatchQuerySet:
+def _children_within(retry: BatchRetry, after: int, last: int | None) -> JobBatchQuerySet:
     """Return the child batches in the lanes after `after`, up to `last`."""
     children = children_of(retry).filter(parent__lane__gt=after)
     return children if last is None else children.filter(parent__lane__lte=last)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -16,22 +16,23 @@ from django_jobbatch.db import chunked
 from django_jobbatch.exceptions import BatchBusy
 from django_jobbatch.ledger import completion, rows
 from django_jobbatch.ledger.change import Change
+from django_jobbatch.ledger.retries import counting
 from django_jobbatch.ledger.retries.rules import RetryRules
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
 from django_jobbatch.states import OPEN, BatchStatus, LinkStatus, Outcome
 
-#: Returns how many jobs run again, given a batch and the ids of its links that were reset.
-JobCounter: TypeAlias = Callable[[JobBatch, Sequence[int]], int]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
-    """A retry in one locked batch: its transition, and its rules."""
+class BatchRetry:
+    """A retry in one locked batch: its transition, and its rules.
+
+    `counts_jobs` says that each change counts the jobs of the tree that run again.
+    """
 
     transition: Transition
     include_cancelled: bool
-    count_jobs: JobCounter | None = None
+    counts_jobs: bool = False
 
     @property
     def batch(self) -> JobBatch:
@@ -64,7 +65,7 @@ def read_links(links: BatchedJobQuerySet, limit: int | None = None) -> list[Link
 
 
 def reopen_links(
-    retry: Retry, found: Sequence[LinkToReset], *, cursor: dict[str, Any] | None
+    retry: BatchRetry, found: Sequence[LinkToReset], *, cursor: dict[str, Any] | None
 ) -> Change:
     """Write the batch row, reset these links, and mark their failures as retried.
 
@@ -89,9 +90,11 @@ def reopen_links(
         reset(using, [pk for pk in group if pk in due], status, LinkStatus.PENDING)
         reset(using, [pk for pk in group if pk not in due], status)
     _set_child_runs(using, found, include_cancelled=retry.include_cancelled)
-    transition.settled += [each.pk for each in found]
-    if retry.count_jobs is not None:
-        transition.rerun_jobs = retry.count_jobs(retry.batch, transition.settled)
+    transition.reset += [each.pk for each in found]
+    if retry.counts_jobs:
+        transition.rerun_jobs = counting.count_links(
+            retry.batch, transition.reset, include_cancelled=retry.include_cancelled
+        )
     for each in found:
         if each.pk in due:
             transition.add_due(each.queue)

@@ -41,7 +41,7 @@ def check_retryable(batch: JobBatch, *, include_cancelled: bool, who: str = "The
         BatchBusy: the batch is still stopping.
         BatchCancelled: the batch was cancelled, and `include_cancelled` is not set.
     """
-    if batch.status == BatchStatus.STOPPING:
+    if is_busy(batch):
         raise BatchBusy(f"{who} is still stopping; wait until it has finished.")
     if batch.is_cancelled and not include_cancelled:
         raise BatchCancelled(
@@ -49,22 +49,32 @@ def check_retryable(batch: JobBatch, *, include_cancelled: bool, who: str = "The
         )
 
 
+def is_busy(batch: JobBatch) -> bool:
+    """Return whether the batch is still stopping, so that no retry may reopen it."""
+    return batch.status == BatchStatus.STOPPING
+
+
 @dataclass(frozen=True, slots=True)
 class RetryRules:
     """The rules of a retry in one batch.
 
-    A retry resets every link that was failed, cancelled or skipped, with two exceptions. Where
-    failures are allowed and `include_cancelled` is not set, a cancelled link stays, and so does
-    every link that follows it in its lane: a person cancelled it on purpose. A strict batch was
-    stopped as a whole, so all its links are reset.
+    A retry resets every failed, cancelled or skipped link, with one exception. A batch that allows
+    failures keeps its cancelled links and their followers, unless `include_cancelled` is set: a
+    person cancelled them on purpose. A strict batch was stopped as a whole, so all its links are
+    reset.
     """
 
     batch: JobBatch
     include_cancelled: bool
 
     def of_child(self, child: JobBatch) -> Self:
-        """Return the rules in a child batch; a cancelled child is reset as a whole."""
-        return type(self)(child, self.include_cancelled or child.is_cancelled)
+        """Return the rules in a child batch."""
+        return self.of_reopened(child, include_cancelled=self.include_cancelled)
+
+    @classmethod
+    def of_reopened(cls, child: JobBatch, *, include_cancelled: bool) -> Self:
+        """Return the rules in a child batch of a retry; a cancelled child is reset as a whole."""
+        return cls(child, include_cancelled or child.is_cancelled)
 
     @property
     def keeps_cancelled(self) -> bool:
@@ -78,12 +88,16 @@ class RetryRules:
 
     @property
     def counted(self) -> int:
-        """The number of links to reset, by the counters alone.
+        """Number of links to reset by counters, followers of cancelled links included.
 
-        It includes the links that follow a cancelled one; `following_cancelled` finds those.
+        `following_cancelled` finds those.
         """
         cancelled = 0 if self.keeps_cancelled else self.batch.cancelled_jobs
         return self.batch.failed_jobs + cancelled + self.batch.skipped_jobs
+
+    def retains(self, status: str) -> bool:
+        """Return whether a link in this status stays as it is."""
+        return self.keeps_cancelled and status == LinkStatus.CANCELLED
 
     def links_to_reset(self, links: Iterable[L]) -> list[L]:
         """Return the links among these that a retry resets; all are retryable and in lane order."""
@@ -91,7 +105,7 @@ class RetryRules:
             return list(links)
         found: list[L] = []
         for _, lane in groupby(links, key=lambda link: link.lane):
-            found += takewhile(lambda link: link.status != LinkStatus.CANCELLED, lane)
+            found += takewhile(lambda link: not self.retains(link.status), lane)
         return found
 
     def frees_remaining(self, links: Iterable[LaneLink]) -> bool:
@@ -117,6 +131,12 @@ def retryable(links: BatchedJobQuerySet) -> BatchedJobQuerySet:
 def choosable(links: BatchedJobQuerySet, *, include_cancelled: bool) -> BatchedJobQuerySet:
     """Return the links that a retry of chosen jobs accepts."""
     return links.retryable(include_cancelled=include_cancelled)
+
+
+def is_choosable(link: LaneLink, *, include_cancelled: bool) -> bool:
+    """Return whether `choosable` selects this link."""
+    statuses = RETRYABLE if include_cancelled else (LinkStatus.FAILED,)
+    return link.status in statuses
 
 
 def retryable_in_lanes(

@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 from django_jobbatch.db import in_transaction
 from django_jobbatch.ledger.change import Change
-from django_jobbatch.ledger.retries.reset import Retry
+from django_jobbatch.ledger.retries.reset import BatchRetry
 
 #: Reopens one chunk of a locked batch.
-ChunkOperation: TypeAlias = Callable[[Retry], Change]
+ChunkOperation: TypeAlias = Callable[[BatchRetry], Change]
 
 
 class NothingToReopen(Exception):  # not an error: it rolls the transaction back

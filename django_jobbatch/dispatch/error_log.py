@@ -1,4 +1,4 @@
-"""Hooks after a commit, and the log lines of requests to Redis that fail there."""
+"""The log lines of requests to Redis that fail after a commit."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Final
-
-from django.db import transaction
 
 from django_jobbatch.exceptions import TransportError, UnknownQueue
 from django_jobbatch.models import JobBatch
@@ -53,12 +51,8 @@ def log_errors_once(batch: JobBatch | None) -> Iterator[None]:
         yield
 
 
-def run_after_commit(using: str, hook: Callable[[], None]) -> None:
-    """Run `hook` after the commit of the caller's transaction; now outside of one.
-
-    Its transport errors belong to the block that registers it. Django logs other exceptions, which
-    never reach the caller.
-    """
+def in_current_block(hook: Callable[[], None]) -> Callable[[], None]:
+    """Return `hook` such that its transport errors belong to the block of this call."""
     logged = _current.get() or _Logged()
 
     @wraps(hook)  # Django logs the name of a hook that raises
@@ -66,7 +60,7 @@ def run_after_commit(using: str, hook: Callable[[], None]) -> None:
         with _logging_into(logged):
             hook()
 
-    transaction.on_commit(run, using=using, robust=True)
+    return run
 
 
 def log_transport_errors(
