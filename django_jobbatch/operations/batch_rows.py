@@ -12,6 +12,7 @@ from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.schedule import start_time
 from django_jobbatch.specs.batch import BatchSpec, JobSpec
 from django_jobbatch.specs.options import Options
+from django_jobbatch.specs.validation import MAX_TEXT_LENGTH
 from django_jobbatch.states import BatchStatus, Role
 
 
@@ -27,10 +28,7 @@ def batch_row(spec: BatchSpec) -> JobBatch:
 
 
 def child_batch_row(spec: BatchSpec, parent: JobBatch, stand_in: BatchedJob) -> JobBatch:
-    """Return the row of a child batch. The options of its parent are its defaults.
-
-    Its stand-in, a link of `parent`, has its id and its start time.
-    """
+    """Return the row of a child batch: id from its stand-in, default options from its parent."""
     assert stand_in.child_id is not None  # noqa: S101 - the definition of a stand-in
     defaults = replace(inherited_options(parent), description=None)
     options = spec.options.without_delay.with_defaults(defaults)
@@ -67,7 +65,7 @@ def _new_row(pk: uuid.UUID, spec: BatchSpec, options: Options, queue: str) -> Jo
     batch = JobBatch(
         pk=pk,
         kind=spec.kind,
-        name=spec.name[:255],
+        name=spec.name[:MAX_TEXT_LENGTH],
         queue=options.queue or queue,
         meta=spec.meta,
         allow_failures=spec.allow_failures,

@@ -20,6 +20,8 @@ MAX_TEXT_LENGTH: Final = 255
 #: Length of the columns for names of queues.
 MAX_QUEUE_LENGTH: Final = 100
 
+#: Length of the column for the person who cancelled a batch.
+MAX_PERSON_LENGTH: Final = 150
 
 #: Ten years, in seconds. A longer time is a mistake, and may overflow a date or a column.
 MAX_SECONDS: Final = 10 * 365 * 24 * 60 * 60

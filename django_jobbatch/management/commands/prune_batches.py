@@ -28,7 +28,6 @@ class Command(BatchCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the ages and `--dry-run`."""
         super().add_arguments(parser)
         parser.add_argument(
             "--hours",
@@ -73,7 +72,6 @@ class Command(BatchCommand):
         verbosity: int,
         **options: Any,
     ) -> None:
-        """Prune, and print what was deleted."""
         started = time.perf_counter()
         pruned = operations.prune(
             database,
