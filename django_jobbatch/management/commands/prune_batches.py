@@ -97,8 +97,8 @@ class Command(BatchCommand):
             pluralize(pruned.jobs, "job or callback", "jobs and callbacks"),
             pluralize(pruned.failures, "failure"),
         ]
-        if pruned.others:
-            deleted.append(pluralize(pruned.others, "row of other apps", "rows of other apps"))
+        if pruned.related:
+            deleted.append(pluralize(pruned.related, "row of other apps", "rows of other apps"))
         verb, cancelled = ("Would delete", "would be") if dry_run else ("Deleted", "is")
         self.stdout.write(self.style.SUCCESS(f"{verb} {', '.join(deleted)}."))
         for row in pruned.cancelled:
