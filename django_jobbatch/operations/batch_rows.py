@@ -6,8 +6,7 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
-from django_jobbatch import conf, payload
-from django_jobbatch.ledger import callbacks
+from django_jobbatch import conf, ledger, payload
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.schedule import start_time
 from django_jobbatch.specs.batch import BatchSpec, JobSpec
@@ -78,7 +77,7 @@ def _new_row(pk: uuid.UUID, spec: BatchSpec, options: Options, queue: str) -> Jo
         "store_results": spec.store_results,
         "unique": spec.unique,
     }
-    batch.callbacks = callbacks.sorted_by_role(
+    batch.callbacks = ledger.sorted_by_role(
         _entry(role, call, call.options.with_defaults(spec.callback_options), batch)
         for role, call in spec.callbacks
     )
