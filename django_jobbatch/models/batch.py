@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django_jobbatch import counters
 from django_jobbatch.counters import TreeCounts
 from django_jobbatch.models.batch_verbs import BatchVerbs
-from django_jobbatch.models.tree import jobs_of_tree, with_descendants
+from django_jobbatch.models.tree import jobs_of_tree, own_jobs, with_descendants
 from django_jobbatch.specs.validation import MAX_PERSON_LENGTH, MAX_QUEUE_LENGTH, MAX_TEXT_LENGTH
 from django_jobbatch.states import OPEN, BatchStatus, Kind, Outcome
 
@@ -183,12 +183,12 @@ class JobBatch(BatchVerbs):
     @property
     def processed_jobs(self) -> int:
         """The number of settled links."""
-        return self.total_jobs - self.pending_jobs
+        return own_jobs(self).processed
 
     @property
     def succeeded_jobs(self) -> int:
         """The number of links that succeeded."""
-        return self.processed_jobs - self.failed_jobs - self.cancelled_jobs - self.skipped_jobs
+        return own_jobs(self).succeeded
 
     @property
     def progress(self) -> int:
@@ -225,9 +225,14 @@ class JobBatch(BatchVerbs):
     def is_settled(self) -> bool:
         """Whether the batch is finished and its `catch`, `then` and `finally_` are settled too.
 
-        A finished batch takes one query.
+        A finished batch with callbacks that is not at rest takes one query.
         """
-        return self.is_finished and not self.jobs.callback_lane().unsettled().exists()
+        if not self.is_finished:
+            return False
+        if self.at_rest or not self.callbacks:
+            return True
+        links = self.jobs.using(self.database)
+        return not links.callback_lane().unsettled().exists()
 
     @property
     def failures(self) -> FailedJobQuerySet:
