@@ -4,17 +4,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Many tests wait for a worker: one process more than processors keeps these busy.
+# Many tests wait for a worker, so one process more than there are processors is fastest.
 PROCESSES := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 PYTEST_ARGS ?= -n $(PROCESSES) --dist worksteal
-# Every random example and every round; `make test` tries fewer.
+# All random examples and all rounds; `make test` runs fewer.
 FULL := --hypothesis-profile full
 CHAOS_ARGS ?= --rounds 15 --seed 1
 REDIS_TESTS := tests/integration/test_transport.py tests/integration/test_dispatch.py tests/acceptance/test_flat_batches.py tests/acceptance/test_faults.py \
 	tests/integration/test_sentinel.py tests/test_servers.py
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# The tests start some hundred processes, and each would compile the package again.
+# The tests start hundreds of processes. Without bytecode files each would compile the package.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -25,44 +25,44 @@ help: ## Show these targets
 
 install: $(STAMP) ## Make .venv with the package and all its tools
 
-check: lint types layers migrations docs coverage test-postgres test-mariadb test-redis chaos demo package ## Everything that must be green: what CI runs
+check: lint types layers migrations docs coverage test-postgres test-mariadb test-redis chaos demo package ## Run all checks, as CI does
 
-test: $(STAMP) ## Run the tests: SQLite, a real Valkey, real workers (PYTEST_ARGS="-k name")
+test: $(STAMP) ## Run the tests, with SQLite, Valkey and real workers (PYTEST_ARGS="-k name")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 coverage: export COVERAGE_FILE := $(CURDIR)/build/coverage/data
-coverage: $(STAMP) ## Run them in full, and measure which branches of the package they take
+coverage: $(STAMP) ## Run the tests with all random examples, and measure branch coverage
 	rm -rf build/coverage
 	mkdir -p build/coverage
 	$(BIN)/python -m coverage run -m pytest $(FULL) $(PYTEST_ARGS)
 	$(BIN)/python -m coverage combine --quiet
-	rm -f build/coverage/data.*  # those of processes that were killed while they wrote
+	rm -f build/coverage/data.*  # of processes that were killed while they wrote
 	$(BIN)/python -m coverage report
 
-test-postgres: $(VENV)/.postgres ## The same in full on PostgreSQL: the server that is installed, or a wheel's
+test-postgres: $(VENV)/.postgres ## Run them on PostgreSQL: an installed server, or that of a wheel
 	$(BIN)/python sandbox/with_database.py postgres -- $(BIN)/python -m pytest $(FULL) $(PYTEST_ARGS)
 
-test-mariadb: $(VENV)/.mariadb ## The same in full on MariaDB, and what locks rows also at REPEATABLE READ
+test-mariadb: $(VENV)/.mariadb ## Run them on MariaDB, and the tests of locks also at REPEATABLE READ
 	$(BIN)/python sandbox/with_database.py mariadb -- $(BIN)/python -m pytest $(FULL) $(PYTEST_ARGS)
 	$(BIN)/python sandbox/with_database.py mariadb --options "isolation_level=repeatable read" -- \
 		$(BIN)/python -m pytest $(FULL) $(PYTEST_ARGS) tests/ledger tests/acceptance
 
-test-redis: $(VENV)/.redis ## What talks to Redis, on Debian's in the place of Valkey
+test-redis: $(VENV)/.redis ## Run the tests that use Redis, on Debian's Redis instead of Valkey
 	REDIS_SERVER=$(CURDIR)/$(BIN)/redis-server $(BIN)/python -m pytest $(PYTEST_ARGS) $(REDIS_TESTS)
 
-hunt: $(STAMP) ## Look for trees that the ledger and its model take differently: 2,000 new ones, for an hour (PYTEST_ARGS="-k die")
+hunt: $(STAMP) ## Compare the ledger with its model on 2,000 new random trees; takes an hour (PYTEST_ARGS="-k die")
 	$(BIN)/python -m pytest --hypothesis-profile long $(PYTEST_ARGS) tests/ledger/test_trees_machine.py tests/ledger/test_machine.py
 
 demo: $(STAMP) ## Import 28,298 airports, country by country, with two workers, and show it
 	@$(BIN)/python sandbox/demo.py
 
-sandbox: $(STAMP) ## Leave a web server and two workers running, to look around
+sandbox: $(STAMP) ## Run a web server and two workers until Ctrl-C
 	@$(BIN)/python sandbox/serve.py
 
-bench: $(VENV)/.postgres ## Measure batches beside RQ alone, for minutes (BENCH_ARGS="--rounds 1")
+bench: $(VENV)/.postgres ## Compare batches with RQ alone; takes minutes (BENCH_ARGS="--rounds 1")
 	$(BIN)/python -m benchmarks.batch $(BENCH_ARGS)
 
-chaos: $(VENV)/.postgres ## Break what can break around random trees, and count what is wrong after (CHAOS_ARGS="--seed 7 --rounds 1")
+chaos: $(VENV)/.postgres ## Run random trees while faults are injected, and count wrong results (CHAOS_ARGS="--seed 7 --rounds 1")
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target chaos-sqlite chaos-postgres
 
 chaos-sqlite chaos-postgres: chaos-%: $(VENV)/.postgres
@@ -72,14 +72,14 @@ lint: $(STAMP) ## Check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: $(STAMP) ## Mend style and formatting
+format: $(STAMP) ## Fix style and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 types: $(STAMP) ## Check types: mypy, strict
 	$(BIN)/mypy
 
-layers: $(STAMP) ## Check that modules import only downward
+layers: $(STAMP) ## Check the import contracts
 	$(BIN)/lint-imports
 
 migrations: $(STAMP) ## Check that the migrations match the models
@@ -95,7 +95,7 @@ package: $(STAMP) ## Build the wheel, install it into an empty environment and r
 	build/empty/bin/python -m pip install --quiet dist/*.whl
 	build/empty/bin/python .ci/wheel_works.py
 
-clean: ## Remove everything that make has made
+clean: ## Delete everything that make has made
 	rm -rf $(VENV) build dist docs/_build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .tox
 
 $(STAMP): setup.cfg pyproject.toml

@@ -15,7 +15,7 @@ from django.db import connections, router
 from django.utils.module_loading import import_string
 
 from django_jobbatch import conf
-from django_jobbatch.conf import ErrorKind, Problem, did_you_mean
+from django_jobbatch.conf import Problem, ProblemKind, did_you_mean
 from django_jobbatch.exceptions import FunctionNotFound
 from django_jobbatch.functions import loader
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
@@ -25,10 +25,10 @@ from django_jobbatch.worker import BatchWorkerMixin
 MIN_SQLITE_TIMEOUT: Final = 20
 
 _SETTING_IDS: Final = {
-    ErrorKind.SHAPE: "jobbatch.E003",
-    ErrorKind.KEY: "jobbatch.E004",
-    ErrorKind.VALUE: "jobbatch.E005",
-    ErrorKind.LEASE: "jobbatch.E006",
+    ProblemKind.SHAPE: "jobbatch.E003",
+    ProblemKind.KEY: "jobbatch.E004",
+    ProblemKind.VALUE: "jobbatch.E005",
+    ProblemKind.LEASE: "jobbatch.E006",
 }
 
 

@@ -41,8 +41,8 @@ class Settings:
     MOVED: Mapping[str, str] = field(default_factory=dict)
 
 
-class ErrorKind(Enum):
-    """The kinds of errors in `JOBBATCH`."""
+class ProblemKind(Enum):
+    """The kinds of problems in `JOBBATCH`."""
 
     #: `JOBBATCH` is not a dict.
     SHAPE = auto()
@@ -55,9 +55,9 @@ class ErrorKind(Enum):
 
 
 class Problem(NamedTuple):
-    """One error in `JOBBATCH`, with a hint."""
+    """One problem in `JOBBATCH`, with a hint."""
 
-    kind: ErrorKind
+    kind: ProblemKind
     message: str
     hint: str
 
@@ -79,7 +79,7 @@ def current() -> Settings:
     """Return the current settings.
 
     Raises:
-        ImproperlyConfigured: `JOBBATCH` has errors. The message lists all of them with hints.
+        ImproperlyConfigured: `JOBBATCH` has problems. The message lists all of them with hints.
     """
     settings, problems = validate()
     if problems:
@@ -88,7 +88,7 @@ def current() -> Settings:
 
 
 def validate() -> tuple[Settings, list[Problem]]:
-    """Return the settings and the errors in them. An invalid setting has its default."""
+    """Return the settings and the problems in them. An invalid setting has its default."""
     raw = getattr(django_settings, "JOBBATCH", {})
     if not isinstance(raw, dict):
         return Settings(), [_shape_problem(raw)]
@@ -109,23 +109,23 @@ def validate() -> tuple[Settings, list[Problem]]:
 
 def _shape_problem(raw: object) -> Problem:
     return Problem(
-        ErrorKind.SHAPE,
+        ProblemKind.SHAPE,
         f"JOBBATCH is {raw!r}, which is not a dict.",
         'Write it as JOBBATCH = {"QUEUE": "default"}, or leave it out.',
     )
 
 
 def _key_problem(key: object) -> Problem:
-    return Problem(ErrorKind.KEY, f"JOBBATCH has no setting {key!r}.", did_you_mean(key, _RULES))
+    return Problem(ProblemKind.KEY, f"JOBBATCH has no setting {key!r}.", did_you_mean(key, _RULES))
 
 
 def _value_problem(name: str, error: InvalidOption) -> Problem:
-    return Problem(ErrorKind.VALUE, f"JOBBATCH has a {name} that cannot be used.", str(error))
+    return Problem(ProblemKind.VALUE, f"JOBBATCH has a {name} that cannot be used.", str(error))
 
 
 def _lease_problem(settings: Settings) -> Problem:
     return Problem(
-        ErrorKind.LEASE,
+        ProblemKind.LEASE,
         f"JOBBATCH has LEASE={settings.LEASE} and SLICE={settings.SLICE}, so a lease could"
         " expire while its ticket still works.",
         "Make LEASE longer than SLICE, several times if you can.",

@@ -63,7 +63,7 @@ class JobTimeout(JobBatchError):
 
 
 class WorkerLost(JobBatchError):
-    """Three workers died over this job: find the cause (memory, a crash, os._exit), then retry."""
+    """Workers died over this job too often: find the cause (memory, a crash, os._exit), then retry."""
 
 
 class PayloadRefused(JobBatchError):

@@ -1,7 +1,8 @@
 """Every chunk size, cap and wait of the engine.
 
 Modules read each value when they use it (`tuning.LINKS_CHUNK`), so a test changes it in one place.
-`conf` has the settings of a project.
+Those of the last section are read once, when their module is imported. `conf` has the settings of a
+project.
 """
 
 from __future__ import annotations
@@ -74,8 +75,6 @@ STOPPING_RECHECK_SECONDS = 1
 #: Characters of an exception's message and of its traceback that a failure stores.
 MAX_MESSAGE_LENGTH = 10_000
 MAX_TRACEBACK_LENGTH = 100_000
-#: Functions, dotted paths and Tasks in each cache.
-FUNCTION_CACHE_SIZE = 1024
 
 # Tickets
 
@@ -127,8 +126,36 @@ MAX_LINKS_COUNTED = 100_000
 #: Rows that a list counts. A longer list shows no number.
 MAX_ROWS_COUNTED = 10_000
 #: Failures of a job that its page lists, the newest first.
-MAX_IDS_SHOWN = 20
+MAX_FAILURES_LISTED = 20
 #: Batches, or jobs of a batch, that one request may choose.
 MAX_CHOSEN = 100
 #: Jobs above which the confirmation page asks for a tick.
 CONFIRM_ABOVE = 10_000
+
+# Output of commands
+
+#: Batches that an error lists if the ids of several start with the given digits.
+MAX_CANDIDATES = 5
+#: Characters of an exception's message. The messages of this package are shorter, hints included.
+MAX_MESSAGE_SHOWN = 1_000
+#: Characters of a call.
+MAX_CALL_SHOWN = 200
+#: Characters of the name of a batch in a list, and of the name of a child batch.
+MAX_NAME_SHOWN = 24
+MAX_CHILD_NAME_SHOWN = 30
+
+# Read at import
+
+#: Functions, dotted paths and Tasks in each cache.
+FUNCTION_CACHE_SIZE = 1024
+#: Keys of signatures in their cache: one for each batch and role.
+SIGNING_KEY_CACHE_SIZE = 64
+#: Whole seconds between two reconciles of a worker class that does not set them.
+RECONCILE_INTERVAL = 15
+#: Digits of the short form of an id, which pages and commands show.
+SHORT_ID = 8
+#: Batches that `list_batches` lists by default.
+DEFAULT_LIST_LENGTH = 20
+#: Rows of a page of a list in the admin, and rows up to which it offers to show all.
+ADMIN_PAGE_LENGTH = 50
+MAX_SHOW_ALL = 200

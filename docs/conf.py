@@ -74,18 +74,12 @@ def numbers() -> dict[str, str]:
     from rq import Queue  # noqa: PLC0415 - after the settings
 
     from django_jobbatch import checks, conf, tuning  # noqa: PLC0415
-    from django_jobbatch.management import base  # noqa: PLC0415
-    from django_jobbatch.management.commands import show_batch  # noqa: PLC0415
-    from django_jobbatch.worker import BatchWorkerMixin  # noqa: PLC0415
 
     values = {
         **vars(tuning),
         **asdict(conf.Settings()),
-        "RECONCILE_INTERVAL": BatchWorkerMixin.reconcile_interval,
         "RQ_TIMEOUT": Queue.DEFAULT_TIMEOUT,
         "SQLITE_TIMEOUT": checks.MIN_SQLITE_TIMEOUT,
-        "SHORT_ID": base.SHORT_ID,
-        "MAX_MESSAGE_SHOWN": show_batch.MAX_MESSAGE_LENGTH,
         "INLINE_LINKS": tuning.INLINE_STEPS * tuning.LINKS_PER_STEP,
         "MAX_LANE_LENGTH": tuning.MAX_POSITION // tuning.POSITION_STEP,
     }

@@ -211,18 +211,18 @@ def options(parser: ArgumentParser) -> set[str]:
     return {name for entry in entries for name in re.findall(r"(?<!\S)--?[\w-]+", entry)}
 
 
-def test_every_kind_of_finding_is_described() -> None:
+def test_every_kind_of_repair_is_described() -> None:
     described = named(
-        section("reference/commands", "## `reconcile_batches`", "### Kinds of findings")
+        section("reference/commands", "## `reconcile_batches`", "### Kinds of repairs")
     )
 
     assert sorted(described) == sorted(map(str, RepairKind))
 
 
-def test_every_finding_is_described_in_the_words_of_the_command() -> None:
-    table = rows(section("reference/commands", "## `reconcile_batches`", "### Kinds of findings"))
+def test_every_repair_is_described_in_the_words_of_the_command() -> None:
+    table = rows(section("reference/commands", "## `reconcile_batches`", "### Kinds of repairs"))
 
-    assert {kind.strip("`"): finding for kind, finding, *_ in table} == {
+    assert {kind.strip("`"): difference for kind, difference, *_ in table} == {
         str(kind): kind.description for kind in RepairKind
     }
 

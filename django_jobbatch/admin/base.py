@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.http import urlencode
 
+from django_jobbatch import tuning
 from django_jobbatch.admin.permissions import APP, has_perm
 from django_jobbatch.models import JobBatch
 
@@ -27,7 +28,7 @@ class ReadOnlyAdmin(AdminBase):
     """
 
     show_full_result_count = False
-    list_per_page = 50
+    list_per_page = tuning.ADMIN_PAGE_LENGTH
     # If False, the change list writes an inline style, which a strict CSP blocks.
     actions_on_top = True
 

@@ -60,7 +60,7 @@ class JobBatchAdmin(ReadOnlyAdmin):
     search_fields = ["name"]
     search_help_text = _("Searches by name, by id or its first digits, and by the id of a ticket.")
     paginator = CappedPaginator
-    list_max_show_all = 200
+    list_max_show_all = tuning.MAX_SHOW_ALL
     ordering = [
         Case(When(status=BatchStatus.FINISHED, then=Value(1)), default=Value(0)),
         "-created_at",
@@ -75,7 +75,7 @@ class JobBatchAdmin(ReadOnlyAdmin):
         return format_html(
             '<span class="jb-name">{}</span><span class="jb-id">{}</span>',
             batch.name,
-            str(batch.pk)[:8],
+            snapshot.short_id(batch.pk),
         )
 
     @admin.display(description=_("status"), ordering="status")

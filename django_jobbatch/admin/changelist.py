@@ -12,6 +12,7 @@ from django.utils.html import format_html
 from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
+from django_jobbatch import snapshot
 from django_jobbatch.admin.base import ReadOnlyAdmin
 from django_jobbatch.admin.filters import BatchFilter
 from django_jobbatch.admin.pagination import KeysetChangeList, Order
@@ -67,6 +68,6 @@ class BatchRowsAdmin(ReadOnlyAdmin):
     def batch_link(self, row: Any) -> str:
         """Return a link to the batch; the first digits of its id if it is deleted."""
         if row.batch_name is None:
-            return format_html('<span class="jb-gone">{}</span>', str(row.batch_id)[:8])
+            return format_html('<span class="jb-gone">{}</span>', snapshot.short_id(row.batch_id))
         address = self.url(JobBatch, "change", row.batch_id)
         return format_html('<a href="{}">{}</a>', address, row.batch_name)

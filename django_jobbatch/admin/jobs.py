@@ -80,7 +80,7 @@ class BatchedJobAdmin(BatchRowsAdmin):
             "call": snapshot.display_call(job.payload),
             "failures": list(
                 FailedJob.objects.filter(job_id=job.pk).order_by("-failed_at")[
-                    : tuning.MAX_IDS_SHOWN
+                    : tuning.MAX_FAILURES_LISTED
                 ]
             ),
             "may_view_failures": has_perm(request, "view_failedjob"),

@@ -10,7 +10,12 @@
 from __future__ import annotations
 
 from django_jobbatch.ledger.callback_settlement import mark_reported, settle_callback
-from django_jobbatch.ledger.callbacks import batch_at_finish, waits_for_previous_run
+from django_jobbatch.ledger.callbacks import (
+    batch_at_finish,
+    has_callbacks,
+    sorted_by_role,
+    waits_for_previous_run,
+)
 from django_jobbatch.ledger.cancellation import cancel, sweep
 from django_jobbatch.ledger.change import Change, Failure, Settlement
 from django_jobbatch.ledger.children import (
@@ -49,6 +54,7 @@ from django_jobbatch.ledger.losses import rescue_ticket
 from django_jobbatch.ledger.repairs import repair
 from django_jobbatch.ledger.retries.callbacks import reopen_callbacks
 from django_jobbatch.ledger.retries.chunks import continue_reopen, reopen
+from django_jobbatch.ledger.rows import ancestor_ids
 from django_jobbatch.ledger.settlement import settle
 
 __all__ = [  # noqa: RUF022 - grouped by verb
@@ -57,7 +63,11 @@ __all__ = [  # noqa: RUF022 - grouped by verb
     "Claimant",
     "Failure",
     "Settlement",
+    # Read
+    "ancestor_ids",
+    "has_callbacks",
     # Insert
+    "sorted_by_role",
     "insert_batch",
     "insert_children",
     "insert_links",

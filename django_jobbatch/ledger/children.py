@@ -69,7 +69,7 @@ def _start_child(using: str, link: BatchedJob) -> list[Change]:
         return [parent.freeze()]
     if child.batch.is_finished and child.batch.run == stand_in.child_run:
         claimed.update(lease_until=None, claimed_by="")
-        if not completion.is_settled(using, child.batch):
+        if not child.batch.is_settled:
             return []  # its last callback settles the stand-in
         _write_stand_in(parent, stand_in, child.batch)
         completion.mark_at_rest(using, child.batch)
@@ -108,7 +108,7 @@ def settle_stand_in(using: str, child: JobBatch) -> Change | None:
     def operation() -> Change | None:
         parent = Transition.lock(using, parent_id)
         settled = rows.batches(using).select_for_update().filter(pk=child.pk).first()
-        if settled is None or not completion.is_settled(using, settled):
+        if settled is None or not settled.is_settled:
             return None
         link = rows.stand_in(using, settled)
         change = None

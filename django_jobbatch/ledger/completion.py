@@ -44,21 +44,12 @@ def finish_if_done(transition: Transition) -> None:
 
 def settle_if_done(transition: Transition) -> None:
     """Record that a child batch is settled, or mark a settled root as at rest."""
-    if not is_settled(transition.using, transition.batch):
+    if not transition.batch.is_settled:
         return
     if transition.batch.parent_id is not None:
         transition.child_settled = True
     else:
         mark_at_rest(transition.using, transition.batch)
-
-
-def is_settled(using: str, batch: JobBatch) -> bool:
-    """Return whether the locked batch is finished and its lane of callbacks is settled."""
-    if not batch.is_finished:
-        return False
-    if batch.at_rest or not batch.callbacks:
-        return True
-    return not rows.links(using, batch.pk).callback_lane().unsettled().exists()
 
 
 def mark_at_rest(using: str, batch: JobBatch) -> None:
@@ -80,7 +71,7 @@ def record_everything_due(transition: Transition) -> None:
     is_stopping = batch.status == BatchStatus.STOPPING and batch.pending_jobs > 0
     transition.stopping = transition.stopping or is_stopping
     transition.finished = batch.is_finished
-    transition.child_settled = batch.parent_id is not None and is_settled(transition.using, batch)
+    transition.child_settled = batch.parent_id is not None and batch.is_settled
     transition.next_event_at = batch.next_event_at
 
 

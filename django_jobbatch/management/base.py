@@ -1,4 +1,4 @@
-"""What the commands share: the database option, batches by their ids, errors and the exit code."""
+"""Base class of the commands: database option, batch ids, errors, exit code."""
 
 from __future__ import annotations
 
@@ -14,27 +14,23 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections, router
 
+from django_jobbatch import tuning
 from django_jobbatch.exceptions import JobBatchError, TransportError
 from django_jobbatch.models import JobBatch
 
 #: The loggers of errors after a commit: tickets that were not sent, and repairs that failed.
 LOGGERS: Final = ("django_jobbatch.dispatch", "django_jobbatch.reconcile")
 
-#: Minimum digits of the short form of an id.
-SHORT_ID: Final = 8
 #: Digits of a whole id.
 DIGITS: Final = 32
-#: Ids that an error lists if several start with the same digits.
-MAX_CANDIDATES: Final = 5
 
-ID_HELP: Final = f"The id of a batch, or its first {SHORT_ID} digits or more."
+ID_HELP: Final = f"The id of a batch, or its first {tuning.SHORT_ID} digits or more."
 
 
 class BatchCommand(BaseCommand):
     """A command that reports each error as a line on stderr, continues, and then exits with 1."""
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add `--database`."""
         parser.add_argument(
             "--database",
             choices=sorted(connections),
@@ -69,8 +65,8 @@ class BatchCommand(BaseCommand):
         candidates = _candidates(text, using)
         if candidates is None:
             self.report_error(
-                f"{text} is not the id of a batch: an id is a UUID, or its first {SHORT_ID} digits"
-                " or more."
+                f"{text} is not the id of a batch: an id is a UUID, or its first {tuning.SHORT_ID}"
+                " digits or more."
             )
         elif not candidates:
             self.report_error(f"There is no batch {text}.")
@@ -91,18 +87,13 @@ class BatchCommand(BaseCommand):
             self.report_error(f"{batch.pk}: {error}")
 
 
-def short_id(batch_id: uuid.UUID | str) -> str:
-    """Return the short form of an id, which every command accepts."""
-    return str(batch_id)[:SHORT_ID]
-
-
 def _candidates(text: str, using: str) -> list[JobBatch] | None:
     """Return the first batches whose ids start with this text, or None if it cannot be an id."""
     batches = JobBatch.objects.using(using)
     if pk := _uuid(text):
         return list(batches.filter(pk=pk))
     digits = text.replace("-", "").lower()
-    if not SHORT_ID <= len(digits) < DIGITS or not set(digits) <= set(hexdigits):
+    if not tuning.SHORT_ID <= len(digits) < DIGITS or not set(digits) <= set(hexdigits):
         return None
     first, last = (uuid.UUID(digits.ljust(DIGITS, filler)) for filler in "0f")
     if connections[using].vendor == "mysql":
@@ -111,12 +102,12 @@ def _candidates(text: str, using: str) -> list[JobBatch] | None:
         batches = batches.filter(pk__startswith=prefix)
     else:
         batches = batches.filter(pk__range=(first, last))
-    return list(batches.order_by()[: MAX_CANDIDATES + 1])
+    return list(batches.order_by()[: tuning.MAX_CANDIDATES + 1])
 
 
 def _listed(batches: list[JobBatch]) -> str:
-    ids = [str(batch.pk) for batch in batches[:MAX_CANDIDATES]]
-    return ", ".join([*sorted(ids), *(["and more"] if len(batches) > MAX_CANDIDATES else [])])
+    ids = sorted(str(batch.pk) for batch in batches[: tuning.MAX_CANDIDATES])
+    return ", ".join([*ids, *(["and more"] if len(batches) > tuning.MAX_CANDIDATES else [])])
 
 
 def _uuid(text: str) -> uuid.UUID | None:

@@ -12,7 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from django_jobbatch import counters
 from django_jobbatch.counters import TreeCounts
 from django_jobbatch.models.batch_verbs import BatchVerbs
-from django_jobbatch.models.tree import jobs_of_tree, with_descendants
+from django_jobbatch.models.tree import jobs_of_tree, own_jobs, with_descendants
+from django_jobbatch.specs.validation import MAX_PERSON_LENGTH, MAX_QUEUE_LENGTH, MAX_TEXT_LENGTH
 from django_jobbatch.states import OPEN, BatchStatus, Kind, Outcome
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class JobBatch(BatchVerbs):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    name = models.CharField(_("name"), max_length=255)
+    name = models.CharField(_("name"), max_length=MAX_TEXT_LENGTH)
     kind = models.CharField(_("kind"), max_length=8, choices=Kind.choices, default=Kind.BATCH)
     status = models.CharField(
         _("status"), max_length=8, choices=BatchStatus.choices, default=BatchStatus.PENDING
@@ -79,7 +80,7 @@ class JobBatch(BatchVerbs):
         null=True,
         blank=True,
     )
-    queue = models.CharField(_("queue"), max_length=100)
+    queue = models.CharField(_("queue"), max_length=MAX_QUEUE_LENGTH)
     # Every queue with tickets of this batch. A cancel deletes the tickets there.
     queues = models.JSONField(_("queues"), default=list)
     options = models.JSONField(_("options"), default=dict)
@@ -117,9 +118,13 @@ class JobBatch(BatchVerbs):
     cancelled_at = models.DateTimeField(_("cancelled at"), null=True, blank=True)
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
     cancel_reason = models.TextField(_("cancel reason"), blank=True, default="")
-    cancelled_by = models.CharField(_("cancelled by"), max_length=150, blank=True, default="")
+    cancelled_by = models.CharField(
+        _("cancelled by"), max_length=MAX_PERSON_LENGTH, blank=True, default=""
+    )
     # Set to NULL when the batch finishes, so that another batch can have this key.
-    unique_key = models.CharField(_("unique key"), max_length=255, unique=True, null=True)  # noqa: DJ001 - only NULLs may repeat under a unique constraint
+    unique_key = models.CharField(  # noqa: DJ001 - only NULLs may repeat under a unique constraint
+        _("unique key"), max_length=MAX_TEXT_LENGTH, unique=True, null=True
+    )
 
     objects = JobBatchQuerySet.as_manager()
 
@@ -178,12 +183,12 @@ class JobBatch(BatchVerbs):
     @property
     def processed_jobs(self) -> int:
         """The number of settled links."""
-        return self.total_jobs - self.pending_jobs
+        return own_jobs(self).processed
 
     @property
     def succeeded_jobs(self) -> int:
         """The number of links that succeeded."""
-        return self.processed_jobs - self.failed_jobs - self.cancelled_jobs - self.skipped_jobs
+        return own_jobs(self).succeeded
 
     @property
     def progress(self) -> int:
@@ -220,9 +225,14 @@ class JobBatch(BatchVerbs):
     def is_settled(self) -> bool:
         """Whether the batch is finished and its `catch`, `then` and `finally_` are settled too.
 
-        A finished batch takes one query.
+        A finished batch with callbacks that is not at rest takes one query.
         """
-        return self.is_finished and not self.jobs.callback_lane().unsettled().exists()
+        if not self.is_finished:
+            return False
+        if self.at_rest or not self.callbacks:
+            return True
+        links = self.jobs.using(self.database)
+        return not links.callback_lane().unsettled().exists()
 
     @property
     def failures(self) -> FailedJobQuerySet:

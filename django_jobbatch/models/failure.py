@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django_jobbatch import payload
 from django_jobbatch.models.batch import JobBatch
 from django_jobbatch.models.job import BatchedJob
+from django_jobbatch.specs.validation import MAX_QUEUE_LENGTH, MAX_TEXT_LENGTH
 
 
 class FailedJobQuerySet(models.QuerySet["FailedJob"]):
@@ -55,8 +56,8 @@ class FailedJob(models.Model):
     )
     of_callback = models.BooleanField(_("of a callback"), default=False)
     payload = models.TextField(_("payload"))
-    queue = models.CharField(_("queue"), max_length=100)
-    exception_class = models.CharField(_("exception"), max_length=255)
+    queue = models.CharField(_("queue"), max_length=MAX_QUEUE_LENGTH)
+    exception_class = models.CharField(_("exception"), max_length=MAX_TEXT_LENGTH)
     message = models.TextField(_("message"), blank=True)
     traceback = models.TextField(_("traceback"), blank=True)
     attempts = models.PositiveIntegerField(_("attempts"), default=1)

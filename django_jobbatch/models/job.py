@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_jobbatch import payload
 from django_jobbatch.models.batch import JobBatch
+from django_jobbatch.specs.validation import MAX_QUEUE_LENGTH
 from django_jobbatch.states import (
     CALLBACK_LANE,
     CALLBACKS,
@@ -102,7 +103,7 @@ class BatchedJob(models.Model):
     status = models.CharField(
         _("status"), max_length=9, choices=LinkStatus.choices, default=LinkStatus.PENDING
     )
-    queue = models.CharField(_("queue"), max_length=100)
+    queue = models.CharField(_("queue"), max_length=MAX_QUEUE_LENGTH)
     payload = models.TextField(_("payload"))
     options = models.JSONField(_("options"), default=dict)
     attempts = models.PositiveIntegerField(_("attempts"), default=0)

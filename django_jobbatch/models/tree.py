@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models import Count, Q, QuerySet
 
-from django_jobbatch import tuning
+from django_jobbatch import db, tuning
 from django_jobbatch.counters import STATUSES_BY_NAME, SUMS, TreeCounts
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ def descendant_levels(batch: JobBatch) -> Iterator[list[uuid.UUID]]:
     while parents:
         level = [
             child
-            for start in range(0, len(parents), tuning.KEYS_CHUNK)
+            for chunk in db.chunked(parents)
             for child in _batches(batch)
-            .filter(parent__batch_id__in=parents[start : start + tuning.KEYS_CHUNK])
+            .filter(parent__batch_id__in=chunk)
             .values_list("pk", "child_batches")
         ]
         yield [pk for pk, _ in level]

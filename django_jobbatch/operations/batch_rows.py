@@ -6,12 +6,12 @@ import uuid
 from dataclasses import replace
 from typing import Any
 
-from django_jobbatch import conf, payload
-from django_jobbatch.ledger import callbacks
+from django_jobbatch import conf, ledger, payload
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.schedule import start_time
 from django_jobbatch.specs.batch import BatchSpec, JobSpec
 from django_jobbatch.specs.options import Options
+from django_jobbatch.specs.validation import MAX_TEXT_LENGTH
 from django_jobbatch.states import BatchStatus, Role
 
 
@@ -27,10 +27,7 @@ def batch_row(spec: BatchSpec) -> JobBatch:
 
 
 def child_batch_row(spec: BatchSpec, parent: JobBatch, stand_in: BatchedJob) -> JobBatch:
-    """Return the row of a child batch. The options of its parent are its defaults.
-
-    Its stand-in, a link of `parent`, has its id and its start time.
-    """
+    """Return the row of a child batch: id from its stand-in, default options from its parent."""
     assert stand_in.child_id is not None  # noqa: S101 - the definition of a stand-in
     defaults = replace(inherited_options(parent), description=None)
     options = spec.options.without_delay.with_defaults(defaults)
@@ -67,7 +64,7 @@ def _new_row(pk: uuid.UUID, spec: BatchSpec, options: Options, queue: str) -> Jo
     batch = JobBatch(
         pk=pk,
         kind=spec.kind,
-        name=spec.name[:255],
+        name=spec.name[:MAX_TEXT_LENGTH],
         queue=options.queue or queue,
         meta=spec.meta,
         allow_failures=spec.allow_failures,
@@ -80,7 +77,7 @@ def _new_row(pk: uuid.UUID, spec: BatchSpec, options: Options, queue: str) -> Jo
         "store_results": spec.store_results,
         "unique": spec.unique,
     }
-    batch.callbacks = callbacks.sorted_by_role(
+    batch.callbacks = ledger.sorted_by_role(
         _entry(role, call, call.options.with_defaults(spec.callback_options), batch)
         for role, call in spec.callbacks
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django_jobbatch import dispatch, ledger
 from django_jobbatch.models import JobBatch
+from django_jobbatch.specs.validation import MAX_PERSON_LENGTH
 from django_jobbatch.states import BatchStatus
 
 
@@ -27,7 +28,7 @@ def cancel(
         by: Who cancels it: anything with a useful `str()`, such as a user.
     """
     using = batch.database
-    who = "" if by is None else str(by)[:150]
+    who = "" if by is None else str(by)[:MAX_PERSON_LENGTH]
     change = ledger.cancel(using, batch.pk, reason=reason, by=who)
     with dispatch.log_errors_once(batch):
         if change is None:

@@ -15,6 +15,7 @@ from django_jobbatch.schedule import earliest, latest, start_time, upcoming
 from django_jobbatch.specs.batch import BatchSpec, JobSpec, Lane, Link
 from django_jobbatch.specs.items import read_lanes
 from django_jobbatch.specs.options import Options
+from django_jobbatch.specs.validation import MAX_TEXT_LENGTH
 from django_jobbatch.states import BatchStatus, LinkStatus, Role
 
 #: A lane number, a position in that lane, and a link.
@@ -87,7 +88,7 @@ class LinkInserter:
             longest_timeout=self._longest_timeout,
             next_event_at=self._next_event_at,
             has_lanes=self._has_lanes,
-            name=batch.name or self._function[:255] or f"empty {batch.kind}",
+            name=batch.name or self._function[:MAX_TEXT_LENGTH] or f"empty {batch.kind}",
             options=batch.options,
         )
 

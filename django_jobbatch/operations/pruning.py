@@ -14,7 +14,6 @@ from django.db.models import ProtectedError, RestrictedError
 from django.utils import timezone
 
 from django_jobbatch import ledger, tuning
-from django_jobbatch.ledger import callbacks
 from django_jobbatch.models import (
     BatchedJob,
     FailedJob,
@@ -84,7 +83,7 @@ class Pruned:
         return self.rows.get(FailedJob._meta.label, 0)
 
     @property
-    def others(self) -> int:
+    def related(self) -> int:
         """The number of rows of other apps that were deleted with them."""
         return self.total - self.batches - self.jobs - self.failures
 
@@ -250,7 +249,7 @@ def _is_unsettled(batch: JobBatch) -> bool:
         return False
     # A stand-in runs as long as its child batch, which is checked itself.
     jobs = batch.jobs.filter(child=None).running()
-    return callbacks.has_callbacks(batch, [Role.FINALLY]) or jobs.exists()
+    return ledger.has_callbacks(batch, [Role.FINALLY]) or jobs.exists()
 
 
 def _chunks(rows: JobBatchQuerySet | FailedJobQuerySet) -> Iterator[list[uuid.UUID]]:

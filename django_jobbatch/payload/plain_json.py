@@ -7,6 +7,7 @@ from typing import Final
 
 from django_jobbatch.payload.encoding import encode
 from django_jobbatch.payload.errors import EncodingError
+from django_jobbatch.specs.validation import is_storable
 
 
 def check_json(value: object) -> None:
@@ -42,8 +43,8 @@ def _check_json_at(step: str, value: object) -> None:
 
 
 def _check_json_text(value: str) -> None:
-    # PostgreSQL's jsonb rejects both.
-    if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+    # PostgreSQL's jsonb rejects what a text column rejects.
+    if not is_storable(value):
         raise EncodingError("text with NUL characters or surrogates", "pass text without them")
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 from django.conf import settings
 from django.utils.crypto import constant_time_compare, salted_hmac
 
+from django_jobbatch import tuning
 from django_jobbatch.exceptions import PayloadRefused
 from django_jobbatch.payload.encoding import decode, encode
 from django_jobbatch.payload.errors import EncodingError
@@ -144,7 +145,7 @@ def unverified_arguments(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return call.args, call.kwargs
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=tuning.SIGNING_KEY_CACHE_SIZE)
 def _derived_hmac(secret: str | bytes, batch_id: UUID, role: str) -> HMAC:
     # Signer adds "signer" to its salt, and derives its key from both.
     owner = f"{batch_id.hex}:{role}:"

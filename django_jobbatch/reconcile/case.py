@@ -86,7 +86,7 @@ class Case:
         return None if self.is_repaired else self.queues.due(queue, self.batch)
 
     def running_tickets(self, queue: str) -> int:
-        """Return how many tickets work on this batch: those that hold its links or that RQ executes.
+        """Return the number of tickets that hold links of the batch or are executed by RQ.
 
         A ticket whose last claim is older than a slice is left out, because it claims no further
         links.

@@ -14,8 +14,7 @@ from datetime import datetime
 from django.db.models import Count, F, Max, Q
 from django.utils import timezone
 
-from django_jobbatch import db, tuning
-from django_jobbatch.ledger import rows
+from django_jobbatch import db, ledger, tuning
 from django_jobbatch.models import BatchedJob, JobBatch, JobBatchQuerySet
 from django_jobbatch.states import OPEN, LinkStatus
 
@@ -71,7 +70,7 @@ def batches_of_ticket(using: str, within: uuid.UUID, ticket: str) -> list[JobBat
         for chunk in db.chunked(list(tree.order_by("pk").values_list("pk", flat=True)))
         for each in holding.filter(batch_id__in=chunk).order_by().values_list("batch_id", flat=True)
     }
-    ancestors = {each for pk in ids for each in rows.ancestor_ids(using, pk)}
+    ancestors = {each for pk in ids for each in ledger.ancestor_ids(using, pk)}
     return list(with_parents(using).not_at_rest().filter(pk__in=ids | ancestors).order_by("pk"))
 
 

@@ -38,13 +38,13 @@ IN_THE_QUEUES: Final[tuple[Rule, ...]] = (ticket_rules.missing, ticket_rules.uns
 def reconcile(
     using: str, *, batch_id: uuid.UUID | None = None, dry_run: bool = False
 ) -> Iterator[Repair]:
-    """Compare the ledger with RQ, repair the differences, and yield each finding.
+    """Compare the ledger with RQ, repair the differences, and yield each repair.
 
     It inspects all batches on the database `using` that are not at rest; with `batch_id` only those of
     the tree of that batch. The cost of a batch is independent of the number of its links.
 
     With `dry_run` each repair is rolled back; of an interrupted retry that is one chunk. If a batch
-    needs more than tickets, only its first finding is yielded, because others may follow from it.
+    needs more than tickets, only its first repair is yielded, because further ones may follow from it.
 
     A batch whose repair fails is logged, and so is a Redis that does not answer; the other batches are
     repaired. Do not call this inside a transaction.
@@ -92,10 +92,10 @@ def _pass(
 
 def _check(case: Case) -> Iterator[Repair]:
     for rule in IN_THE_LEDGER:
-        findings = list(rule(case))
-        yield from findings
+        repairs = list(rule(case))
+        yield from repairs
         # The effects of a repair can be read only after it.
-        if findings and (case.dry_run or not case.refresh()):
+        if repairs and (case.dry_run or not case.refresh()):
             return
     for rule in IN_THE_QUEUES:
         yield from rule(case)

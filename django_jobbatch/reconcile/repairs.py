@@ -1,4 +1,4 @@
-"""The findings of reconcile, as values: which difference it found and repaired, in which batch."""
+"""The repairs of reconcile, as values: which difference was repaired, in which batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 
 
 class RepairKind(StrEnum):
-    """A kind of finding, with the description that commands, logs and pages use."""
+    """A kind of repair, with the description of its difference for commands, logs and pages."""
 
     description: str
 
@@ -33,7 +33,7 @@ class RepairKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """One difference that reconcile found in one batch.
+    """One difference in one batch that reconcile repaired, or would repair.
 
     Attributes:
         queue: The queue that it concerns; empty for a difference that concerns none.
@@ -50,7 +50,7 @@ class Repair:
         return f"{self.batch_id} {self.kind}: {self.kind.description}{where}"
 
     def as_json(self) -> dict[str, str | int]:
-        """Return this finding in types of JSON."""
+        """Return this repair in JSON types."""
         return {
             "kind": str(self.kind),
             "batch": str(self.batch_id),

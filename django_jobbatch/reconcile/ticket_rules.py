@@ -56,7 +56,7 @@ def _queues(case: Case) -> list[str]:
 
 
 def _has_enough_tickets(case: Case, queue: str) -> bool:
-    """Return whether there are tickets for all links that could be due, so that none are counted."""
+    """Return whether tickets exist for the maximum number of due links."""
     if case.is_repaired:
         return False
     batch = case.batch

@@ -11,7 +11,7 @@ permissions of their own.
 
 from __future__ import annotations
 
-from django_jobbatch.snapshot.batches import duration, state, state_label, summary
+from django_jobbatch.snapshot.batches import duration, short_id, state, state_label, summary
 from django_jobbatch.snapshot.callbacks import CallbackState, callback_states
 from django_jobbatch.snapshot.calls import DisplayCall, display_call
 from django_jobbatch.snapshot.children import ChildOutline, child_outline
@@ -35,6 +35,7 @@ __all__ = [
     "failure_groups",
     "running_jobs",
     "segments",
+    "short_id",
     "state",
     "state_label",
     "steps",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.utils import timezone
 
-from django_jobbatch import counters
+from django_jobbatch import counters, tuning
 from django_jobbatch.models import JobBatch
 from django_jobbatch.snapshot.steps import steps
 
@@ -47,6 +48,11 @@ def summary(batch: JobBatch) -> dict[str, Any]:
         "cancelled_at": iso(batch.cancelled_at),
         "finished_at": iso(batch.finished_at),
     }
+
+
+def short_id(batch_id: uuid.UUID | str) -> str:
+    """Return the short form of an id, which every command accepts."""
+    return str(batch_id)[: tuning.SHORT_ID]
 
 
 def state(batch: JobBatch) -> str:

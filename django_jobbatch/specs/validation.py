@@ -20,6 +20,8 @@ MAX_TEXT_LENGTH: Final = 255
 #: Length of the columns for names of queues.
 MAX_QUEUE_LENGTH: Final = 100
 
+#: Length of the column for the person who cancelled a batch.
+MAX_PERSON_LENGTH: Final = 150
 
 #: Ten years, in seconds. A longer time is a mistake, and may overflow a date or a column.
 MAX_SECONDS: Final = 10 * 365 * 24 * 60 * 60
@@ -38,7 +40,7 @@ def validate_text(name: str, value: object, max_length: int = MAX_TEXT_LENGTH) -
         _reject(name, value, "pass text (str)")
     if not 0 < len(value) <= max_length:
         _reject(name, value, f"pass text of 1 to {max_length} characters")
-    if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+    if not is_storable(value):
         _reject(name, value, "pass text without NUL characters and surrogates")
     return str(value)
 
@@ -138,6 +140,11 @@ def validate_moved_functions(value: object) -> dict[str, str] | None:
         if not is_dotted_path(path):
             _reject("MOVED", value, f"pass dotted paths of functions; {path!r} is none")
     return {path: _follow_moves(value, path) for path in value}
+
+
+def is_storable(text: str) -> bool:
+    """Return whether every database can store this text: it has no NUL and no surrogates."""
+    return "\x00" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def is_dotted_path(value: object) -> bool:

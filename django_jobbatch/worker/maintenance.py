@@ -19,21 +19,21 @@ logger = logging.getLogger("django_jobbatch.worker")
 
 
 def reconcile_all(aliases: set[str]) -> None:
-    """Reconcile the batches of these databases and of the default one, and log each finding."""
+    """Reconcile the batches of these databases and of the default one, and log each repair."""
     from django_jobbatch.reconcile import reconcile  # noqa: PLC0415 - see the module's docstring
 
     for using in sorted({default_alias(), *aliases}):
         with logging_errors(f"reconcile the batches of database {using!r}"):
-            for finding in reconcile(using):
-                logger.info("Repaired batch %s", finding)
+            for repair in reconcile(using):
+                logger.info("Repaired batch %s", repair)
 
 
 def rescue(using: str, batch_id: uuid.UUID, ticket_id: str) -> None:
-    """Release the links of a dead ticket, and log each finding."""
+    """Release the links of a dead ticket, and log each repair."""
     from django_jobbatch.reconcile import reconcile_ticket  # noqa: PLC0415 - see the docstring
 
-    for finding in reconcile_ticket(using, batch_id, ticket_id):
-        logger.info("Repaired batch %s", finding)
+    for repair in reconcile_ticket(using, batch_id, ticket_id):
+        logger.info("Repaired batch %s", repair)
 
 
 def default_alias() -> str:

@@ -41,7 +41,7 @@ class BatchWorkerMixin(Base):
     """
 
     #: Whole seconds between two reconciles.
-    reconcile_interval = 15
+    reconcile_interval = tuning.RECONCILE_INTERVAL
     # How redis-py names itself to Redis. None if its version does not accept a name.
     _driver_info: Any = None
 

@@ -1,4 +1,4 @@
-"""What a worker loads before its first fork, so that its work-horses share it."""
+"""Modules and caches that a worker loads before its first fork."""
 
 from __future__ import annotations
 

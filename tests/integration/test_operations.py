@@ -527,7 +527,7 @@ def test_reading_a_batch_costs_no_query_except_where_documented() -> None:
     assert costs == {
         "snapshot": 0,
         "progress": 0,
-        "is_settled": 1,
+        "is_settled": 0,
         "failures": 1,
         "failed_job_ids": 1,
     }

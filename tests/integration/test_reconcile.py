@@ -133,13 +133,13 @@ def test_a_job_that_has_killed_three_workers_fails_and_that_is_logged(
 
     found(dry_run=True)
     rehearsed = caplog.text
-    findings = found()
+    repairs = found()
 
-    assert (rehearsed, findings) == ("", [Repair(RepairKind.LOST, batch.pk, "default", 1)])
+    assert (rehearsed, repairs) == ("", [Repair(RepairKind.LOST, batch.pk, "default", 1)])
     assert state(batch) == ("finished", "failed", 1)
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("django_jobbatch", "ERROR")
-    failed = f"tests.jobs.add failed: job {link.pk} of batch {batch.pk}. Three workers died over this job"
+    failed = f"tests.jobs.add failed: job {link.pk} of batch {batch.pk}. Workers died over this job too often"
     assert record.getMessage().startswith(failed)
     assert (record.__dict__["batch_id"], record.__dict__["job_id"]) == (
         str(batch.pk),
@@ -164,9 +164,9 @@ def test_another_ticket_continues_a_batch_on_the_stack_of_a_dead_one() -> None:
     child = start_child(root)
     claim(child, 2, "dead")
 
-    findings = reconcile_ticket(ALIAS, child.pk, "dead")
+    repairs = reconcile_ticket(ALIAS, child.pk, "dead")
 
-    assert sorted((each.batch_id, each.kind, each.count) for each in findings) == sorted(
+    assert sorted((each.batch_id, each.kind, each.count) for each in repairs) == sorted(
         [(child.pk, RepairKind.LOST, 2), (root.pk, RepairKind.TICKET, 1)]
     )
     assert work_to_the_end(root).outcome == "succeeded"
@@ -371,8 +371,8 @@ def test_an_interrupted_retry_is_continued_with_its_own_options(
     JobBatch.objects.update(retry_cursor=long_ago)
 
     assert fresh == []
-    (finding,) = found()
-    assert (finding.kind, finding.count) == (RepairKind.RETRY, 2 if include_cancelled else 1)
+    (repair,) = found()
+    assert (repair.kind, repair.count) == (RepairKind.RETRY, 2 if include_cancelled else 1)
     last = "pending" if include_cancelled else "cancelled"
     assert statuses(batch) == ["pending"] * 3 + [last]
     assert read(batch).retry_cursor is None
@@ -448,9 +448,9 @@ def test_a_waiting_batch_of_a_deleted_parent_is_cancelled() -> None:
     (child,) = root.children
     JobBatch.objects.filter(pk=root.pk).delete()  # as Django does it
 
-    findings = found()
+    repairs = found()
 
-    assert findings == [Repair(RepairKind.STOP, child.pk)]
+    assert repairs == [Repair(RepairKind.STOP, child.pk)]
     assert state(child) == ("finished", "cancelled", 1)
     assert run_callbacks(child) == [("finally", 1)]
     assert found() == [Repair(RepairKind.AT_REST, child.pk)]
@@ -468,7 +468,7 @@ def test_only_the_tree_of_a_batch_is_inspected() -> None:
 
 
 def trouble() -> dict[RepairKind, JobBatch]:
-    """One batch for each kind of finding."""
+    """One batch for each kind of repair."""
     lost = JobBatchFactory.create(jobs=1, running=True)
     claim(lost)
     age(lost)
@@ -515,18 +515,18 @@ def test_a_dry_run_finds_the_same_and_changes_nothing(redis_server: RedisServer)
     batches = trouble()
     before = everything()
 
-    findings = found(dry_run=True)
+    repairs = found(dry_run=True)
 
     assert everything() == before
     assert redis_server.client.keys("rq:*") == []
-    assert {each.kind: each.batch_id for each in findings} == {
+    assert {each.kind: each.batch_id for each in repairs} == {
         kind: batch.pk for kind, batch in batches.items()
     }
-    assert sorted(found(), key=_place) == sorted(findings, key=_place)
+    assert sorted(found(), key=_place) == sorted(repairs, key=_place)
 
 
-def _place(finding: Repair) -> tuple[str, str]:
-    return str(finding.kind), str(finding.batch_id)
+def _place(repair: Repair) -> tuple[str, str]:
+    return str(repair.kind), str(repair.batch_id)
 
 
 def test_three_reconcilers_at_once_repair_everything_once() -> None:
@@ -541,7 +541,7 @@ def test_three_reconcilers_at_once_repair_everything_once() -> None:
         RepairKind.STOP,
         RepairKind.FINISH,
     ]
-    kinds = [each.kind for findings in three for each in findings]
+    kinds = [each.kind for repairs in three for each in repairs]
     assert [(kind, kinds.count(kind)) for kind in once] == [(kind, 1) for kind in once]
     assert found() == []
     assert list(batches[RepairKind.LOST].jobs.values_list("worker_losses", flat=True)) == [1]
@@ -552,10 +552,10 @@ def test_pages_of_batches_leave_none_out(tuning: Tuning) -> None:
     tuning(RECONCILE_CHUNK=2)
     batches = [JobBatchFactory.create(jobs=1) for _ in range(5)]
 
-    findings = found()
+    repairs = found()
 
     # In the order of the server, which need not be that of Python.
-    assert sorted(each.batch_id for each in findings) == sorted(batch.pk for batch in batches)
+    assert sorted(each.batch_id for each in repairs) == sorted(batch.pk for batch in batches)
 
 
 def queries(call: Callable[[], object]) -> list[str]:

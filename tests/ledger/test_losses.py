@@ -129,7 +129,7 @@ def test_the_third_loss_of_a_link_fails_it_and_its_neighbours_have_one_at_most()
     assert failures(batch) == [(killer, 0)]
     kind, message = FailedJob.objects.values_list("exception_class", "message").get()
     assert kind == "django_jobbatch.exceptions.WorkerLost"
-    assert "Three workers died over this job" in message
+    assert "Workers died over this job too often" in message
 
 
 def test_a_link_that_fails_by_its_losses_stops_a_strict_batch_and_schedules_its_callbacks() -> None:
@@ -237,7 +237,7 @@ def test_a_rescue_of_jobs_and_a_callback_is_one_change_of_the_stored_row() -> No
     fail(batch, links[:1])
     assert ledger.claim_callback(claimant(batch)) is not None
 
-    (change,) = lose(batch, is_dead=True)
+    (change,) = rescue(batch, is_dead=True)
 
     assert (change.lost, change.due) == (3, {"default": 3})
     assert change.batch is not None

@@ -431,14 +431,17 @@ def test_a_batch_row_is_locked_by_its_key_alone(act: Callable[[], Callable[[], o
 
 def test_every_function_of_the_ledger_that_writes_is_checked() -> None:
     reads = {
+        ledger.ancestor_ids,
         ledger.batch_at_finish,
         ledger.check_failures_deletable,
         ledger.check_deletable,
         ledger.waits_for_previous_run,
+        ledger.has_callbacks,
         ledger.has_unstopped,
         ledger.running_children,
         ledger.running_tickets,
         ledger.first_unreported,
+        ledger.sorted_by_role,
     }
     creates = {ledger.insert_batch, ledger.insert_children}
     follows = {ledger.count_inserted, ledger.insert_links}  # in the transaction of another

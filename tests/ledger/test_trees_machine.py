@@ -518,11 +518,11 @@ class MortalTreesMachine(TreesMachine):
         held = BatchedJob.objects.running().exclude(lease_until=None)
         held.update(lease_until=timezone.now() - timedelta(hours=1))
         for _ in range(500):
-            findings = list(reconcile(ALIAS))
+            repairs = list(reconcile(ALIAS))
             ticket = self.post.take()
             if ticket is not None:
                 _work_for(ticket)
-            elif not findings:
+            elif not repairs:
                 return
         raise AssertionError("tickets go round and round")
 

@@ -22,7 +22,6 @@ class Command(BatchCommand):
     help = "Cancels batches. Jobs that have not started never do; running jobs may finish."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the ids, the reason and `--stop-running`."""
         super().add_arguments(parser)
         parser.add_argument("ids", nargs="+", metavar="ID", help=ID_HELP)
         parser.add_argument("--reason", default="", help="Stored as the batch's cancel_reason.")
@@ -42,7 +41,6 @@ class Command(BatchCommand):
         verbosity: int,
         **options: Any,
     ) -> None:
-        """Cancel these batches."""
         for batch in self.batches(ids, database):
             was_stopping = batch.status == BatchStatus.STOPPING
             is_new = operations.cancel(batch, reason, by=BY, stop_running=stop_running)

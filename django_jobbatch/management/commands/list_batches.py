@@ -10,16 +10,12 @@ from typing import Any, Final
 from django.core.management.base import CommandParser
 from django.db import router
 
-from django_jobbatch import snapshot
-from django_jobbatch.management.base import BatchCommand, short_id
+from django_jobbatch import snapshot, tuning
+from django_jobbatch.management.base import BatchCommand
 from django_jobbatch.management.formatting import minute, table, truncate
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import BatchStatus, Outcome
 
-#: The default of `--limit`.
-DEFAULT_LIMIT: Final = 20
-#: Maximum characters of a name.
-MAX_NAME_LENGTH: Final = 24
 #: The values of `--outcome`.
 OUTCOMES: Final = [outcome.value for outcome in Outcome if outcome]
 COLUMNS: Final = ("ID", "NAME", "STATE", "PROGRESS", "JOBS", "FAILED", "CREATED")
@@ -31,7 +27,6 @@ class Command(BatchCommand):
     help = "Lists batches, the newest first, without child batches."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the filters, the limit and the format."""
         super().add_arguments(parser)
         parser.add_argument(
             "--status",
@@ -51,9 +46,9 @@ class Command(BatchCommand):
         parser.add_argument(
             "--limit",
             type=positive,
-            default=DEFAULT_LIMIT,
+            default=tuning.DEFAULT_LIST_LENGTH,
             metavar="N",
-            help=f"At most N batches; default: {DEFAULT_LIMIT}.",
+            help=f"At most N batches; default: {tuning.DEFAULT_LIST_LENGTH}.",
         )
         parser.add_argument("--json", action="store_true", help="Print a JSON list of snapshots.")
 
@@ -68,7 +63,6 @@ class Command(BatchCommand):
         json: bool,
         **options: Any,
     ) -> None:
-        """Print the list."""
         using = database or router.db_for_write(JobBatch)
         batches = JobBatch.objects.using(using).roots().order_by("-created_at", "pk")
         if status:
@@ -100,8 +94,8 @@ def _as_json(batches: Iterable[JobBatch]) -> str:
 def _cells(batch: JobBatch) -> tuple[str, ...]:
     jobs = batch.tree_jobs
     return (
-        short_id(batch.pk),
-        truncate(batch.name, MAX_NAME_LENGTH),
+        snapshot.short_id(batch.pk),
+        truncate(batch.name, tuning.MAX_NAME_SHOWN),
         snapshot.state(batch),
         f"{batch.progress} %",
         f"{jobs.total:,}",

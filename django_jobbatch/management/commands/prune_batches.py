@@ -28,7 +28,6 @@ class Command(BatchCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the ages and `--dry-run`."""
         super().add_arguments(parser)
         parser.add_argument(
             "--hours",
@@ -73,7 +72,6 @@ class Command(BatchCommand):
         verbosity: int,
         **options: Any,
     ) -> None:
-        """Prune, and print what was deleted."""
         started = time.perf_counter()
         pruned = operations.prune(
             database,
@@ -99,8 +97,8 @@ class Command(BatchCommand):
             pluralize(pruned.jobs, "job or callback", "jobs and callbacks"),
             pluralize(pruned.failures, "failure"),
         ]
-        if pruned.others:
-            deleted.append(pluralize(pruned.others, "row of other apps", "rows of other apps"))
+        if pruned.related:
+            deleted.append(pluralize(pruned.related, "row of other apps", "rows of other apps"))
         verb, cancelled = ("Would delete", "would be") if dry_run else ("Deleted", "is")
         self.stdout.write(self.style.SUCCESS(f"{verb} {', '.join(deleted)}."))
         for row in pruned.cancelled:

@@ -23,7 +23,6 @@ class Command(BatchCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the batch, `--dry-run` and the format."""
         super().add_arguments(parser)
         parser.add_argument(
             "--batch",
@@ -33,9 +32,9 @@ class Command(BatchCommand):
         parser.add_argument(
             "--dry-run",
             action="store_true",
-            help="Report the first finding of each batch, and change nothing.",
+            help="Print the first repair that each batch needs, and change nothing.",
         )
-        parser.add_argument("--json", action="store_true", help="Print a JSON list of findings.")
+        parser.add_argument("--json", action="store_true", help="Print a JSON list of repairs.")
 
     def handle(
         self,
@@ -47,27 +46,26 @@ class Command(BatchCommand):
         verbosity: int,
         **options: Any,
     ) -> None:
-        """Reconcile, and print the findings."""
         using = database or router.db_for_write(JobBatch)
         trees = [None] if batch is None else [each.pk for each in self.batches([batch], database)]
-        findings: list[Repair] = []
+        repairs: list[Repair] = []
         for tree in trees:
-            for finding in reconcile(using, batch_id=tree, dry_run=dry_run):
-                findings.append(finding)
+            for each in reconcile(using, batch_id=tree, dry_run=dry_run):
+                repairs.append(each)
                 if verbosity > 0 and not json:
-                    self.stdout.write(str(finding))
+                    self.stdout.write(str(each))
         if json:
-            self.stdout.write(_as_json(findings))
-        elif verbosity > 0 and (findings or not self._has_errors):
-            self.stdout.write(_summary(findings, dry_run=dry_run))
+            self.stdout.write(_as_json(repairs))
+        elif verbosity > 0 and (repairs or not self._has_errors):
+            self.stdout.write(_summary(repairs, dry_run=dry_run))
 
 
-def _summary(findings: list[Repair], *, dry_run: bool) -> str:
-    if not findings:
+def _summary(repairs: list[Repair], *, dry_run: bool) -> str:
+    if not repairs:
         return "Nothing to repair."
-    verb = "Would repair" if dry_run else "Repaired"
-    return f"{verb} {pluralize(len(findings), 'finding')}."
+    verb = "Would make" if dry_run else "Made"
+    return f"{verb} {pluralize(len(repairs), 'repair')}."
 
 
-def _as_json(findings: list[Repair]) -> str:
-    return json.dumps([finding.as_json() for finding in findings], indent=2)
+def _as_json(repairs: list[Repair]) -> str:
+    return json.dumps([each.as_json() for each in repairs], indent=2)

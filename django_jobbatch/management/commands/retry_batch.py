@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from django_jobbatch import operations
+from django_jobbatch import operations, snapshot
 from django_jobbatch.exceptions import BatchCancelled
-from django_jobbatch.management.base import ID_HELP, BatchCommand, short_id
+from django_jobbatch.management.base import ID_HELP, BatchCommand
 from django_jobbatch.management.formatting import pluralize
 from django_jobbatch.models import BatchedJob, JobBatch
 
@@ -22,7 +22,6 @@ class Command(BatchCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the ids of batches and of jobs, and `--include-cancelled`."""
         super().add_arguments(parser)
         parser.add_argument("ids", nargs="+", metavar="ID", help=ID_HELP)
         parser.add_argument(
@@ -49,7 +48,6 @@ class Command(BatchCommand):
         verbosity: int,
         **options: Any,
     ) -> None:
-        """Retry these batches."""
         if jobs and len(ids) > 1:
             raise CommandError("--job needs exactly one batch.", returncode=2)
         for batch in self.batches(ids, database):
@@ -82,7 +80,7 @@ def _rejection(batch: JobBatch, job: int) -> str:
         return f"There is no job {job}."
     if batch_id == batch.pk:
         return f"Job {job} has not failed, so it cannot be retried."
-    return f"Job {job} belongs to batch {batch_id}: retry_batch {short_id(batch_id)} --job {job}"
+    return f"Job {job} belongs to batch {batch_id}: retry_batch {snapshot.short_id(batch_id)} --job {job}"
 
 
 def _retry(batch: JobBatch, jobs: list[int] | None, *, include_cancelled: bool) -> int:

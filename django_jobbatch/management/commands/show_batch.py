@@ -9,17 +9,11 @@ from typing import Any, Final
 from django.core.management.base import CommandParser
 from django.utils.dateparse import parse_datetime
 
-from django_jobbatch import snapshot
-from django_jobbatch.management.base import ID_HELP, BatchCommand, short_id
+from django_jobbatch import snapshot, tuning
+from django_jobbatch.management.base import ID_HELP, BatchCommand
 from django_jobbatch.management.formatting import moment, pluralize, table, truncate, wrapped
 from django_jobbatch.models import JobBatch
 
-#: Characters of an exception's message. The messages of this package are shorter, hints included.
-MAX_MESSAGE_LENGTH: Final = 1_000
-#: Characters of a call.
-MAX_CALL_LENGTH: Final = 200
-#: Characters of the name of a child batch.
-MAX_NAME_LENGTH: Final = 30
 #: The terminal states in the order of the output.
 TERMINAL_STATUSES: Final = ("succeeded", "failed", "cancelled", "skipped")
 
@@ -30,13 +24,11 @@ class Command(BatchCommand):
     help = "Shows a batch: its jobs, dates and callbacks, and its failures by exception."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the id and the format."""
         super().add_arguments(parser)
         parser.add_argument("id", metavar="ID", help=ID_HELP)
         parser.add_argument("--json", action="store_true", help="Print a JSON object.")
 
     def handle(self, *, id: str, database: str | None, json: bool, **options: Any) -> None:  # noqa: A002 - the name of the argument
-        """Print the batch."""
         for batch in self.batches([id], database):
             # A person who runs commands has access to the database and the settings too.
             shown = snapshot.detail(batch, with_messages=True, with_calls=True)
@@ -109,9 +101,9 @@ def _child(depth: int, batch: JobBatch) -> tuple[str, ...]:
     failed = f", {batch.failed_jobs:,} failed" if batch.failed_jobs else ""
     links = pluralize(batch.total_jobs, "link" if batch.child_batches else "job")
     return (
-        f"{'  ' * depth}{short_id(batch.pk)}",
+        f"{'  ' * depth}{snapshot.short_id(batch.pk)}",
         batch.kind,
-        truncate(batch.name, MAX_NAME_LENGTH),
+        truncate(batch.name, tuning.MAX_CHILD_NAME_SHOWN),
         snapshot.state(batch),
         f"{batch.processed_jobs:,} of {links}{failed}",
     )
@@ -147,8 +139,8 @@ def _group(group: dict[str, Any], batch_id: str) -> Iterator[str]:
     retried = f", {group['retried']:,} retried since" if group["retried"] else ""
     yield f"  {group['count']:,} x {group['exception']}{retried}"
     where = f"newest: job {newest['job']}{_of(newest['batch'], batch_id)}"
-    yield from wrapped(f"{where}, {truncate(newest['call'], MAX_CALL_LENGTH)}", " " * 4)
-    yield from wrapped(truncate(newest["message"], MAX_MESSAGE_LENGTH), " " * 4)
+    yield from wrapped(f"{where}, {truncate(newest['call'], tuning.MAX_CALL_SHOWN)}", " " * 4)
+    yield from wrapped(truncate(newest["message"], tuning.MAX_MESSAGE_SHOWN), " " * 4)
     yield from _retry_commands(group)
 
 
@@ -159,17 +151,17 @@ def _retry_commands(group: dict[str, Any]) -> Iterator[str]:
         by_batch.setdefault(job["batch"], []).append(job["job"])
     for batch, jobs in by_batch.items():
         options = " ".join(f"--job {job}" for job in jobs)
-        yield f"    retry_batch {short_id(batch)} {options}"
+        yield f"    retry_batch {snapshot.short_id(batch)} {options}"
     if unlisted := group["count"] - group["retried"] - len(group["retryable"]):
         yield f"    and {unlisted:,} more"
 
 
 def _of(batch: str, shown: str) -> str:
-    return "" if batch == shown else f" of batch {short_id(batch)}"
+    return "" if batch == shown else f" of batch {snapshot.short_id(batch)}"
 
 
 def _message(failure: dict[str, Any]) -> str:
-    return truncate(f"{failure['exception']}: {failure['message']}", MAX_MESSAGE_LENGTH)
+    return truncate(f"{failure['exception']}: {failure['message']}", tuning.MAX_MESSAGE_SHOWN)
 
 
 def _moment(text: str | None) -> str:

@@ -27,7 +27,7 @@ def test_every_finding_is_a_line() -> None:
     assert manage("reconcile_batches") == (
         f"{batch.pk} ticket: jobs or callbacks are due, and tickets are missing (2 on queue default)\n"
         f"{batch.pk} ticket: jobs or callbacks are due, and tickets are missing (1 on queue slow)\n"
-        "Repaired 2 findings.\n",
+        "Made 2 repairs.\n",
         "",
         0,
     )
@@ -41,7 +41,7 @@ def test_a_dry_run_says_what_it_would_repair() -> None:
     for _ in range(2):
         assert manage("reconcile_batches", "--dry-run") == (
             f"{rested.pk} at_rest: nothing is left to do, and the batch is not marked\n"
-            "Would repair 1 finding.\n",
+            "Would make 1 repair.\n",
             "",
             0,
         )
