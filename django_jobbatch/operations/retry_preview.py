@@ -41,6 +41,8 @@ def count_chosen(batch: JobBatch, links: Collection[BatchedJob], *, include_canc
     found = list(links)
     if batch.has_lanes:
         found += of_batch.links_to_reset(_remaining_in_lanes(batch, found))
+    if not found:
+        return 0  # a strict batch whose links were all cancelled has no failed link either
     jobs = 0
     if of_batch.frees_remaining(found):
         jobs = count_trees([of_batch], include_partial=False)

@@ -111,3 +111,11 @@ def test_a_retry_is_offered_of_what_follows_no_cancelled_link() -> None:
     assert counters(root) == {"total": 4, "failed": 1, "cancelled": 1, "skipped": 2}
     assert previews.can_retry(read(root))
     assert previews.count_retried(read(root)) == 2
+
+
+def test_a_preview_of_no_chosen_jobs_counts_none() -> None:
+    batch = store_tree(bus.batch([ADD]))
+    cancel(batch)
+
+    assert previews.count_retried(read(batch), []) == 0
+    assert read(batch).retry([], include_cancelled=True) == 0
