@@ -126,7 +126,10 @@ def _claim_links(claimant: Claimant, due: BatchedJobQuerySet, limit: int) -> lis
 def _claim_in_transaction(
     claimant: Claimant, read: Callable[[], list[BatchedJob]]
 ) -> list[BatchedJob]:
-    """Claim the links that `read` returns; after an unanswered commit, return the links claimed then."""
+    """Claim the links that `read` returns.
+
+    After an unanswered commit, return the links claimed then.
+    """
     claims: list[datetime] = []
 
     def operation() -> list[BatchedJob]:

@@ -22,9 +22,9 @@ def rescue_ticket(
 ) -> list[Change]:
     """Return the links of a ticket to pending, and count a worker loss for each.
 
-    Without `is_dead`, only links with an expired lease are rescued. A link with `MAX_LOSSES` losses fails with `WorkerLost`; in a stopping batch it is
-    cancelled. Attempts do not change. The caller has checked that no process works on the
-    ticket; an outcome that arrives nevertheless is late.
+    Without `is_dead`, only links with an expired lease are rescued. A link with `MAX_LOSSES` losses
+    fails with `WorkerLost`; in a stopping batch it is cancelled. Attempts do not change. The caller
+    has checked that no process works on the ticket; an outcome that arrives nevertheless is late.
     """
     return in_transaction(
         using, idempotent(lambda: _rescue(using, batch_id, ticket, is_dead=is_dead))

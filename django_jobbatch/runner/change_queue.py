@@ -23,7 +23,8 @@ class _Entry:
 class ChangeQueue:
     """Committed changes in their order; each one stays until it is applied.
 
-    An error leaves the change in the queue, so the next call applies it, in either thread. A change with progress is kept once more, until its progress is reported.
+    An error leaves the change in the queue, so the next call applies it, in either thread. A change
+    with progress is kept once more, until its progress is reported.
     """
 
     def __init__(self) -> None:

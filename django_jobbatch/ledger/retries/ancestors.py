@@ -43,7 +43,10 @@ def reopen_ancestors(retry: BatchRetry, ancestors: list[JobBatch]) -> Iterator[C
 
 
 def _expect_run(using: str, child: JobBatch, link: BatchedJob) -> None:
-    """Set the run that an unsettled stand-in waits for; an unstarted one sets its child to waiting."""
+    """Set the run that an unsettled stand-in waits for.
+
+    An unstarted one sets its child to waiting.
+    """
     BatchedJob.objects.using(using).filter(pk=link.pk).update(child_run=child.run)
     if link.status != LinkStatus.RUNNING or link.lease_until is not None:
         rows.write(using, child, status=BatchStatus.WAITING)

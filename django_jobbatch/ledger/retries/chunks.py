@@ -91,7 +91,8 @@ def continue_reopen(using: str, batch: JobBatch, *, after: float) -> Iterator[Ch
 def reopen_finished(transition: Transition) -> Change:
     """Reopen a locked, finished child batch, because the turn of its stand-in has come again.
 
-    The rules are those of the retry that reset the stand-in. If nothing is retryable, the child finishes again at once.
+    The rules are those of the retry that reset the stand-in. If nothing is retryable, the child
+    finishes again at once.
     """
     batch = transition.batch
     of_child = rules.RetryRules.of_reopened(batch, include_cancelled=batch.reopen_cancelled)
