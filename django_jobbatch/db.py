@@ -33,18 +33,19 @@ _ERROR_NUMBERS: Final = frozenset({1205, 1213, 1020, 2002, 2003, 2006, 2013})
 _retrying: ContextVar[frozenset[str]] = ContextVar("django_jobbatch_retrying", default=frozenset())
 
 
-def in_transaction(using: str, operation: Callable[[], T]) -> T:
+def in_transaction(using: str, operation: Callable[[], T], *, seconds: float | None = None) -> T:
     """Run `operation` in a transaction, retry transient errors, and return its value.
 
-    Inside a transaction of the caller there is one attempt: the server has rolled back the caller's
-    work too, and only the caller can repeat it.
+    No attempt starts after `seconds` (default RETRY_SECONDS). Inside a transaction of the caller
+    there is one attempt: the server has rolled back the caller's work too, and only the caller can
+    repeat it.
     """
 
     def attempt() -> T:
         with _read_committed(using):
             return operation()
 
-    return retry_transient(using, attempt)
+    return retry_transient(using, attempt, seconds=seconds)
 
 
 def idempotent(operation: Callable[[], T]) -> Callable[[], T]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any, Final
 
 import pytest
-from django.db import DataError, IntegrityError, connection
+from django.db import DataError, IntegrityError, OperationalError, connection
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 #: SQLite has one writer at a time and no row locks.
 SKIPS_LOCKED: Final = connection.vendor != "sqlite"
@@ -85,3 +87,27 @@ def after_each_statement(pattern: str, happen: Callable[[], object]) -> Iterator
 
     with connection.execute_wrapper(execute):
         yield
+
+
+class Dropped(Exception):
+    """As psycopg says it."""
+
+    sqlstate = "08006"
+
+
+@contextmanager
+def answer_lost(commit: int) -> Iterator[list[bool]]:
+    """Have the answer to this commit, of those in the block, be lost; it holds True once it is."""
+    commits = count(1)
+    lost: list[bool] = []
+    really = BaseDatabaseWrapper.commit
+
+    def losing(connection: BaseDatabaseWrapper) -> None:
+        really(connection)
+        if next(commits) == commit:
+            lost.append(True)
+            raise OperationalError("the answer is lost") from Dropped()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseDatabaseWrapper, "commit", losing)
+        yield lost

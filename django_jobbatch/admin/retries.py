@@ -97,9 +97,11 @@ class RetryView(ConfirmView):
         include_cancelled = self._needs_consent(batch)
         if include_cancelled and not answer["include_cancelled"]:
             return ""
+        was_finished = batch.is_finished
         count = operations.retry(batch, self.jobs, include_cancelled=include_cancelled)
         self.count += count
-        return self._retried(count) if count else ""
+        is_reopened = was_finished and not batch.is_finished
+        return self._retried(count) if count or is_reopened else ""
 
     def success_message(self, changed: list[JobBatch]) -> str:
         return self._retried(self.count)

@@ -123,6 +123,7 @@ def new_ticket(batch: JobBatch, queue: str) -> transport.Ticket:
         using=batch.database,
         timeout=_rq_timeout(batch),
         description=_description(batch),
+        next_event_at=batch.next_event_at,
     )
 
 

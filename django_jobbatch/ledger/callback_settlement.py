@@ -24,8 +24,11 @@ from django_jobbatch.models import BatchedJob, FailedJob
 from django_jobbatch.states import OPEN, LinkStatus, Role
 
 
-def settle_callback(using: str, settlement: Settlement) -> Change:
-    """Settle a claimed callback, and make the next one of its batch due."""
+def settle_callback(using: str, settlement: Settlement, *, seconds: float | None = None) -> Change:
+    """Settle a claimed callback, and make the next one of its batch due.
+
+    A lost database is waited for as long as `seconds`, by default RETRY_SECONDS.
+    """
     commits: list[Change] = []
 
     def operation() -> Change:
@@ -37,7 +40,7 @@ def settle_callback(using: str, settlement: Settlement) -> Change:
         commits.append(transition.freeze())
         return commits[-1]
 
-    return in_transaction(using, operation)
+    return in_transaction(using, operation, seconds=seconds)
 
 
 def mark_reported(using: str, failure: FailedJob, *, raised_in: BatchedJob | None = None) -> None:

@@ -61,18 +61,22 @@ def finish_links(batch: JobBatch, outcome: Outcome) -> list[BatchedJob]:
 def batch_at_finish(batch: JobBatch, link: BatchedJob) -> JobBatch:
     """Return the batch as it was at the finish of the run that this callback belongs to.
 
-    A retry may have reopened the batch since. The values are those that the link keeps.
+    A retry may have reopened the batch since. The values are those that the link keeps. Child
+    batches may run again, so `tree_jobs` counts each as one job there.
     """
     finish = link.options.get("finish")
     if finish is None or link.run == batch.run:
         return batch
-    batch = copy(batch)
-    batch.status, batch.run = BatchStatus.FINISHED, link.run
-    for name in _FINISH_COLUMNS:
-        setattr(batch, name, finish[name])
-    for name in _FINISH_TIMES:
-        setattr(batch, name, finish[name] and datetime.fromisoformat(finish[name]))
-    return batch
+    finished = copy(batch)
+    finished.status, finished.run, finished.child_batches = BatchStatus.FINISHED, link.run, 0
+    try:
+        for name in _FINISH_COLUMNS:
+            setattr(finished, name, finish[name])
+        for name in _FINISH_TIMES:
+            setattr(finished, name, finish[name] and datetime.fromisoformat(finish[name]))
+    except (KeyError, TypeError, ValueError):
+        return batch  # the row was edited
+    return finished
 
 
 def each_failure_link(batch: JobBatch, position: int) -> list[BatchedJob]:

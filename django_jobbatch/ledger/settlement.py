@@ -30,13 +30,21 @@ from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.states import LANE_STOPPING, OPEN, SETTLED, LinkStatus
 
 
-def settle(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -> Change:
+def settle(
+    using: str,
+    batch_id: uuid.UUID,
+    settlements: Sequence[Settlement],
+    *,
+    seconds: float | None = None,
+) -> Change:
     """Settle claimed jobs of one batch, and move its counters, in one transaction.
 
     An outcome whose claim is no longer valid is late: it is counted and changes nothing else. In a
     stopping batch, released links and further attempts are cancelled. The transaction that settles
     the last link finishes the batch and schedules its callbacks. A failure stops a strict batch,
     and `Change.stopping` asks for a sweep.
+
+    A lost database is waited for as long as `seconds`, by default RETRY_SECONDS.
 
     A group of successes takes three statements. The last job of a batch takes two more, and the
     rows of its callbacks.
@@ -58,9 +66,9 @@ def settle(using: str, batch_id: uuid.UUID, settlements: Sequence[Settlement]) -
         return commits[-1]
 
     try:
-        return in_transaction(using, settle_all)
+        return in_transaction(using, settle_all, seconds=seconds)
     except LateOutcome:
-        return in_transaction(using, settle_valid)
+        return in_transaction(using, settle_valid, seconds=seconds)
 
 
 def settle_locked(transition: Transition, settlements: Sequence[Settlement]) -> None:

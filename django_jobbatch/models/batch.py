@@ -247,7 +247,9 @@ class JobBatch(BatchVerbs):
     @property
     def parent_batch(self) -> JobBatch | None:
         """The parent, or None for a root. It takes one query."""
-        return None if self.parent is None else self.parent.batch
+        if self.parent_id is None:
+            return None
+        return JobBatch.objects.using(self._state.db).filter(jobs=self.parent_id).first()
 
     @property
     def children(self) -> JobBatchQuerySet:

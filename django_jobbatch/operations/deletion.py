@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from django_jobbatch import dispatch, ledger
 from django_jobbatch.exceptions import BatchBusy
-from django_jobbatch.models import JobBatch
+from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.models.tree import descendant_levels, descendants
 from django_jobbatch.states import BatchStatus
 
@@ -24,10 +24,13 @@ def delete(batch: JobBatch) -> tuple[int, dict[str, int]]:
         BatchBusy: its parent waits for it. Cancel the batch first.
     """
     using = batch.database
-    if batch.parent is not None and not batch.parent.is_settled:
-        raise BatchBusy(
-            f"{batch.parent.batch} waits for this batch; cancel it, and delete it later."
-        )
+    # Another process may have added child batches since this object was read.
+    batch = JobBatch.objects.using(using).filter(pk=batch.pk).first() or batch
+    stand_in = None
+    if batch.parent_id is not None:
+        stand_in = BatchedJob.objects.using(using).filter(pk=batch.parent_id).first()
+    if stand_in is not None and not stand_in.is_settled:
+        raise BatchBusy(f"{stand_in.batch} waits for this batch; cancel it, and delete it later.")
     check_tree_deletable(using, batch)
     ledger.cancel(using, batch.pk, reason="deleted")
     stopping = JobBatch.objects.using(using).filter(pk=batch.pk, status=BatchStatus.STOPPING)
@@ -51,14 +54,18 @@ def check_tree_deletable(using: str, batch: JobBatch) -> None:
 def delete_tree(using: str, batch: JobBatch) -> Counter[str]:
     """Delete a batch and its descendants, the root last, and return the rows per model."""
     deleted: Counter[str] = Counter()
-    while True:
-        descendant_ids = [pk for level in descendant_levels(batch) for pk in level]
+    root: JobBatch | None = batch
+    while root is not None:
+        descendant_ids = [pk for level in descendant_levels(root) for pk in level]
         try:
-            for pk in [*reversed(descendant_ids), batch.pk]:
+            for pk in [*reversed(descendant_ids), root.pk]:
                 deleted += ledger.delete_batch(using, pk)
         except ledger.ChildrenRemain:
-            continue  # a transaction that was open has added them to a descendant
-        return deleted
+            # A transaction that was open has added them: to a descendant, or to the root.
+            root = JobBatch.objects.using(using).filter(pk=batch.pk).first()
+        else:
+            break
+    return deleted
 
 
 def iterate_tree(batch: JobBatch) -> Iterator[JobBatch]:

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -147,13 +146,8 @@ class BatchRunner:
 
     def _settle_callback(self, settlement: Settlement) -> None:
         """Settle one callback; wait as long as a lease for a lost database."""
-
-        def settle() -> Change:
-            nonlocal settlement
-            attempt, settlement = settlement, replace(settlement, maybe_written=True)
-            return ledger.settle_callback(self.using, attempt)
-
-        self._add_change(db.retry_transient(self.using, settle, seconds=conf.current().LEASE))
+        seconds = conf.current().LEASE
+        self._add_change(ledger.settle_callback(self.using, settlement, seconds=seconds))
 
     def _may_have_callbacks(self) -> bool:
         """Return whether a callback may be due: at the first call, after a failure, after the finish."""
@@ -246,7 +240,7 @@ class BatchRunner:
         """
         self.buffer.release_unstarted()
         seconds = conf.current().LEASE - (self.buffer.oldest_outcome_age() or 0)
-        change = db.retry_transient(self.using, self.buffer.settle, seconds=seconds)
+        change = self.buffer.settle(seconds=seconds)
         if change is not None:
             self._add_change(change, has_progress=True)
         self._apply_changes(is_last=is_last)

@@ -81,17 +81,18 @@ class ClaimBuffer:
         with self._guard:
             return time.monotonic() - self._oldest_at if self._outcomes else None
 
-    def settle(self) -> Change | None:
+    def settle(self, *, seconds: float | None = None) -> Change | None:
         """Settle all outcomes in one transaction; None without an outcome.
 
-        An error leaves the outcomes in the buffer.
+        A lost database is waited for as long as `seconds`. An error leaves the outcomes in the buffer.
         """
         with self._guard:
             outcomes, self._outcomes = self._outcomes, []
         if not outcomes:
             return None
         try:
-            return ledger.settle(self.claimant.using, self.claimant.batch_id, outcomes)
+            claimant = self.claimant
+            return ledger.settle(claimant.using, claimant.batch_id, outcomes, seconds=seconds)
         except BaseException:
             with self._guard:
                 # The commit may have succeeded without an answer.

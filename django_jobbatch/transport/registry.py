@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from rq import Queue
@@ -27,12 +27,13 @@ from django_jobbatch.transport.tickets import Ticket, id_of, ticket_suffix
 def add(pipe: Any, ticket: Ticket, ids: Iterable[str], *, at: datetime | None = None) -> int:
     """Add these tickets, and return the seconds until their set expires.
 
-    The set has the suffixes of their ids, which are unique within the batch. Scheduled tickets are
-    delivered `at` that time.
+    The set has the suffixes of their ids, which are unique within the batch. It outlives a ticket
+    that is scheduled `at` a time, and one that is scheduled for the next event of the batch.
     """
     key = _key(ticket.batch_id, ticket.queue)
-    wait = timedelta(0) if at is None else max(timedelta(0), at - datetime.now(UTC))
-    seconds = math.ceil((wait + tuning.TICKET_REGISTRY_TTL).total_seconds())
+    now = datetime.now(UTC)
+    last = max(now, at or now, ticket.next_event_at or now)
+    seconds = math.ceil((last - now + tuning.TICKET_REGISTRY_TTL).total_seconds())
     pipe.sadd(key, *map(ticket_suffix, ids))
     pipe.expire(key, seconds)
     return seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 
 #: The function of the RQ job. The runner is in a higher layer, so this is its path.
 TICKET_FUNCTION = "django_jobbatch.runner.work"
@@ -16,7 +17,7 @@ PREFIX = "jb-"
 class Ticket:
     """The values that all tickets of one batch on one queue have in common.
 
-    `timeout` is RQ's, in seconds; -1 means no limit.
+    `timeout` is RQ's, in seconds; -1 means no limit. `next_event_at` is that of the batch.
     """
 
     batch_id: uuid.UUID
@@ -24,6 +25,7 @@ class Ticket:
     using: str
     timeout: int
     description: str
+    next_event_at: datetime | None = None
 
     @property
     def args(self) -> tuple[str, str, str]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Callable
 
 import pytest
-from django.db import OperationalError
-from django.db.backends.base.base import BaseDatabaseWrapper
 
 from airports.models import CallbackCall
 from django_jobbatch import bus, ledger
 from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.reconcile import reconcile
+from django_jobbatch.runner.claim_buffer import ClaimBuffer
 from tests import jobs
+from tests.databases import answer_lost
 from tests.event_log import EventLog
 from tests.integration.tickets import work_on_all
 from tests.jobs import ADD
@@ -23,6 +21,7 @@ from tests.ledger.helpers import (
     ALIAS,
     claim,
     claim_callback,
+    claimant,
     read,
     statuses,
     store_tree,
@@ -34,30 +33,6 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.usefixtures("redis_server"),
 ]
-
-
-class Dropped(Exception):
-    """As psycopg says it."""
-
-    sqlstate = "08006"
-
-
-@contextmanager
-def answer_lost(commit: int) -> Iterator[list[bool]]:
-    """Have the answer to this commit, of those in the block, be lost; it holds True once it is."""
-    commits = count(1)
-    lost: list[bool] = []
-    really = BaseDatabaseWrapper.commit
-
-    def losing(connection: BaseDatabaseWrapper) -> None:
-        really(connection)
-        if next(commits) == commit:
-            lost.append(True)
-            raise OperationalError("the answer is lost") from Dropped()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BaseDatabaseWrapper, "commit", losing)
-        yield lost
 
 
 def record(event_log: EventLog, text: str) -> bus.JobBuilder:
@@ -138,6 +113,22 @@ def test_an_answer_that_is_lost_beside_a_late_outcome_makes_no_other_late() -> N
     assert was_lost
     assert (change.settled, change.late, change.due) == ((other.pk,), 1, {"default": 1})
     assert statuses(batch) == ["running", "succeeded", "pending"]
+    assert read(batch).late_outcomes == 1
+
+
+def test_a_late_outcome_that_a_ticket_settles_is_counted_once_though_its_answer_is_lost() -> None:
+    batch = store_tree(bus.batch([ADD] * 3))
+    lost, other = claim(batch, 2)
+    batch.jobs.filter(pk=lost.pk).update(fence=lost.fence + 1)
+    buffer = ClaimBuffer(claimant(batch))
+    buffer.add([lost, other])
+    while link := buffer.start():
+        buffer.record(success(link))
+
+    with answer_lost(1) as answers:
+        buffer.settle(seconds=20)
+
+    assert answers
     assert read(batch).late_outcomes == 1
 
 

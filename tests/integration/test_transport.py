@@ -121,6 +121,19 @@ def test_what_redis_keeps_of_waiting_tickets_expires(
     assert redis_server.client.ttl(f"rq:job:{sent_id}") == -1
 
 
+def test_the_registry_outlives_the_ticket_that_is_scheduled_for_the_next_event(
+    ticket: Ticket, redis_server: RedisServer
+) -> None:
+    event = datetime.now(UTC) + timedelta(days=60)
+    transport.schedule(ticket, event)
+
+    transport.send(replace(ticket, next_event_at=event))
+
+    seconds = int(redis_server.client.ttl(f"jobbatch:{ticket.batch_id.hex}:default"))
+    days = tuning.TICKET_REGISTRY_TTL.days + 60
+    assert round(seconds / 86_400) == days
+
+
 def test_a_ticket_is_sent_in_one_pipeline(ticket: Ticket, redis_server: RedisServer) -> None:
     def commands() -> int:
         return int(redis_server.client.info("stats")["total_reads_processed"])

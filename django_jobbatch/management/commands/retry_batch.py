@@ -55,9 +55,11 @@ class Command(BatchCommand):
                 chosen = self._chosen(batch, jobs, include_cancelled=include_cancelled)
                 if chosen == []:
                     continue
+                was_finished = batch.is_finished
                 count = _retry(batch, chosen, include_cancelled=include_cancelled)
                 if verbosity > 0:
-                    self.stdout.write(f"{batch.pk}: {_result(batch, count)}")
+                    result = _result(batch, count, was_finished=was_finished)
+                    self.stdout.write(f"{batch.pk}: {result}")
 
     def _chosen(
         self, batch: JobBatch, jobs: list[int] | None, *, include_cancelled: bool
@@ -92,7 +94,9 @@ def _retry(batch: JobBatch, jobs: list[int] | None, *, include_cancelled: bool) 
         ) from None
 
 
-def _result(batch: JobBatch, count: int) -> str:
+def _result(batch: JobBatch, count: int, *, was_finished: bool) -> str:
+    if not count and was_finished and not batch.is_finished:
+        return f"reopened in run {batch.run}, but no job runs again."
     if not count:
         return "nothing to retry."
     return f"{pluralize(count, 'job')} retried, in run {batch.run}."
