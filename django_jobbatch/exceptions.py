@@ -47,7 +47,7 @@ class NotInBatch(JobBatchError):
 
 
 class ResultsNotStored(JobBatchError):
-    """The batch keeps no results; build it with .store_results()."""
+    """The batch does not store results; build it with .store_results()."""
 
 
 class DoNotRetry(JobBatchError):

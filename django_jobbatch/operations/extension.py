@@ -26,7 +26,7 @@ def add(batch: JobBatch, items: object) -> int:
             catch this exception is cancelled.
     """
     if batch.kind == Kind.CHAIN:
-        raise InvalidJob("A chain has one lane; extend it by current_job().append(...).")
+        raise InvalidJob("A chain is one sequence; extend it by current_job().append(...).")
     _reject_callback(batch)
     using = batch.database
     source = ItemSource.of(items)

@@ -501,7 +501,7 @@ def test_a_chain_and_a_callback_are_not_extended() -> None:
     chain = store_tree(bus.chain(ADD).finally_(jobs.add, 1))
     callback = BatchedJobFactory.create(batch=chain, role=Role.FINALLY, run=1)
 
-    with pytest.raises(InvalidJob, match="A chain has one lane"):
+    with pytest.raises(InvalidJob, match="A chain is one sequence"):
         chain.add(ADD)
     with pytest.raises(InvalidJob, match="A callback has no lane"):
         callback.append(ADD)

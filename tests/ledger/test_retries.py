@@ -234,7 +234,7 @@ def test_a_cancelled_batch_is_not_reopened_by_a_retry_of_its_child(
         reopen(batch, pks(batch) if chosen else None)
 
     assert str(caught.value) == (
-        "The batch was cancelled; retry(include_cancelled=True) takes its cancelled jobs too."
+        "The batch was cancelled; retry(include_cancelled=True) runs its cancelled jobs again."
     )
     assert (statuses(batch), read(batch).version) == ([FAILED, CANCELLED], 0)
 

@@ -45,7 +45,7 @@ def check_retryable(batch: JobBatch, *, include_cancelled: bool, who: str = "The
         raise BatchBusy(f"{who} is still stopping; wait until it has finished.")
     if batch.is_cancelled and not include_cancelled:
         raise BatchCancelled(
-            f"{who} was cancelled; retry(include_cancelled=True) takes its cancelled jobs too."
+            f"{who} was cancelled; retry(include_cancelled=True) runs its cancelled jobs again."
         )
 
 
