@@ -325,7 +325,7 @@ def own_server(transactional_db: None) -> Iterator[PostgreSQL]:
 def test_a_ticket_outlives_a_restart_of_postgresql(
     own_server: PostgreSQL, event_log: EventLog, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, logger=db.__name__)
+    caplog.set_level(logging.INFO, logger="django_jobbatch.ledger.transactions")
     hold = event_log.blocking_job("a")
     builder = bus.batch([hold, event_log.job("b")])
     batch = event_log.with_all_callbacks(builder).dispatch()
