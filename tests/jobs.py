@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import django_rq
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from rq import Retry, get_current_job
 
 from airports.models import CallbackCall
@@ -246,6 +246,10 @@ def query_slowly(path: str) -> None:
         time.sleep(TIMEOUT)
 
 
+#: MariaDB's error for a connection that is no longer there.
+UNKNOWN_THREAD = 1094
+
+
 def drop_connections() -> None:
     """Have the server end every connection to this database."""
     helper = connection.copy("helper")
@@ -264,7 +268,11 @@ def drop_connections() -> None:
     with helper.cursor() as cursor:
         cursor.execute(listed)
         for (number,) in cursor.fetchall():
-            cursor.execute(end, [number])
+            try:
+                cursor.execute(end, [number])
+            except OperationalError as error:
+                if error.args[0] != UNKNOWN_THREAD:  # it ended by itself in between
+                    raise
     helper.close()
 
 
