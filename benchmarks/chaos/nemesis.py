@@ -33,6 +33,8 @@ from sandbox.servers import Server
 FREEZE_SECONDS: Final = 0.9
 #: Seconds for which the database is locked, or Redis is stopped.
 OUTAGE_SECONDS: Final = 0.3
+#: Seconds between the requests for a warm and for a cold shutdown of one worker.
+WARM_SECONDS: Final = 0.05
 #: Commits of a cancel or retry, after one of which its process is killed.
 MAX_COMMITS: Final = 3
 #: Statements that list or end the connections of other clients.
@@ -106,7 +108,7 @@ class Nemesis:
         worker = self._worker(choice)
         worker.terminate()
         if choice % 2:
-            time.sleep(0.05)
+            time.sleep(WARM_SECONDS)
             worker.terminate()
         return worker.name
 
