@@ -39,21 +39,21 @@ CLAIM: Final[Statements] = (
     Statement("UPDATE batchedjob", "claim them"),
 )
 #: A settlement of jobs that succeeded.
-GROUP: Final[Statements] = (
+SETTLEMENT: Final[Statements] = (
     Statement("UPDATE jobbatch", "lock the batch, write its counters"),
     Statement("SELECT jobbatch", "the batch"),
     Statement("UPDATE batchedjob", "settle the links"),
 )
 #: A settlement after which the next link of a lane is due.
 HOP: Final[Statements] = (
-    *GROUP,
+    *SETTLEMENT,
     Statement("SELECT batchedjob", "the id of the next link"),
     Statement("SELECT batchedjob", "its queue and delay"),
     Statement("UPDATE batchedjob", "make it due"),
 )
 #: The last settlement of a batch without callbacks.
 LAST_JOB: Final[Statements] = (
-    *GROUP,
+    *SETTLEMENT,
     Statement("UPDATE jobbatch", "finish the batch"),
 )
 #: The last settlement of a batch with callbacks.
@@ -65,14 +65,14 @@ LAST_JOB_WITH_CALLBACKS: Final[Statements] = (
 )
 #: The settlement of a callback that another one follows.
 CALLBACK: Final[Statements] = (
-    *GROUP,
+    *SETTLEMENT,
     Statement("SELECT batchedjob", "the next callback"),
     Statement("UPDATE batchedjob", "make it due"),
     Statement("SELECT batchedjob", "whether a callback is unsettled"),
 )
 #: The settlement of the last callback of a batch.
 LAST_CALLBACK: Final[Statements] = (
-    *GROUP,
+    *SETTLEMENT,
     Statement("SELECT batchedjob", "the next callback: none"),
     Statement("SELECT batchedjob", "whether a callback is unsettled"),
     Statement("UPDATE jobbatch", "mark the batch as at rest"),

@@ -572,7 +572,7 @@ def statements(tuning: Tuning) -> Count:
 CLAIM = claim_of(*verbs(expected.CLAIM))
 LOOK = claim_of("SELECT")
 STARTED = in_transaction("UPDATE")
-GROUP = in_transaction(*verbs(expected.GROUP))
+SETTLEMENT = in_transaction(*verbs(expected.SETTLEMENT))
 LAST = in_transaction(*verbs(expected.LAST_JOB))
 NOTHING_DUE = ["SELECT"]
 
@@ -591,8 +591,8 @@ def test_statements_of_a_ticket_for_a_single_job(statements: Count) -> None:
 def test_statements_of_a_ticket_grow_with_groups_of_jobs(groups: int, statements: Count) -> None:
     batch = dispatched(*[ADD] * (1 + 100 * groups))
 
-    once = [*CLAIM, *STARTED, *GROUP, *CLAIM, *LAST, *NOTHING_DUE]
-    assert len(statements(batch)) <= len(once) + (groups - 1) * len([*CLAIM, *GROUP])
+    once = [*CLAIM, *STARTED, *SETTLEMENT, *CLAIM, *LAST, *NOTHING_DUE]
+    assert len(statements(batch)) <= len(once) + (groups - 1) * len([*CLAIM, *SETTLEMENT])
 
 
 @transactional

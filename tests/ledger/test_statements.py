@@ -499,7 +499,7 @@ def test_statements_of_a_group_of_successes(size: int) -> None:
 
     statements = capture(lambda: succeed(batch, links))
 
-    assert statements.shapes == in_transaction(*shapes(expected.GROUP))
+    assert statements.shapes == in_transaction(*shapes(expected.SETTLEMENT))
 
 
 def test_statements_of_the_last_job_of_a_batch() -> None:
