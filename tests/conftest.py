@@ -109,7 +109,7 @@ def other() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def launcher(django_db_setup: None, redis_session: RedisServer) -> Iterator[Launcher]:
-    """What starts the workers of all tests."""
+    """The launcher of the workers of all tests."""
     launcher = Launcher(worker_env(redis_session.url))
     yield launcher
     launcher.close()

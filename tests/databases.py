@@ -1,4 +1,4 @@
-"""What the databases do differently, for tests that expect it: SQLite, PostgreSQL, MariaDB."""
+"""The differences between SQLite, PostgreSQL and MariaDB, for tests that expect them."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from django_jobbatch.states import (
     Role,
 )
 
-#: What the links of the factories call.
+#: The function that the links of the factories call.
 CALL = JobSpec("tests.jobs.add", (1, 2))
 
 
@@ -134,7 +134,7 @@ class BatchedJobFactory(DjangoModelFactory[BatchedJob]):
 
 
 class FailedJobFactory(DjangoModelFactory[FailedJob]):
-    """What went wrong with one job, which is made for it."""
+    """The failure of a job that is made for it."""
 
     class Meta:
         model = FailedJob

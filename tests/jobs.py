@@ -38,7 +38,7 @@ _TASKS = import_module(TASKS_MODULE)
 
 
 class JobFailed(Exception):
-    """What `fail` raises."""
+    """The error that `fail` raises."""
 
 
 def add(a: int, b: int) -> int:
@@ -72,7 +72,7 @@ def sleep(seconds: float) -> None:
     time.sleep(seconds)
 
 
-# What they record
+# Records
 
 
 def stamp(path: str, seconds: float = 0) -> None:
@@ -103,7 +103,7 @@ def record_and_return(path: str, text: str) -> str:
 
 
 def shown(*args: Any, **kwargs: Any) -> str:
-    """What arrives of the arguments."""
+    """Return the arguments as they arrive, as text."""
     return f"{args!r} {kwargs!r}"
 
 
@@ -134,7 +134,7 @@ class Adder:
         return a + b
 
 
-# What they wait for
+# Waits
 
 
 def await_that(condition: Callable[[], object]) -> None:
@@ -190,7 +190,7 @@ def hold_until_settled(others: int) -> None:
     await_that(lambda: current_batch().succeeded_jobs >= others)
 
 
-# What they raise and write
+# Errors and writes
 
 
 def fail_for_good(path: str) -> None:
@@ -239,7 +239,7 @@ def write_and_fail_once(name: str) -> None:
 
 
 def query_slowly(path: str) -> None:
-    """Run into a timeout in the middle of what it does with the database."""
+    """Run into a timeout after a statement, with an open cursor."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
         record(path, "began")
@@ -277,7 +277,7 @@ def drop_connections() -> None:
 
 
 def drop_connections_and_record(*arguments: object, path: str, text: str) -> None:
-    """The same; as a job or as a callback, with any arguments."""
+    """Drop the connections as a job or as a callback, with any arguments, and record it."""
     drop_connections()
     record(path, text)
 
@@ -290,7 +290,7 @@ def write_and_drop_connections(path: str, name: str, times: int) -> None:
         drop_connections()
 
 
-# What they die of
+# Deaths
 
 
 def die(exit_code: int | None = None) -> None:
@@ -400,7 +400,7 @@ def _is_first(path: str, text: str) -> bool:
     return True
 
 
-# What dispatches and adds
+# Dispatches and additions
 
 
 def load(path: str, names: list[str], gate: str) -> None:

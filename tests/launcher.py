@@ -87,7 +87,7 @@ class Launcher:
 
 
 class LaunchedProcess:
-    """What is used of `subprocess.Popen`, for a process that is a child of the launcher."""
+    """The used part of `subprocess.Popen`, for a process that is a child of the launcher."""
 
     def __init__(self, launcher: Launcher, pid: int, arguments: Sequence[str]) -> None:
         self.pid = pid

@@ -154,7 +154,7 @@ class Workers:
 
 
 def worker_env(redis_url: str) -> dict[str, str]:
-    """What a worker finds in its environment, beside what we find in ours."""
+    """The environment variables of a worker, beside those of the tests."""
     return {
         "DJANGO_SETTINGS_MODULE": "tests.settings",
         "DATABASE_URL": database_url(),

@@ -250,7 +250,7 @@ def test_every_layer_is_described() -> None:
     assert sorted(described) == sorted(top)
 
 
-# What is tested
+# The list of tested guarantees
 
 
 def test_every_promise_has_a_test() -> None:

@@ -39,6 +39,8 @@ TESTS = sorted(
     if path.name not in ("vocabulary.py", "test_vocabulary.py")
 )
 
+#: Openings that hide the subject of a docstring.
+OPENING = re.compile(r"(?:What|Those|The same)\b")
 PHRASE = re.compile(rf"\b(?:{'|'.join(RETIRED_PHRASES)})", re.IGNORECASE)
 NAME = re.compile("|".join(RETIRED_NAMES))
 
@@ -68,12 +70,15 @@ def prose_of_module(path: Path) -> str:
 def prose_of_test(path: Path) -> str:
     """The docstrings and comments of a module of the tests: its other texts are data."""
     source = path.read_text()
-    docstrings = [
+    return without_code([*docstrings_of(source), *comments_of(source)])
+
+
+def docstrings_of(source: str) -> list[str]:
+    return [
         ast.get_docstring(node) or ""
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
     ]
-    return without_code([*docstrings, *comments_of(source)])
 
 
 def comments_of(source: str) -> list[str]:
@@ -140,6 +145,11 @@ def test_no_retired_word_is_in_a_sentence_of_a_module(path: Path) -> None:
 @pytest.mark.parametrize("path", TESTS, ids=name_of)
 def test_no_retired_word_is_in_a_sentence_of_a_test(path: Path) -> None:
     assert PHRASE.findall(prose_of_test(path)) == []
+
+
+@pytest.mark.parametrize("path", [*MODULES, *TESTS], ids=name_of)
+def test_a_docstring_starts_with_its_subject_or_verb(path: Path) -> None:
+    assert [text for text in docstrings_of(path.read_text()) if OPENING.match(text)] == []
 
 
 @pytest.mark.parametrize("path", [*MODULES, *TESTS], ids=name_of)

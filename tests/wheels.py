@@ -26,7 +26,7 @@ def build_wheel(folder: Path) -> Path:
 
 
 def _source_copy(folder: Path) -> Path:
-    """What a build reads, apart, so that it neither meets nor leaves anything in the checkout."""
+    """A copy of the files that a build reads, so that a build leaves nothing in the checkout."""
     shutil.copytree(PACKAGE, folder / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("tests", "sandbox", "benchmarks"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

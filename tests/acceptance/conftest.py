@@ -18,7 +18,7 @@ def start(request: pytest.FixtureRequest, workers: Workers) -> Start:
 
 @pytest.fixture
 def tickets(redis_server: RedisServer) -> Callable[[], list[str]]:
-    """What there is of us in Redis: tickets, and the sets that remember them."""
+    """The keys of the package in Redis: tickets, and the sets that remember them."""
 
     def keys() -> list[str]:
         found = [

@@ -21,7 +21,7 @@ SIMPLE_BATCH = "tests.worker_classes.SimpleBatchWorker"
 
 
 class Scene:
-    """What happens to one batch. Its workers are RQ's own or `BatchWorker`s."""
+    """The events of one batch. Its workers are RQ's own or `BatchWorker`s."""
 
     batch: JobBatch
 

@@ -61,7 +61,7 @@ def a_writes_and_dies_first(*, committed: bool) -> Build:
     ).options(transactional=True)
 
 
-# What happens
+# Faults
 
 
 def the_horse_dies(scene: Scene) -> Server:

@@ -794,7 +794,7 @@ def test_delays_and_intervals_are_respected_where_a_scheduler_runs(
     assert event_log.calls == ["then succeeded", "finally succeeded"]
 
 
-# What a job writes, and where it runs
+# Transactions of a job
 
 
 def test_what_a_transactional_job_writes_is_there_exactly_if_it_succeeded(
@@ -923,7 +923,7 @@ def test_a_job_that_a_cold_shutdown_cut_off_runs_again(
 
 
 def counters(batch: JobBatch) -> dict[str, object]:
-    """What the database says of the batch now."""
+    """The batch as the database has it now."""
     batch.refresh_from_db()
     names = [
         "status",

@@ -25,7 +25,7 @@ from tests.worker_classes import SimpleBatchWorker
 
 
 def checked_database(alias: str = "default") -> list[CheckMessage]:
-    """What `manage.py check --tag jobbatch --database default` and `migrate` find."""
+    """The findings of `manage.py check --tag jobbatch --database default` and of `migrate`."""
     return run_checks(tags=["jobbatch"], databases=[alias])
 
 

@@ -1,4 +1,4 @@
-"""What an import of the package costs, and what it needs: shown in a process of its own."""
+"""The cost and the requirements of an import of the package, in a process of its own."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def wrong() -> list[tuple[str, dict[str, int], dict[str, int]]]:
 
 
 def in_rows(batch: JobBatch) -> dict[str, int]:
-    """What the counters of a batch should be."""
+    """The counters that a batch should have."""
     statuses = batch.jobs.jobs_only().values_list("status", flat=True)
     return dict(
         Counter("pending" if status in UNSETTLED else status for status in statuses)

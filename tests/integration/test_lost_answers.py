@@ -157,7 +157,7 @@ def test_an_outcome_that_is_late_again_is_counted_again(times: int) -> None:
     assert read(batch).late_outcomes == times
 
 
-# What is done to a batch
+# Operations on a batch
 
 
 def test_a_cancel_whose_answer_is_lost_has_cancelled_the_batch(event_log: EventLog) -> None:

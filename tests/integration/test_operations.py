@@ -1,4 +1,4 @@
-"""What is done to a batch: what stands in the database, and in Redis, after it."""
+"""The operations on a batch: the rows in the database and the keys in Redis after each."""
 
 from __future__ import annotations
 

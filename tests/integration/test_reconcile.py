@@ -1,4 +1,4 @@
-"""What reconcile finds and repairs, by rows that are aged and tickets that are taken away."""
+"""The findings and repairs of reconcile, by aged rows and deleted tickets."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_another_ticket_continues_a_batch_on_the_stack_of_a_dead_one() -> None:
 
 
 def test_a_ticket_that_died_with_nothing_in_hand_is_not_followed_by_another_at_once() -> None:
-    # What killed it before its start would kill that one too.
+    # The cause of its death before its start would kill that one too.
     batch = store_tree(bus.batch([ADD] * 2))
 
     assert reconcile_ticket(ALIAS, batch.pk, "dead") == []
@@ -291,7 +291,7 @@ def test_a_due_callback_of_a_finished_batch_gets_a_ticket() -> None:
     assert work_to_the_end(batch).at_rest
 
 
-# What was not scheduled, swept or continued
+# Missing schedules, sweeps and continuations
 
 
 def test_a_batch_that_should_have_finished_finishes() -> None:

@@ -403,7 +403,7 @@ def test_outcomes_that_could_not_be_written_stay_in_the_buffer() -> None:
     assert change.finished
 
 
-# What jobs raise
+# Errors of jobs
 
 
 def performed(job: bus.JobBuilder, **options: Any) -> Settlement:
@@ -557,7 +557,7 @@ Count = Callable[[JobBatch], list[str]]
 
 @pytest.fixture
 def statements(tuning: Tuning) -> Count:
-    """What a ticket sends that claims 100 jobs after the first, and that no clock interrupts."""
+    """The statements of a ticket that claims 100 jobs after the first, without a pause."""
     tuning(CLAIM_SECONDS=FOR_EVER, MAX_CLAIM=100)
     tuning(HEARTBEAT_SECONDS=FOR_EVER, STATUS_MAX_AGE=FOR_EVER, HELP_AFTER_SECONDS=FOR_EVER)
 
@@ -668,7 +668,7 @@ def test_progress_is_reported_of_what_the_heartbeat_has_settled(
 
 @dataclass
 class FailingApply:
-    """`dispatch.apply`, which the database fails once its time for retries is over, in one thread or both."""
+    """A `dispatch.apply` whose first calls fail with a deadlock that no retry has ended."""
 
     failures: int
     changes: list[ledger.Change] = field(default_factory=list)

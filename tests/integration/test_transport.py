@@ -27,7 +27,7 @@ def ticket() -> Ticket:
 
 
 def keys(server: RedisServer) -> list[str]:
-    """What there is of tickets, and of sets that remember them."""
+    """The keys of tickets, and of the sets that remember them."""
     found = [*server.client.keys("rq:job:*"), *server.client.keys("jobbatch:*")]
     return sorted(key.decode() for key in found)
 

@@ -49,7 +49,7 @@ def handlers() -> Iterator[None]:
 
 @pytest.fixture
 def asked(event_log: EventLog, monkeypatch: pytest.MonkeyPatch) -> Asked:
-    """What the worker has asked to be repaired: a database, or what a ticket has left there."""
+    """The repairs that the worker requested: of a database, or of the links of a ticket."""
 
     def note(*args: object) -> list[Any]:
         jobs.record(event_log.path("asked"), " ".join(map(str, args)))

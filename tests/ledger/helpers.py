@@ -1,4 +1,4 @@
-"""What the tests of the ledger do again and again, and how they read what came of it."""
+"""Common steps of the tests of the ledger, and readers of their results."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def cancel(batch: JobBatch) -> list[Change]:
 
 
 def finish_child(root: JobBatch, end: Callable[[BatchedJob], Settlement]) -> JobBatch:
-    """The same, after its child batch has ended so."""
+    """Return a root whose started child batch has ended with these settlements."""
     child = start_child(root)
     settle(child, *(end(link) for link in claim(child)))
     ledger.settle_stand_in(ALIAS, read(child))

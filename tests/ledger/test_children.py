@@ -1,4 +1,4 @@
-"""What passes between child batches and their stand-ins."""
+"""Messages between child batches and their stand-ins."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def test_a_callback_that_is_called_again_disturbs_a_batch() -> None:
     assert (finished, again, is_at_rest(batch)) == (True, False, True)
 
 
-# What should have been scheduled
+# Missing schedules
 
 
 def test_a_missed_finish_is_repaired_with_its_callbacks() -> None:

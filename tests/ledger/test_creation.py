@@ -202,7 +202,7 @@ def test_a_batch_that_was_reopened_takes_more() -> None:
         assert ledger.lock_for_add(ALIAS, batch) == (batch, 1)
 
 
-# What the database rejects
+# Rows that the database rejects
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_links_added_during_a_delete_are_deleted_too(
     assert (JobBatch.objects.count(), BatchedJob.objects.count()) == (0, 0)
 
 
-# What an interrupted delete leaves
+# Rows left by an interrupted delete
 
 
 def remove_a_page(batch: JobBatch) -> None:

@@ -1,4 +1,4 @@
-"""What the end of a link does to its lane."""
+"""The effect of the end of a link on its lane."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of links whose ticket died, by rows that are aged and not waited for."""
+"""The links of a dead ticket, by rows that are aged, without a wait."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ran: list[tuple[int, str]] = []
         self.losses: Counter[int] = Counter()
 
-    # What can happen
+    # Events
 
     @rule(ticket=TICKETS, limit=st.integers(1, 3))
     def take(self, ticket: str, limit: int) -> None:
@@ -187,7 +187,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if end in ("success", "failure") and link.role in CALLBACK_LANE:
             self.ran.append((link.run, link.role))
 
-    # What always holds
+    # Invariants
 
     @invariant()
     def rows_are_as_the_model_says(self) -> None:

@@ -206,7 +206,7 @@ def test_a_group_of_different_fences_settles_as_one() -> None:
     assert (change.late, change.finished, statuses(batch)) == (0, True, [SUCCEEDED, SUCCEEDED])
 
 
-# What comes too late
+# Late reports
 
 
 def test_an_outcome_that_was_settled_before_changes_nothing() -> None:
@@ -277,7 +277,7 @@ def test_an_outcome_of_a_deleted_batch_changes_nothing() -> None:
     assert (change.batch, change.late) == (None, 1)
 
 
-# What was tried before, and perhaps written
+# Repeated attempts whose write may have happened
 
 
 TRIED: dict[str, Callable[[BatchedJob], Settlement]] = {

@@ -55,7 +55,7 @@ BATCH = "django_jobbatch_jobbatch"
 
 
 class Statements:
-    """What was sent to the database during a block."""
+    """The statements that a block sent to the database."""
 
     def __init__(self, capture: CaptureQueriesContext) -> None:
         self.sql = [

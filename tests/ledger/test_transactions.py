@@ -1,4 +1,4 @@
-"""What the ledger tries again, as each database really says it."""
+"""The errors after which the ledger tries again, as each database really raises them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.ledger.helpers import ALIAS, run_concurrently
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-#: What makes a transaction keep to what it saw first, and reject what has changed since.
+#: Statements that give a transaction one snapshot, and reject writes to rows changed since.
 SNAPSHOT = {
     "sqlite": [],
     "postgresql": ["SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ"],
@@ -141,7 +141,7 @@ def test_a_key_that_was_taken_after_the_start_of_the_callers_transaction(repeata
             assert insert_batch(repeatable, late) == (first, False)
 
 
-# What passes
+# Transient errors
 
 
 def test_a_lock_that_another_holds_passes(other: str) -> None:

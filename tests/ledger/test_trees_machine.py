@@ -157,7 +157,7 @@ class TreesMachine(RuleBasedStateMachine):
         self.laws.dispatched(self.tree)
         self._know(self.root, self.tree)
 
-    # What tickets do
+    # Tickets
 
     @rule(batch=ANY, limit=st.integers(1, 3))
     def take(self, batch: int, limit: int) -> None:
@@ -190,7 +190,7 @@ class TreesMachine(RuleBasedStateMachine):
         with self._act(late=late):
             self._settle_callback(status)
 
-    # What people do
+    # People
 
     @rule(which=ANY, late=SELDOM)
     def cancel(self, which: int, *, late: bool) -> None:
@@ -242,7 +242,7 @@ class TreesMachine(RuleBasedStateMachine):
             link.lane[place:place] = links
             self._know(self._row(batch), batch)
 
-    # What goes wrong
+    # Faults
 
     @precondition(lambda self: self.post.held)
     @rule(message=ANY, late=SELDOM)
@@ -261,7 +261,7 @@ class TreesMachine(RuleBasedStateMachine):
         change = ledger.settle(ALIAS, old.link.batch_id, [old])
         assert (change.late, change.finished, change.settled) == (1, False, ())
 
-    # What always holds
+    # Invariants
 
     @invariant()
     def rows_are_as_the_model_says(self) -> None:
@@ -455,7 +455,7 @@ class TreesMachine(RuleBasedStateMachine):
         self.act.deliver_messages()
 
     def _work(self, ticket: Ticket) -> None:
-        """As a worker does: until nothing is due, and then leave a ticket for what comes later."""
+        """Work until nothing is due, and then leave a ticket for later links, as a worker does."""
         batch = self.ids[ticket.batch_id]
         if batch.status == "stopping":
             dispatch.continue_cancel(JobBatch.objects.get(pk=ticket.batch_id))
@@ -474,7 +474,7 @@ class TreesMachine(RuleBasedStateMachine):
 
 
 class RetriedTreesMachine(TreesMachine):
-    """The same, and in the end it is retried, and all succeeds: as many jobs run as the preview counted."""
+    """Trees that are retried in the end and then succeed: the preview counted the jobs that ran."""
 
     def _check_the_end(self) -> None:
         super()._check_the_end()
@@ -509,7 +509,7 @@ class RetriedTreesMachine(TreesMachine):
 
 
 class MortalTreesMachine(TreesMachine):
-    """The same, but in the end all dies: tickets, messages and workers. Reconcile alone finds it."""
+    """Trees whose tickets, messages and workers all die in the end: reconcile alone repairs them."""
 
     def _deliver_everything(self) -> None:
         self.post.late = False

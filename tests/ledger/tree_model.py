@@ -24,7 +24,7 @@ RETRYABLE = (FAILED, CANCELLED, SKIPPED)
 OPEN = ("waiting", "live")
 ORDER = [Role.CATCH, Role.THEN, Role.FINALLY]
 
-# What people write
+# Trees as people write them
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def builder(item: Nested) -> Builder:
     return made
 
 
-# What comes of it
+# Trees as they run
 
 
 @dataclass(eq=False, repr=False)
@@ -162,7 +162,7 @@ class Batch:
 
     @property
     def broken(self) -> list[Link]:
-        """What did not succeed."""
+        """The links that did not succeed."""
         return [link for link in self.links if link.status in RETRYABLE]
 
     @property
@@ -243,7 +243,7 @@ class RetryRejected(Exception):
 
 
 class Laws:
-    """What happens to a tree; messages from one batch to another wait in `messages`."""
+    """The events of a tree; messages from one batch to another wait in `messages`."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, list[Batch]]] = []
@@ -320,7 +320,7 @@ class Laws:
         callback.status = status
         self._note_end(batch)
 
-    # What travels up and down
+    # Messages up and down
 
     def report_end(self, child: Batch) -> None:
         link = child.parent
@@ -357,7 +357,7 @@ class Laws:
                 self._stop_child(link)
         self._finish(batch)
 
-    # What people do
+    # Operations of people
 
     def cancel(self, batch: Batch) -> bool:
         if batch.status not in OPEN:
@@ -417,7 +417,7 @@ class Laws:
                 back[0].status = PENDING
         return jobs
 
-    # What follows
+    # Consequences
 
     def _skip_after(self, broken: Link) -> None:
         if broken.batch.status not in OPEN:

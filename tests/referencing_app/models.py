@@ -9,7 +9,7 @@ from django.db import models
 
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 
-#: What `Defaulting` rows point at in the end.
+#: The batch that `Defaulting` rows point at in the end.
 DEFAULT_BATCH = uuid.UUID(int=1)
 
 

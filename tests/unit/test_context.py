@@ -1,4 +1,4 @@
-"""What runs here, asked where nothing of a batch runs."""
+"""The context functions, called outside every job and callback."""
 
 from __future__ import annotations
 

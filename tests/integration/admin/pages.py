@@ -43,7 +43,7 @@ def names(response: Answer, field: str) -> list[str]:
 
 
 def messages(response: Answer) -> list[str]:
-    """What the user is response at the top of the page."""
+    """The messages at the top of the page."""
     found = re.findall(r'<li class="(\w+)">(.*?)</li>', response.content.decode(), re.DOTALL)
     levels = {"success", "warning", "error", "info"}
     return [f"{level}: {html.unescape(message)}" for level, message in found if level in levels]

@@ -177,7 +177,7 @@ def test_an_age_is_a_number_of_whole_hours(flag: str, value: str) -> None:
     )
 
 
-# What has something left to do
+# Batches with work left
 
 
 def test_a_batch_with_running_jobs_is_cancelled_first_and_deleted_by_the_next_call() -> None:
@@ -357,7 +357,7 @@ def test_a_dry_run_says_what_a_call_would_do_and_does_nothing() -> None:
     )
 
 
-# What it says
+# Output
 
 
 def test_the_rate_is_reported() -> None:
@@ -469,7 +469,7 @@ def test_a_batch_protected_by_the_database_stays_whole_and_is_named() -> None:
     assert (left(), batch.jobs.count()) == ({batch}, 2)
 
 
-# What it costs
+# Cost
 
 
 def statements(*arguments: str) -> int:

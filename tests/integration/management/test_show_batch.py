@@ -30,14 +30,14 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("
 
 
 def function_not_found(path: str) -> FunctionNotFound:
-    """What a job with the path of a function that is gone fails with."""
+    """The failure of a job whose function is gone."""
     batch_id = uuid.uuid4()
     with pytest.raises(FunctionNotFound) as caught:
         load_call(batch_id, Role.JOB, signed(batch_id, JobSpec(path)))
     return caught.value
 
 
-#: What a job fails with without its doing, and which says what to do.
+#: Failures that are not the job's doing, and that say what to do.
 OURS = [
     pytest.param(error, id=type(error).__name__)
     for error in (WorkerLost(), PayloadRefused(), function_not_found(f"tests.jobs.{'gone' * 10}"))
