@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
+import subprocess
+import sys
 from argparse import ArgumentParser
 from configparser import ConfigParser
 from dataclasses import asdict
@@ -286,6 +289,24 @@ def test_every_fault_is_on_the_page() -> None:
     assert [
         case for case in cases if f"`test_faults::{case}`" not in page("internals/tested")
     ] == []
+
+
+# Substitutions: a page that names one which is gone fails `make docs`, but only there
+
+
+def test_every_substitution_on_a_page_exists_and_every_table_of_statements_is_shown() -> None:
+    names = "import json, conf; print(json.dumps(sorted(conf.myst_substitutions)))"
+    printed = subprocess.run(
+        [sys.executable, "-c", names], cwd=DOCS, check=True, stdout=subprocess.PIPE, text=True
+    )
+    known = set(json.loads(printed.stdout))
+
+    used = {
+        name for path in DOCS.rglob("*.md") for name in re.findall(r"{{ (\w+) }}", path.read_text())
+    }
+
+    assert used - known == set()
+    assert {name for name in known if name.startswith("STATEMENTS_")} - used == set()
 
 
 # Versions: pages that Sphinx builds have substitutions, which these two cannot have
