@@ -7,7 +7,7 @@ from typing import Final
 
 from django_jobbatch.payload.encoding import encode
 from django_jobbatch.payload.errors import EncodingError
-from django_jobbatch.specs.validation import is_storable
+from django_jobbatch.text import is_storable
 
 
 def check_json(value: object) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import Error, connections
 
-from django_jobbatch import conf, context, db, ledger, payload, transport, tuning
+from django_jobbatch import conf, context, db, ledger, payload, text, transport, tuning
 from django_jobbatch.exceptions import BatchCancelled, JobTimeout, RetryReturned
 from django_jobbatch.functions import invocation
 from django_jobbatch.functions.loader import load_call
@@ -182,8 +182,8 @@ def _as_text(error: BaseException) -> Failure:
         message = "<its message cannot be read>"
     return Failure(
         exception_class=name,
-        message=_storable(message)[: tuning.MAX_MESSAGE_LENGTH],
-        traceback=_storable("".join(lines))[-tuning.MAX_TRACEBACK_LENGTH :],
+        message=text.escape(message)[: tuning.MAX_MESSAGE_LENGTH],
+        traceback=text.escape("".join(lines))[-tuning.MAX_TRACEBACK_LENGTH :],
     )
 
 
@@ -196,11 +196,6 @@ def _own_traceback(error: BaseException) -> TracebackType | None:
             break
         trace = trace.tb_next
     return trace
-
-
-def _storable(text: str) -> str:
-    # PostgreSQL accepts no NUL, and no database accepts half of a surrogate pair.
-    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def _close_broken_connections(error: BaseException) -> None:

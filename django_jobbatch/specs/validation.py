@@ -9,6 +9,7 @@ from typing import Final, NoReturn, TypeGuard
 from django.utils.timezone import is_aware
 
 from django_jobbatch.exceptions import InvalidOption
+from django_jobbatch.text import is_storable
 
 #: A timeout without a limit.
 NO_LIMIT: Final = -1
@@ -140,11 +141,6 @@ def validate_moved_functions(value: object) -> dict[str, str] | None:
         if not is_dotted_path(path):
             _reject("MOVED", value, f"pass dotted paths of functions; {path!r} is none")
     return {path: _follow_moves(value, path) for path in value}
-
-
-def is_storable(text: str) -> bool:
-    """Return whether every database can store this text: it has no NUL and no surrogates."""
-    return "\x00" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def is_dotted_path(value: object) -> bool:
