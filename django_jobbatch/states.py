@@ -47,9 +47,9 @@ class Outcome(models.TextChoices):
 
     #: The batch is not finished.
     NONE = "", pgettext_lazy("outcome", "Not finished")
-    #: Every link succeeded.
+    #: Every link succeeded, and so did every link of every descendant.
     SUCCEEDED = "succeeded", pgettext_lazy("outcome", "Succeeded")
-    #: At least one link did not succeed, and the batch allows failures.
+    #: At least one link did not succeed, and its batch allows failures: this one or a descendant.
     PARTIAL = "partial", pgettext_lazy("outcome", "Partial")
     #: At least one link did not succeed, and the batch is strict.
     FAILED = "failed", pgettext_lazy("outcome", "Failed")

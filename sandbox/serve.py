@@ -25,7 +25,9 @@ def main() -> None:
             f"Open http://{address}/ and log in as {USER} / {PASSWORD}. Ctrl-C stops it.",
             flush=True,
         )
-        ready.follow(dispatch_import())
+        batch = dispatch_import()
+        print(f"In a second terminal: {ready.command_line('list_batches')}", flush=True)
+        ready.follow(batch)
         print(f"The import is finished. http://{address}/ is up until Ctrl-C.", flush=True)
         while True:
             ready.check()

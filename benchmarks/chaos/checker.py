@@ -134,7 +134,8 @@ def _outcome(batch: JobBatch) -> Iterator[str]:
     """Check that the outcome matches the links."""
     all_succeeded = batch.succeeded_jobs == batch.total_jobs
     expected = Outcome.SUCCEEDED if all_succeeded else Outcome.FAILED
-    if batch.allow_failures and not all_succeeded:
+    has_partial = any(child.outcome == Outcome.PARTIAL for child in batch.children)
+    if (batch.allow_failures and not all_succeeded) or (all_succeeded and has_partial):
         expected = Outcome.PARTIAL
     if batch.is_cancelled:
         expected = Outcome.CANCELLED

@@ -147,6 +147,8 @@ def _write_stand_in(transition: Transition, link: BatchedJob, child: JobBatch) -
     moves: dict[str, Any] = {"pending_jobs": transition.batch.pending_jobs - 1}
     if column := counters.COUNTER_BY_STATUS.get(status):
         moves[column] = getattr(transition.batch, column) + 1
+    if child.outcome == Outcome.PARTIAL:
+        moves["has_partial"] = True
     transition.write(**moves)
     transition.settled.append(link.pk)
     if status in LANE_STOPPING:

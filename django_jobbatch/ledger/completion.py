@@ -8,7 +8,7 @@ from django_jobbatch import counters
 from django_jobbatch.ledger import callbacks, rows
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.states import BatchStatus, Role
+from django_jobbatch.states import BatchStatus, Outcome, Role
 
 
 def finish_if_done(transition: Transition) -> None:
@@ -26,6 +26,8 @@ def finish_if_done(transition: Transition) -> None:
         was_cancelled=batch.is_cancelled,
         allow_failures=batch.allow_failures,
     )
+    if outcome == Outcome.SUCCEEDED and _has_partial_child(transition):
+        outcome = Outcome.PARTIAL
     transition.write(
         status=BatchStatus.FINISHED,
         outcome=outcome,
@@ -80,6 +82,19 @@ def _has_reports_left(using: str, batch: JobBatch) -> bool:
         return False
     reports = rows.links(using, batch.pk).filter(role=Role.EACH_FAILURE)
     return reports.unsettled().exists() or callbacks.unreported(using, batch.pk).exists()
+
+
+def _has_partial_child(transition: Transition) -> bool:
+    """Return whether a child batch is partial now: a retry may have changed an earlier outcome.
+
+    Takes one query, and none if no child was ever partial. The outcome of a settled child changes
+    only under a lock of its parent, which this transition holds.
+    """
+    batch = transition.batch
+    if not batch.has_partial:
+        return False
+    tree = rows.batches(transition.using).filter(root=batch.root_id or batch.pk)
+    return tree.filter(parent__batch=batch.pk, outcome=Outcome.PARTIAL).exists()
 
 
 def _is_done(batch: JobBatch) -> bool:

@@ -12,7 +12,12 @@ from django.utils.translation import gettext_lazy as _
 from django_jobbatch import counters
 from django_jobbatch.counters import TreeCounts
 from django_jobbatch.models.batch_verbs import BatchVerbs
-from django_jobbatch.models.tree import jobs_of_tree, own_jobs, with_descendants
+from django_jobbatch.models.tree import (
+    jobs_of_tree,
+    own_jobs,
+    version_of_tree,
+    with_descendants,
+)
 from django_jobbatch.specs.validation import MAX_PERSON_LENGTH, MAX_QUEUE_LENGTH, MAX_TEXT_LENGTH
 from django_jobbatch.states import OPEN, BatchStatus, Kind, Outcome
 
@@ -99,6 +104,8 @@ class JobBatch(BatchVerbs):
     skipped_jobs = models.PositiveIntegerField(_("skipped jobs"), default=0)
     # The number of its stand-ins. The counters above count each of them as one link.
     child_batches = models.PositiveIntegerField(_("child batches"), default=0)
+    # Whether a child batch has ever finished as partial; its retry leaves this as it is.
+    has_partial = models.BooleanField(_("has partial"), default=False, editable=False)
     run = models.PositiveIntegerField(_("run"), default=1)
     version = models.PositiveBigIntegerField(_("version"), default=0)
 
@@ -210,6 +217,14 @@ class JobBatch(BatchVerbs):
         descendants.
         """
         return jobs_of_tree(self)
+
+    @property
+    def tree_version(self) -> str:
+        """A text that changes with every change of a batch in the same tree.
+
+        Claims of jobs change no version. A flat root takes no query, any other batch takes one.
+        """
+        return version_of_tree(self)
 
     @property
     def is_finished(self) -> bool:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Q, QuerySet, Sum
 
 from django_jobbatch import db, tuning
 from django_jobbatch.counters import STATUSES_BY_NAME, SUMS, TreeCounts
@@ -88,6 +88,19 @@ def jobs_of_trees(roots: Collection[JobBatch]) -> dict[uuid.UUID, TreeCounts]:
         root.pk: _combine(own_jobs(root), links.get(root.pk, {}), stand_ins[root.pk])
         for root in roots
     }
+
+
+def version_of_tree(batch: JobBatch) -> str:
+    """Return the number of batches in the whole tree, and the sum of their versions.
+
+    The root of the batch decides, so all batches of a tree have the same. A flat root takes no query.
+    """
+    if batch.root_id is None and not batch.child_batches:
+        return f"1.{batch.version}"
+    root = batch.root_id or batch.pk
+    tree = _batches(batch).filter(Q(pk=root) | Q(root=root))
+    sums = tree.aggregate(count=Count("pk"), versions=Sum("version"))
+    return f"{sums['count']}.{sums['versions'] or 0}"
 
 
 def own_jobs(batch: JobBatch) -> TreeCounts:

@@ -26,6 +26,7 @@ def summary(batch: JobBatch) -> dict[str, Any]:
         "kind": batch.kind,
         "status": batch.status,
         "outcome": batch.outcome,
+        "is_settled": batch.is_settled,
         "progress": counters.progress_percent(
             total=tree.total, pending=tree.pending, finished=batch.is_finished
         ),
@@ -41,6 +42,7 @@ def summary(batch: JobBatch) -> dict[str, Any]:
         "child_batches": batch.child_batches,
         "run": batch.run,
         "version": batch.version,
+        "tree_version": batch.tree_version,
         "late_outcomes": batch.late_outcomes,
         "queue": batch.queue,
         "created_at": iso(batch.created_at),

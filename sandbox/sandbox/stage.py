@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -17,7 +18,7 @@ import django
 from django.core.management import call_command
 
 from sandbox.display import display
-from sandbox.servers import Server, ServerFailed, manage, redis_url, stop_all
+from sandbox.servers import MANAGE, Server, ServerFailed, manage, redis_url, stop_all
 
 if TYPE_CHECKING:
     from django_jobbatch.models import JobBatch
@@ -68,6 +69,11 @@ class Stage:
         os.environ.update(self.env)
         django.setup()
         call_command("migrate", verbosity=0)
+
+    def command_line(self, *arguments: str) -> str:
+        """Return the shell command that runs `manage.py` with these arguments on these servers."""
+        env = [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
+        return " ".join([*env, shlex.join([sys.executable, str(MANAGE), *arguments])])
 
     def start(self, name: str, *arguments: str) -> Server:
         """Start `manage.py` with these arguments, and hold interrupts until it is in the list."""

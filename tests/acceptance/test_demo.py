@@ -84,6 +84,32 @@ def test_a_worker_that_dies_ends_the_demo_with_its_log(demo: psutil.Popen) -> No
     assert [process for process in started if runs(process)] == []
 
 
+@pytest.fixture
+def sandbox() -> Iterator[psutil.Popen]:
+    """The sandbox, as it starts."""
+    process = psutil.Popen(
+        [sys.executable, str(ROOT / "sandbox" / "serve.py")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    yield process
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+
+
+@pytest.mark.slow
+def test_the_sandbox_prints_a_command_for_a_second_terminal(sandbox: psutil.Popen) -> None:
+    printed = [sandbox.stdout.readline() for _ in range(2)]
+
+    what, _, command = printed[1].partition(": ")
+    answer = subprocess.run(command, shell=True, check=True, capture_output=True, text=True)  # noqa: S602 - what a user copies
+
+    assert what == "In a second terminal"
+    assert "Import airports" in answer.stdout
+
+
 def runs(process: psutil.Process) -> bool:
     """Whether it is more than an entry that its parent has not read yet."""
     try:

@@ -190,7 +190,7 @@ CASES = {
             ),
         ),
         ends={
-            "root": good(2),
+            "root": End(outcome="partial", total=2, succeeded=2),
             "inner": End(outcome="partial", total=2, succeeded=1, failed=1),
         },
         ran=["b", "c", "d"],
@@ -198,8 +198,8 @@ CASES = {
             "inner catch b is closed",
             "inner then partial",
             "inner finally partial",
-            "root then succeeded",
-            "root finally succeeded",
+            "root then partial",
+            "root finally partial",
         ],
         retried=1,
         then_ends={"root": good(2, run=2), "inner": good(2, run=2)},
@@ -207,6 +207,57 @@ CASES = {
         then_calls=[
             "inner then succeeded",
             "inner finally succeeded",
+            "root then succeeded",
+            "root finally succeeded",
+        ],
+    ),
+    "a partial batch makes its ancestors partial, and its retry makes them succeed": Case(
+        build=lambda f: f.named(
+            "root",
+            bus.chain(
+                f.named(
+                    "middle",
+                    bus.batch(
+                        [
+                            f.named("inner", bus.batch([f.gated("b")]).allow_failures()),
+                            f.named("whole", bus.batch([f.job("a")])),
+                        ]
+                    ),
+                ),
+                f.job("c"),
+            ),
+        ),
+        ends={
+            "root": End(outcome="partial", total=2, succeeded=2),
+            "middle": End(outcome="partial", total=2, succeeded=2),
+            "inner": End(outcome="partial", total=1, failed=1),
+            "whole": good(1),
+        },
+        ran=["b", "a", "c"],
+        calls=[
+            "inner catch b is closed",
+            "inner then partial",
+            "inner finally partial",
+            "whole then succeeded",
+            "whole finally succeeded",
+            "middle then partial",
+            "middle finally partial",
+            "root then partial",
+            "root finally partial",
+        ],
+        retried=1,
+        then_ends={
+            "root": good(2, run=2),
+            "middle": good(2, run=2),
+            "inner": good(1, run=2),
+            "whole": good(1),
+        },
+        then_ran=["b"],
+        then_calls=[
+            "inner then succeeded",
+            "inner finally succeeded",
+            "middle then succeeded",
+            "middle finally succeeded",
             "root then succeeded",
             "root finally succeeded",
         ],
@@ -477,7 +528,7 @@ def test_the_progress_and_the_failures_of_a_tree_are_those_of_all_its_jobs(
     # Five jobs, of which the chain has two itself; what stands in it for the batch is a third link.
     counts = {"total": 5, "pending": 2, "succeeded": 2, "failed": 1, "cancelled": 0, "skipped": 0}
     assert half == (60, counts, 3, 1)
-    assert end == good(3)
+    assert end == End(outcome="partial", total=3, succeeded=3)
     assert root.tree_jobs._asdict() == {**counts, "pending": 0, "succeeded": 4}
     assert [failure.message for failure in root.failures] == ["b is closed"]
 
@@ -567,8 +618,8 @@ def test_a_retry_leaves_a_cancelled_descendant_unless_it_includes_cancelled(
 
     assert counts == [2, 0, 1]
     assert first == {
-        "root": good(2, run=2),
-        "middle": good(2, run=2),
+        "root": End(outcome="partial", total=2, succeeded=2, run=2),
+        "middle": End(outcome="partial", total=2, succeeded=2, run=2),
         "deep": End(outcome="partial", total=2, succeeded=1, cancelled=1, run=2),
         "inner": End(outcome="cancelled", total=1, cancelled=1),
     }

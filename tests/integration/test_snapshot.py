@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pytest_django import DjangoAssertNumQueries
 
 from django_jobbatch import bus, snapshot
 from django_jobbatch.models import JobBatch
 from tests import jobs
+from tests.jobs import ADD
+from tests.ledger.helpers import (
+    claim,
+    read,
+    report_end,
+    run_callbacks,
+    start_child,
+    store_tree,
+    succeed,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -21,6 +33,7 @@ SUMMARY = [
     "kind",
     "status",
     "outcome",
+    "is_settled",
     "progress",
     "total_jobs",
     "pending_jobs",
@@ -35,6 +48,7 @@ SUMMARY = [
     "child_batches",
     "run",
     "version",
+    "tree_version",
     "late_outcomes",
     "queue",
     "created_at",
@@ -120,3 +134,44 @@ def test_the_detail_contains_messages_only_on_request(secret_batch: JobBatch) ->
     assert sorted(keys(shown)) == sorted([*DETAIL, *messages])
     assert secrets(shown) == {"secret-message"}
     assert "Traceback" not in json.dumps(shown)
+
+
+def test_a_snapshot_says_when_the_callbacks_are_settled() -> None:
+    batch = store_tree(bus.batch([ADD]).then(jobs.add, 1))
+    shown = [batch.snapshot()]
+
+    succeed(batch, claim(batch))
+    shown.append(read(batch).snapshot())
+    run_callbacks(batch)
+    shown.append(read(batch).snapshot())
+
+    assert [(each["status"], each["is_settled"]) for each in shown] == [
+        ("pending", False),
+        ("finished", False),
+        ("finished", True),
+    ]
+
+
+def test_the_version_of_a_tree_changes_with_each_batch_in_it(
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    root = store_tree(bus.chain(bus.batch([ADD]), ADD))
+    other = store_tree(bus.batch([ADD]))
+    versions = [read(root).tree_version]
+
+    child = start_child(root)
+    moves: list[Callable[[], object]] = [
+        lambda: succeed(child, claim(child)),
+        lambda: report_end(child),
+    ]
+    for move in moves:
+        move()
+        versions.append(read(root).tree_version)
+        assert read(child).tree_version == versions[-1]
+
+    assert len(set(versions)) == 3
+    root, other = read(root), read(other)
+    with django_assert_num_queries(1):
+        assert root.tree_version == versions[-1]
+    with django_assert_num_queries(0):
+        assert other.tree_version == f"1.{other.version}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from django_jobbatch import bus, ledger
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
@@ -159,6 +161,27 @@ def test_the_settlement_of_a_child_settles_its_stand_in(
     root = finish_child(store_tree(bus.chain(builder, ADD)), end)
 
     assert statuses(root) == expected
+
+
+@pytest.mark.parametrize(
+    ("builder", "end", "outcome", "queries"),
+    [(INNER, success, "succeeded", 0), (ALLOWING, failure, "partial", 1)],
+    ids=["succeeded", "partial"],
+)
+def test_only_a_parent_of_a_partial_child_pays_for_a_query(
+    builder: bus.BatchBuilder,
+    end: type[Settlement],
+    outcome: str,
+    queries: int,
+) -> None:
+    root = finish_child(store_tree(bus.chain(builder, ADD)), end)
+
+    with CaptureQueriesContext(connection) as statements:
+        succeed(root, claim(root))
+
+    asked = [each for each in statements.captured_queries if "'partial'" in each["sql"]]
+    assert len([each for each in asked if each["sql"].startswith("SELECT")]) == queries
+    assert (read(root).has_partial, read(root).outcome) == (outcome == "partial", outcome)
 
 
 def test_a_failed_child_fails_its_parent_with_the_first_failure() -> None:

@@ -457,7 +457,8 @@ class Laws:
         if batch.cancelled:
             batch.outcome = "cancelled"
         elif statuses <= {SUCCEEDED}:
-            batch.outcome = "succeeded"
+            children = [link.child.outcome for link in batch.links if link.child]
+            batch.outcome = "partial" if "partial" in children else "succeeded"
         else:
             batch.outcome = "partial" if batch.allow_failures else "failed"
         well = batch.outcome in ("succeeded", "partial")
@@ -474,11 +475,11 @@ def running_children(batch: Batch) -> list[Batch]:
 
 
 def _has_more(link: Link, *, whole: bool) -> bool:
-    """Whether the child of this stand-in succeeded or is partial, and has jobs to retry."""
+    """Whether the child of this stand-in is partial, and has jobs to retry."""
     child = link.child
-    if child is None or link.status != SUCCEEDED or child.outcome not in ("partial", "succeeded"):
+    if child is None or link.status != SUCCEEDED or child.outcome != "partial":
         return False
-    if whole and child.outcome == "partial":
+    if whole:
         return True
     return any(each.status == FAILED or _has_more(each, whole=whole) for each in child.links)
 

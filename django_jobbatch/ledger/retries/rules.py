@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby, takewhile
 from typing import Any, Final, Protocol, Self, TypeVar
 
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef
 
 from django_jobbatch.db import chunked
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
@@ -177,7 +177,7 @@ def _follows_cancelled(links: BatchedJobQuerySet) -> Exists:
 # Succeeded stand-ins
 
 
-_COLUMNS: Final = ("pk", "outcome", "failed_jobs", "child_batches")
+_COLUMNS: Final = ("pk", "failed_jobs", "child_batches")
 
 
 def stand_ins_with_retryable_jobs(
@@ -185,20 +185,16 @@ def stand_ins_with_retryable_jobs(
 ) -> set[int]:
     """Return the ids of succeeded stand-ins whose tree has retryable jobs.
 
-    Such a child batch, or a descendant of it, is partial. Without `include_cancelled`, a job must
-    have failed there: in a partial batch, a cancelled job stays. One query per level.
+    Such a child batch is partial, by jobs of its own or of descendants. Without `include_cancelled`,
+    a job must have failed there: in a partial batch, a cancelled job stays. One query per level.
     """
     found: set[int] = set()
-    level = list(_succeeded_or_partial(children).values_list("parent", *_COLUMNS))
+    level = list(_partial(children).values_list("parent", *_COLUMNS))
     while level:
-        found |= {
-            stand_in
-            for stand_in, _, outcome, failed, _ in level
-            if failed or (include_cancelled and outcome == Outcome.PARTIAL)
-        }
+        found |= {stand_in for stand_in, _, failed, _ in level if failed or include_cancelled}
         stand_in_by_batch = {
             pk: stand_in
-            for stand_in, pk, _, _, child_batches in level
+            for stand_in, pk, _, child_batches in level
             if child_batches and stand_in not in found
         }
         grandchildren = _children_of(children.db, list(stand_in_by_batch))
@@ -210,10 +206,9 @@ def _children_of(using: str, batch_ids: list[uuid.UUID]) -> Iterator[Any]:
     """Yield the columns of child batches that may have retryable jobs, after the id of the parent."""
     for chunk in chunked(batch_ids):
         children = rows.batches(using).filter(parent__batch_id__in=chunk)
-        yield from _succeeded_or_partial(children).values_list("parent__batch_id", *_COLUMNS)
+        yield from _partial(children).values_list("parent__batch_id", *_COLUMNS)
 
 
-def _succeeded_or_partial(children: JobBatchQuerySet) -> JobBatchQuerySet:
-    """Return the children with succeeded stand-ins that may have retryable jobs in their tree."""
-    may_have = Q(outcome=Outcome.PARTIAL) | Q(outcome=Outcome.SUCCEEDED, child_batches__gt=0)
-    return children.filter(may_have, parent__status=LinkStatus.SUCCEEDED).order_by()
+def _partial(children: JobBatchQuerySet) -> JobBatchQuerySet:
+    """Return the children with succeeded stand-ins whose tree has links that did not succeed."""
+    return children.filter(outcome=Outcome.PARTIAL, parent__status=LinkStatus.SUCCEEDED).order_by()
