@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django_jobbatch.context import current_batch, current_job
+from django_jobbatch.context import acurrent_batch, current_batch, current_job
 from django_jobbatch.exceptions import (
     BatchBusy,
     BatchCancelled,
@@ -43,6 +43,7 @@ __all__ = [
     "UnencodableArgument",
     "UnknownQueue",
     "WorkerLost",
+    "acurrent_batch",
     "current_batch",
     "current_job",
 ]

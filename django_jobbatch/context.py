@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from copy import copy
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from django_jobbatch.exceptions import NotInBatch
 
@@ -15,7 +17,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _MISSING: Any = object()
-_current_link: ContextVar[BatchedJob | None] = ContextVar("django_jobbatch_link", default=None)
+
+
+class _Current(NamedTuple):
+    """A link that runs, and its batch as the worker last read it."""
+
+    link: BatchedJob
+    batch: JobBatch
+
+
+_current: ContextVar[_Current | None] = ContextVar("django_jobbatch_current", default=None)
 
 
 @overload
@@ -28,12 +39,13 @@ def current_job(*, default: Any = _MISSING) -> Any:
     Raises:
         NotInBatch: no link runs here, and there is no `default`.
     """
-    link = _current_link.get()
-    if link is not None:
-        return link
-    if default is _MISSING:
-        raise NotInBatch
-    return default
+    current = _current.get()
+    if current is None:
+        return _default(default)
+    link = current.link
+    if _is_in_coroutine() and not type(link).batch.is_cached(link):
+        link.batch = copy(current.batch)  # a coroutine could not read it
+    return link
 
 
 @overload
@@ -43,26 +55,63 @@ def current_batch(*, default: T) -> JobBatch | T: ...
 def current_batch(*, default: Any = _MISSING) -> Any:
     """Return the batch of the link that runs in this thread or task.
 
-    Each call reads the batch again, by one query: `if current_batch().is_cancelled: return`.
+    Each call reads the batch again, by one query: `if current_batch().is_cancelled: return`. A
+    coroutine cannot make queries like this. There the row is that which the worker read before the
+    call, and `await acurrent_batch()` reads it again.
 
     Raises:
         NotInBatch: no link runs here, and there is no `default`.
     """
-    link = _current_link.get()
-    if link is None:
-        if default is _MISSING:
-            raise NotInBatch
-        return default
-    # Through the row, because an import of this module must not load the models.
-    batches = type(link).batch.field.related_model._default_manager
-    return batches.using(link._state.db).get(pk=link.batch_id)
+    current = _current.get()
+    if current is None:
+        return _default(default)
+    if _is_in_coroutine():
+        return copy(current.batch)
+    return _batches(current.link).get(pk=current.link.batch_id)
+
+
+@overload
+async def acurrent_batch() -> JobBatch: ...
+@overload
+async def acurrent_batch(*, default: T) -> JobBatch | T: ...
+async def acurrent_batch(*, default: Any = _MISSING) -> Any:
+    """Return the batch of the link that runs in this coroutine.
+
+    Each call reads the batch again, by one query: `(await acurrent_batch()).is_cancelled`.
+
+    Raises:
+        NotInBatch: no link runs here, and there is no `default`.
+    """
+    current = _current.get()
+    if current is None:
+        return _default(default)
+    return await _batches(current.link).aget(pk=current.link.batch_id)
 
 
 @contextmanager
-def set_current_link(link: BatchedJob) -> Iterator[None]:
-    """Make `link` the current link within the block."""
-    token = _current_link.set(link)
+def set_current_link(link: BatchedJob, batch: JobBatch) -> Iterator[None]:
+    """Make `link` the current link within the block. `batch` is its batch, as last read."""
+    token = _current.set(_Current(link, batch))
     try:
         yield
     finally:
-        _current_link.reset(token)
+        _current.reset(token)
+
+
+def _default(default: Any) -> Any:
+    if default is _MISSING:
+        raise NotInBatch
+    return default
+
+
+def _is_in_coroutine() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _batches(link: BatchedJob) -> Any:
+    # Through the row, because an import of this module must not load the models.
+    return type(link).batch.field.related_model._default_manager.using(link._state.db)

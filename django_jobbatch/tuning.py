@@ -64,6 +64,8 @@ MAX_LOSSES = 3
 
 #: Seconds between two ticks of the heartbeat. An outcome is settled within two ticks.
 HEARTBEAT_SECONDS = 0.2
+#: Seconds for which a shutdown waits for a coroutine that it has cancelled.
+COROUTINE_CANCEL_SECONDS = 2.0
 #: Seconds after which the batch is read again before a job starts.
 STATUS_MAX_AGE = 0.3
 #: Seconds of the lease of a job without a timeout, if no heartbeat renews the lease.

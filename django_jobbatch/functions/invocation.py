@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-from asgiref.sync import async_to_sync, iscoroutinefunction
+from asgiref.sync import iscoroutinefunction
 
+from django_jobbatch.functions import coroutines
 from django_jobbatch.functions.task_context import task_context
 from django_jobbatch.specs.tasks import is_task
 
@@ -33,11 +34,7 @@ def invoke(
 
 def _call(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if iscoroutinefunction(func):
-        return async_to_sync(func)(*args, **kwargs)
+        return coroutines.run(lambda: func(*args, **kwargs))
     result = func(*args, **kwargs)
     # A decorator may hide an `async def`.
-    return async_to_sync(_wait)(result) if inspect.iscoroutine(result) else result
-
-
-async def _wait(result: Awaitable[Any]) -> Any:
-    return await result
+    return coroutines.run(lambda: result) if inspect.iscoroutine(result) else result

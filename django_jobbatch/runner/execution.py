@@ -42,7 +42,7 @@ def execute(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> Settlement:
     call = _CALLS.get(Role(link.role), _call_callback)
     try:
         policy.check()
-        with context.set_current_link(link):
+        with context.set_current_link(link, batch):
             result = _encode_result(call(link, batch, policy), policy)
     except Interrupted:
         raise

@@ -1,9 +1,10 @@
-"""The time limit of one job. A timer that was set before keeps its time."""
+"""The time limit of one call. A timer that was set before keeps its time."""
 
 from __future__ import annotations
 
 import ctypes
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,13 +12,15 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 
 from django_jobbatch.exceptions import JobTimeout
+from django_jobbatch.functions import coroutines
 
 
 def time_limit(seconds: int) -> AbstractContextManager[None]:
     """Raise `JobTimeout` inside the block after `seconds`; -1 is no limit.
 
     The main thread uses SIGALRM, which also interrupts a blocking call. Another thread is
-    interrupted between two bytecodes, so a blocking call returns first.
+    interrupted between two bytecodes, so a blocking call returns first. A coroutine is cancelled,
+    and raises `JobTimeout` when it has ended.
     """
     if seconds < 0:
         return nullcontext()
@@ -30,10 +33,17 @@ class _Alarm:
     """SIGALRM for the block. An earlier alarm pauses and continues afterwards."""
 
     # Fast jobs spend much of their time here, most of it for handlers that `signal` returns.
-    __slots__ = ("_previous_handler", "_previous_seconds", "_seconds", "_started_at")
+    __slots__ = (
+        "_has_ended",
+        "_previous_handler",
+        "_previous_seconds",
+        "_seconds",
+        "_started_at",
+    )
 
     def __init__(self, seconds: int) -> None:
         self._seconds = seconds
+        self._has_ended = False
 
     def __enter__(self) -> None:
         self._started_at = time.monotonic()
@@ -41,6 +51,8 @@ class _Alarm:
         self._previous_seconds, _ = signal.setitimer(signal.ITIMER_REAL, self._seconds)
 
     def __exit__(self, *exc_info: object) -> None:
+        # A signal from here on is too late: it would leave the timers and the handlers as they are.
+        self._has_ended = True
         remaining, _ = signal.setitimer(signal.ITIMER_REAL, 0)
         handler = signal.signal(signal.SIGALRM, self._previous_handler)
         if handler != self._expire:
@@ -52,19 +64,26 @@ class _Alarm:
             signal.setitimer(signal.ITIMER_REAL, max(remaining, 0.001))
 
     def _expire(self, signum: int, frame: FrameType | None) -> None:
-        raise JobTimeout(f"The job ran longer than its timeout of {self._seconds} seconds.")
+        if self._has_ended:
+            return
+        error = _timeout(self._seconds)
+        if not coroutines.cancel_in(threading.get_ident(), frame, error):
+            raise error
 
 
 @contextmanager
 def _injection(seconds: int) -> Iterator[None]:
-    thread = ctypes.c_ulong(threading.get_ident())
+    thread = threading.get_ident()
     guard = threading.Lock()
     finished = False
 
     def expire() -> None:
         with guard:
-            if not finished:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(JobTimeout))
+            frame = sys._current_frames().get(thread)  # noqa: SLF001 - there is no public function
+            if not finished and not coroutines.cancel_in(thread, frame, _timeout(seconds)):
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(thread), ctypes.py_object(JobTimeout)
+                )
 
     timer = threading.Timer(seconds, expire)
     timer.daemon = True
@@ -75,3 +94,7 @@ def _injection(seconds: int) -> Iterator[None]:
         with guard:
             finished = True
         timer.cancel()
+
+
+def _timeout(seconds: int) -> JobTimeout:
+    return JobTimeout(f"The job ran longer than its timeout of {seconds} seconds.")
