@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.templatetags.admin_urls import add_preserved_filters
-from django.db.models import Model
+from django.contrib.admin.utils import get_fields_from_path
+from django.contrib.admin.widgets import url_params_from_lookup_dict
+from django.core.exceptions import BadRequest, ValidationError
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.http import urlencode
 
 from django_jobbatch import tuning
+from django_jobbatch.admin.pagination import CappedPaginator
 from django_jobbatch.admin.permissions import APP, has_perm
 from django_jobbatch.models import JobBatch
 
@@ -29,6 +35,7 @@ class ReadOnlyAdmin(AdminBase):
 
     show_full_result_count = False
     list_per_page = tuning.ADMIN_PAGE_LENGTH
+    paginator = CappedPaginator
     # If False, the change list writes an inline style, which a strict CSP blocks.
     actions_on_top = True
 
@@ -58,6 +65,56 @@ class ReadOnlyAdmin(AdminBase):
     def has_payload_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may view arguments and results of jobs."""
         return has_perm(request, "view_payload")
+
+    # What an address may ask
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Return whether a parameter of the address belongs to a filter of this list.
+
+        Django allows lookups on all columns of the table. Their results would disclose columns that
+        the user may not view, and a regular expression may occupy the database for minutes.
+        """
+        if lookup in self._filter_parameters(request):
+            return True
+        # A popup for a foreign key of the project has the parameters of its `limit_choices_to`.
+        limits: list[Any] = self.opts.related_fkey_lookups
+        fixed = (limit() if callable(limit) else limit for limit in limits)
+        return any((lookup, value) in url_params_from_lookup_dict(each).items() for each in fixed)
+
+    def _filter_parameters(self, request: HttpRequest) -> Iterator[str | None]:
+        """Yield the parameters of the declared filters; some filters of Django run a query."""
+        if self.date_hierarchy:
+            yield from (f"{self.date_hierarchy}__{part}" for part in ("year", "month", "day"))
+        declared: Any
+        for declared in self.get_list_filter(request):
+            if isinstance(declared, type) and issubclass(declared, admin.SimpleListFilter):
+                yield declared.parameter_name
+            elif callable(declared):
+                yield from declared(request, {}, self.model, self).expected_parameters()
+            else:
+                by_path = isinstance(declared, str)
+                path, create = (declared, admin.FieldListFilter.create) if by_path else declared
+                field = get_fields_from_path(self.model, path)[-1]
+                found = create(field, request, {}, self.model, self, field_path=path)
+                yield from found.expected_parameters()
+
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        pk: Any = self.opts.pk
+        try:
+            for chosen in request.POST.getlist(ACTION_CHECKBOX_NAME):
+                pk.run_validators(pk.to_python(chosen))
+        except ValidationError as error:
+            raise BadRequest("An id of the chosen rows is not valid.") from error
+        return super().response_action(request, queryset, *args, **kwargs)
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Any:
+        return super().get_object(request, object_id, from_field or None)  # `?_to_field=`
+
+    # Pages
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         return []  # the template of the model shows the object

@@ -19,10 +19,9 @@ from django_jobbatch.admin.actions import redirect_to_confirmation
 from django_jobbatch.admin.base import ReadOnlyAdmin
 from django_jobbatch.admin.cancellation import CancelView
 from django_jobbatch.admin.display import display_options, format_count
-from django_jobbatch.admin.pagination import CappedPaginator
 from django_jobbatch.admin.permissions import has_perm
 from django_jobbatch.admin.retries import RetryView
-from django_jobbatch.admin.search import id_prefix
+from django_jobbatch.admin.search import id_prefix, is_searchable
 from django_jobbatch.counters import TreeCounts
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.models.tree import jobs_of_trees, own_jobs
@@ -59,7 +58,6 @@ class JobBatchAdmin(ReadOnlyAdmin):
     ]
     search_fields = ["name"]
     search_help_text = _("Searches by name, by id or its first digits, and by the id of a ticket.")
-    paginator = CappedPaginator
     list_max_show_all = tuning.MAX_SHOW_ALL
     ordering = [
         Case(When(status=BatchStatus.FINISHED, then=Value(1)), default=Value(0)),
@@ -110,6 +108,8 @@ class JobBatchAdmin(ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
+        if not is_searchable(search_term):
+            return queryset.none(), False
         found, duplicates = super().get_search_results(request, queryset, search_term)
         if prefix := id_prefix(search_term):
             found |= queryset.filter(pk__istartswith=prefix)

@@ -100,9 +100,11 @@ class ConfirmView(FormViewBase):
     def batches(self) -> list[JobBatch]:
         """Batches that the address names, in their current state."""
         pks = [self.kwargs["pk"]] if "pk" in self.kwargs else self._ids()
+        if len(pks) > tuning.MAX_CHOSEN:
+            raise Http404
         found = self.model_admin.get_queryset(self.request).filter(pk__in=pks)
         batches = list(found.order_by("-created_at", "pk"))
-        if not batches or len(pks) > tuning.MAX_CHOSEN:
+        if not batches:
             raise Http404
         return batches
 

@@ -14,16 +14,33 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
+from django_jobbatch.admin.search import is_searchable
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.models.tree import with_descendants
+from django_jobbatch.specs.validation import MAX_TEXT_LENGTH
 from django_jobbatch.states import BatchStatus, LinkStatus, Outcome, Role
 
 Choices = Iterable[tuple[str, Any]]
 
 
-class StateFilter(admin.SimpleListFilter):
+class ChoiceFilter(admin.SimpleListFilter):
+    """Filter with a fixed set of values; an address with another value finds nothing."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        value = self.value()
+        if value is not None and value not in (choice for choice, _label in self.lookup_choices):
+            return queryset.none()
+        return self.rows(queryset, value)
+
+    def rows(self, queryset: QuerySet[Any], value: str | None) -> QuerySet[Any]:
+        """Return the rows of this choice; `value` is None if the address names none."""
+        raise NotImplementedError
+
+
+class StateFilter(ChoiceFilter):
     """Batches by status, and finished ones by outcome."""
 
     title = _("status")
@@ -34,16 +51,15 @@ class StateFilter(admin.SimpleListFilter):
         yield from (choice for choice in BatchStatus.choices if choice[0] != BatchStatus.FINISHED)
         yield from (choice for choice in Outcome.choices if choice[0])
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        value = self.value()
+    def rows(self, queryset: QuerySet[Any], value: str | None) -> QuerySet[Any]:
+        if value is None:
+            return queryset
         if value == "unfinished":
             return queryset.exclude(status=BatchStatus.FINISHED)
-        if value in BatchStatus.values:
-            return queryset.filter(status=value)
-        return queryset.filter(outcome=value) if value in Outcome.values else queryset
+        return queryset.filter(**{"status" if value in BatchStatus.values else "outcome": value})
 
 
-class AttentionFilter(admin.SimpleListFilter):
+class AttentionFilter(ChoiceFilter):
     """Batches that need attention."""
 
     title = _("attention")
@@ -52,15 +68,15 @@ class AttentionFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         return [("failures", _("Has failed jobs"))]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+    def rows(self, queryset: QuerySet[Any], value: str | None) -> QuerySet[Any]:
         """Return the batches with failed jobs, and the roots of their trees."""
-        if not self.value():
+        if value is None:
             return queryset
         descendants = JobBatch.objects.filter(failed_jobs__gt=0, root__isnull=False)
         return queryset.filter(Q(failed_jobs__gt=0) | Q(pk__in=descendants.values("root")))
 
 
-class QueueFilter(admin.SimpleListFilter):
+class QueueFilter(ChoiceFilter):
     """Batches by queue."""
 
     title = _("queue")
@@ -69,12 +85,11 @@ class QueueFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         return [(name, name) for name in settings.RQ_QUEUES]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        value = self.value()
-        return queryset.filter(queue=value) if value in settings.RQ_QUEUES else queryset
+    def rows(self, queryset: QuerySet[Any], value: str | None) -> QuerySet[Any]:
+        return queryset if value is None else queryset.filter(queue=value)
 
 
-class CreatedFilter(admin.SimpleListFilter):
+class CreatedFilter(ChoiceFilter):
     """Batches by the time of their dispatch."""
 
     title = _("created")
@@ -83,15 +98,15 @@ class CreatedFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         return [("today", _("Today")), ("7", _("Past 7 days")), ("30", _("Past 30 days"))]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        days = {"today": 0, "7": 7, "30": 30}.get(self.value() or "")
-        if days is None:
+    def rows(self, queryset: QuerySet[Any], value: str | None) -> QuerySet[Any]:
+        if value is None:
             return queryset
         midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+        days = 0 if value == "today" else int(value)
         return queryset.filter(created_at__gte=midnight - timedelta(days=days))
 
 
-class LevelFilter(admin.SimpleListFilter):
+class LevelFilter(ChoiceFilter):
     """Batches by their level in the tree: by default those without a parent."""
 
     title = _("level")
@@ -105,8 +120,7 @@ class LevelFilter(admin.SimpleListFilter):
         yield {**default, "display": _("Without a parent")}
         yield from further
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        value = self.value()
+    def rows(self, queryset: QuerySet[Any], value: str | None) -> QuerySet[Any]:
         return queryset if value == "all" else queryset.filter(parent__isnull=value != "children")
 
 
@@ -149,7 +163,7 @@ def jobs_of(queryset: QuerySet[Any], batch_id: uuid.UUID) -> QuerySet[Any]:
     return queryset.filter(batch_id=batch_id, role=Role.JOB, run=0)
 
 
-class _OneBatchFilter(admin.SimpleListFilter):
+class _OneBatchFilter(ChoiceFilter):
     """Filter for the list of one batch, because no index supports it for all rows."""
 
     def has_output(self) -> bool:
@@ -165,9 +179,8 @@ class JobStatusFilter(_OneBatchFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
         return LinkStatus.choices
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[BatchedJob]) -> QuerySet[Any]:
-        value = self.value()
-        return queryset.filter(status=value) if value in LinkStatus.values else queryset
+    def rows(self, queryset: QuerySet[BatchedJob], value: str | None) -> QuerySet[Any]:
+        return queryset if value is None else queryset.filter(status=value)
 
 
 class ExceptionFilter(_OneBatchFilter):
@@ -177,11 +190,11 @@ class ExceptionFilter(_OneBatchFilter):
     parameter_name = "exception"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Return the chosen class."""
         value = self.value()
-        if value is not None and "\x00" in value:  # PostgreSQL rejects such text
-            raise IncorrectLookupParameters
-        return [] if value is None else [(value, value)]
+        return [] if value is None else [(value, Truncator(value).chars(MAX_TEXT_LENGTH))]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[FailedJob]) -> QuerySet[Any]:
-        value = self.value()
-        return queryset if value is None else queryset.filter(exception_class=value)
+    def rows(self, queryset: QuerySet[FailedJob], value: str | None) -> QuerySet[Any]:
+        if value is None:
+            return queryset
+        return queryset.filter(exception_class=value) if is_searchable(value) else queryset.none()

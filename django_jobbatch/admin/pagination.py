@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from django.conf import settings
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.db.models import Model, QuerySet
+from django.db.models import DateTimeField, Model, QuerySet
 from django.db.models.expressions import Combinable
 from django.http import HttpRequest
 from django.utils.functional import cached_property
+from django.utils.timezone import is_aware
 
 from django_jobbatch import tuning
+from django_jobbatch.text import is_storable
 
 if TYPE_CHECKING:
     PaginatorBase = Paginator[Any]
@@ -134,15 +138,30 @@ class KeysetChangeList(ChangeList):
     def _values(self, cursor: str) -> list[Any]:
         try:
             texts = json.loads(cursor)
-            if "\\u0000" in cursor or not all(isinstance(text, str) for text in texts):
+            if not all(isinstance(text, str) and is_storable(text) for text in texts):
                 raise IncorrectLookupParameters
-            return [field.to_python(text) for field, text in zip(self._fields, texts, strict=True)]
-        except (ValueError, TypeError, RecursionError, ValidationError) as error:
+            return [_to_value(field, text) for field, text in zip(self._fields, texts, strict=True)]
+        except (ValueError, TypeError, OverflowError, RecursionError, ValidationError) as error:
             raise IncorrectLookupParameters from error
 
     @property
     def _fields(self) -> list[Any]:
         return [self.lookup_opts.get_field(name) for name in self.order.fields]
+
+
+def _to_value(field: Any, text: str) -> Any:
+    """Return the value of a column in a cursor.
+
+    Raises:
+        ValueError, OverflowError, ValidationError: the column has no such value.
+    """
+    if not isinstance(field, DateTimeField):
+        return field.to_python(text)
+    moment = datetime.fromisoformat(text)
+    if is_aware(moment) != settings.USE_TZ:
+        raise ValueError(text)
+    moment.astimezone(UTC)  # near the years 1 and 9999 it may have no time in UTC
+    return moment
 
 
 class CappedPaginator(PaginatorBase):

@@ -5,9 +5,20 @@ from __future__ import annotations
 import re
 import uuid
 
+from django_jobbatch.specs.validation import MAX_TEXT_LENGTH
+from django_jobbatch.text import is_storable
+
 #: Id of a ticket, as in the pages and logs of RQ: jb-<batch>-<random>.
 _TICKET = re.compile(r"jb-([0-9a-f]{32})-", re.IGNORECASE)
 _HYPHENS_BEFORE = (8, 12, 16, 20)
+
+
+def is_searchable(text: str) -> bool:
+    """Return whether a name can contain `text`.
+
+    Each word is one condition of the query, and SQLite accepts at most 1,000.
+    """
+    return len(text) <= MAX_TEXT_LENGTH and is_storable(text)
 
 
 def as_uuid(text: str) -> uuid.UUID | None:
