@@ -29,6 +29,7 @@ class Settings:
         RETRY_INTERVAL: Seconds before each further attempt. The last value repeats.
         SLICE: Seconds that a ticket works before it returns to the tail of its queue.
         LEASE: Seconds for which a claim is valid without renewal. They exceed `SLICE`.
+        MAX_RESULT: Characters that a stored result may have as JSON.
         MOVED: Former dotted paths of functions, each with the present one.
     """
 
@@ -38,6 +39,7 @@ class Settings:
     RETRY_INTERVAL: tuple[int, ...] = (0,)
     SLICE: float = 5.0
     LEASE: float = 60.0
+    MAX_RESULT: int = 1_000_000
     MOVED: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -70,6 +72,7 @@ _RULES: Final[dict[str, Callable[[object], object]]] = {
     "RETRY_INTERVAL": partial(validation.validate_retry_interval, name="RETRY_INTERVAL"),
     "SLICE": partial(validation.validate_duration, "SLICE"),
     "LEASE": partial(validation.validate_duration, "LEASE"),
+    "MAX_RESULT": validation.validate_max_result,
     "MOVED": validation.validate_moved_functions,
 }
 

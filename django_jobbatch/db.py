@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,11 +14,15 @@ from typing import Any, Final, TypeVar
 from django.db import Error, InterfaceError, OperationalError, connections, transaction
 
 from django_jobbatch import tuning
+from django_jobbatch.logs import get_logger
 
 #: The pages name this logger, so it keeps the name of an earlier module.
-logger = logging.getLogger("django_jobbatch.ledger.transactions")
+logger = get_logger("django_jobbatch.ledger.transactions")
 
 T = TypeVar("T")
+
+#: Whether an attempt that raised this error on this database may be repeated.
+MayRepeat = Callable[[Error, str], bool]
 
 SET_READ_COMMITTED: Final = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
@@ -33,19 +36,25 @@ _ERROR_NUMBERS: Final = frozenset({1205, 1213, 1020, 2002, 2003, 2006, 2013})
 _retrying: ContextVar[frozenset[str]] = ContextVar("django_jobbatch_retrying", default=frozenset())
 
 
-def in_transaction(using: str, operation: Callable[[], T], *, seconds: float | None = None) -> T:
+def in_transaction(
+    using: str,
+    operation: Callable[[], T],
+    *,
+    seconds: float | None = None,
+    may_repeat: MayRepeat | None = None,
+) -> T:
     """Run `operation` in a transaction, retry transient errors, and return its value.
 
     No attempt starts after `seconds` (default RETRY_SECONDS). Inside a transaction of the caller
     there is one attempt: the server has rolled back the caller's work too, and only the caller can
-    repeat it.
+    repeat it. `may_repeat` decides which errors are transient, by default `is_transient`.
     """
 
     def attempt() -> T:
         with _read_committed(using):
             return operation()
 
-    return retry_transient(using, attempt, seconds=seconds)
+    return retry_transient(using, attempt, seconds=seconds, may_repeat=may_repeat)
 
 
 def idempotent(operation: Callable[[], T]) -> Callable[[], T]:
@@ -65,12 +74,19 @@ def idempotent(operation: Callable[[], T]) -> Callable[[], T]:
     return attempt
 
 
-def retry_transient(using: str, attempt: Callable[[], T], *, seconds: float | None = None) -> T:
+def retry_transient(
+    using: str,
+    attempt: Callable[[], T],
+    *,
+    seconds: float | None = None,
+    may_repeat: MayRepeat | None = None,
+) -> T:
     """Run `attempt`, repeat it after a transient error, and return its value.
 
     No attempt starts after `seconds` (default RETRY_SECONDS). A lost connection is opened again.
     Inside a transaction, and inside the attempt of another call for this database, there is one
-    attempt: only the outermost call repeats and waits.
+    attempt: only the outermost call repeats and waits. `may_repeat` decides which errors are
+    transient, by default `is_transient`.
     """
     connection = connections[using]
     retrying = _retrying.get()
@@ -83,8 +99,8 @@ def retry_transient(using: str, attempt: Callable[[], T], *, seconds: float | No
         while True:
             try:
                 return attempt()
-            except (OperationalError, InterfaceError) as error:
-                if not is_transient(error, using) or time.monotonic() >= deadline:
+            except Error as error:
+                if time.monotonic() >= deadline or not (may_repeat or _may_repeat)(error, using):
                     raise
                 logger.info("Database %s: the ledger tries again after: %s", using, error)
                 connection.close_if_unusable_or_obsolete()
@@ -122,6 +138,10 @@ def is_transient(error: Error, using: str) -> bool:
         or connection.connection is None
         or not connection.is_usable()
     )
+
+
+def _may_repeat(error: Error, using: str) -> bool:
+    return isinstance(error, OperationalError | InterfaceError) and is_transient(error, using)
 
 
 def _open(using: str, first: Callable[[], T]) -> tuple[ExitStack, T]:

@@ -63,7 +63,15 @@ class JobTimeout(JobBatchError):
 
 
 class WorkerLost(JobBatchError):
-    """Workers died over this job too often: find the cause (memory, a crash, os._exit), then retry."""
+    """Several times the worker of this job was lost before an outcome was stored: look for the cause in the logs of the workers and of the database (memory, a crash, os._exit, an error of the worker), then retry."""
+
+
+class OutcomeRejected(JobBatchError):
+    """The database rejected the outcome of this job."""
+
+
+class ResultTooLarge(JobBatchError, ValueError):
+    """The result of this job is larger than JOBBATCH["MAX_RESULT"] allows."""
 
 
 class PayloadRefused(JobBatchError):

@@ -74,9 +74,17 @@ UNLIMITED_JOB_LEASE = 86_400
 HELP_AFTER_SECONDS = 1
 #: Seconds until the next claim of a stand-in whose child batch is stopping.
 STOPPING_RECHECK_SECONDS = 1
-#: Characters of an exception's message and of its traceback that a failure stores.
+#: Characters of an exception's message and of its traceback that a failure stores. Of a longer text
+#: the middle is left out.
 MAX_MESSAGE_LENGTH = 10_000
 MAX_TRACEBACK_LENGTH = 100_000
+#: Innermost frames of a traceback that are formatted.
+MAX_FRAMES = 2_000
+#: Characters of an exception's message in a line of the log.
+MAX_ERROR_LOGGED = 500
+#: Failures that wait for the settlement of their group. Their exceptions are kept for the log, with
+#: the values of all their frames.
+MAX_FAILURES_HELD = 50
 
 # Tickets
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from functools import partial
@@ -16,13 +15,14 @@ from django_jobbatch.dispatch.hooks import run_after_commit
 from django_jobbatch.dispatch.tickets import ensure_tickets, new_ticket
 from django_jobbatch.exceptions import WorkerLost
 from django_jobbatch.ledger import Change
+from django_jobbatch.logs import get_logger
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import BatchStatus
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: The logger of final failures, here and in the runner.
-failure_logger: Final = logging.getLogger("django_jobbatch")
+failure_logger: Final = get_logger("django_jobbatch")
 
 
 def after_commit(change: Change) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +11,10 @@ from functools import wraps
 from typing import Final
 
 from django_jobbatch.exceptions import TransportError, UnknownQueue
+from django_jobbatch.logs import get_logger
 from django_jobbatch.models import JobBatch
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 NOT_UPDATED: Final = (
     "Batch %s is stored, but tickets were not sent or deleted: %s. A BatchWorker or"

@@ -9,7 +9,11 @@
 
 from __future__ import annotations
 
-from django_jobbatch.ledger.callback_settlement import mark_reported, settle_callback
+from django_jobbatch.ledger.callback_settlement import (
+    mark_reported,
+    settle_callback,
+    skip_unreported,
+)
 from django_jobbatch.ledger.callbacks import (
     batch_at_finish,
     has_callbacks,
@@ -87,6 +91,7 @@ __all__ = [  # noqa: RUF022 - grouped by verb
     "settle_stand_in",
     "first_unreported",
     "mark_reported",
+    "skip_unreported",
     "waits_for_previous_run",
     "batch_at_finish",
     # Delay

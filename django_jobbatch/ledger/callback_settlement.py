@@ -8,7 +8,7 @@ from dataclasses import replace
 from django.utils import timezone
 
 from django_jobbatch import tuning
-from django_jobbatch.db import in_transaction, retry_transient
+from django_jobbatch.db import MayRepeat, in_transaction, retry_transient
 from django_jobbatch.ledger import callbacks, completion
 from django_jobbatch.ledger.change import Change, Settlement
 from django_jobbatch.ledger.outcomes import (
@@ -24,10 +24,17 @@ from django_jobbatch.models import BatchedJob, FailedJob
 from django_jobbatch.states import OPEN, LinkStatus, Role
 
 
-def settle_callback(using: str, settlement: Settlement, *, seconds: float | None = None) -> Change:
+def settle_callback(
+    using: str,
+    settlement: Settlement,
+    *,
+    seconds: float | None = None,
+    may_repeat: MayRepeat | None = None,
+) -> Change:
     """Settle a claimed callback, and make the next one of its batch due.
 
-    A lost database is waited for as long as `seconds`, by default RETRY_SECONDS.
+    A lost database is waited for as long as `seconds`, by default RETRY_SECONDS. `may_repeat`
+    decides which errors mean that.
     """
     commits: list[Change] = []
 
@@ -40,7 +47,7 @@ def settle_callback(using: str, settlement: Settlement, *, seconds: float | None
         commits.append(transition.freeze())
         return commits[-1]
 
-    return in_transaction(using, operation, seconds=seconds)
+    return in_transaction(using, operation, seconds=seconds, may_repeat=may_repeat)
 
 
 def mark_reported(using: str, failure: FailedJob, *, raised_in: BatchedJob | None = None) -> None:
@@ -58,6 +65,20 @@ def mark_reported(using: str, failure: FailedJob, *, raised_in: BatchedJob | Non
             ).update(failure=failure)
 
     retry_transient(using, write)
+
+
+def skip_unreported(link: BatchedJob) -> None:
+    """Mark the failure as reported that a failing `each_failure` link reported; it has no other call.
+
+    The link reports one failure after another, so that is the first unreported one.
+    """
+    using = str(link._state.db)
+    if link.role != Role.EACH_FAILURE:
+        return
+    unreported = callbacks.unreported(using, link.batch_id)
+    failure = link.failure if link.failure_id else retry_transient(using, unreported.first)
+    if failure is not None:
+        mark_reported(using, failure, raised_in=link)
 
 
 def settle_callback_locked(

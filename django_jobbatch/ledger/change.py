@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
+from django_jobbatch.exceptions import JobBatchError
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import LinkStatus
 
@@ -19,6 +21,12 @@ class Failure:
     message: str
     traceback: str
 
+    @classmethod
+    def of(cls, error: JobBatchError) -> Self:
+        """Return the failure for an error of this package that was not raised."""
+        name, message = f"{type(error).__module__}.{type(error).__qualname__}", str(error)
+        return cls(exception_class=name, message=message, traceback=f"{name}: {message}\n")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
@@ -29,6 +37,7 @@ class Settlement:
         attempts: The attempts that this adds: 1, or 0 if the link never started.
         losses: 1 if the worker died while its ticket held the link.
         maybe_written: An earlier commit of this settlement got no answer and may have succeeded.
+        log: Writes the line of this outcome to the log. The caller calls it after the settlement.
     """
 
     link: BatchedJob
@@ -39,6 +48,7 @@ class Settlement:
     failure: Failure | None = None
     available_at: datetime | None = None
     maybe_written: bool = False
+    log: Callable[[], None] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def released(cls, link: BatchedJob) -> Self:

@@ -10,11 +10,11 @@ from django.utils import timezone
 from django_jobbatch import tuning
 from django_jobbatch.db import idempotent, in_transaction
 from django_jobbatch.exceptions import WorkerLost
-from django_jobbatch.ledger import callback_settlement, callbacks, settlement
+from django_jobbatch.ledger import callback_settlement, settlement
 from django_jobbatch.ledger.change import Change, Failure, Settlement
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob
-from django_jobbatch.states import OPEN, Role
+from django_jobbatch.states import OPEN
 
 
 def rescue_ticket(
@@ -59,25 +59,12 @@ def _rescue_jobs(transition: Transition, links: Sequence[BatchedJob]) -> list[Se
 
 def _rescue_callback(transition: Transition, link: BatchedJob) -> Settlement:
     lost = _lost_settlement(link, may_fail=True)
-    if lost.failure is not None and link.role == Role.EACH_FAILURE:
-        # The link reports one failure after another: the first unreported one killed the worker.
-        using = transition.using
-        failure = (
-            link.failure if link.failure_id else callbacks.unreported(using, link.batch_id).first()
-        )
-        if failure is not None:
-            callback_settlement.mark_reported(using, failure, raised_in=link)
+    if lost.failure is not None:
+        callback_settlement.skip_unreported(link)  # that failure killed the worker
     callback_settlement.settle_callback_locked(transition, lost)
     return lost
 
 
 def _lost_settlement(link: BatchedJob, *, may_fail: bool) -> Settlement:
     fails = may_fail and link.worker_losses + 1 >= tuning.MAX_LOSSES
-    return Settlement.lost(link, _failure() if fails else None)
-
-
-def _failure() -> Failure:
-    kind = WorkerLost
-    message = str(kind())
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    return Failure(exception_class=name, message=message, traceback=f"{name}: {message}\n")
+    return Settlement.lost(link, Failure.of(WorkerLost()) if fails else None)

@@ -12,7 +12,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from django_jobbatch import counters
-from django_jobbatch.db import in_transaction
+from django_jobbatch.db import MayRepeat, in_transaction
 from django_jobbatch.ledger import callbacks, cancellation, completion, lanes, rows
 from django_jobbatch.ledger.change import Change, Settlement
 from django_jobbatch.ledger.outcomes import (
@@ -36,6 +36,7 @@ def settle(
     settlements: Sequence[Settlement],
     *,
     seconds: float | None = None,
+    may_repeat: MayRepeat | None = None,
 ) -> Change:
     """Settle claimed jobs of one batch, and move its counters, in one transaction.
 
@@ -44,7 +45,8 @@ def settle(
     the last link finishes the batch and schedules its callbacks. A failure stops a strict batch,
     and `Change.stopping` asks for a sweep.
 
-    A lost database is waited for as long as `seconds`, by default RETRY_SECONDS.
+    A lost database is waited for as long as `seconds`, by default RETRY_SECONDS. `may_repeat`
+    decides which errors mean that.
 
     A group of successes takes three statements. The last job of a batch takes two more, and the
     rows of its callbacks.
@@ -66,9 +68,9 @@ def settle(
         return commits[-1]
 
     try:
-        return in_transaction(using, settle_all, seconds=seconds)
+        return in_transaction(using, settle_all, seconds=seconds, may_repeat=may_repeat)
     except LateOutcome:
-        return in_transaction(using, settle_valid, seconds=seconds)
+        return in_transaction(using, settle_valid, seconds=seconds, may_repeat=may_repeat)
 
 
 def settle_locked(transition: Transition, settlements: Sequence[Settlement]) -> None:

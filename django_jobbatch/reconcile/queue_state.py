@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Sequence
 from functools import partial
@@ -10,11 +9,12 @@ from typing import Final
 
 from django_jobbatch import db, dispatch, transport, tuning
 from django_jobbatch.exceptions import TransportError, UnknownQueue
+from django_jobbatch.logs import get_logger
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import BatchStatus
 from django_jobbatch.transport import WaitingTickets
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 NO_TICKETS: Final = WaitingTickets(0, None)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from django_jobbatch.logs import get_logger
 from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import ledger_rules, loader, ticket_rules
 from django_jobbatch.reconcile.case import Case
 from django_jobbatch.reconcile.queue_state import QueueState
 from django_jobbatch.reconcile.repairs import Repair
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 Rule = Callable[[Case], Iterator[Repair]]

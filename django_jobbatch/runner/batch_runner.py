@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from datetime import timedelta
 from functools import partial
 
 from django.db import Error
 
 from django_jobbatch import conf, db, dispatch, ledger, transport, tuning
-from django_jobbatch.ledger import Change, Claimant, Settlement
+from django_jobbatch.ledger import Change, Settlement
+from django_jobbatch.logs import get_logger
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.runner.callbacks import run_callback
 from django_jobbatch.runner.change_queue import ChangeQueue
-from django_jobbatch.runner.claim_buffer import ClaimBuffer
-from django_jobbatch.runner.execution import Interrupted, execute, report_progress
+from django_jobbatch.runner.claim_buffer import ClaimBuffer, claimant_of
+from django_jobbatch.runner.execution import execute, settlement_for_loss
 from django_jobbatch.runner.heartbeat import Heartbeat, beating
+from django_jobbatch.runner.interruptions import Interrupted, is_interruption
 from django_jobbatch.runner.policy import RunPolicy
+from django_jobbatch.runner.progress import report_progress
 from django_jobbatch.runner.time_slice import Slice
 from django_jobbatch.runner.transactional import execute_transactional
 from django_jobbatch.states import ACTIVE, BatchStatus, LinkStatus
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class BatchRunner:
@@ -47,14 +49,7 @@ class BatchRunner:
         self.queue = time_slice.queue
         self.using = time_slice.using
         self.sync = transport.is_sync(self.queue)
-        self.claimant = Claimant(
-            using=self.using,
-            batch_id=batch.pk,
-            queue=self.queue,
-            ticket=time_slice.ticket,
-            lease=self._lease(conf.current().LEASE),
-            ignore_delays=self.sync,
-        )
+        self.claimant = claimant_of(batch, time_slice)
         self.buffer = ClaimBuffer(self.claimant)
         self.changes = ChangeQueue()
         self._current_ticket = current_ticket
@@ -74,6 +69,9 @@ class BatchRunner:
             try:
                 with self._heartbeat():
                     self._loop()
+            except BaseException as error:
+                self._charge(error)
+                raise
             finally:
                 self._flush(is_last=True)
         except Interrupted as interruption:
@@ -129,25 +127,10 @@ class BatchRunner:
         """Run one due callback; False if none is due."""
         if not self._may_have_callbacks():
             return False
-        link = ledger.claim_callback(self.claimant)
-        if link is None:
+        if not run_callback(self.buffer, self.batch, self._add_change):
             return False
-        settlement = Settlement.released(link)
-        batches = JobBatch.objects.using(self.using).filter(pk=self.batch.pk)
-        with self.buffer.holding(link):
-            try:  # another ticket may have finished the batch since it was read
-                found = db.retry_transient(self.using, batches.first)
-                batch = ledger.batch_at_finish(found or self.batch, link)
-                settlement = execute(link, batch, RunPolicy.of(link, batch))
-            finally:
-                self._settle_callback(settlement)
         self._apply_changes()
         return True
-
-    def _settle_callback(self, settlement: Settlement) -> None:
-        """Settle one callback; wait as long as a lease for a lost database."""
-        seconds = conf.current().LEASE
-        self._add_change(ledger.settle_callback(self.using, settlement, seconds=seconds))
 
     def _may_have_callbacks(self) -> bool:
         """Return whether a callback may be due: at the first call, after a failure, after the finish."""
@@ -208,6 +191,8 @@ class BatchRunner:
             self._apply_changes()
             return False
         self.buffer.record(outcome)
+        if self.buffer.is_full:
+            self._settle()
         return outcome.status == LinkStatus.FAILED
 
     def _start_child(self, link: BatchedJob) -> bool:
@@ -239,11 +224,25 @@ class BatchRunner:
         by then are lost: the leases expire and the jobs run again.
         """
         self.buffer.release_unstarted()
+        try:
+            self._settle()
+            self._apply_changes(is_last=is_last)
+        finally:
+            self.buffer.write_log()
+
+    def _settle(self) -> None:
         seconds = conf.current().LEASE - (self.buffer.oldest_outcome_age() or 0)
-        change = self.buffer.settle(seconds=seconds)
-        if change is not None:
-            self._add_change(change, has_progress=True)
-        self._apply_changes(is_last=is_last)
+        self.buffer.settle(partial(self._add_change, has_progress=True), seconds=seconds)
+
+    def _charge(self, error: BaseException) -> None:
+        """Count a worker loss for the running job, unless the error is an interruption.
+
+        So a job whose outcome cannot be known does not run for ever. Unstarted jobs are released.
+        """
+        link = self.buffer.running
+        if link is None or link.is_stand_in or is_interruption(error, self.queue, self.using):
+            return
+        self.buffer.record(settlement_for_loss(error, link))
 
     def _add_change(self, change: Change, *, has_progress: bool = False) -> None:
         """Queue a change, and take over its row if it is of this batch."""
@@ -284,10 +283,3 @@ class BatchRunner:
                 request_more_tickets=self._request_more_tickets_of_session,
             )
         )
-
-    def _lease(self, seconds: float) -> timedelta:
-        if self.sync:
-            # Without a heartbeat the lease must cover the longest job.
-            longest = self.batch.longest_timeout
-            seconds += tuning.UNLIMITED_JOB_LEASE if longest < 0 else longest
-        return timedelta(seconds=seconds)

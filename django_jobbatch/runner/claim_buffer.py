@@ -5,13 +5,34 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 
-from django_jobbatch import ledger
+from django_jobbatch import conf, transport, tuning
 from django_jobbatch.ledger import Change, Claimant, Settlement
-from django_jobbatch.models import BatchedJob
+from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.runner import rejections
+from django_jobbatch.runner.time_slice import Slice
+
+
+def claimant_of(batch: JobBatch, time_slice: Slice) -> Claimant:
+    """Return the claimant of a batch for this slice of a ticket."""
+    is_sync = transport.is_sync(time_slice.queue)
+    seconds = conf.current().LEASE
+    if is_sync:
+        # Without a heartbeat the lease must cover the longest job.
+        longest = batch.longest_timeout
+        seconds += tuning.UNLIMITED_JOB_LEASE if longest < 0 else longest
+    return Claimant(
+        using=time_slice.using,
+        batch_id=batch.pk,
+        queue=time_slice.queue,
+        ticket=time_slice.ticket,
+        lease=timedelta(seconds=seconds),
+        ignore_delays=is_sync,
+    )
 
 
 class ClaimBuffer:
@@ -28,7 +49,10 @@ class ClaimBuffer:
         self._running: BatchedJob | None = None
         self._callback: BatchedJob | None = None
         self._outcomes: list[Settlement] = []
+        self._failures = 0
         self._oldest_at = 0.0
+        #: The log lines of settled outcomes. A slow handler delays no settlement and no renewal.
+        self._log_lines: deque[Callable[[], None]] = deque()
 
     def add(self, links: Iterable[BatchedJob]) -> None:
         """Append claimed jobs."""
@@ -40,6 +64,11 @@ class ClaimBuffer:
         with self._guard:
             self._running = self._unstarted.popleft() if self._unstarted else None
             return self._running
+
+    @property
+    def running(self) -> BatchedJob | None:
+        """The job that runs and has no outcome yet."""
+        return self._running
 
     def record(self, settlement: Settlement) -> None:
         """Store the outcome of the running job."""
@@ -56,7 +85,8 @@ class ClaimBuffer:
         """Store a release as the outcome of every job that has none."""
         with self._guard:
             if self._running is not None:
-                self._append(Settlement.released(self._running))
+                # A transactional job may have committed its outcome before the interruption.
+                self._append(replace(Settlement.released(self._running), maybe_written=True))
                 self._running = None
             while self._unstarted:
                 self._append(Settlement.released(self._unstarted.popleft()))
@@ -81,25 +111,49 @@ class ClaimBuffer:
         with self._guard:
             return time.monotonic() - self._oldest_at if self._outcomes else None
 
-    def settle(self, *, seconds: float | None = None) -> Change | None:
-        """Settle all outcomes in one transaction; None without an outcome.
+    @property
+    def is_full(self) -> bool:
+        """Whether so many failures wait that they must be settled before the next job."""
+        with self._guard:
+            return self._failures >= tuning.MAX_FAILURES_HELD
 
-        A lost database is waited for as long as `seconds`. An error leaves the outcomes in the buffer.
+    def settle(self, add_change: Callable[[Change], None], *, seconds: float | None = None) -> None:
+        """Settle all outcomes, and pass on the change of each transaction; mostly there is one.
+
+        A lost database is waited for as long as `seconds`. An error leaves the unsettled outcomes in
+        the buffer.
         """
         with self._guard:
-            outcomes, self._outcomes = self._outcomes, []
+            outcomes, self._outcomes, self._failures = self._outcomes, [], 0
         if not outcomes:
-            return None
+            return
+        unsettled = outcomes
         try:
-            claimant = self.claimant
-            return ledger.settle(claimant.using, claimant.batch_id, outcomes, seconds=seconds)
+            for settled, change in rejections.settle(self.claimant, outcomes, seconds=seconds):
+                unsettled = unsettled[len(settled) :]
+                self._log_lines.extend(each.log for each in settled if each.log is not None)
+                add_change(change)
         except BaseException:
             with self._guard:
                 # The commit may have succeeded without an answer.
-                self._outcomes[:0] = [replace(each, maybe_written=True) for each in outcomes]
+                self._outcomes[:0] = [replace(each, maybe_written=True) for each in unsettled]
+                self._failures += sum(each.failure is not None for each in unsettled)
             raise
+
+    def write_log(self, *, seconds: float | None = None) -> None:
+        """Log the settled outcomes. After `seconds` the remaining lines wait for the next call."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while True:
+            try:
+                write_line = self._log_lines.popleft()
+            except IndexError:
+                return
+            write_line()
+            if deadline is not None and time.monotonic() >= deadline:
+                return
 
     def _append(self, settlement: Settlement) -> None:
         if not self._outcomes:
             self._oldest_at = time.monotonic()
         self._outcomes.append(settlement)
+        self._failures += settlement.failure is not None

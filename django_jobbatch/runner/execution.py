@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
+from dataclasses import replace
 from typing import Any
 
 from django.db import Error, connections
 
-from django_jobbatch import conf, context, db, ledger, payload, text, transport, tuning
-from django_jobbatch.exceptions import BatchCancelled, JobTimeout, RetryReturned
+from django_jobbatch import conf, context, db, ledger, payload, transport, tuning
+from django_jobbatch.exceptions import BatchCancelled, JobTimeout, ResultTooLarge, RetryReturned
 from django_jobbatch.functions import invocation
 from django_jobbatch.functions.loader import load_call
-from django_jobbatch.ledger import Failure, Settlement
+from django_jobbatch.ledger import Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.runner import failure_log
+from django_jobbatch.runner.interruptions import Interrupted, is_stop
 from django_jobbatch.runner.policy import RunPolicy
 from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.states import OPEN, LinkStatus, Role
-
-logger = logging.getLogger("django_jobbatch")
-
-
-class Interrupted(Exception):  # not an error of the job
-    """A shutdown of the worker, or a lost database, in the middle of a link: it is released."""
-
-    def __init__(self, cause: BaseException) -> None:
-        self.cause = cause
 
 
 def execute(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> Settlement:
@@ -47,7 +38,7 @@ def execute(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> Settlement:
     except Interrupted:
         raise
     except BaseException as error:
-        if transport.is_shutdown(error) or _is_ctrl_c(error, link):
+        if is_stop(error, link.queue):
             raise Interrupted(error) from error
         return settlement_for_exception(error, link, policy)
     return Settlement(link=link, status=LinkStatus.SUCCEEDED, result=result)
@@ -61,45 +52,44 @@ def settlement_for_exception(
     if isinstance(error, BatchCancelled) and not link.is_callback and _is_stopped(link):
         return Settlement(link=link, status=LinkStatus.CANCELLED)
     if policy.should_retry(link, error):
-        logger.info(
-            "%s raised %r and gets another attempt: job %d of batch %s",
-            link.func,
-            error,
-            link.pk,
-            link.batch_id,
-            extra=_extra(link),
+        return Settlement(
+            link=link,
+            status=LinkStatus.PENDING,
+            available_at=policy.retry_at(link),
+            log=failure_log.retried(link, error),
         )
-        return Settlement(link=link, status=LinkStatus.PENDING, available_at=policy.retry_at(link))
-    exc_info = (type(error), error, _own_traceback(error))
-    logger.error(
-        "%s failed: job %d of batch %s",
-        link.func,
-        link.pk,
-        link.batch_id,
-        exc_info=exc_info,
-        extra=_extra(link),
+    return Settlement(
+        link=link,
+        status=LinkStatus.FAILED,
+        failure=failure_log.failure_of(error),
+        log=failure_log.failed(link, error),
     )
-    return Settlement(link=link, status=LinkStatus.FAILED, failure=_as_text(error))
 
 
-def report_progress(batch: JobBatch) -> None:
-    """Call the `progress` callbacks of the batch; an exception is logged and changes nothing."""
-    for entry in batch.options.get("progress", ()):
-        try:
-            target, call = load_call(batch.pk, payload.PROGRESS, entry)
-            with time_limit(transport.default_timeout(batch.queue)):
-                invocation.invoke(target, (batch, *call.args), call.kwargs)
-        except Exception:
-            logger.exception(
-                "A progress callback of batch %s raised", batch.pk, extra=_extra(batch)
-            )
+def settlement_for_loss(error: BaseException, link: BatchedJob) -> Settlement:
+    """Return the outcome of a link whose call has no known one, because this error ended its ticket.
+
+    It costs a worker loss, so the link does not run for ever. The last one fails with the error.
+    """
+    if link.worker_losses + 1 < tuning.MAX_LOSSES:
+        return replace(Settlement.lost(link), log=failure_log.lost(link, error))
+    failure = failure_log.failure_of(error)
+    return replace(Settlement.lost(link, failure), log=failure_log.failed(link, error))
 
 
 def _encode_result(value: object, policy: RunPolicy) -> str | None:
     """Return the stored form of a return value; None if the batch stores no results."""
     if transport.is_rq_retry(value):
         raise RetryReturned
-    return payload.dumps(value, "the result") if policy.store_result else None
+    if not policy.store_result:
+        return None
+    text, maximum = payload.dumps(value, "the result"), conf.current().MAX_RESULT
+    if len(text) > maximum:
+        raise ResultTooLarge(
+            f"The result has {len(text):,} characters as JSON; JOBBATCH['MAX_RESULT'] allows"
+            f" {maximum:,}. Store the data elsewhere and return its key, or raise the setting."
+        )
+    return text
 
 
 def _call_job(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> Any:
@@ -131,7 +121,7 @@ def _call_each_failure(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> 
             for entry in entries:
                 _call_with((batch, failure), link, entry, policy)
         except BaseException as error:
-            if not (transport.is_shutdown(error) or policy.should_retry(link, error)):
+            if not (is_stop(error, link.queue) or policy.should_retry(link, error)):
                 _close_broken_connections(error)
                 with _interrupt_if_db_lost(link):
                     ledger.mark_reported(using, failure, raised_in=link)
@@ -168,36 +158,6 @@ _CALLS: dict[Role, Callable[[BatchedJob, JobBatch, RunPolicy], Any]] = {
 }
 
 
-def _as_text(error: BaseException) -> Failure:
-    kind = type(error)
-    name = (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
-    lines = traceback.format_exception(kind, error, _own_traceback(error))
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001 - a broken __str__ is an error of the job
-        message = "<its message cannot be read>"
-    return Failure(
-        exception_class=name,
-        message=text.escape(message)[: tuning.MAX_MESSAGE_LENGTH],
-        traceback=text.escape("".join(lines))[-tuning.MAX_TRACEBACK_LENGTH :],
-    )
-
-
-def _own_traceback(error: BaseException) -> TracebackType | None:
-    """Return the traceback from the first frame of the job's own code."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        module = str(trace.tb_frame.f_globals.get("__name__", ""))
-        if not module.startswith(("django_jobbatch.", "contextlib", "asgiref.")):
-            break
-        trace = trace.tb_next
-    return trace
-
-
 def _close_broken_connections(error: BaseException) -> None:
     """Close the connections that a job left unusable; after a timeout any may be."""
     for connection in connections.all(initialized_only=True):
@@ -213,14 +173,3 @@ def _is_stopped(link: BatchedJob) -> bool:
     using = str(link._state.db)
     open_batch = JobBatch.objects.using(using).filter(pk=link.batch_id, status__in=OPEN)
     return not db.retry_transient(using, open_batch.exists)
-
-
-def _is_ctrl_c(error: BaseException, link: BatchedJob) -> bool:
-    # A worker protects its jobs from Ctrl-C, so there the job raised it.
-    return isinstance(error, KeyboardInterrupt) and transport.is_sync(link.queue)
-
-
-def _extra(subject: BatchedJob | JobBatch) -> dict[str, str]:
-    if isinstance(subject, JobBatch):
-        return {"batch_id": str(subject.pk)}
-    return {"batch_id": str(subject.batch_id), "job_id": str(subject.pk)}

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from django.db import connections
 
 from django_jobbatch import ledger, tuning
 from django_jobbatch.ledger import Change
+from django_jobbatch.logs import get_logger
 from django_jobbatch.runner.change_queue import ChangeQueue
 from django_jobbatch.runner.claim_buffer import ClaimBuffer
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Heartbeat:
@@ -51,7 +52,7 @@ class Heartbeat:
     def _tick_safely(self) -> None:
         try:
             self._tick()
-        except Exception:
+        except BaseException:
             claimant = self._buffer.claimant
             logger.exception(
                 "The heartbeat of ticket %s for batch %s raised. It tries again in %g seconds.",
@@ -64,12 +65,11 @@ class Heartbeat:
     def _tick(self) -> None:
         oldest = self._buffer.oldest_outcome_age()
         if oldest is not None and oldest >= tuning.HEARTBEAT_SECONDS:
-            change = self._buffer.settle()
-            if change is not None:
-                self._changes.add(change, has_progress=True)
+            self._buffer.settle(partial(self._changes.add, has_progress=True))
         self._changes.apply_own(self._apply)
         self._renew_leases()
         self._request_more_tickets()
+        self._buffer.write_log(seconds=tuning.HEARTBEAT_SECONDS)
 
     def _renew_leases(self) -> None:
         """Renew the leases of all claimed links, once a third of a lease has passed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from collections.abc import Collection, Iterator
@@ -11,12 +10,13 @@ from contextlib import contextmanager
 from django.db import close_old_connections
 
 from django_jobbatch import conf, db, dispatch, transport, tuning
+from django_jobbatch.logs import get_logger
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner.batch_runner import BatchRunner
 from django_jobbatch.runner.time_slice import Slice
 from django_jobbatch.states import BatchStatus
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def work_on(batch_id: str, queue: str, using: str) -> None:

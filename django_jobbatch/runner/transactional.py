@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 from django.db import Error, transaction
 
 from django_jobbatch import db, ledger, tuning
 from django_jobbatch.ledger import Change, Settlement
+from django_jobbatch.logs import get_logger
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner.execution import execute, settlement_for_exception
+from django_jobbatch.runner.interruptions import is_stop
 from django_jobbatch.runner.policy import RunPolicy
 from django_jobbatch.states import LinkStatus
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def execute_transactional(
@@ -37,10 +38,12 @@ def execute_transactional(
                 change = ledger.settle(using, batch.pk, [settlement])
             if change is None or change.late:
                 transaction.set_rollback(True, using=using)
-    except Exception as error:
+    except BaseException as error:
         if not committed:
             # A commit without an answer may have succeeded.
             return replace(_after_rollback(using, error, link, policy), maybe_written=True)
+        if is_stop(error, link.queue):
+            raise
         logger.exception(
             "An on_commit hook of %s raised; job %d of batch %s is committed",
             link.func,
@@ -51,7 +54,7 @@ def execute_transactional(
 
 
 def _after_rollback(
-    using: str, error: Exception, link: BatchedJob, policy: RunPolicy
+    using: str, error: BaseException, link: BatchedJob, policy: RunPolicy
 ) -> Settlement:
     """Return the outcome of a job whose transaction the database rejected at its end."""
     if not isinstance(error, Error):

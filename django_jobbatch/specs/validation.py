@@ -131,6 +131,15 @@ def validate_bool(name: str, value: object) -> bool | None:
     return _reject(name, value, "pass True or False")
 
 
+def validate_max_result(value: object) -> int | None:
+    """Return a number of characters, or None."""
+    if value is None:
+        return None
+    if not _is_int(value) or value < 1:
+        _reject("MAX_RESULT", value, "pass the number of characters that a result may have as JSON")
+    return value
+
+
 def validate_moved_functions(value: object) -> dict[str, str] | None:
     """Return former dotted paths of functions, each with the present one, or None."""
     if value is None:

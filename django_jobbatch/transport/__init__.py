@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from django_jobbatch.transport.consumer import (
     is_rq_retry,
-    is_shutdown,
     parse_ticket,
     start_ticket,
     ticket_error,
@@ -37,7 +36,6 @@ __all__ = [
     "driver_info",
     "executing",
     "is_rq_retry",
-    "is_shutdown",
     "is_sync",
     "live_executions",
     "parse_ticket",

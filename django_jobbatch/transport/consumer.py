@@ -6,7 +6,7 @@ import uuid
 
 from django.db import connections
 from rq import Retry, get_current_job
-from rq.exceptions import DeserializationError, ShutDownImminentException
+from rq.exceptions import DeserializationError
 from rq.job import Job
 
 from django_jobbatch.exceptions import UnknownQueue
@@ -70,18 +70,3 @@ def ticket_error(batch_id: object, queue: object, using: object) -> str:
 def is_rq_retry(returned: object) -> bool:
     """Return whether a job returned this to RQ for another attempt."""
     return isinstance(returned, Retry)
-
-
-def is_shutdown(error: BaseException) -> bool:
-    """Return whether RQ raised this error to shut the worker down.
-
-    RQ raises a plain SystemExit in a cold shutdown. A job may raise one too; they differ in the
-    module of the innermost frame.
-    """
-    if isinstance(error, ShutDownImminentException):
-        return True
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    raised_in = traceback.tb_frame.f_globals.get("__name__", "") if traceback else ""
-    return isinstance(error, SystemExit) and raised_in.startswith("rq.")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import uuid
 from collections import Counter, deque
 
 from django.utils.module_loading import import_string
 
+from django_jobbatch.logs import get_logger
 from django_jobbatch.transport.tickets import TICKET_FUNCTION, Ticket
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class _InlineQueue(threading.local):

@@ -6,16 +6,16 @@ set up.
 
 from __future__ import annotations
 
-import logging
 import uuid
 from typing import Any
 
 from django.db import router
 from django.utils.crypto import salted_hmac
 
+from django_jobbatch.logs import get_logger
 from django_jobbatch.worker.processes import logging_errors
 
-logger = logging.getLogger("django_jobbatch.worker")
+logger = get_logger("django_jobbatch.worker")
 
 
 def reconcile_all(aliases: set[str]) -> None:

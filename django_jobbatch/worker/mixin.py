@@ -7,7 +7,6 @@ when it forks.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from rq.job import Job, JobStatus
 from rq.worker import Worker
 
 from django_jobbatch import transport, tuning
+from django_jobbatch.logs import get_logger
 from django_jobbatch.worker import maintenance, processes
 from django_jobbatch.worker.processes import logging_errors
 from django_jobbatch.worker.warmup import warm_up
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 else:
     Base = object
 
-logger = logging.getLogger("django_jobbatch.worker")
+logger = get_logger("django_jobbatch.worker")
 
 
 class BatchWorkerMixin(Base):

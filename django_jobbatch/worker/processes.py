@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -11,7 +10,9 @@ from contextlib import contextmanager, suppress
 from django.db import connections
 from rq.exceptions import StopRequested
 
-logger = logging.getLogger("django_jobbatch.worker")
+from django_jobbatch.logs import get_logger
+
+logger = get_logger("django_jobbatch.worker")
 
 
 def fork(action: Callable[[], None], *, seconds: int, set_signals: Callable[[], None]) -> int:

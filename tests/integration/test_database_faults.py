@@ -241,7 +241,7 @@ class Situation:
 def settle_in_the_heartbeat(situation: Situation) -> Callable[[], object]:
     buffer = situation.claimed()
     buffer.release_unstarted()
-    return situation.start_outage(buffer.settle)
+    return situation.start_outage(partial(buffer.settle, lambda change: None))
 
 
 def apply_a_cancel(situation: Situation) -> Callable[[], object]:

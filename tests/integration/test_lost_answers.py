@@ -126,7 +126,7 @@ def test_a_late_outcome_that_a_ticket_settles_is_counted_once_though_its_answer_
         buffer.record(success(link))
 
     with answer_lost(1) as answers:
-        buffer.settle(seconds=20)
+        buffer.settle(lambda change: None, seconds=20)
 
     assert answers
     assert read(batch).late_outcomes == 1

@@ -139,7 +139,7 @@ def test_a_job_that_has_killed_three_workers_fails_and_that_is_logged(
     assert state(batch) == ("finished", "failed", 1)
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("django_jobbatch", "ERROR")
-    failed = f"tests.jobs.add failed: job {link.pk} of batch {batch.pk}. Workers died over this job too often"
+    failed = f"tests.jobs.add failed: job {link.pk} of batch {batch.pk}. Several times the worker of this job was lost"
     assert record.getMessage().startswith(failed)
     assert (record.__dict__["batch_id"], record.__dict__["job_id"]) == (
         str(batch.pk),

@@ -129,7 +129,7 @@ def test_the_third_loss_of_a_link_fails_it_and_its_neighbours_have_one_at_most()
     assert failures(batch) == [(killer, 0)]
     kind, message = FailedJob.objects.values_list("exception_class", "message").get()
     assert kind == "django_jobbatch.exceptions.WorkerLost"
-    assert "Workers died over this job too often" in message
+    assert "Several times the worker of this job was lost" in message
 
 
 def test_a_link_that_fails_by_its_losses_stops_a_strict_batch_and_schedules_its_callbacks() -> None:

@@ -370,6 +370,15 @@ def act_mark_reported() -> Callable[[], object]:
     return lambda: ledger.mark_reported(ALIAS, FailedJob.objects.get(), raised_in=link)
 
 
+@checks(ledger.skip_unreported)
+def act_skip_unreported() -> Callable[[], object]:
+    batch, links = running(allow_failures=True)
+    fail(batch, links[:1])
+    link = ledger.claim_callback(claimant(batch))
+    assert link is not None
+    return lambda: ledger.skip_unreported(link)
+
+
 @checks(ledger.refresh_next_event)
 def act_refresh_next_event() -> Callable[[], object]:
     batch = JobBatchFactory.create(jobs=1, jobs__available_at=timezone.now() + timedelta(minutes=1))
