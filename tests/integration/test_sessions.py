@@ -146,7 +146,7 @@ def few_calls() -> Iterator[int]:
 def test_a_tree_may_have_more_levels_than_python_calls(
     event_log: EventLog, few_calls: int, settings: Any
 ) -> None:
-    settings.JOBBATCH = {"SLICE": 60, "LEASE": 600}
+    settings.JOBBATCH = {"SLICE": 600, "LEASE": 6000}
     builder: Builder = bus.batch([event_log.job()])
     for _ in range(few_calls):
         builder = bus.chain(builder).named("one in another")
@@ -160,7 +160,7 @@ def test_a_tree_may_have_more_levels_than_python_calls(
 
 
 def test_a_chain_may_be_longer_than_python_calls(few_calls: int, settings: Any) -> None:
-    settings.JOBBATCH = {"SLICE": 60, "LEASE": 600}
+    settings.JOBBATCH = {"SLICE": 600, "LEASE": 6000}
 
     root = bus.chain(*(bus.job(jobs.add, 1, number) for number in range(few_calls))).dispatch()
     work_once(root)
