@@ -66,7 +66,7 @@ class Problem(NamedTuple):
 
 #: The rule of each setting. It returns the value in one form, or rejects it.
 _RULES: Final[dict[str, Callable[[object], object]]] = {
-    "QUEUE": partial(validation.validate_text, "QUEUE", max_length=validation.MAX_QUEUE_LENGTH),
+    "QUEUE": partial(validation.validate_key, "QUEUE", max_length=validation.MAX_QUEUE_LENGTH),
     "TIMEOUT": partial(validation.validate_timeout, name="TIMEOUT"),
     "RETRY": partial(validation.validate_retry, name="RETRY"),
     "RETRY_INTERVAL": partial(validation.validate_retry_interval, name="RETRY_INTERVAL"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable
+from enum import Enum
 from typing import Final
 
 from django_jobbatch.shutdown import is_shutdown
@@ -95,6 +96,26 @@ _MARK_LENGTH: Final = 60
 
 def _mark(count: int) -> str:
     return f" [... {count:,} characters left out ...] "
+
+
+def as_text(value: object) -> str:
+    """Return a value as text: of an enum's member its value, of None nothing.
+
+    A translation is text in the active language.
+    """
+    if isinstance(value, Enum):
+        value = value.value
+    if value is None:
+        return ""
+    # The text alone: a subclass of str may show something else, and may hold more.
+    return str.__str__(value) if isinstance(value, str) else str(value)
+
+
+def short_repr(value: object, max_length: int) -> str:
+    """Return at most `max_length` characters of the `repr` of a value, or of the name of its type."""
+    if isinstance(value, str | bytes) and len(value) > max_length:
+        value = value[:max_length]  # the repr of a long text would be a longer one
+    return shorten(escape(readable_repr(value)), max_length)
 
 
 def _escaped(found: re.Match[str]) -> str:

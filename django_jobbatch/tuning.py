@@ -9,6 +9,19 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+# Bounds of options
+
+#: Years between now and a moment: a start time ahead, or an age back. A moment at the end of the
+#: calendar, in another time zone, is one that no database and no Python reads.
+MAX_YEARS = 100
+#: Further attempts of a job, and intervals between them in a list.
+MAX_RETRIES = 1_000_000
+MAX_RETRY_INTERVALS = 1_000
+#: Characters of a rejected value that an error repeats.
+MAX_VALUE_SHOWN = 200
+#: Characters of the reason for a cancel that a batch keeps.
+MAX_REASON_LENGTH = 10_000
+
 # Chunks of rows
 
 #: Links that one transaction of a sweep, a retry or a delete changes. It locks the batch row.

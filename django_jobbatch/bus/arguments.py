@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+from django_jobbatch import tuning
 from django_jobbatch.exceptions import InvalidJob, InvalidOption
 from django_jobbatch.functions.paths import path_and_options
 from django_jobbatch.payload.errors import EncodingError
-from django_jobbatch.payload.plain_json import check_json
+from django_jobbatch.payload.plain_json import to_plain_json
 from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.specs.items import ItemSource
 from django_jobbatch.specs.options import OptionNames, Options
+from django_jobbatch.text import short_repr
 
 
 def items_argument(method: str, items: object, extra: tuple[object, ...]) -> ItemSource:
@@ -33,7 +35,9 @@ def parse_options(named: OptionNames) -> Options:
     """Return the options for the arguments of `options()`."""
     known = OptionNames.__annotations__
     if unknown := sorted(set(named) - set(known)):
-        raise InvalidOption(f"options() has no {unknown[0]!r}; it has {', '.join(known)}.")
+        raise InvalidOption(
+            f"options() has no {short_repr(unknown[0], tuning.MAX_VALUE_SHOWN)}; it has {', '.join(known)}."
+        )
     return Options.parse(**named)
 
 
@@ -44,9 +48,9 @@ def require(name: str, value: object) -> object:
     return value
 
 
-def check_meta(key: str, value: object) -> None:
-    """Check that one entry of `meta` is plain JSON."""
+def plain_meta(meta: dict[str, Any]) -> dict[str, Any]:
+    """Return entries of `meta` as plain JSON."""
     try:
-        check_json({key: value})
+        return cast("dict[str, Any]", to_plain_json(meta))
     except EncodingError as error:
         raise error.as_public_error("meta") from None

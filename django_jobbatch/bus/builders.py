@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, cast
 
 from asgiref.sync import sync_to_async
 
+from django_jobbatch import tuning
 from django_jobbatch.bus.arguments import (
     callback_spec,
-    check_meta,
     items_argument,
     parse_options,
+    plain_meta,
     require,
 )
 from django_jobbatch.exceptions import InvalidJob
@@ -22,6 +23,7 @@ from django_jobbatch.specs.batch import BatchSpec, Item, JobSpec, Lane
 from django_jobbatch.specs.items import to_links
 from django_jobbatch.specs.options import OptionNames, Options
 from django_jobbatch.states import Role
+from django_jobbatch.text import short_repr
 
 if TYPE_CHECKING:
     from django_jobbatch.models import JobBatch
@@ -68,12 +70,13 @@ class Builder(Item[BatchSpec]):
     def with_meta(self, **meta: Any) -> Self:
         """Add entries to `JobBatch.meta`, which stores them as plain JSON.
 
+        Members of enums of text or numbers become their values, translations text in the active
+        language.
+
         Raises:
             UnencodableArgument: a value is not plain JSON.
         """
-        for key, value in meta.items():
-            check_meta(key, value)
-        return self._with(meta={**self.spec.meta, **meta})
+        return self._with(meta={**self.spec.meta, **plain_meta(meta)})
 
     # Execution
 
@@ -101,11 +104,11 @@ class Builder(Item[BatchSpec]):
 
     def using(self, alias: str) -> Self:
         """Store the batch in the database of this alias."""
-        return self._with(using=validation.validate_text("using", require("using", alias)))
+        return self._with(using=validation.validate_key("using", require("using", alias)))
 
     def unique(self, key: str) -> Self:
         """Allow one unfinished batch of this key. `dispatch()` returns an existing one."""
-        return self._with(unique=validation.validate_text("unique", require("unique", key)))
+        return self._with(unique=validation.validate_key("unique", require("unique", key)))
 
     # Callbacks
 
@@ -116,7 +119,9 @@ class Builder(Item[BatchSpec]):
             InvalidJob: `func` is not callable.
         """
         if not callable(func):
-            raise InvalidJob(f"before() takes something to call, not {func!r}.")
+            raise InvalidJob(
+                f"before() takes something to call, not {short_repr(func, tuning.MAX_VALUE_SHOWN)}."
+            )
         return self._with(before=(*self.spec.before, func))
 
     def progress(self, func: object, /, *args: Any, **kwargs: Any) -> Self:
@@ -200,6 +205,12 @@ class BatchBuilder(Builder):
         """Continue when jobs fail. The outcome is then partial."""
         return self._with(allow_failures=True)
 
+    if not TYPE_CHECKING:  # type checkers report unknown names themselves
+
+        def __getattr__(self, name: str) -> NoReturn:
+            hints = dict.fromkeys(("append", "prepend"), "add jobs by add(...), or write bus.chain")
+            _raise_no_method(self, "batch", name, hints)
+
 
 class ChainBuilder(Builder):
     """The builder of a chain, for `dispatch()` or for a place in a batch or another chain."""
@@ -214,6 +225,15 @@ class ChainBuilder(Builder):
         """Add links before the first one."""
         return self._with_links(to_links(links) + self._links)
 
+    if not TYPE_CHECKING:  # type checkers report unknown names themselves
+
+        def __getattr__(self, name: str) -> NoReturn:
+            hints = {
+                "add": "add links by append(...)",
+                "allow_failures": "put the chain into one: bus.batch([chain]).allow_failures()",
+            }
+            _raise_no_method(self, "chain", name, hints)
+
     @property
     def _links(self) -> Lane:
         ((links,),) = self.spec.sources
@@ -221,6 +241,12 @@ class ChainBuilder(Builder):
 
     def _with_links(self, links: Lane) -> Self:
         return self._with(sources=((links,),))
+
+
+def _raise_no_method(builder: Builder, kind: str, name: str, hints: dict[str, str]) -> NoReturn:
+    if name in hints:
+        raise AttributeError(f"A {kind} has no {name}(); {hints[name]}.")
+    raise AttributeError(f"{type(builder).__name__!r} object has no attribute {name!r}")
 
 
 BATCH_ONLY_METHODS = {name for name in vars(Builder) if not name.startswith("_")}

@@ -11,9 +11,11 @@ from operator import or_
 from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
 
+from django_jobbatch.exceptions import InvalidOption
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob
-from django_jobbatch.schedule import start_time
+from django_jobbatch.schedule import read_moment, start_time
+from django_jobbatch.specs.validation import validate_delay
 from django_jobbatch.states import OPEN, LinkStatus
 
 
@@ -91,7 +93,8 @@ def _by_start_time(links: Iterable[BatchedJob]) -> dict[datetime | None, list[Ba
 
 def _start_time(link: BatchedJob) -> datetime | None:
     """Return the start time of a link whose turn comes now; None if it may start at once."""
-    run_after = link.options.get("run_after")
-    return start_time(
-        link.options.get("delay"), datetime.fromisoformat(run_after) if run_after else None
-    )
+    try:
+        delay = validate_delay(link.options.get("delay"))
+    except InvalidOption:  # no signature covers stored options
+        delay = None
+    return start_time(delay, read_moment(link.options.get("run_after")))

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from django_jobbatch import ledger, payload, transport, tuning
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations.batch_rows import child_batch_row, stored_options
-from django_jobbatch.schedule import earliest, latest, start_time, upcoming
+from django_jobbatch.schedule import earliest, latest, read_moment, start_time, upcoming
 from django_jobbatch.specs.batch import BatchSpec, JobSpec, Lane, Link
 from django_jobbatch.specs.items import read_lanes
 from django_jobbatch.specs.options import Options
@@ -43,8 +43,8 @@ class LinkInserter:
         self._defaults = Options(
             queue=batch.queue, timeout=batch.options.get("jobs", {}).get("timeout")
         )
-        starts_at = batch.options.get("starts_at")
-        self._starts_at = upcoming(datetime.fromisoformat(starts_at)) if starts_at else None
+        starts_at = read_moment(batch.options.get("starts_at"))
+        self._starts_at = upcoming(starts_at) if starts_at else None
         self._children = 0
         self._function = ""
         self._has_lanes = batch.has_lanes

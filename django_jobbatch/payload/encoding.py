@@ -16,7 +16,8 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from django_jobbatch.exceptions import PayloadRefused
-from django_jobbatch.payload.errors import EncodingError, error_for, short_repr
+from django_jobbatch.payload.errors import MAX_REPR_LENGTH, EncodingError, error_for
+from django_jobbatch.text import short_repr
 
 #: The key that marks a tagged value.
 TAG: Final = "$"
@@ -130,7 +131,8 @@ def _zone_key(zone: object) -> str:
     if isinstance(zone, ZoneInfo) and zone.key and _is_known(zone.key):
         return zone.key
     raise EncodingError(
-        f"a time in the zone {short_repr(zone)}", "pass it in UTC or in a ZoneInfo that has a key"
+        f"a time in the zone {short_repr(zone, MAX_REPR_LENGTH)}",
+        "pass it in UTC or in a ZoneInfo that has a key",
     )
 
 
@@ -203,14 +205,16 @@ def _write_dict(value: dict[object, object], depth: int) -> dict[str, Any]:
         try:
             plain[name] = encode(item, depth)
         except EncodingError as error:
-            raise error.prefixed(f"[{name!r}]") from None
+            raise error.prefixed(f"[{short_repr(name, MAX_REPR_LENGTH)}]") from None
     return {TAG: "dict", "v": plain} if TAG in plain else plain
 
 
 def _write_key(key: object) -> str:
     if isinstance(key, str) and not isinstance(key, Enum):
         return _write_str(str.__str__(key))
-    raise EncodingError(f"a dict with the key {short_repr(key)}", "pass text as keys")
+    raise EncodingError(
+        f"a dict with the key {short_repr(key, MAX_REPR_LENGTH)}", "pass text as keys"
+    )
 
 
 _CONTAINERS: Final[dict[type, Callable[[Any, int], Any]]] = {
@@ -232,7 +236,7 @@ def _read_tagged(value: dict[str, Any]) -> Any:
     read = _READERS.get(value[TAG])
     if read is None:
         raise PayloadRefused(
-            f"The stored value has the unknown type tag {value[TAG]!r};"
+            f"The stored value has the unknown type tag {short_repr(value[TAG], MAX_REPR_LENGTH)};"
             " a newer django-jobbatch wrote it."
         )
     return read(value)

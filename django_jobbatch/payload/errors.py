@@ -54,12 +54,6 @@ def error_for(value: object) -> EncodingError:
     )
 
 
-def short_repr(value: object) -> str:
-    """Return the `repr` of a value, shortened for a message."""
-    text = repr(value)
-    return text if len(text) <= MAX_REPR_LENGTH else f"{text[: MAX_REPR_LENGTH - 3]}..."
-
-
 def _instance_of(*kinds: type) -> Callable[[object], bool]:
     return lambda value: isinstance(value, kinds)
 

@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
-from typing import Final
+from enum import Enum
+from typing import Any, Final
 
-from django_jobbatch.payload.encoding import encode
-from django_jobbatch.payload.errors import EncodingError
-from django_jobbatch.text import is_storable
+from django.utils.functional import Promise
+
+from django_jobbatch.payload.encoding import MAX_DEPTH, encode
+from django_jobbatch.payload.errors import MAX_REPR_LENGTH, EncodingError
+from django_jobbatch.text import as_text, is_storable, short_repr
 
 
-def check_json(value: object) -> None:
-    """Check that the JSON column of every database stores `value` unchanged.
+def to_plain_json(value: object) -> Any:
+    """Return `value` as the JSON column of every database stores it unchanged.
+
+    A member of an enum of text or numbers becomes its value, a translation text in the active
+    language.
 
     Raises:
         EncodingError: the value, or a value in it, is not plain JSON.
     """
-    encode(value)
-    _check_json(value)
+    plain = _plain(value, MAX_DEPTH)
+    encode(plain)
+    _check_json(plain)
+    return plain
+
+
+def _plain(value: object, levels: int) -> object:
+    """Return a value without enums and translations, in at most `levels` nested containers."""
+    kind = type(value)
+    if kind is list and levels:
+        return [_plain(item, levels - 1) for item in value]  # type: ignore[attr-defined]
+    if kind is dict and levels:
+        return {
+            _plain(key, 0): _plain(item, levels - 1)
+            for key, item in value.items()  # type: ignore[attr-defined]
+        }
+    if isinstance(value, Enum) and isinstance(value, str | int | float):
+        return value.value
+    return as_text(value) if isinstance(value, Promise) else value
 
 
 def _check_json(value: object) -> None:
@@ -26,8 +49,9 @@ def _check_json(value: object) -> None:
             _check_json_at(f"[{index}]", item)
     elif isinstance(value, dict):
         for key, item in value.items():
-            _check_json_at(f"[{key!r}]", key)
-            _check_json_at(f"[{key!r}]", item)
+            step = f"[{short_repr(key, MAX_REPR_LENGTH)}]"
+            _check_json_at(step, key)
+            _check_json_at(step, item)
     elif isinstance(value, str):
         _check_json_text(value)
     elif not isinstance(value, int | float | None):

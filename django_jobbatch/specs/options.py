@@ -66,7 +66,7 @@ class Options:
         if delay is not None and run_after is not None:
             raise InvalidOption("delay and run_after both set the start time; name one of them.")
         return cls(
-            queue=validation.validate_text("queue", queue, validation.MAX_QUEUE_LENGTH),
+            queue=validation.validate_key("queue", queue, validation.MAX_QUEUE_LENGTH),
             timeout=validation.validate_timeout(timeout),
             retry=validation.validate_retry(retry),
             retry_interval=validation.validate_retry_interval(retry_interval),

@@ -6,10 +6,13 @@ import math
 from datetime import datetime, timedelta
 from typing import Final, NoReturn, TypeGuard
 
+from django.utils.functional import Promise
 from django.utils.timezone import is_aware
 
+from django_jobbatch import tuning
 from django_jobbatch.exceptions import InvalidOption
-from django_jobbatch.text import is_storable
+from django_jobbatch.schedule import latest_moment, max_span, to_utc
+from django_jobbatch.text import as_text, escape, is_storable, short_repr
 
 #: A timeout without a limit.
 NO_LIMIT: Final = -1
@@ -33,17 +36,37 @@ _SECONDS_FROM_0: Final = (
 )
 
 
-def validate_text(name: str, value: object, max_length: int = MAX_TEXT_LENGTH) -> str | None:
-    """Return text that every database can store, or None."""
+def validate_text(name: str, value: object) -> str | None:
+    """Return text for people that every database can store, or None.
+
+    A translation is text in the active language. Characters that cannot be stored are escaped.
+    """
     if value is None:
         return None
+    if not isinstance(value, str | Promise):
+        _reject(name, value, "pass text (str)")
+    text = escape(as_text(value))
+    if not 0 < len(text) <= MAX_TEXT_LENGTH:
+        _reject(name, value, f"pass text of 1 to {MAX_TEXT_LENGTH} characters")
+    return text
+
+
+def validate_key(name: str, value: object, max_length: int = MAX_TEXT_LENGTH) -> str | None:
+    """Return text that identifies something, and that every database can store, or None.
+
+    The text is stored unchanged, or rejected.
+    """
+    if value is None:
+        return None
+    if isinstance(value, Promise):
+        _reject(name, value, "pass text (str); a translation differs between languages")
     if not isinstance(value, str):
         _reject(name, value, "pass text (str)")
     if not 0 < len(value) <= max_length:
         _reject(name, value, f"pass text of 1 to {max_length} characters")
     if not is_storable(value):
         _reject(name, value, "pass text without NUL characters and surrogates")
-    return str(value)
+    return as_text(value)
 
 
 def validate_timeout(value: object, name: str = "timeout") -> int | None:
@@ -66,18 +89,21 @@ def validate_retry(value: object, name: str = "retry") -> int | None:
     """Return a number of further attempts, or None."""
     if value is None:
         return None
-    if not _is_int(value) or value < 0:
-        _reject(name, value, "pass the number of further attempts, 0 or more")
-    return value
+    if not _is_int(value) or not 0 <= value <= tuning.MAX_RETRIES:
+        _reject(
+            name, value, f"pass the number of further attempts, from 0 to {tuning.MAX_RETRIES:,}"
+        )
+    return int(value)
 
 
 def validate_retry_interval(value: object, name: str = "retry_interval") -> tuple[int, ...] | None:
     """Return whole seconds, one value for each further attempt, or None."""
     if value is None:
         return None
-    intervals = tuple(
-        _whole_seconds(item) for item in (value if isinstance(value, list | tuple) else [value])
-    )
+    items = value if isinstance(value, list | tuple) else [value]
+    if len(items) > tuning.MAX_RETRY_INTERVALS:
+        _reject(name, value, f"pass at most {tuning.MAX_RETRY_INTERVALS:,} intervals")
+    intervals = tuple(_whole_seconds(item) for item in items)
     seconds = tuple(item for item in intervals if item is not None and 0 <= item <= MAX_SECONDS)
     if not seconds or seconds != intervals:
         _reject(name, value, _SECONDS_FROM_0)
@@ -110,18 +136,22 @@ def validate_age(name: str, value: object) -> timedelta | None:
         return None
     if not isinstance(value, timedelta) or value < timedelta(0):
         _reject(name, value, "pass a timedelta from 0 on, such as timedelta(hours=24)")
+    if value > max_span():
+        _reject(name, value, f"pass a timedelta of at most {tuning.MAX_YEARS} years")
     return value
 
 
 def validate_run_after(value: object) -> datetime | None:
-    """Return a start time as an aware datetime, or None."""
+    """Return a start time in UTC, or None."""
     if value is None:
         return None
     if not isinstance(value, datetime):
         _reject("run_after", value, "pass an aware datetime, or delay= in seconds")
     if not is_aware(value):
         _reject("run_after", value, "pass an aware datetime: timezone.make_aware(value)")
-    return value
+    if value > latest_moment():
+        _reject("run_after", value, f"pass a moment at most {tuning.MAX_YEARS} years ahead")
+    return to_utc(value)
 
 
 def validate_bool(name: str, value: object) -> bool | None:
@@ -148,7 +178,9 @@ def validate_moved_functions(value: object) -> dict[str, str] | None:
         _reject("MOVED", value, 'pass a dict, such as {"shop.jobs.sync": "shop.tasks.sync"}')
     for path in (*value, *value.values()):
         if not is_dotted_path(path):
-            _reject("MOVED", value, f"pass dotted paths of functions; {path!r} is none")
+            _reject(
+                "MOVED", value, f"pass dotted paths of functions; {short_repr(path, 60)} is none"
+            )
     return {path: _follow_moves(value, path) for path in value}
 
 
@@ -175,7 +207,7 @@ def _seconds(value: object) -> float | None:
 def _whole_seconds(value: object) -> int | None:
     if isinstance(value, timedelta):
         return math.ceil(value.total_seconds())
-    return value if _is_int(value) else None
+    return int(value) if _is_int(value) else None
 
 
 def _is_int(value: object) -> TypeGuard[int]:
@@ -187,4 +219,4 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _reject(name: str, value: object, hint: str) -> NoReturn:
-    raise InvalidOption(f"{name}={value!r}: {hint}.")
+    raise InvalidOption(f"{name}={short_repr(value, tuning.MAX_VALUE_SHOWN)}: {hint}.")

@@ -794,6 +794,31 @@ def test_delays_and_intervals_are_respected_where_a_scheduler_runs(
     assert event_log.calls == ["then succeeded", "finally succeeded"]
 
 
+def test_jobs_without_a_delay_need_no_scheduler(
+    start: Start, event_log: EventLog, tickets: Tickets
+) -> None:
+    start(1, "default")
+    past = datetime(1969, 7, 20, tzinfo=UTC)
+    builders = [
+        bus.batch([event_log.job().options(delay=0)]),
+        bus.batch([event_log.job()]).options(delay=timedelta(0)),
+        bus.chain(event_log.job(), event_log.job().options(run_after=past)).options(delay=0),
+        bus.chain(
+            event_log.job(), bus.batch([event_log.job()]).options(delay=0), event_log.job()
+        ).options(run_after=past),
+        bus.batch([bus.job(jobs.flaky, event_log.path("flaky"), 1)]).options(
+            retry=1, retry_interval=0
+        ),
+    ]
+
+    batches = [builder.dispatch() for builder in builders]
+    ends = [End.of(batch).outcome for batch in batches]
+    wait_until(lambda: not tickets())
+
+    assert ends == ["succeeded"] * len(builders)
+    assert list(batches[3].children.values_list("outcome", flat=True)) == ["succeeded"]
+
+
 # Transactions of a job
 
 

@@ -275,7 +275,7 @@ def test_a_callback_in_a_batch_that_has_none_is_left_and_asks_for_no_ticket(
         ({"timeout": "soon"}, "timeout='soon': pass whole seconds above 0 (up to ten years), a"
          " timedelta, or -1 for no limit."),
         ({"retry": "x", "retry_interval": None}, "retry='x': pass the number of further attempts,"
-         " 0 or more."),
+         " from 0 to 1,000,000."),
         ({"retry": 3, "retry_interval": 5.5}, "retry_interval=5.5: pass whole seconds from 0 on (up"
          " to ten years), a timedelta, or a list of them."),
         ([1], "'list' object is not a mapping"),

@@ -134,7 +134,7 @@ def test_a_late_error_lists_every_problem(settings: Any) -> None:
         " JOBBATCH has no setting 7."
         " There are: LEASE, MAX_RESULT, MOVED, QUEUE, RETRY, RETRY_INTERVAL, SLICE, TIMEOUT."
         " JOBBATCH has a RETRY that cannot be used."
-        " RETRY=-1: pass the number of further attempts, 0 or more."
+        " RETRY=-1: pass the number of further attempts, from 0 to 1,000,000."
         " JOBBATCH has LEASE=60.0 and SLICE=60.0, so a lease could expire while its ticket still"
         " works. Make LEASE longer than SLICE, several times if you can."
     )

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from enum import Enum, IntEnum
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+from django.utils import translation
+from django.utils.translation import gettext_lazy
 
 from django_jobbatch.exceptions import InvalidOption
 from django_jobbatch.specs.options import NO_OPTIONS, Options
+from django_jobbatch.text import short_repr
 
 LATER = datetime(2027, 1, 1, tzinfo=UTC)
+TOKYO, NEW_YORK = ZoneInfo("Asia/Tokyo"), ZoneInfo("America/New_York")
+AHEAD = "pass a moment at most 100 years ahead"
+TOO_LATE = [
+    datetime.now(UTC) + timedelta(days=36_526),
+    datetime.max.replace(tzinfo=UTC),
+    datetime.max.replace(tzinfo=NEW_YORK),
+    datetime.max.replace(tzinfo=TOKYO),
+]
+LAZY = gettext_lazy("No")
 
 
 # Options
@@ -45,7 +59,7 @@ def test_options_have_one_form(named: dict[str, Any], options: Options) -> None:
 
 
 TIMEOUT = "pass whole seconds above 0 (up to ten years), a timedelta, or -1 for no limit"
-RETRY = "pass the number of further attempts, 0 or more"
+RETRY = "pass the number of further attempts, from 0 to 1,000,000"
 INTERVAL = "pass whole seconds from 0 on (up to ten years), a timedelta, or a list of them"
 DELAY = "pass seconds from 0 on (up to ten years), or a timedelta"
 
@@ -57,8 +71,11 @@ DELAY = "pass seconds from 0 on (up to ten years), or a timedelta"
         ("queue", "x" * 101, "pass text of 1 to 100 characters"),
         ("queue", 7, "pass text (str)"),
         ("description", "", "pass text of 1 to 255 characters"),
-        ("description", "a\x00b", "pass text without NUL characters and surrogates"),
-        ("description", "\ud800", "pass text without NUL characters and surrogates"),
+        ("queue", "a\x00b", "pass text without NUL characters and surrogates"),
+        ("queue", "\ud800", "pass text without NUL characters and surrogates"),
+        ("queue", LAZY, "pass text (str); a translation differs between languages"),
+        ("description", "x" * 256, "pass text of 1 to 255 characters"),
+        ("description", "\x00" * 64, "pass text of 1 to 255 characters"),
         ("timeout", 0, TIMEOUT),
         ("timeout", -2, TIMEOUT),
         ("timeout", 315_360_001, TIMEOUT),
@@ -71,6 +88,9 @@ DELAY = "pass seconds from 0 on (up to ten years), or a timedelta"
         ("retry", -1, RETRY),
         ("retry", True, RETRY),
         ("retry", "3", RETRY),
+        ("retry", 1_000_001, RETRY),
+        ("retry", 10**9, RETRY),
+        ("retry_interval", [1] * 1001, "pass at most 1,000 intervals"),
         ("retry", 1.0, RETRY),
         ("retry_interval", -1, INTERVAL),
         ("retry_interval", 315_360_001, INTERVAL),
@@ -94,6 +114,7 @@ DELAY = "pass seconds from 0 on (up to ten years), or a timedelta"
             LATER.replace(tzinfo=None),
             "pass an aware datetime: timezone.make_aware(value)",
         ),
+        *[("run_after", moment, AHEAD) for moment in TOO_LATE],
         ("transactional", 1, "pass True or False"),
     ],
 )
@@ -101,7 +122,77 @@ def test_an_invalid_option_is_rejected_by_name(name: str, value: object, hint: s
     with pytest.raises(InvalidOption) as caught:
         Options.parse(**{name: value})  # type: ignore[arg-type]
 
-    assert str(caught.value) == f"{name}={value!r}: {hint}."
+    assert str(caught.value) == f"{name}={short_repr(value, 200)}: {hint}."
+
+
+class _Unshowable:
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("x" * 10**6, "'" + "x" * 198 + "…"),
+        (["x" * 10**6], "['" + "x" * 197 + "…"),
+        pytest.param(10**5000, "<int>", id="long integer"),
+        (_Unshowable(), "<_Unshowable>"),
+    ],
+)
+def test_a_rejected_value_is_repeated_in_200_characters(value: object, shown: str) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        Options.parse(retry=value)  # type: ignore[arg-type]
+
+    assert str(caught.value) == f"retry={shown}: {RETRY}."
+    assert len(shown) <= 200
+
+
+class Queue(str, Enum):  # noqa: UP042 - the str() of a member is "Queue.IMPORTS"
+    """Names of queues, as many projects have them."""
+
+    IMPORTS = "imports"
+
+
+class Times(IntEnum):
+    THREE = 3
+
+
+def test_a_member_of_an_enum_is_its_value() -> None:
+    options = Options.parse(
+        queue=Queue.IMPORTS,
+        timeout=Times.THREE,
+        retry=Times.THREE,
+        retry_interval=[Times.THREE],
+        delay=Times.THREE,
+        description=Queue.IMPORTS,
+    )
+
+    assert [str(getattr(options, name)) for name in Options.__slots__] == [
+        *("imports", "3", "3", "(3,)", "3.0", "None", "None", "imports")
+    ]
+
+
+def test_text_for_people_may_be_a_translation_and_is_escaped() -> None:
+    with translation.override("de"):
+        assert Options.parse(description=LAZY) == Options(description="Nein")  # type: ignore[arg-type]
+    assert Options.parse(description="caf\udce9\x00") == Options(description="caf\\udce9\\x00")
+
+
+@pytest.mark.parametrize(
+    ("moment", "utc"),
+    [
+        (datetime(2027, 1, 1, 9, tzinfo=TOKYO), datetime(2027, 1, 1, tzinfo=UTC)),
+        (datetime(1969, 7, 20, tzinfo=UTC), datetime(1969, 7, 20, tzinfo=UTC)),
+        (datetime.min.replace(tzinfo=UTC), datetime.min.replace(tzinfo=UTC)),
+        (datetime.min.replace(tzinfo=TOKYO), datetime.min.replace(tzinfo=UTC)),
+        (datetime.min.replace(tzinfo=NEW_YORK), datetime(1, 1, 1, 4, 56, 2, tzinfo=UTC)),
+    ],
+)
+def test_a_start_time_is_in_utc_however_early_it_is(moment: datetime, utc: datetime) -> None:
+    run_after = Options.parse(run_after=moment).run_after
+
+    assert run_after is not None
+    assert (run_after, run_after.tzinfo) == (utc, UTC)
 
 
 def test_two_start_times_are_rejected() -> None:

@@ -299,7 +299,7 @@ def test_a_subclass_of_a_scalar_is_stored_as_the_scalar(value: object, stored: o
         ),
         (
             {tuple(range(99)): 2},
-            "a dict with the key (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16... "
+            "a dict with the key (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, … "
             "cannot be stored as JSON; pass text as keys",
         ),
         (
@@ -528,8 +528,7 @@ def test_a_text_that_is_not_a_call_is_rejected_for_display(text: str) -> None:
     )
 )
 def test_plain_json_passes_as_plain(value: object) -> None:
-    plain_json.check_json(value)
-
+    assert plain_json.to_plain_json(value) == value
     assert json.loads(json.dumps(value)) == value
 
 
@@ -565,6 +564,6 @@ def test_plain_json_passes_as_plain(value: object) -> None:
 )
 def test_a_value_that_a_json_column_would_change_is_not_plain(value: object, message: str) -> None:
     with pytest.raises(EncodingError) as caught:
-        plain_json.check_json(value)
+        plain_json.to_plain_json(value)
 
     assert str(caught.value.as_public_error("x")) == message
