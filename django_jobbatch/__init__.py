@@ -6,6 +6,7 @@ from django_jobbatch.context import acurrent_batch, current_batch, current_job
 from django_jobbatch.exceptions import (
     BatchBusy,
     BatchCancelled,
+    BatchDeleted,
     BatchFinished,
     BuilderSpent,
     DoNotRetry,
@@ -29,6 +30,7 @@ from django_jobbatch.exceptions import (
 __all__ = [
     "BatchBusy",
     "BatchCancelled",
+    "BatchDeleted",
     "BatchFinished",
     "BuilderSpent",
     "DoNotRetry",

@@ -34,6 +34,10 @@ class BatchFinished(JobBatchError):
     """The batch has finished and takes no more jobs; dispatch a new batch."""
 
 
+class BatchDeleted(BatchFinished):
+    """The batch was deleted, and its jobs with it."""
+
+
 class BatchCancelled(JobBatchError):
     """The batch was cancelled."""
 

@@ -34,9 +34,10 @@ def options_of_decorator(func: Callable[..., Any]) -> Options:
     decorator = _decorator(func)
     if decorator is None:
         return NO_OPTIONS
-    retry = decorator.retry
+    retry, queue = decorator.retry, decorator.queue
     return Options.parse(
-        queue=getattr(decorator.queue, "name", decorator.queue),
+        # A member of an enum has a name too.
+        queue=queue if isinstance(queue, str) else getattr(queue, "name", queue),
         timeout=_seconds(decorator.timeout),
         retry=retry and retry.max,
         retry_interval=retry and list(retry.intervals),

@@ -15,6 +15,7 @@ from django_jobbatch.specs.batch import Item, JobSpec
 from django_jobbatch.specs.options import NO_OPTIONS, Options
 from django_jobbatch.specs.tasks import is_task
 from django_jobbatch.specs.validation import is_dotted_path
+from django_jobbatch.text import as_text, short_repr
 
 
 def path_and_options(func: object) -> tuple[str, Options]:
@@ -44,9 +45,9 @@ def _path_and_options(func: Any) -> tuple[str, Options]:
 
 def _checked_path(text: str) -> str:
     if is_dotted_path(text):
-        return text
+        return as_text(text)
     raise InvalidJob(
-        f"{text!r} is not the dotted path of a function; write it out, such as 'shop.jobs.sync'."
+        f"{short_repr(text, tuning.MAX_VALUE_SHOWN)} is not the dotted path of a function; write it out, such as 'shop.jobs.sync'."
     )
 
 

@@ -9,7 +9,9 @@ from rq import Retry, get_current_job
 from rq.exceptions import DeserializationError
 from rq.job import Job
 
+from django_jobbatch import tuning
 from django_jobbatch.exceptions import UnknownQueue
+from django_jobbatch.text import short_repr
 from django_jobbatch.transport import registry
 from django_jobbatch.transport.queues import check_queue, is_sync
 from django_jobbatch.transport.redis import redis_errors
@@ -52,18 +54,20 @@ def ticket_error(batch_id: object, queue: object, using: object) -> str:
 
     Anyone who can write to Redis can forge a ticket.
     """
-    if not all(isinstance(each, str) for each in (batch_id, queue, using)):
-        return f"Its arguments {batch_id!r}, {queue!r} and {using!r} are not all strings."
+    arguments = (batch_id, queue, using)
+    if not all(isinstance(each, str) for each in arguments):
+        first, second, third = (short_repr(each, tuning.MAX_VALUE_SHOWN) for each in arguments)
+        return f"Its arguments {first}, {second} and {third} are not all strings."
     try:
         uuid.UUID(str(batch_id))
         check_queue(str(queue))
     except ValueError:
-        return f"{batch_id!r} is not the id of a batch."
+        return f"{short_repr(batch_id, tuning.MAX_VALUE_SHOWN)} is not the id of a batch."
     except UnknownQueue as error:
         return str(error)
     known = sorted(connections)
     if using not in known:
-        return f"There is no database {using!r} in DATABASES; it has {', '.join(known)}."
+        return f"There is no database {short_repr(using, tuning.MAX_VALUE_SHOWN)} in DATABASES; it has {', '.join(known)}."
     return ""
 
 

@@ -10,8 +10,10 @@ from django_rq import get_queue
 from rq import Queue, get_current_job
 from rq.utils import parse_timeout
 
-from django_jobbatch import conf
+from django_jobbatch import conf, tuning
 from django_jobbatch.exceptions import UnknownQueue
+from django_jobbatch.specs.validation import MAX_SECONDS
+from django_jobbatch.text import short_repr
 
 
 @lru_cache(maxsize=256)
@@ -34,7 +36,9 @@ def check_queue(name: str) -> None:
     # It makes no queue object, whose connection pool each work-horse would have to open again.
     if name not in settings.RQ_QUEUES:
         known = ", ".join(sorted(settings.RQ_QUEUES))
-        raise UnknownQueue(f"There is no queue {name!r} in RQ_QUEUES; it has {known}.")
+        raise UnknownQueue(
+            f"There is no queue {short_repr(name, tuning.MAX_VALUE_SHOWN)} in RQ_QUEUES; it has {known}."
+        )
 
 
 def is_sync(queue: str) -> bool:
@@ -51,7 +55,8 @@ def default_timeout(queue: str) -> int:
         return timeout
     queue_named(queue)
     configured = settings.RQ_QUEUES[queue].get("DEFAULT_TIMEOUT")
-    return int(parse_timeout(configured) or Queue.DEFAULT_TIMEOUT)
+    # The column of the longest timeout holds no more.
+    return min(int(parse_timeout(configured) or Queue.DEFAULT_TIMEOUT), MAX_SECONDS)
 
 
 def _reset(*, setting: str, **kwargs: object) -> None:
