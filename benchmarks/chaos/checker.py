@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator
 from typing import Any, Final
 
 from django.db.models import Count
 
-from airports.models import CallbackCall
-from benchmarks.chaos import callback_counts, history, jobs, record, tickets
+from benchmarks.chaos import callback_counts, job_rules, record, tickets
+from benchmarks.chaos.additions import Addition
 from benchmarks.chaos.deletions import Deletion, batches_of
+from benchmarks.chaos.injected import Injected
 from benchmarks.chaos.phases import Reset
 from benchmarks.chaos.record import Record
-from django_jobbatch import tuning
-from django_jobbatch.exceptions import WorkerLost
+from benchmarks.chaos.violation import Violation
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import SETTLED, BatchStatus, LinkStatus, Outcome, Role
 
@@ -37,14 +36,6 @@ LINK_FIELDS: Final = (
 FAILURE_FIELDS: Final = (
     *("job_id", "exception_class", "message", "failed_at", "reported_at", "retried_at"),
 )
-
-
-@dataclass(frozen=True)
-class Violation:
-    """Broken rule, and the batch whose rows show it."""
-
-    text: str
-    batch_id: uuid.UUID | None = None
 
 
 def rows(batch_id: uuid.UUID) -> list[dict[str, Any]]:
@@ -72,14 +63,13 @@ def is_redis_empty() -> bool:
     )
 
 
-def violations(
-    previous: Record, reset: Reset, deletions: Sequence[Deletion] = ()
-) -> list[Violation]:
+def violations(previous: Record, reset: Reset, injected: Injected | None = None) -> list[Violation]:
     """Return the broken rules at the end of a phase.
 
     `previous` is the record of the phase before, and `reset` the result of this phase's action.
     """
-    deleted = batches_of(deletions)
+    injected = injected or Injected()
+    deleted = batches_of(injected.deletions)
     return [
         *_unsettled(),
         *(
@@ -90,10 +80,9 @@ def violations(
         *_changed(previous, reset.callbacks, deleted),
         *_not_retried(previous, reset, deleted),
         *_unreported(),
-        *_not_written_once(),
-        *_never_called(previous),
-        *_failed_too_soon(),
-        *_not_deleted(deletions),
+        *job_rules.violations(previous, injected.kinds),
+        *_not_deleted(injected.deletions),
+        *_not_added(injected.additions, deleted),
         *_in_redis(),
     ]
 
@@ -203,39 +192,23 @@ def _unreported() -> Iterator[Violation]:
             yield Violation(f"the failure of link {failure.job_id} was not reported", batch.pk)
 
 
-def _not_written_once() -> Iterator[Violation]:
-    """Check that succeeded transactional jobs have written once, and others not at all."""
-    written = Counter(CallbackCall.objects.values_list("role", flat=True))
-    for link in BatchedJob.objects.jobs_only().filter(child=None):
-        writes = link.func.endswith(f".{jobs.write.__name__}")
-        expected = int(writes and link.status == LinkStatus.SUCCEEDED)
-        if (times := written[jobs.written_role(link.pk)]) != expected:
-            yield Violation(f"link {link.pk} ({link.status}) wrote {times} times", link.batch_id)
-
-
-def _never_called(previous: Record) -> Iterator[Violation]:
-    """Check that links which succeeded in this phase were called in it."""
-    called = {call.link for call in history.calls()[previous.calls :]}
-    for link in BatchedJob.objects.succeeded().filter(child=None).exclude(pk__in=previous.settled):
-        # Another link may have reported the failures of an `each_failure` link.
-        if link.pk not in called and link.role != Role.EACH_FAILURE:
-            yield Violation(f"link {link.pk} has succeeded and was never called", link.batch_id)
-
-
-def _failed_too_soon() -> Iterator[Violation]:
-    """Check that links failed with `WorkerLost` only after `MAX_LOSSES` losses."""
-    worker_lost = f"{WorkerLost.__module__}.{WorkerLost.__qualname__}"
-    losses = dict(BatchedJob.objects.values_list("pk", "worker_losses"))
-    for failure in FailedJob.objects.filter(exception_class=worker_lost, retried_at=None):
-        if losses.get(failure.job_id, tuning.MAX_LOSSES) < tuning.MAX_LOSSES:
-            yield Violation(f"link {failure.job_id} failed too soon", failure.batch_id)
-
-
 def _not_deleted(deletions: Iterable[Deletion]) -> Iterator[Violation]:
     """Check that a complete deletion has left no rows."""
     for deletion in deletions:
         if deletion.is_complete and (count := deletion.remaining()):
             yield Violation(f"{count} rows remain of a deleted tree", deletion.root)
+
+
+def _not_added(additions: Iterable[Addition], deleted: Container[uuid.UUID]) -> Iterator[Violation]:
+    """Check that each accepted addition has stored all its jobs, and each rejected one no job.
+
+    A killed process has added all or none of them.
+    """
+    for addition in additions:
+        count = addition.rows().count()
+        if count not in addition.expected and addition.batch not in deleted:
+            text = f"{count} of {addition.count} jobs were added"
+            yield Violation(f"{text}, expected: {sorted(addition.expected)}", addition.batch)
 
 
 def _in_redis() -> Iterator[Violation]:

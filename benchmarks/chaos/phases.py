@@ -53,7 +53,8 @@ class Phase:
 
 def dispatch_phase(random: Random, kinds: Sequence[str]) -> Phase:
     """Return a phase with a dispatch of a random tree, and two to five faults."""
-    action = Dispatch(trees.random_tree(random))
+    tree = trees.random_tree(random, kinds=faults.hostile_kinds(kinds))
+    action = Dispatch(tree)
     return Phase(action, faults.random_faults(random, kinds, (2, 5), faults.SPAN))
 
 
@@ -136,7 +137,7 @@ class Retry:
             return self._retry(batch, jobs) > 0
         result = kill_after_commits(lambda: self._retry(batch, jobs), self.killed_after)
         batch.refresh_from_db()
-        return result is not Exit.RAISED
+        return result is not Exit.REJECTED
 
     def _retry(self, batch: JobBatch, jobs: Sequence[int] | None) -> int:
         """Retry without cancelled links; with them if nothing else is retryable."""

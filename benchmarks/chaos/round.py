@@ -15,7 +15,7 @@ from typing import Any, Final
 from django.db import connections
 
 from airports.models import CallbackCall
-from benchmarks.chaos import checker, history, phases, tickets
+from benchmarks.chaos import checker, faults, history, hostile, phases, tickets
 from benchmarks.chaos.nemesis import Nemesis
 from benchmarks.chaos.phases import Phase, Reset
 from benchmarks.chaos.record import Record
@@ -39,12 +39,16 @@ class Plan:
     seed: int
     workers: list[WorkerOptions]
     phases: tuple[Phase, Phase]
+    #: Kinds of hostile jobs in all its trees.
+    hostile: list[str]
 
     @classmethod
     def of(cls, seed: int, kinds: Sequence[str]) -> Plan:
         random = Random(seed)
         first = phases.dispatch_phase(random, kinds)
-        return cls(seed, random_workers(random), (first, phases.retry_phase(random, kinds)))
+        workers = random_workers(random)
+        second = phases.retry_phase(random, kinds)
+        return cls(seed, workers, (first, second), faults.hostile_kinds(kinds))
 
     def lines(self) -> list[str]:
         return [
@@ -82,9 +86,10 @@ def play(plan: Plan, stage: Stage) -> Report:
     workers = WorkerPool(plan.workers, folder)
     try:
         workers.start()
-        _Player(stage, workers, report).play(plan.phases)
+        _Player(Nemesis(stage, workers, plan.hostile), workers, report).play(plan.phases)
     finally:
         workers.stop()
+    report.faults += _hostile_calls()
     report.rerun = history.repeated_attempts()
     report.late = sum(JobBatch.objects.values_list("late_outcomes", flat=True))
     report.links = BatchedJob.objects.count()
@@ -97,9 +102,9 @@ def play(plan: Plan, stage: Stage) -> Report:
 class _Player:
     """Player of the phases, up to the first violation."""
 
-    def __init__(self, stage: Stage, workers: WorkerPool, report: Report) -> None:
+    def __init__(self, nemesis: Nemesis, workers: WorkerPool, report: Report) -> None:
         self._workers = workers
-        self._nemesis = Nemesis(stage, workers)
+        self._nemesis = nemesis
         self._report = report
 
     def play(self, phases: Sequence[Phase]) -> None:
@@ -133,9 +138,9 @@ class _Player:
         started = time.monotonic()
         for fault in phase.faults:
             time.sleep(max(0.0, started + fault.at - time.monotonic()))
-            target = self._nemesis.inject(fault)
-            self._log(f"{time.monotonic() - started:.2f} {fault.kind}: {target or 'no target'}")
-            self._report.faults += [fault.kind] if target else []
+            has_effect, target = self._nemesis.inject(fault)
+            self._log(f"{time.monotonic() - started:.2f} {fault.kind}: {target}")
+            self._report.faults += [fault.kind] if has_effect else []
         return reset
 
     def _recover(self) -> float:
@@ -150,10 +155,11 @@ class _Player:
         _wait(checker.is_at_rest, repair, SETTLE_TIMEOUT)
         seconds = round(time.monotonic() - started, 2)
         _wait(checker.is_redis_empty, _clean_up_redis, REDIS_TIMEOUT)
+        self._nemesis.repair_log_handlers()
         return seconds
 
     def _check(self, previous: Record, reset: Reset) -> None:
-        for violation in checker.violations(previous, reset, self._nemesis.deletions):
+        for violation in checker.violations(previous, reset, self._nemesis.injected):
             text = f"{violation.text} (batch {violation.batch_id or '-'})"
             self._report.violations.append(text)
             if violation.batch_id is not None:
@@ -161,6 +167,13 @@ class _Player:
 
     def _log(self, line: str) -> None:
         self._report.log.append(line)
+
+
+def _hostile_calls() -> list[str]:
+    """Return the kinds of the hostile jobs and callbacks that were called, one for each link."""
+    called = {call.link for call in history.calls()}
+    links = BatchedJob.objects.filter(pk__in=called, child=None)
+    return list(hostile.kinds_of(link.func.rpartition(".")[2] for link in links))
 
 
 def _wait(condition: Callable[[], bool], repair: Callable[[], None], seconds: float) -> None:

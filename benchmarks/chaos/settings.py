@@ -5,3 +5,10 @@ from __future__ import annotations
 from sandbox.settings import *  # noqa: F403
 
 JOBBATCH = {"SLICE": 0.3, "LEASE": 0.7}
+#: The handler works, until the nemesis breaks it.
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"fragile": {"class": "benchmarks.chaos.fragile_log.FragileHandler"}},
+    "loggers": {"django_jobbatch": {"handlers": ["fragile"]}},
+}

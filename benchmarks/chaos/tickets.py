@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import django_rq
 
+from benchmarks.chaos import jobs
 from benchmarks.stage import QUEUE, QUEUES
 
 PREFIX: Final = "jb-"
@@ -50,9 +51,18 @@ def deliver(queue: str, ticket: str) -> None:
     redis().rpush(django_rq.get_queue(queue).key, ticket)
 
 
-def drop(queue: str) -> bool:
-    """Drop the first ticket of a queue, as a worker that dies before it starts the ticket."""
-    return redis().lpop(django_rq.get_queue(queue).key) is not None
+def drop(queue: str, ticket: str) -> bool:
+    """Drop a ticket from a queue, as a worker that dies before it starts the ticket."""
+    return bool(redis().lrem(django_rq.get_queue(queue).key, 1, ticket))
+
+
+def enqueue_foreign(queue: str, count: int) -> None:
+    """Put jobs of another app in front of a queue."""
+    foreign_queue = django_rq.get_queue(queue)
+    path = f"{jobs.foreign.__module__}.{jobs.foreign.__name__}"
+    foreign_queue.enqueue_many(
+        [foreign_queue.prepare_data(path, at_front=True, result_ttl=0) for _ in range(count)]
+    )
 
 
 def expire_heartbeats() -> None:

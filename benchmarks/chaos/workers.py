@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Final, NamedTuple
 
+from benchmarks.chaos import fragile_log
 from benchmarks.stage import QUEUES, ROOT
 from sandbox.servers import Server, manage, stop_all
 
@@ -39,6 +40,8 @@ class WorkerPool:
     def __init__(self, options: list[WorkerOptions], folder: Path) -> None:
         self.options = options
         self.servers: list[Server] = []
+        #: File that breaks the log handler of the workers while it exists.
+        self.broken_log = folder / "broken-log"
         self._folder = folder
         self._numbers = count(1)
         self._dead: list[Server] = []
@@ -59,16 +62,23 @@ class WorkerPool:
         for server in self._dead:
             server.kill()
 
+    def pids(self) -> list[int]:
+        """Return the process ids of the workers and of all their children, orphans included."""
+        live = [server.pid for server in self.servers if server.is_alive]
+        return [*live, *self._children()]
+
     def horses(self) -> list[int]:
         """Return the process ids of the live work-horses, orphans included."""
-        pids = [pid for server in [*self.servers, *self._dead] for pid in server.children()]
         # RQ gives a process group to work-horses only.
-        return [pid for pid in pids if _leads_group(pid)]
+        return [pid for pid in self._children() if _leads_group(pid)]
 
     def log(self) -> str:
         return "\n".join(
             f"--- {server.name}\n{server.tail(60)}" for server in [*self._dead, *self.servers]
         )
+
+    def _children(self) -> list[int]:
+        return [pid for server in [*self.servers, *self._dead] for pid in server.children()]
 
     def _start(self, options: WorkerOptions) -> Server:
         name = f"{self._folder.name}-{next(self._numbers)}-{os.getpid()}"
@@ -77,7 +87,7 @@ class WorkerPool:
             name,
             *("rqworker", *QUEUES, "--name", name),
             *("--worker-class", options.worker_class, *scheduler),
-            env={"PYTHONPATH": str(ROOT)},
+            env={"PYTHONPATH": str(ROOT), fragile_log.VARIABLE: str(self.broken_log)},
             folder=self._folder,
         )
 

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from benchmarks.chaos import checker, history, jobs
+from benchmarks.chaos import checker, history, hostile, hostile_jobs, jobs
+from benchmarks.chaos.additions import Addition
 from benchmarks.chaos.deletions import Deletion
+from benchmarks.chaos.faults import Fault
+from benchmarks.chaos.injected import Injected
+from benchmarks.chaos.nemesis import Nemesis
 from benchmarks.chaos.phases import NotRetried, Reset, Retry
 from benchmarks.chaos.record import Record
+from benchmarks.chaos.workers import WorkerPool
+from benchmarks.stage import Stage
 from django_jobbatch import bus
+from django_jobbatch.exceptions import BatchBusy
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Outcome, Role
 
@@ -35,8 +44,11 @@ def root() -> JobBatch:
     return JobBatch.objects.roots().get()
 
 
-def violations(previous: Record, reset: Reset | None = None) -> list[str]:
-    return [violation.text for violation in checker.violations(previous, reset or Reset())]
+def violations(
+    previous: Record, reset: Reset | None = None, injected: Injected | None = None
+) -> list[str]:
+    found = checker.violations(previous, reset or Reset(), injected)
+    return [violation.text for violation in found]
 
 
 def retry(scope: str) -> Reset | None:
@@ -120,7 +132,8 @@ def test_jobs_that_succeed_in_the_second_phase_were_called_in_it() -> None:
     lines.write_text("".join(lines.read_text().splitlines(keepends=True)[: previous.calls]))
 
     links = BatchedJob.objects.succeeded().filter(child=None).exclude(pk__in=previous.settled)
-    assert sorted(violations(previous)) == sorted(
+    texts = [text for text in violations(previous) if text.endswith("was never called")]
+    assert sorted(texts) == sorted(
         f"link {pk} has succeeded and was never called" for pk in links.values_list("pk", flat=True)
     )
 
@@ -172,14 +185,14 @@ def test_a_complete_deletion_leaves_no_rows_and_an_interrupted_one_may() -> None
     (inner,) = root().children
     rows = JobBatch.objects.count() + BatchedJob.objects.count()
 
+    injected = Injected(deletions=[deletion])
+
     deletion.is_complete = True
 
     assert deletion.batches == {root().pk, inner.pk}
-    assert [violation.text for violation in checker.violations(previous, Reset(), [deletion])] == [
-        f"{rows} rows remain of a deleted tree"
-    ]
+    assert violations(previous, injected=injected) == [f"{rows} rows remain of a deleted tree"]
     deletion.run()
-    assert checker.violations(previous, Reset(), [deletion]) == []
+    assert violations(previous, injected=injected) == []
 
 
 def test_batches_without_a_deletion_exist() -> None:
@@ -192,3 +205,92 @@ def test_batches_without_a_deletion_exist() -> None:
     assert sum(text.startswith("the batch was") for text in texts) == batches
     assert sum(text.startswith("link") for text in texts) == jobs_and_callbacks
     assert len(texts) == batches + jobs_and_callbacks
+
+
+def test_an_accepted_addition_has_stored_all_its_jobs_and_a_rejected_one_none() -> None:
+    batch = bus.batch([bus.job(jobs.work, 0)]).on_queue("default").dispatch()
+    addition = Addition.of(batch, 1)
+    injected = Injected(additions=[addition])
+    previous = Record()
+
+    def texts() -> list[str]:
+        found = violations(previous, injected=injected)
+        return [text for text in found if text.endswith("expected: " + str([*addition.expected]))]
+
+    assert texts() == []  # no answer: all or none
+    addition.run(batch.add)
+    assert texts() == []
+    assert addition.rows().count() == addition.count > 1
+
+    addition.reject()
+    assert texts() == [f"{addition.count} of {addition.count} jobs were added, expected: [0]"]
+
+    addition.accept()
+    addition.rows().order_by("pk")[:1].get().delete()
+    assert texts() == [
+        f"{addition.count - 1} of {addition.count} jobs were added, expected: [{addition.count}]"
+    ]
+
+
+@pytest.mark.parametrize("func", [jobs.fail, jobs.fail_first, jobs.fail_runs])
+def test_a_job_that_always_failed_has_not_succeeded(func: Any) -> None:
+    batch = bus.batch([bus.job(func, 1)]).on_queue("sync").dispatch()
+    batch.jobs.update(status=LinkStatus.SUCCEEDED)
+
+    text = f"link {batch.jobs.get().pk} ({func.__name__}) has succeeded and had to fail"
+    assert text in violations(Record())
+
+
+@pytest.mark.parametrize(("stores_results", "is_wrong"), [(True, True), (False, False)])
+def test_a_result_that_the_database_rejects_fails_its_job_if_the_batch_stores_results(
+    *, stores_results: bool, is_wrong: bool
+) -> None:
+    batch = bus.batch([bus.job(hostile_jobs.return_rejected, 1)]).on_queue("sync")
+    (batch.store_results() if stores_results else batch).dispatch()
+
+    assert [text for text in violations(Record()) if "return_rejected" in text] == [
+        f"link {link.pk} (return_rejected) has succeeded and had to fail"
+        for link in BatchedJob.objects.filter(payload__contains="return_rejected")
+        if is_wrong
+    ]
+
+
+def test_a_job_fails_with_its_own_exception_or_because_workers_were_lost() -> None:
+    failure = FailedJob.objects.filter(batch_id=root().pk)
+    failure.update(exception_class="django.db.utils.OperationalError", message="no answer")
+
+    text = (
+        f"link {failure.get().job_id}: benchmarks.chaos.jobs.fail_runs failed with"
+        " django.db.utils.OperationalError: no answer"
+    )
+    assert text in violations(Record())
+    dropped = Injected(kinds=Counter(["connections_dropped"]))
+    assert violations(Record(), injected=dropped) == []
+
+    failure.update(exception_class="django_jobbatch.exceptions.WorkerLost")
+    assert all("failed with" not in text for text in violations(Record()))
+
+
+def test_each_hostile_job_and_callback_has_its_function() -> None:
+    names = [*hostile.weights([*hostile.HOSTILE]), *hostile.callbacks([*hostile.HOSTILE])]
+
+    for name in [*names, *hostile.progress([*hostile.HOSTILE])]:
+        assert callable(getattr(hostile_jobs, name))
+
+
+def test_a_rejection_by_the_app_is_an_answer_to_the_nemesis(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # A retry may reopen the parent of a child batch at any moment.
+    def delete(batch: JobBatch) -> None:
+        raise BatchBusy
+
+    monkeypatch.setattr(JobBatch, "delete", delete)
+    nemesis = Nemesis(cast("Stage", None), WorkerPool([], tmp_path))
+
+    has_effect, text = nemesis.inject(Fault(0, "deleted", 1))
+
+    assert (has_effect, text) == (False, f"rejected: {BatchBusy()!r}")
+    assert nemesis.injected == Injected()
+    with pytest.raises(RuntimeError, match=r"the deletion of the root .* was rejected"):
+        nemesis.inject(Fault(0, "deleted", 2))
