@@ -9,7 +9,7 @@ PROCESSES := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 PYTEST_ARGS ?= -n $(PROCESSES) --dist worksteal
 # All random examples and all rounds; `make test` runs fewer.
 FULL := --hypothesis-profile full
-CHAOS_ARGS ?= --rounds 15 --seed 1
+CHAOS_ARGS ?= --rounds 10 --seed 1
 REDIS_TESTS := tests/integration/test_transport.py tests/integration/test_dispatch.py tests/acceptance/test_flat_batches.py tests/acceptance/test_faults.py \
 	tests/integration/test_sentinel.py tests/test_servers.py
 
@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test coverage test-postgres test-mariadb test-redis hunt demo sandbox bench chaos chaos-sqlite chaos-postgres lint format types layers migrations docs package clean
+.PHONY: help install check test coverage test-postgres test-mariadb test-redis hunt demo sandbox bench chaos chaos-sqlite chaos-postgres chaos-mariadb lint format types layers migrations docs package clean
 
 help: ## Show these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,10 +62,13 @@ sandbox: $(STAMP) ## Run a web server and two workers until Ctrl-C
 bench: $(VENV)/.postgres ## Compare batches with RQ alone; takes minutes (BENCH_ARGS="--rounds 1")
 	$(BIN)/python -m benchmarks.batch $(BENCH_ARGS)
 
-chaos: $(VENV)/.postgres ## Run random trees while faults are injected, and count wrong results (CHAOS_ARGS="--seed 7 --rounds 1")
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target chaos-sqlite chaos-postgres
+chaos: $(VENV)/.postgres $(VENV)/.mariadb ## Run random trees while faults are injected, and count wrong results (CHAOS_ARGS="--seed 7 --rounds 1")
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target chaos-sqlite chaos-postgres chaos-mariadb
 
-chaos-sqlite chaos-postgres: chaos-%: $(VENV)/.postgres
+chaos-sqlite: $(STAMP)
+chaos-postgres: $(VENV)/.postgres
+chaos-mariadb: $(VENV)/.mariadb
+chaos-sqlite chaos-postgres chaos-mariadb: chaos-%:
 	$(BIN)/python -m benchmarks.chaos --database $* $(CHAOS_ARGS)
 
 lint: $(STAMP) ## Check style and formatting

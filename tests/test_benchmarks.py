@@ -97,7 +97,7 @@ def test_a_round_of_chaos_ends_without_a_violation_and_prints_its_figures() -> N
     assert found.pop("links") > 0
     assert sum(found.pop("faults").values()) > 0
     assert sorted(found.pop("recovery_s")) == ["median", "worst"]
-    assert found == {"rounds": 1, "violations": 0} | {
+    assert found == {"rounds": 1, "seeds": "1", "violations": 0} | {
         name: found[name] for name in ("late", "registries", "rerun", "retried")
     }
 
