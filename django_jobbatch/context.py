@@ -114,4 +114,4 @@ def _is_in_coroutine() -> bool:
 
 def _batches(link: BatchedJob) -> Any:
     # Through the row, because an import of this module must not load the models.
-    return type(link).batch.field.related_model._default_manager.using(link._state.db)
+    return type(link).batch.field.related_model._default_manager.using(link.database)

@@ -11,6 +11,7 @@ from django.db import connection, connections
 from tests import thoroughness  # noqa: F401 - its profiles are there before options name one
 from tests.event_log import EventLog
 from tests.launcher import Launcher
+from tests.second_database import second_database
 from tests.servers import RedisServer, Workers, worker_env
 from tests.settings import REDIS_URL, RUN_DIR
 from tests.tuning import Tuning
@@ -105,6 +106,13 @@ def other() -> Iterator[str]:
     yield "other"
     connections["other"].close()
     del connections["other"]
+
+
+@pytest.fixture
+def second(transactional_db: None) -> Iterator[str]:
+    """The alias of a second database with our tables. Processes find it by `tests.two_databases`."""
+    with second_database() as alias:
+        yield alias
 
 
 @pytest.fixture(scope="session")

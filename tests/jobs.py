@@ -544,3 +544,16 @@ def fail_callback_for_good(batch: JobBatch, failure: FailedJob, path: str) -> No
 def cancel_and_fail(message: str) -> None:
     current_batch().cancel("enough")
     raise JobFailed(message)
+
+
+# Databases
+
+
+def extend_as_read_by_the_routers(path: str) -> None:
+    """Add and append jobs through rows that come from wherever the routers read."""
+    from django_jobbatch.models import BatchedJob, JobBatch  # noqa: PLC0415 - spawned: not before setup
+
+    more = bus.job(record, path, "more")
+    JobBatch.objects.get(pk=current_batch().pk).add(more)
+    BatchedJob.objects.get(pk=current_job().pk).append(more)
+    current_job().batch.add(more)

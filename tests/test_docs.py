@@ -32,7 +32,7 @@ PAGES = sorted(
 )
 
 OUR_COMMANDS = sorted(name for name, app in get_commands().items() if app == "django_jobbatch")
-MODELS = [models.JobBatch, models.BatchedJob, models.FailedJob]
+MODELS = [models.JobBatch, models.BatchedJob, models.FailedJob, models.Installation]
 
 
 def page(name: str) -> str:

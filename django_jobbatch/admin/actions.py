@@ -6,26 +6,26 @@ from collections.abc import Iterable, Sized
 from typing import TYPE_CHECKING
 
 from django.contrib import messages
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from django_jobbatch import tuning
-from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.models import BatchedJobQuerySet, JobBatch, JobBatchQuerySet
 
 if TYPE_CHECKING:
     from django_jobbatch.admin.base import ReadOnlyAdmin
 
 
 def redirect_to_confirmation(
-    model_admin: ReadOnlyAdmin, request: HttpRequest, verb: str, batches: QuerySet[JobBatch]
+    model_admin: ReadOnlyAdmin, request: HttpRequest, verb: str, batches: JobBatchQuerySet
 ) -> HttpResponse | None:
     """Return a redirect to the confirmation page that cancels or retries these batches.
 
     Return None, and add a message, if there are too many.
     """
-    chosen = list(batches.order_by().values_list("pk", flat=True)[: tuning.MAX_CHOSEN + 1])
+    ids = batches.for_write().order_by().values_list("pk", flat=True)
+    chosen = list(ids[: tuning.MAX_CHOSEN + 1])
     if _rejects_too_many(model_admin, request, chosen):
         return None
     address = model_admin.url(JobBatch, verb, ids=join_ids(chosen))
@@ -33,13 +33,14 @@ def redirect_to_confirmation(
 
 
 def redirect_to_retry(
-    model_admin: ReadOnlyAdmin, request: HttpRequest, jobs: QuerySet[BatchedJob]
+    model_admin: ReadOnlyAdmin, request: HttpRequest, jobs: BatchedJobQuerySet
 ) -> HttpResponse | None:
     """Return a redirect to the confirmation page that retries these jobs.
 
     Return None, and add a message, if there are too many or if they are not of one batch.
     """
-    chosen = list(jobs.order_by().values_list("pk", "batch_id")[: tuning.MAX_CHOSEN + 1])
+    ids = jobs.for_write().order_by().values_list("pk", "batch_id")
+    chosen = list(ids[: tuning.MAX_CHOSEN + 1])
     if _rejects_too_many(model_admin, request, chosen):
         return None
     batches = {batch_id for _pk, batch_id in chosen}

@@ -23,7 +23,7 @@ from django_jobbatch.admin.permissions import has_perm
 from django_jobbatch.admin.retries import RetryView
 from django_jobbatch.admin.search import id_prefix, is_searchable
 from django_jobbatch.counters import TreeCounts
-from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch, JobBatchQuerySet
 from django_jobbatch.models.tree import jobs_of_trees, own_jobs
 from django_jobbatch.operations import previews
 from django_jobbatch.states import BatchStatus
@@ -157,14 +157,14 @@ class JobBatchAdmin(ReadOnlyAdmin):
 
     @admin.action(permissions=["cancel"], description=_("Cancel selected batches"))
     def cancel_selected(
-        self, request: HttpRequest, queryset: QuerySet[JobBatch]
+        self, request: HttpRequest, queryset: JobBatchQuerySet
     ) -> HttpResponse | None:
         """Return the page that confirms a cancel of the chosen batches."""
         return redirect_to_confirmation(self, request, "cancel", queryset)
 
     @admin.action(permissions=["retry"], description=_("Retry failed jobs of selected batches"))
     def retry_selected(
-        self, request: HttpRequest, queryset: QuerySet[JobBatch]
+        self, request: HttpRequest, queryset: JobBatchQuerySet
     ) -> HttpResponse | None:
         """Return the page that confirms a retry of the chosen batches."""
         return redirect_to_confirmation(self, request, "retry", queryset)

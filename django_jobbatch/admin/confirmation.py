@@ -102,7 +102,7 @@ class ConfirmView(FormViewBase):
         pks = [self.kwargs["pk"]] if "pk" in self.kwargs else self._ids()
         if len(pks) > tuning.MAX_CHOSEN:
             raise Http404
-        found = self.model_admin.get_queryset(self.request).filter(pk__in=pks)
+        found = self.model_admin.get_queryset(self.request).for_write().filter(pk__in=pks)
         batches = list(found.order_by("-created_at", "pk"))
         if not batches:
             raise Http404

@@ -18,7 +18,7 @@ from django_jobbatch.admin.actions import redirect_to_retry
 from django_jobbatch.admin.changelist import BatchRowsAdmin
 from django_jobbatch.admin.pagination import Order
 from django_jobbatch.admin.search import as_uuid
-from django_jobbatch.models import BatchedJob, FailedJob
+from django_jobbatch.models import BatchedJob, FailedJob, FailedJobQuerySet
 from django_jobbatch.operations import previews
 
 
@@ -83,8 +83,10 @@ class FailedJobAdmin(BatchRowsAdmin):
 
     @admin.action(permissions=["retry"], description=_("Retry selected jobs"))
     def retry_selected(
-        self, request: HttpRequest, queryset: QuerySet[FailedJob]
+        self, request: HttpRequest, queryset: FailedJobQuerySet
     ) -> HttpResponse | None:
         """Return the page that confirms a retry of the chosen failures."""
-        jobs = BatchedJob.objects.filter(pk__in=queryset.order_by().values("job_id"))
+        failures = queryset.for_write()
+        jobs = BatchedJob.objects.using(failures.db)
+        jobs = jobs.filter(pk__in=failures.order_by().values("job_id"))
         return redirect_to_retry(self, request, jobs)

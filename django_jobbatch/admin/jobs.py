@@ -17,7 +17,7 @@ from django_jobbatch.admin.changelist import BatchRowsAdmin
 from django_jobbatch.admin.pagination import Order
 from django_jobbatch.admin.permissions import has_perm
 from django_jobbatch.admin.search import as_number, as_uuid
-from django_jobbatch.models import BatchedJob, FailedJob
+from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob
 from django_jobbatch.operations import previews
 
 
@@ -91,7 +91,7 @@ class BatchedJobAdmin(BatchRowsAdmin):
 
     @admin.action(permissions=["retry"], description=_("Retry selected jobs"))
     def retry_selected(
-        self, request: HttpRequest, queryset: QuerySet[BatchedJob]
+        self, request: HttpRequest, queryset: BatchedJobQuerySet
     ) -> HttpResponse | None:
         """Return the page that confirms a retry of the chosen jobs."""
         return redirect_to_retry(self, request, queryset)

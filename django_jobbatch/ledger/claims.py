@@ -17,7 +17,7 @@ from django.utils import timezone
 from django_jobbatch import tuning
 from django_jobbatch.db import in_transaction, retry_transient
 from django_jobbatch.ledger import callbacks, rows
-from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
+from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch, pin
 from django_jobbatch.models.job import CLAIM_INDEX
 from django_jobbatch.states import ACTIVE, CALLBACKS, BatchStatus, LinkStatus
 
@@ -165,7 +165,7 @@ def _force_claim_index(due: BatchedJobQuerySet) -> list[BatchedJob]:
     sql, params = due.query.get_compiler(due.db).as_sql()
     table = f"FROM `{BatchedJob._meta.db_table}`"
     hinted = sql.replace(table, f"{table} FORCE INDEX (`{CLAIM_INDEX}`)", 1)
-    return list(BatchedJob.objects.using(due.db).raw(hinted, params))
+    return [pin(row, due.db) for row in BatchedJob.objects.using(due.db).raw(hinted, params)]
 
 
 def _claim_read(claimant: Claimant, links: list[BatchedJob], *, now: datetime) -> list[BatchedJob]:

@@ -14,7 +14,7 @@ from django_jobbatch.exceptions import BatchCancelled, BatchFinished
 from django_jobbatch.ledger import completion, positions, rows
 from django_jobbatch.ledger.change import Change
 from django_jobbatch.ledger.transition import Transition
-from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch
+from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch, pin
 from django_jobbatch.schedule import earliest
 from django_jobbatch.states import LANE_STOPPING, OPEN
 
@@ -29,7 +29,7 @@ def insert_batch(using: str, batch: JobBatch) -> tuple[JobBatch, bool]:
             batch that has the key.
     """
     if batch.unique_key is None:
-        batch.save(using=using, force_insert=True)
+        pin(batch, using).save(using=using, force_insert=True)
         return batch, True
     # Read without a lock: a lock on the key would block the finish that empties it.
     holders = rows.batches(using).filter(unique_key=batch.unique_key)
@@ -38,7 +38,7 @@ def insert_batch(using: str, batch: JobBatch) -> tuple[JobBatch, bool]:
     while holder is None:
         try:
             with transaction.atomic(using=using):
-                batch.save(using=using, force_insert=True)
+                pin(batch, using).save(using=using, force_insert=True)
         except IntegrityError:
             # Only a locking read sees a batch that is newer than the caller's transaction. On
             # PostgreSQL, no read does.
@@ -69,7 +69,7 @@ def insert_links(using: str, links: Sequence[BatchedJob]) -> None:
     for chunk in chunked_by_size(links, lambda link: len(link.payload)):
         BatchedJob.objects.using(using).bulk_create(chunk)
     for link in alone:
-        link.save(using=using, force_insert=True)
+        pin(link, using).save(using=using, force_insert=True)
 
 
 def count_inserted(

@@ -30,11 +30,14 @@ ID_HELP: Final = f"The id of a batch, or its first {tuning.SHORT_ID} digits or m
 class BatchCommand(BaseCommand):
     """A command that reports each error as a line on stderr, continues, and then exits with 1."""
 
+    #: What the command does without `--database`.
+    default_database = "the one to which the routers write batches"
+
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--database",
             choices=sorted(connections),
-            help="The database of the batches; default: the one to which the routers write batches.",
+            help=f"The database of the batches; default: {self.default_database}.",
         )
 
     def execute(self, *args: Any, **options: Any) -> str | None:

@@ -1,16 +1,29 @@
-"""The three models: JobBatch, BatchedJob (a link) and FailedJob."""
+"""The models: JobBatch, BatchedJob (a link), FailedJob and Installation."""
 
 from __future__ import annotations
 
 from django_jobbatch.models.batch import JobBatch, JobBatchQuerySet
 from django_jobbatch.models.failure import FailedJob, FailedJobQuerySet
+from django_jobbatch.models.installation import (
+    Installation,
+    ensure_installation,
+    installation_key,
+    store_installation,
+)
 from django_jobbatch.models.job import BatchedJob, BatchedJobQuerySet
+from django_jobbatch.models.routing import RoutedQuerySet, pin
 
 __all__ = [
     "BatchedJob",
     "BatchedJobQuerySet",
     "FailedJob",
     "FailedJobQuerySet",
+    "Installation",
     "JobBatch",
     "JobBatchQuerySet",
+    "RoutedQuerySet",
+    "ensure_installation",
+    "installation_key",
+    "pin",
+    "store_installation",
 ]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from django.db import models, router
+from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
 from django_jobbatch import counters
 from django_jobbatch.counters import TreeCounts
 from django_jobbatch.models.batch_verbs import BatchVerbs
+from django_jobbatch.models.routing import RoutedModel, RoutedQuerySet
 from django_jobbatch.models.tree import (
     jobs_of_tree,
     own_jobs,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from django_jobbatch.models.failure import FailedJobQuerySet
 
 
-class JobBatchQuerySet(models.QuerySet["JobBatch"]):
+class JobBatchQuerySet(RoutedQuerySet["JobBatch"]):
     """Batches, with filters for their states."""
 
     def open(self) -> Self:
@@ -49,7 +50,7 @@ class JobBatchQuerySet(models.QuerySet["JobBatch"]):
         return self.filter(at_rest=False)
 
 
-class JobBatch(BatchVerbs):
+class JobBatch(BatchVerbs, RoutedModel):
     """One batch: its state, its counters and its options.
 
     Only the ledger writes `status`, `outcome` and the counters. Each change adds one to `version`.
@@ -141,6 +142,8 @@ class JobBatch(BatchVerbs):
     class Meta:
         verbose_name = _("batch")
         verbose_name_plural = _("batches")
+        # A batch that a link refers to is read where the link was.
+        base_manager_name = "objects"
         ordering: ClassVar = ["-created_at"]
         permissions: ClassVar = [
             ("cancel_jobbatch", "Can cancel batch"),
@@ -181,11 +184,6 @@ class JobBatch(BatchVerbs):
 
     def __str__(self) -> str:
         return self.name
-
-    @property
-    def database(self) -> str:
-        """The alias of the database of the batch. For an unsaved batch the router decides."""
-        return self._state.db or router.db_for_write(type(self))
 
     @property
     def processed_jobs(self) -> int:
@@ -246,15 +244,14 @@ class JobBatch(BatchVerbs):
             return False
         if self.at_rest or not self.callbacks:
             return True
-        links = self.jobs.using(self.database)
-        return not links.callback_lane().unsettled().exists()
+        return not self.jobs.callback_lane().unsettled().exists()
 
     @property
     def failures(self) -> FailedJobQuerySet:
         """The failures of the batch and its descendants, the oldest first, callbacks included."""
         from django_jobbatch.models.failure import FailedJob  # noqa: PLC0415 - modules of one package
 
-        failures = FailedJob.objects.using(self._state.db)
+        failures = FailedJob.objects.through(self)
         if self.child_batches:
             return failures.filter(batch_id__in=with_descendants(self).values("pk")).oldest_first()
         return failures.filter(batch_id=self.pk).oldest_first()
@@ -264,12 +261,12 @@ class JobBatch(BatchVerbs):
         """The parent, or None for a root. It takes one query."""
         if self.parent_id is None:
             return None
-        return JobBatch.objects.using(self._state.db).filter(jobs=self.parent_id).first()
+        return JobBatch.objects.through(self).filter(jobs=self.parent_id).first()
 
     @property
     def children(self) -> JobBatchQuerySet:
         """The child batches, by lane and position."""
-        children = JobBatch.objects.using(self._state.db).filter(parent__batch_id=self.pk)
+        children = JobBatch.objects.through(self).filter(parent__batch_id=self.pk)
         return children.order_by("parent__lane", "parent__position")
 
     @property

@@ -12,10 +12,11 @@ from django.utils.translation import gettext_lazy as _
 from django_jobbatch import payload
 from django_jobbatch.models.batch import JobBatch
 from django_jobbatch.models.job import BatchedJob
+from django_jobbatch.models.routing import RoutedModel, RoutedQuerySet
 from django_jobbatch.specs.validation import MAX_QUEUE_LENGTH, MAX_TEXT_LENGTH
 
 
-class FailedJobQuerySet(models.QuerySet["FailedJob"]):
+class FailedJobQuerySet(RoutedQuerySet["FailedJob"]):
     """Failures, with filters and their order."""
 
     def oldest_first(self) -> Self:
@@ -31,7 +32,7 @@ class FailedJobQuerySet(models.QuerySet["FailedJob"]):
         return self.of_jobs().filter(reported_at=None)
 
 
-class FailedJob(models.Model):
+class FailedJob(RoutedModel):
     """The final error of one job or callback, with a copy of the call.
 
     A failure stays when its job and its batch are deleted. Then `batch` and `job` raise
@@ -72,6 +73,7 @@ class FailedJob(models.Model):
     class Meta:
         verbose_name = _("failed job")
         verbose_name_plural = _("failed jobs")
+        base_manager_name = "objects"
         ordering: ClassVar = ["-failed_at"]
         indexes: ClassVar = [
             models.Index(fields=["batch", "failed_at"], name="jobbatch_failure_batch"),

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from django_jobbatch import payload
 from django_jobbatch.models.batch import JobBatch
+from django_jobbatch.models.routing import RoutedModel, RoutedQuerySet
 from django_jobbatch.specs.validation import MAX_QUEUE_LENGTH
 from django_jobbatch.states import (
     CALLBACK_LANE,
@@ -27,7 +28,7 @@ from django_jobbatch.states import (
 CLAIM_INDEX: Final = "jobbatch_link_claim"
 
 
-class BatchedJobQuerySet(models.QuerySet["BatchedJob"]):
+class BatchedJobQuerySet(RoutedQuerySet["BatchedJob"]):
     """Links, with filters for their roles and statuses."""
 
     def jobs_only(self) -> Self:
@@ -85,7 +86,7 @@ class BatchedJobQuerySet(models.QuerySet["BatchedJob"]):
 BatchedJobManager = models.Manager.from_queryset(BatchedJobQuerySet)
 
 
-class BatchedJob(models.Model):
+class BatchedJob(RoutedModel):
     """One link: a job, a callback or the stand-in of a child batch.
 
     Only the ledger writes it. Each claim adds one to `fence`, which is never reset. So an outcome
@@ -144,6 +145,7 @@ class BatchedJob(models.Model):
     class Meta:
         verbose_name = _("job")
         verbose_name_plural = _("jobs")
+        base_manager_name = "objects"
         indexes: ClassVar = [
             models.Index(fields=["batch", "status", "queue", "id"], name=CLAIM_INDEX),
         ]

@@ -123,4 +123,4 @@ def _combine(
 
 
 def _batches(batch: JobBatch) -> QuerySet[JobBatch]:
-    return type(batch)._default_manager.using(batch._state.db).order_by()
+    return type(batch)._default_manager.through(batch).order_by()

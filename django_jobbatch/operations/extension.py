@@ -66,7 +66,7 @@ def _extend(link: BatchedJob, links: Lane, *, at_end: bool) -> int:
         raise InvalidJob("A callback has no lane; dispatch a new batch.")
     if not links:
         return 0
-    using = str(link._state.db)
+    using = link.database
     extend = partial(ledger.reserve_positions, using, link, len(links), at_end=at_end)
     with db.transaction_starting_with(using, extend) as (batch, positions):
         inserter = LinkInserter(using, batch)

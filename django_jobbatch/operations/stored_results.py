@@ -19,7 +19,7 @@ def results(batch: JobBatch) -> Iterator[Any]:
     if not batch.options.get("store_results"):
         raise ResultsNotStored
     stored = (
-        BatchedJob.objects.using(batch.database)
+        BatchedJob.objects.through(batch)
         .filter(batch_id=batch.pk, run=0)
         .jobs_only()
         .succeeded()
@@ -42,7 +42,7 @@ def previous_result(link: BatchedJob) -> Any:
         ResultsNotStored: the batch was built without `store_results()`, or the child batch was
             deleted.
     """
-    links = BatchedJob.objects.using(link._state.db)
+    links = BatchedJob.objects.through(link)
     batch = link.batch
     if not batch.options.get("store_results"):
         raise ResultsNotStored
@@ -54,7 +54,7 @@ def previous_result(link: BatchedJob) -> Any:
         return None
     if previous.child_id is None:
         return previous.return_value
-    child = JobBatch.objects.using(link._state.db).filter(pk=previous.child_id).first()
+    child = JobBatch.objects.through(link).filter(pk=previous.child_id).first()
     if child is None:
         raise ResultsNotStored("The batch before this link was deleted, and its results with it.")
     return results(child)

@@ -7,7 +7,16 @@ the same time, beside running tickets.
 
 from __future__ import annotations
 
+from django_jobbatch.reconcile.databases import Databases, default_database, find_databases
 from django_jobbatch.reconcile.reconciler import reconcile, reconcile_ticket
 from django_jobbatch.reconcile.repairs import Repair, RepairKind
 
-__all__ = ["Repair", "RepairKind", "reconcile", "reconcile_ticket"]
+__all__ = [
+    "Databases",
+    "Repair",
+    "RepairKind",
+    "default_database",
+    "find_databases",
+    "reconcile",
+    "reconcile_ticket",
+]

@@ -112,7 +112,7 @@ def _call_each_failure(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> 
     If a callback fails for good, its failure counts as reported until this link is retried. Another
     link reports the remaining failures then, and after a slice.
     """
-    using, deadline = str(link._state.db), time.monotonic() + conf.current().SLICE
+    using, deadline = link.database, time.monotonic() + conf.current().SLICE
     entries = [each["payload"] for each in batch.callbacks if each["role"] == Role.EACH_FAILURE]
     with _interrupt_if_db_lost(link):
         failure = link.failure if link.failure_id else ledger.first_unreported(using, link.batch_id)
@@ -139,7 +139,7 @@ def _interrupt_if_db_lost(link: BatchedJob) -> Iterator[None]:
     try:
         yield
     except Error as error:
-        if db.is_transient(error, str(link._state.db)):
+        if db.is_transient(error, link.database):
             raise Interrupted(error) from error
         raise
 
@@ -170,6 +170,6 @@ def _close_broken_connections(error: BaseException) -> None:
 
 def _is_stopped(link: BatchedJob) -> bool:
     """Return whether the batch of this link is no longer open."""
-    using = str(link._state.db)
+    using = link.database
     open_batch = JobBatch.objects.using(using).filter(pk=link.batch_id, status__in=OPEN)
     return not db.retry_transient(using, open_batch.exists)

@@ -32,15 +32,34 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
         ticket, rq_timeout = transport.start_ticket(uuid.UUID(batch_id), queue)
         batch = db.retry_transient(using, JobBatch.objects.using(using).filter(pk=batch_id).first)
         if batch is None:
+            if description := transport.ticket_description():
+                _warn_of_unknown_batch(ticket, description, batch_id, using)
             return
         if batch.status == BatchStatus.STOPPING:
             dispatch.continue_cancel(batch)
-            batch.refresh_from_db()
+            batch.refresh_from_db(using=using)
         max_job_timeout = (
             batch.longest_timeout if rq_timeout is None else dispatch.max_job_timeout(rq_timeout)
         )
         TicketSession(queue, using, ticket, max_job_timeout=max_job_timeout).run(batch)
         dispatch.send_overdue(using)
+
+
+def _warn_of_unknown_batch(ticket: str, description: str, batch_id: str, using: str) -> None:
+    """Log that this project does not have the batch of a ticket.
+
+    The ticket is gone for the project that sent it. Its own reconcile sends another one.
+    """
+    logger.warning(
+        "Ticket %s (%s) ran no job, because database %r of this project has no batch %s. The batch"
+        " was deleted, or the ticket belongs to another project on this Redis. Projects that share a"
+        " Redis need queues of their own.",
+        ticket,
+        description,
+        using,
+        batch_id,
+        extra={"batch_id": batch_id},
+    )
 
 
 class TicketSession:

@@ -26,7 +26,7 @@ def execute_transactional(
     If the job raises or its claim is no longer valid, the transaction is rolled back. The outcome
     is returned then, and must be settled.
     """
-    using = str(link._state.db)
+    using = link.database
     change = None
     committed: list[bool] = []
     try:

@@ -76,7 +76,7 @@ def _failures(batch: JobBatch, links: Iterable[BatchedJob]) -> dict[int, FailedJ
     failed = [link.pk for link in links if link.status == LinkStatus.FAILED]
     if not failed:
         return {}
-    failures = FailedJob.objects.using(batch._state.db).filter(job_id__in=failed).oldest_first()
+    failures = FailedJob.objects.through(batch).filter(job_id__in=failed).oldest_first()
     return {failure.job_id: failure for failure in failures}
 
 

@@ -123,4 +123,4 @@ def _read(failures: FailedJobQuerySet) -> list[_FailureColumns]:
 
 
 def _failures(batch: JobBatch) -> FailedJobQuerySet:
-    return FailedJob.objects.using(batch._state.db).order_by()
+    return FailedJob.objects.through(batch).order_by()

@@ -31,7 +31,7 @@ def running_jobs(batch: JobBatch) -> int:
     links = batch.jobs.all()
     if batch.child_batches:
         tree = with_descendants(batch).values("pk")
-        links = BatchedJob.objects.using(batch._state.db).filter(batch_id__in=tree, child_id=None)
+        links = BatchedJob.objects.through(batch).filter(batch_id__in=tree, child_id=None)
     return len(
         links.running().jobs_only().values_list("pk", flat=True)[: tuning.MAX_RUNNING_COUNTED]
     )

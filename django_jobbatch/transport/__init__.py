@@ -11,6 +11,7 @@ from django_jobbatch.transport.consumer import (
     is_rq_retry,
     parse_ticket,
     start_ticket,
+    ticket_description,
     ticket_error,
 )
 from django_jobbatch.transport.inspection import (
@@ -43,6 +44,7 @@ __all__ = [
     "send",
     "start_ticket",
     "stop",
+    "ticket_description",
     "ticket_error",
     "waiting_by_batch",
     "waiting_tickets",

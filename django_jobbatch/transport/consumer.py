@@ -34,6 +34,15 @@ def start_ticket(batch_id: uuid.UUID, queue: str) -> tuple[str, int | None]:
     return job.id, int(job.timeout or -1)
 
 
+def ticket_description() -> str:
+    """Return the text by which RQ's pages describe the current ticket: its batch and a function.
+
+    It is empty for an inline ticket, which no other project can have sent.
+    """
+    job = get_current_job()
+    return "" if job is None else str(job.description or job.id)
+
+
 def parse_ticket(job: Job) -> Ticket | None:
     """Return the ticket that this RQ job is, or None if it is another job or a ticket with errors."""
     if not job.id.startswith(PREFIX):
@@ -64,10 +73,14 @@ def ticket_error(batch_id: object, queue: object, using: object) -> str:
     except ValueError:
         return f"{short_repr(batch_id, tuning.MAX_VALUE_SHOWN)} is not the id of a batch."
     except UnknownQueue as error:
-        return str(error)
+        database = short_repr(using, tuning.MAX_VALUE_SHOWN)
+        return f"{error} The ticket is of batch {batch_id} in database {database}."
     known = sorted(connections)
     if using not in known:
-        return f"There is no database {short_repr(using, tuning.MAX_VALUE_SHOWN)} in DATABASES; it has {', '.join(known)}."
+        return (
+            f"There is no database {short_repr(using, tuning.MAX_VALUE_SHOWN)} in DATABASES; it has"
+            f" {', '.join(known)}. The ticket is of batch {batch_id}."
+        )
     return ""
 
 

@@ -7,9 +7,10 @@ set up.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from django.db import router
 from django.utils.crypto import salted_hmac
 
 from django_jobbatch.logs import get_logger
@@ -18,14 +19,63 @@ from django_jobbatch.worker.processes import logging_errors
 logger = get_logger("django_jobbatch.worker")
 
 
-def reconcile_all(aliases: set[str]) -> None:
-    """Reconcile the batches of these databases and of the default one, and log each repair."""
+class Reconcilers:
+    """The databases whose batches a worker reconciles, as far as it leads there.
+
+    Each database has a leader of its own among the workers of one Redis, so the projects that share
+    a Redis do not wait for each other.
+    """
+
+    def __init__(self, redis: Any, worker: str) -> None:
+        self._redis = redis
+        self._worker = worker
+        self._aliases: dict[uuid.UUID, str] = {}
+        self._unreachable: list[str] = []
+
+    def find_databases(self) -> None:
+        """Find the databases that hold batches, and remember those that did not answer."""
+        from django_jobbatch.reconcile import find_databases  # noqa: PLC0415 - see the docstring
+
+        found = find_databases()
+        self._aliases, self._unreachable = found.aliases, list(found.unreachable)
+        for using, error in found.unreachable.items():
+            logger.warning("Database %r did not answer when the worker started: %s", using, error)
+
+    def due(self, *, seconds: int) -> dict[str, Callable[[], None]]:
+        """Return an action for each database where this worker leads, by its alias.
+
+        A database that did not answer yet has an action too, which looks for it again.
+        """
+        actions: dict[str, Callable[[], None]] = {
+            using: partial(reconcile_database, using)
+            for key, using in self._aliases.items()
+            if self._leads(key, seconds=seconds)
+        }
+        for using in self._unreachable:
+            actions[using] = partial(self._reconcile_if_found, using, seconds=seconds)
+        return actions
+
+    def _reconcile_if_found(self, using: str, *, seconds: int) -> None:
+        from django_jobbatch.reconcile import find_databases  # noqa: PLC0415 - see the docstring
+
+        found = find_databases([using])
+        for error in found.unreachable.values():
+            logger.warning("Database %r did not answer: %s", using, error)
+        for key in found.aliases:
+            if key not in self._aliases and self._leads(key, seconds=seconds):
+                reconcile_database(using)
+
+    def _leads(self, key: uuid.UUID, *, seconds: int) -> bool:
+        return lead(self._redis, self._worker, key, seconds=seconds)
+
+
+def reconcile_database(using: str) -> None:
+    """Reconcile the batches of a database, and log each repair."""
     from django_jobbatch.reconcile import reconcile  # noqa: PLC0415 - see the module's docstring
 
-    for using in sorted({default_alias(), *aliases}):
-        with logging_errors(f"reconcile the batches of database {using!r}"):
-            for repair in reconcile(using):
-                logger.info("Repaired batch %s", repair)
+    with logging_errors(f"reconcile the batches of database {using!r}"):
+        for repair in reconcile(using):
+            logger.info("Repaired batch %s", repair)
 
 
 def rescue(using: str, batch_id: uuid.UUID, ticket_id: str) -> None:
@@ -36,17 +86,11 @@ def rescue(using: str, batch_id: uuid.UUID, ticket_id: str) -> None:
         logger.info("Repaired batch %s", repair)
 
 
-def default_alias() -> str:
-    """Return the database to which the routers write batches."""
-    from django_jobbatch.models import JobBatch  # noqa: PLC0415 - see the module's docstring
-
-    return str(router.db_for_write(JobBatch))
-
-
-def lead(redis: Any, worker: str, *, seconds: int) -> bool:
+def lead(redis: Any, worker: str, installation: uuid.UUID, *, seconds: int) -> bool:
     """Return whether this worker leads for the next `seconds`: if it leads already, or none does."""
-    # Derived from the SECRET_KEY, because projects may share a Redis.
-    key = f"jobbatch:lead:{salted_hmac('django_jobbatch.worker', '').hexdigest()[:8]}"
+    # The SECRET_KEY too, because a copy of a database has the key of its original.
+    digest = salted_hmac("django_jobbatch.worker", installation.hex).hexdigest()
+    key = f"jobbatch:lead:{digest[:16]}"
     if redis.set(key, worker, nx=True, ex=seconds):
         return True
     return redis.get(key) == worker.encode() and bool(redis.expire(key, seconds))

@@ -48,9 +48,10 @@ class BatchWorkerMixin(Base):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.job_monitoring_interval = min(self.job_monitoring_interval, self.reconcile_interval)
-        self._aliases: set[str] = set()
+        self._reconcilers = maintenance.Reconcilers(self.connection, self.name)
         self._reconciled_at = float("-inf")
-        self._reconcile_pid: int | None = None
+        # The processes that reconcile, by the alias of their database.
+        self._reconcile_pids: dict[str, int] = {}
         # Statuses that `os.wait4` returned for the work-horse, None where RQ got none.
         self._horse_statuses: list[int | None] = []
 
@@ -59,6 +60,11 @@ class BatchWorkerMixin(Base):
         with logging_errors("warm up"):
             self._driver_info = transport.driver_info()
             warm_up()
+        with logging_errors("find the databases of batches"):
+            try:
+                self._reconcilers.find_databases()
+            finally:
+                processes.close_connections()
         super().bootstrap(*args, **kwargs)
 
     # Reconcile
@@ -91,13 +97,6 @@ class BatchWorkerMixin(Base):
             self._start_reconcile()
 
     # Work-horses
-
-    def execute_job(self, job: Job, *args: Any, **kwargs: Any) -> None:
-        """Execute a job as RQ does, and note the database of a ticket."""
-        with logging_errors("read a ticket"):
-            if ticket := transport.parse_ticket(job):
-                self._aliases.add(ticket.using)
-        super().execute_job(job, *args, **kwargs)
 
     def fork_work_horse(self, *args: Any, **kwargs: Any) -> None:
         """Fork a work-horse as RQ does, without an open database connection."""
@@ -186,27 +185,30 @@ class BatchWorkerMixin(Base):
         return time.monotonic() - self._reconciled_at >= self.reconcile_interval
 
     def _start_reconcile(self) -> None:
-        """Start a reconcile if this worker leads and its last one has finished."""
+        """Start a reconcile of each database where this worker leads and its last one has finished.
+
+        It leads for two intervals at a time.
+        """
         with logging_errors("start a reconcile"):
             self._reconciled_at = time.monotonic()
-            is_running = self._reconcile_pid is not None and not processes.has_exited(
-                self._reconcile_pid
-            )
-            if self._is_leader() and not is_running and not processes.has_open_transaction():
-                action = partial(maintenance.reconcile_all, self._aliases)
-                self._reconcile_pid = self._fork(action, tuning.RECONCILE_TIMEOUT)
+            actions = self._reconcilers.due(seconds=2 * self.reconcile_interval)
+            if processes.has_open_transaction():
+                return
+            for using, action in actions.items():
+                if not self._is_reconciling(using):
+                    self._reconcile_pids[using] = self._fork(action, tuning.RECONCILE_TIMEOUT)
 
     def _finish_reconcile(self) -> bool:
-        """Wait for the running reconcile; return whether there was one."""
-        if self._reconcile_pid is None:
-            return False
-        processes.wait_for_exit(self._reconcile_pid)
-        self._reconcile_pid = None
-        return True
+        """Wait for the running reconciles; return whether there was one."""
+        pids = list(self._reconcile_pids.values())
+        for pid in pids:
+            processes.wait_for_exit(pid)
+        self._reconcile_pids.clear()
+        return bool(pids)
 
-    def _is_leader(self) -> bool:
-        """Return whether this worker reconciles for all. It leads for two intervals at a time."""
-        return maintenance.lead(self.connection, self.name, seconds=2 * self.reconcile_interval)
+    def _is_reconciling(self, using: str) -> bool:
+        pid = self._reconcile_pids.get(using)
+        return pid is not None and not processes.has_exited(pid)
 
     def _fork(self, action: Callable[[], None], seconds: int) -> int:
         return processes.fork(action, seconds=seconds, set_signals=self.setup_work_horse_signals)

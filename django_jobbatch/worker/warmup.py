@@ -6,27 +6,28 @@ import gc
 import uuid
 from datetime import timedelta
 
-from django_jobbatch.worker.maintenance import default_alias
 from django_jobbatch.worker.processes import close_connections
 
 
 def warm_up() -> None:
     """Load and cache what each work-horse would otherwise load for its first ticket."""
     try:
-        _rehearse_ticket(default_alias(), uuid.uuid4())
+        _rehearse_ticket(uuid.uuid4())
     finally:
         close_connections()
         gc.collect()
         gc.freeze()  # a garbage collection would copy the memory that work-horses share
 
 
-def _rehearse_ticket(using: str, batch_id: uuid.UUID) -> None:
+def _rehearse_ticket(batch_id: uuid.UUID) -> None:
     """Claim and settle links of a batch that does not exist, which changes no row."""
     # A spawned work-horse imports this module before Django is set up.
     from django_jobbatch import ledger  # noqa: PLC0415
     from django_jobbatch.models import BatchedJob, JobBatch  # noqa: PLC0415
+    from django_jobbatch.reconcile import default_database  # noqa: PLC0415
     from django_jobbatch.states import LinkStatus  # noqa: PLC0415
 
+    using = default_database()
     claimant = ledger.Claimant(
         using=using, batch_id=batch_id, queue="", ticket="", lease=timedelta(seconds=1)
     )

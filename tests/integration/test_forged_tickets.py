@@ -25,8 +25,8 @@ SOME_BATCH = "0198c1f0-0000-7000-8000-000000000001"
 @pytest.mark.parametrize(
     ("args", "why"),
     [
-        ((SOME_BATCH, "default", "elsewhere"), "There is no database 'elsewhere' in DATABASES; it has default."),
-        ((SOME_BATCH, "nowhere", "default"), "There is no queue 'nowhere' in RQ_QUEUES; it has default, json, other, slow, sync."),
+        ((SOME_BATCH, "default", "elsewhere"), f"There is no database 'elsewhere' in DATABASES; it has default. The ticket is of batch {SOME_BATCH}."),
+        ((SOME_BATCH, "nowhere", "default"), f"There is no queue 'nowhere' in RQ_QUEUES; it has default, json, other, slow, sync. The ticket is of batch {SOME_BATCH} in database 'default'."),
         (("../../etc/passwd", "default", "default"), "'../../etc/passwd' is not the id of a batch."),
         (("", "default", "default"), "'' is not the id of a batch."),
         ((7, ["default"], None), "Its arguments 7, ['default'] and None are not all strings."),

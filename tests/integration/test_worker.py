@@ -216,7 +216,6 @@ def test_the_mixin_has_no_name_of_rq_but_those_that_it_extends() -> None:
     assert {name for name in common if not name.startswith("__")} == {
         "bootstrap",
         "dequeue_job_and_maintain_ttl",
-        "execute_job",
         "fork_work_horse",
         "kill_horse",
         "main_work_horse",
@@ -246,5 +245,5 @@ def test_the_attributes_of_the_mixin_are_none_of_rqs(
 
     own = set(vars(ours)) - set(vars(theirs))
 
-    assert own == {"_aliases", "_horse_statuses", "_reconcile_pid", "_reconciled_at"}
+    assert own == {"_horse_statuses", "_reconcile_pids", "_reconciled_at", "_reconcilers"}
     assert [name for name in own if hasattr(base, name)] == []

@@ -58,7 +58,7 @@ def count_trees(level: Sequence[RetryRules], *, include_partial: bool = True) ->
 
 def lane_links_of(batches: Collection[JobBatch]) -> BatchedJobQuerySet:
     """Return the links in the lanes of these batches."""
-    using = next(iter(batches))._state.db
+    using = next(iter(batches)).database
     return BatchedJob.objects.using(using).jobs_only().filter(batch__in=batches, run=0)
 
 
@@ -67,7 +67,7 @@ def child_batches(batches: Collection[JobBatch]) -> JobBatchQuerySet:
     with_children = [batch for batch in batches if batch.child_batches]
     if not with_children:
         return JobBatch.objects.none()
-    found = JobBatch.objects.using(with_children[0]._state.db)
+    found = JobBatch.objects.using(with_children[0].database)
     return found.filter(parent__batch__in=with_children).order_by().only(*_COLUMNS)
 
 

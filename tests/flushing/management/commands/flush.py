@@ -15,7 +15,9 @@ from django.core.management.commands import flush
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-RETAINED = {Permission._meta.db_table, ContentType._meta.db_table}
+from django_jobbatch.models import Installation
+
+RETAINED = {model._meta.db_table for model in (Permission, ContentType, Installation)}
 
 
 class Command(flush.Command):
