@@ -1,4 +1,4 @@
-"""The settings of the tests, with a replica that batches are read from and that refuses writes."""
+"""The settings of the tests, with a replica that batches are read from and that rejects writes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.settings import DATABASES
 
 
 def read_only(database: dict[str, Any]) -> dict[str, Any]:
-    """The same database by a connection that cannot write."""
+    """Return the settings of a connection to this database that cannot write."""
     engine = database["ENGINE"].rpartition(".")[2]
     if engine == "sqlite3":
         return {**database, "NAME": f"file:{database['NAME']}?mode=ro", "OPTIONS": {"timeout": 30}}

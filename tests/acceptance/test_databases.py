@@ -34,7 +34,7 @@ def lost(builder: bus.Builder, redis_server: RedisServer) -> JobBatch:
 def test_jobs_of_a_project_with_a_replica_extend_their_batch_and_the_replica_is_never_written(
     workers: Workers, event_log: EventLog
 ) -> None:
-    """The replica refuses writes. The job reads its rows from there."""
+    """The replica rejects writes. The job reads its rows from there."""
     start(workers, "default", "tests.with_replica")
     batch = event_log.with_all_callbacks(
         bus.batch([bus.job(jobs.extend_as_read_by_the_routers, event_log.path("jobs"))])
@@ -48,7 +48,7 @@ def test_jobs_of_a_project_with_a_replica_extend_their_batch_and_the_replica_is_
 
 
 @pytest.mark.slow
-def test_a_worker_looks_after_each_database_that_holds_batches_also_if_one_is_away(
+def test_a_worker_reconciles_each_database_that_holds_batches_also_if_one_is_away(
     second: str, workers: Workers, event_log: EventLog, redis_server: RedisServer
 ) -> None:
     """The worker has run no ticket of the second database. The third one does not answer."""
@@ -64,7 +64,7 @@ def test_a_worker_looks_after_each_database_that_holds_batches_also_if_one_is_aw
 
 
 @pytest.mark.slow
-def test_two_projects_on_one_redis_each_look_after_their_own_batches(
+def test_two_projects_on_one_redis_each_reconcile_their_own_batches(
     second: str, workers: Workers, event_log: EventLog, redis_server: RedisServer
 ) -> None:
     """They have one SECRET_KEY, and a database each."""

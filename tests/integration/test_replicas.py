@@ -37,8 +37,8 @@ class Replica:
 
     def __call__(self, execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
         self.statements.append(sql)
-        assert sql.startswith("SELECT"), f"a replica refuses {sql}"
-        assert not self.is_closed, f"a stale replica decides by {sql}"
+        assert sql.startswith("SELECT"), f"a replica rejects {sql}"
+        assert not self.is_closed, f"a lagging replica decides by {sql}"
         return execute(sql, *arguments)
 
     @contextmanager
@@ -69,7 +69,7 @@ def open_batch() -> JobBatch:
 
 
 def failed_batch() -> JobBatch:
-    """A batch that has run inline: one job failed, and a batch inside was cancelled with it."""
+    """A batch that has run inline: one job failed, and its child batch was cancelled with it."""
     inner = bus.batch(ADD)
     return read(bus.chain(bus.job(jobs.fail), inner).on_queue("sync").dispatch().pk)
 

@@ -29,7 +29,7 @@ LOOKUPS = (
     *("__regex", "__iregex", "__gt", "__lte", "__range", "__tenant", "__0", "__has_key", "__year"),
 )
 #: Parameters of the declared filters.
-FILTERS = {
+FILTERS: dict[type[models.Model], set[str]] = {
     JobBatch: {"state", "attention", "queue", "created", "level"},
     BatchedJob: {"batch", "status"},
     FailedJob: {"batch", "exception"},
@@ -228,7 +228,12 @@ def test_every_list_has_the_rule_from_its_base_class(cls: type[ReadOnlyAdmin]) -
 def test_an_unknown_value_of_a_filter_finds_nothing(
     viewer: Client, batch: JobBatch, model: type[models.Model]
 ) -> None:
-    column = {JobBatch: "title", BatchedJob: "func", FailedJob: "exception"}[model]
+    columns_shown: dict[type[models.Model], str] = {
+        JobBatch: "title",
+        BatchedJob: "func",
+        FailedJob: "exception",
+    }
+    column = columns_shown[model]
     context: dict[str, Any] = {} if model is JobBatch else {"batch": batch.pk}
 
     for name, value in product(FILTERS[model] - {"batch"}, ("\x00", "nonsense", LONG, "9" * 26)):
