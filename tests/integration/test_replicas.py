@@ -37,7 +37,7 @@ class Replica:
 
     def __call__(self, execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
         self.statements.append(sql)
-        assert sql.startswith("SELECT"), f"a replica rejects {sql}"
+        assert sql.lstrip().startswith("SELECT"), f"a replica rejects {sql}"
         assert not self.is_closed, f"a lagging replica decides by {sql}"
         return execute(sql, *arguments)
 
@@ -53,6 +53,7 @@ def replica(other: str, settings: Any) -> Iterator[Replica]:
     """The routers read batches from `other` and write them to the default database."""
     settings.DATABASE_ROUTERS = ["tests.routers.OtherIsReplica"]
     replica = Replica()
+    connections[other].ensure_connection()
     with connections[other].execute_wrapper(replica):
         yield replica
 
