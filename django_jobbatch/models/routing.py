@@ -71,7 +71,7 @@ class RoutedQuerySet(models.QuerySet[M]):
         row = self._hints.get("instance")
         return self._db or (explicit_database(row) if isinstance(row, RoutedModel) else None)
 
-    def through(self, row: RoutedModel) -> Self:
+    def through(self, row: models.Model) -> Self:
         """Return the rows as a query that starts from this row, as a related manager does."""
         found = self.all()
         found._add_hints(instance=row)  # type: ignore[attr-defined]  # noqa: SLF001 - as Django does
