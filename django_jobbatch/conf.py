@@ -30,6 +30,7 @@ class Settings:
         SLICE: Seconds that a ticket works before it returns to the tail of its queue.
         LEASE: Seconds for which a claim is valid without renewal. They exceed `SLICE`.
         MAX_RESULT: Characters that a stored result may have as JSON.
+        REDIS_TIMEOUT: Seconds that all requests to Redis of one call may wait together.
         MOVED: Former dotted paths of functions, each with the present one.
     """
 
@@ -40,6 +41,7 @@ class Settings:
     SLICE: float = 5.0
     LEASE: float = 60.0
     MAX_RESULT: int = 1_000_000
+    REDIS_TIMEOUT: float = 2.0
     MOVED: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -73,6 +75,7 @@ _RULES: Final[dict[str, Callable[[object], object]]] = {
     "SLICE": partial(validation.validate_duration, "SLICE"),
     "LEASE": partial(validation.validate_duration, "LEASE"),
     "MAX_RESULT": validation.validate_max_result,
+    "REDIS_TIMEOUT": partial(validation.validate_duration, "REDIS_TIMEOUT"),
     "MOVED": validation.validate_moved_functions,
 }
 

@@ -119,6 +119,21 @@ OVERDUE_CHUNK = 100
 INLINE_STEPS = 500
 LINKS_PER_STEP = 200
 
+# Requests to Redis
+
+#: Ids of one page of a queue's list, and ids that two pages have in common.
+QUEUE_PAGE = 1000
+QUEUE_OVERLAP = 100
+#: Ids at the head of a list among which one ticket is searched.
+MAX_SEARCHED = 1000
+#: Seconds that the requests of one ticket or hook in a worker may wait, if `REDIS_TIMEOUT` is less.
+TICKET_REDIS_SECONDS = 10.0
+#: Seconds of a request that are not counted, and seconds that each request has at least.
+FREE_REDIS_SECONDS = 0.05
+MIN_REDIS_SECONDS = 0.1
+#: Seconds for which a process waits only briefly for a server that has used a whole budget.
+HANGING_REDIS_SECONDS = 10.0
+
 # Worker
 
 #: Seconds after which a worker kills its reconcile process, or its rescue process.

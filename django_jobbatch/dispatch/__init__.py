@@ -9,7 +9,7 @@ from __future__ import annotations
 from django_jobbatch.dispatch.cancellation import cancel_tree, continue_cancel, kill_running
 from django_jobbatch.dispatch.delays import schedule_next_event, send_overdue
 from django_jobbatch.dispatch.effects import CurrentTicket, after_commit, apply, continue_batch
-from django_jobbatch.dispatch.error_log import log_errors_once
+from django_jobbatch.dispatch.error_log import errors_of_pass, log_errors_once
 from django_jobbatch.dispatch.tickets import (
     count_due,
     ensure_tickets,
@@ -28,6 +28,7 @@ __all__ = [
     "continue_cancel",
     "count_due",
     "ensure_tickets",
+    "errors_of_pass",
     "has_waiting_tickets",
     "kill_running",
     "log_errors_once",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from typing import Final
 
+from django_jobbatch import transport
 from django_jobbatch.exceptions import TransportError, UnknownQueue
 from django_jobbatch.logs import get_logger
 from django_jobbatch.models import JobBatch
@@ -28,10 +29,12 @@ NOT_KILLED: Final = (
 
 @dataclass
 class _Logged:
-    """The batch that the lines of one call name, and the lines that are logged."""
+    """The batch that the lines of one call name, the lines that are logged, and its time for Redis."""
 
     batch_id: uuid.UUID | None = None
     lines: set[tuple[str, str]] = field(default_factory=set)
+    budget: transport.RedisBudget = field(default_factory=transport.RedisBudget)
+    is_pass: bool = False
 
 
 _current: ContextVar[_Logged | None] = ContextVar("django_jobbatch_logged", default=None)
@@ -45,10 +48,19 @@ def log_errors_once(batch: JobBatch | None) -> Iterator[None]:
     one decides.
     """
     logged = _current.get() or _Logged()
-    if logged.batch_id is None and batch is not None:
+    if logged.batch_id is None and batch is not None and not logged.is_pass:
         logged.batch_id = batch.pk
     with _logging_into(logged):
         yield
+
+
+def errors_of_pass() -> Callable[[], AbstractContextManager[None]]:
+    """Return a function that opens a block; all its blocks log each transport error once.
+
+    A pass over many batches does not log the same error for each of them. The blocks also share the
+    seconds that the pass may wait for Redis. Each line names the batch that had the error first.
+    """
+    return partial(_logging_into, _Logged(is_pass=True))
 
 
 def in_current_block(hook: Callable[[], None]) -> Callable[[], None]:
@@ -67,10 +79,12 @@ def log_transport_errors(
     batch: JobBatch, request: Callable[[], None], *, message: str = NOT_UPDATED
 ) -> None:
     """Make a request to Redis; log its error, since the ledger is already written."""
+    logged = _current.get() or _Logged()
     try:
-        request()
+        with transport.operation(logged.budget):
+            request()
     except (TransportError, UnknownQueue) as error:
-        logged, reason = _current.get() or _Logged(), str(error).rstrip(".")
+        reason = str(error).rstrip(".")
         if (message, reason) in logged.lines:
             return
         logged.lines.add((message, reason))
@@ -84,6 +98,7 @@ def log_transport_errors(
 def _logging_into(logged: _Logged) -> Iterator[None]:
     token = _current.set(logged)
     try:
-        yield
+        with transport.operation(logged.budget):
+            yield
     finally:
         _current.reset(token)

@@ -7,6 +7,7 @@ no harm.
 
 from __future__ import annotations
 
+from django_jobbatch.transport.budget import RedisBudget, operation
 from django_jobbatch.transport.consumer import (
     is_rq_retry,
     parse_ticket,
@@ -18,16 +19,20 @@ from django_jobbatch.transport.inspection import (
     WaitingTickets,
     executing,
     live_executions,
+    scan_of,
     waiting_by_batch,
     waiting_tickets,
 )
 from django_jobbatch.transport.producer import schedule, send
+from django_jobbatch.transport.queue_scan import QueueScan
 from django_jobbatch.transport.queues import check_queue, default_timeout, is_sync
 from django_jobbatch.transport.redis import driver_info
 from django_jobbatch.transport.removal import discard, stop
 from django_jobbatch.transport.tickets import Ticket, belongs_to
 
 __all__ = [
+    "QueueScan",
+    "RedisBudget",
     "Ticket",
     "WaitingTickets",
     "belongs_to",
@@ -39,7 +44,9 @@ __all__ = [
     "is_rq_retry",
     "is_sync",
     "live_executions",
+    "operation",
     "parse_ticket",
+    "scan_of",
     "schedule",
     "send",
     "start_ticket",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 
 from django.db import connections
@@ -10,27 +11,32 @@ from rq.exceptions import DeserializationError
 from rq.job import Job
 
 from django_jobbatch import tuning
-from django_jobbatch.exceptions import UnknownQueue
+from django_jobbatch.exceptions import TransportError, UnknownQueue
 from django_jobbatch.text import short_repr
 from django_jobbatch.transport import registry
+from django_jobbatch.transport.bounded import bound
 from django_jobbatch.transport.queues import check_queue, is_sync
 from django_jobbatch.transport.redis import redis_errors
 from django_jobbatch.transport.tickets import PREFIX, TICKET_FUNCTION, Ticket, new_id
+
+logger = logging.getLogger(__name__)
 
 
 def start_ticket(batch_id: uuid.UUID, queue: str) -> tuple[str, int | None]:
     """Unregister the current ticket, and return its id and its RQ timeout.
 
-    The timeout is in seconds: -1 means no limit, None that the ticket runs inline.
-
-    Raises:
-        TransportError: Redis did not answer.
+    The timeout is in seconds: -1 means no limit, None that the ticket runs inline. If Redis does not
+    answer, the ticket stays registered until the next count of those that wait.
     """
     job = None if is_sync(queue) else get_current_job()
     if job is None:
         return new_id(batch_id), None
-    with redis_errors():
-        registry.remove(job.connection, batch_id, queue, job.id)
+    bound(job.connection)
+    try:
+        with redis_errors():
+            registry.remove(job.connection, batch_id, queue, job.id)
+    except TransportError as error:
+        logger.warning("Ticket %s works without Redis: %s", job.id, error)
     return job.id, int(job.timeout or -1)
 
 

@@ -14,6 +14,7 @@ from django_jobbatch import conf, tuning
 from django_jobbatch.exceptions import UnknownQueue
 from django_jobbatch.specs.validation import MAX_SECONDS
 from django_jobbatch.text import short_repr
+from django_jobbatch.transport.bounded import bound
 
 
 @lru_cache(maxsize=256)
@@ -28,7 +29,9 @@ def queue_named(name: str) -> Queue:
     check_queue(name)
     job = get_current_job()
     connection = job.connection if job is not None and job.origin == name else None
-    return get_queue(name, connection=connection)
+    queue = get_queue(name, connection=connection)
+    bound(queue.connection)
+    return queue
 
 
 def check_queue(name: str) -> None:

@@ -132,7 +132,8 @@ def test_a_late_error_lists_every_problem(settings: Any) -> None:
     assert str(caught.value) == (
         "JOBBATCH has no setting 'TIMEOUTS'. Did you mean 'TIMEOUT'?"
         " JOBBATCH has no setting 7."
-        " There are: LEASE, MAX_RESULT, MOVED, QUEUE, RETRY, RETRY_INTERVAL, SLICE, TIMEOUT."
+        " There are: LEASE, MAX_RESULT, MOVED, QUEUE, REDIS_TIMEOUT, RETRY, RETRY_INTERVAL, SLICE,"
+        " TIMEOUT."
         " JOBBATCH has a RETRY that cannot be used."
         " RETRY=-1: pass the number of further attempts, from 0 to 1,000,000."
         " JOBBATCH has LEASE=60.0 and SLICE=60.0, so a lease could expire while its ticket still"
