@@ -9,9 +9,10 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import partial
 from itertools import chain, repeat
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from django.db import Error, InterfaceError, OperationalError, connections, transaction
+from django.db.models import Model, QuerySet
 
 from django_jobbatch import tuning
 from django_jobbatch.logs import get_logger
@@ -20,6 +21,7 @@ from django_jobbatch.logs import get_logger
 logger = get_logger("django_jobbatch.ledger.transactions")
 
 T = TypeVar("T")
+R = TypeVar("R", bound=Model)
 
 #: Whether an attempt that raised this error on this database may be repeated.
 MayRepeat = Callable[[Error, str], bool]
@@ -144,6 +146,11 @@ def _may_repeat(error: Error, using: str) -> bool:
     return isinstance(error, OperationalError | InterfaceError) and is_transient(error, using)
 
 
+def is_lost(error: BaseException, using: str) -> bool:
+    """Return whether the error is one of the database itself, not one of the rows that were read."""
+    return isinstance(error, OperationalError | InterfaceError) and is_transient(error, using)
+
+
 def _open(using: str, first: Callable[[], T]) -> tuple[ExitStack, T]:
     with ExitStack() as opened:
         opened.enter_context(_read_committed(using))
@@ -201,3 +208,40 @@ def chunked(keys: Sequence[T]) -> Iterator[Sequence[T]]:
     return (
         keys[start : start + tuning.KEYS_CHUNK] for start in range(0, len(keys), tuning.KEYS_CHUNK)
     )
+
+
+class ReadRows(NamedTuple, Generic[R]):
+    """Rows that were read, and the key of the last one, readable or not; None without rows."""
+
+    rows: list[R]
+    last: Any
+
+
+def read_rows(rows: QuerySet[R], report: Callable[[object, Exception], None]) -> ReadRows[R]:
+    """Read these rows at once, or one by one if one of them cannot be read.
+
+    A driver cannot read a date after the year 9999, for example, and then a list has no row at all.
+    `report` is called with the key of an unreadable row, which is left out, and with the error.
+    """
+    try:
+        found = list(rows)
+    except Exception as error:
+        if is_lost(error, rows.db):
+            raise
+        return _read_one_by_one(rows, report)
+    return ReadRows(found, found[-1].pk if found else None)
+
+
+def _read_one_by_one(rows: QuerySet[R], report: Callable[[object, Exception], None]) -> ReadRows[R]:
+    found: list[R] = []
+    keys = list(rows.values_list("pk", flat=True))
+    single = rows.order_by()
+    single.query.clear_limits()
+    for key in keys:
+        try:
+            found += single.filter(pk=key)
+        except Exception as error:
+            if is_lost(error, rows.db):
+                raise
+            report(key, error)
+    return ReadRows(found, keys[-1] if keys else None)

@@ -6,8 +6,8 @@ A chunk costs two queries, and one more if some of its batches start no further 
 from __future__ import annotations
 
 import uuid
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import ChainMap, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,8 +15,12 @@ from django.db.models import Count, F, Max, Q
 from django.utils import timezone
 
 from django_jobbatch import db, ledger, tuning
+from django_jobbatch.logs import get_logger
 from django_jobbatch.models import BatchedJob, JobBatch, JobBatchQuerySet
+from django_jobbatch.models.shape import shape_error
 from django_jobbatch.states import OPEN, LinkStatus
+
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +52,57 @@ class PendingCallback:
         return self.status == LinkStatus.PENDING and not is_delayed
 
 
+@dataclass(slots=True)
+class Chunk:
+    """Batches to inspect, with the tickets that hold their links and with their callbacks."""
+
+    batches: list[JobBatch]
+    holdings: Mapping[uuid.UUID, Sequence[TicketHoldings]]
+    pending_callbacks: Mapping[uuid.UUID, Sequence[PendingCallback]]
+
+
+def chunk_of(using: str, batches: Iterable[JobBatch]) -> Chunk:
+    """Return these batches with what is read for them, without unreadable ones.
+
+    What one batch has must not hide the others. So a batch is logged and left out if its JSON has a
+    wrong shape, or if its links cannot be read.
+    """
+    readable = [each for each in batches if _has_right_shape(each)]
+    try:
+        return Chunk(readable, holdings(using, readable), pending_callbacks(using, readable))
+    except Exception as error:
+        if db.is_lost(error, using):
+            raise
+        if len(readable) == 1:
+            report_unreadable(readable[0].pk, error)
+            return Chunk([], {}, {})
+    chunks = [chunk_of(using, [each]) for each in readable]
+    return Chunk(
+        [batch for each in chunks for batch in each.batches],
+        dict(ChainMap(*(dict(each.holdings) for each in chunks))),
+        dict(ChainMap(*(dict(each.pending_callbacks) for each in chunks))),
+    )
+
+
+def report_unreadable(batch_id: object, reason: object) -> None:
+    """Log a batch that cannot be inspected. Others are inspected without it."""
+    logger.error(
+        "Batch %s is unreadable, so it is not inspected: %s. Correct or delete its rows.",
+        batch_id,
+        str(reason).rstrip("."),
+        extra={"batch_id": str(batch_id)},
+    )
+
+
 def unsettled_chunks(using: str, within: uuid.UUID | None) -> Iterator[list[JobBatch]]:
     """Return the batches that are not at rest, in chunks; with `within` only those of its tree."""
     batches = with_parents(using).not_at_rest()
     if within is not None:
         batches = batches.filter(_in_tree_of(using, within))
-    chunk = list(batches.order_by("pk")[: tuning.RECONCILE_CHUNK])
-    while chunk:
-        yield chunk
-        chunk = list(batches.order_by("pk").filter(pk__gt=chunk[-1].pk)[: tuning.RECONCILE_CHUNK])
+    page = batches.order_by("pk")[: tuning.RECONCILE_CHUNK]
+    while (read := db.read_rows(page, report_unreadable)).last is not None:
+        yield read.rows
+        page = batches.order_by("pk").filter(pk__gt=read.last)[: tuning.RECONCILE_CHUNK]
 
 
 def batches_of_ticket(using: str, within: uuid.UUID, ticket: str) -> list[JobBatch]:
@@ -71,7 +117,8 @@ def batches_of_ticket(using: str, within: uuid.UUID, ticket: str) -> list[JobBat
         for each in holding.filter(batch_id__in=chunk).order_by().values_list("batch_id", flat=True)
     }
     ancestors = {each for pk in ids for each in ledger.ancestor_ids(using, pk)}
-    return list(with_parents(using).not_at_rest().filter(pk__in=ids | ancestors).order_by("pk"))
+    batches = with_parents(using).not_at_rest().filter(pk__in=ids | ancestors)
+    return db.read_rows(batches.order_by("pk"), report_unreadable).rows
 
 
 def with_parents(using: str) -> JobBatchQuerySet:
@@ -123,3 +170,10 @@ def _in_tree_of(using: str, batch_id: uuid.UUID) -> Q:
     batches = JobBatch.objects.using(using).filter(pk=batch_id).order_by()
     root = batches.values_list("root_id", flat=True).first() or batch_id
     return Q(pk=root) | Q(root_id=root)
+
+
+def _has_right_shape(batch: JobBatch) -> bool:
+    error = shape_error(batch)
+    if error:
+        report_unreadable(batch.pk, error)
+    return not error

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from django_jobbatch import db, dispatch, transport, tuning
 from django_jobbatch.exceptions import TransportError, UnknownQueue
@@ -16,8 +16,46 @@ from django_jobbatch.transport import WaitingTickets
 
 logger = get_logger(__name__)
 
+T = TypeVar("T")
 
 NO_TICKETS: Final = WaitingTickets(0, None)
+
+
+class QueueLists:
+    """The queues of one pass: each list is read once, and a queue that fails is not asked again.
+
+    Each step of the pass is in a `block`, whose requests share their seconds and their log lines.
+    """
+
+    def __init__(self) -> None:
+        self.block = dispatch.errors_of_pass()
+        self._scans: dict[str, transport.QueueScan] = {}
+        self._failed: set[str] = set()
+
+    def waiting(
+        self, queue: str, batch_ids: Collection[uuid.UUID]
+    ) -> dict[uuid.UUID, WaitingTickets] | None:
+        """Return the waiting tickets of these batches, or None if the queue cannot be inspected."""
+
+        def read() -> dict[uuid.UUID, WaitingTickets]:
+            if queue not in self._scans:
+                self._scans[queue] = transport.scan_of(queue)
+            return transport.waiting_by_batch(batch_ids, queue, self._scans[queue])
+
+        return self.inspect(queue, read)
+
+    def inspect(self, queue: str, read: Callable[[], T]) -> T | None:
+        """Return what `read` returns, or None if the queue cannot be inspected, which is logged once."""
+        if queue in self._failed:
+            return None
+        try:
+            return read()
+        except TransportError:
+            logger.exception("Redis does not answer, so queue %s is not inspected", queue)
+        except UnknownQueue as error:
+            logger.error("%s Its tickets are not inspected.", error)  # noqa: TRY400 - no bug
+        self._failed.add(queue)
+        return None
 
 
 class QueueState:
@@ -27,12 +65,14 @@ class QueueState:
     an empty string.
     """
 
-    def __init__(self, using: str, chunk: Sequence[JobBatch], dead: str) -> None:
+    def __init__(self, using: str, chunk: Sequence[JobBatch], lists: QueueLists, dead: str) -> None:
         self.dead = dead
+        self.lists = lists
         self._using = using
         self._chunk = chunk
         self._executing: dict[str, set[str] | None] = {}
-        self._waiting: dict[str, dict[uuid.UUID, WaitingTickets]] = {}
+        self._waiting: dict[str, dict[uuid.UUID, WaitingTickets] | None] = {}
+        self._asked: dict[str, set[uuid.UUID]] = {}
         self._due: dict[str, dict[uuid.UUID, int]] = {}
 
     def executing(self, queue: str) -> set[str] | None:
@@ -41,24 +81,27 @@ class QueueState:
             self._executing[queue] = self._read_executing(queue)
         return self._executing[queue]
 
-    def waiting(self, queue: str, batch: JobBatch) -> WaitingTickets:
+    def waiting(self, queue: str, batch: JobBatch) -> WaitingTickets | None:
         """Return the tickets of the batch that waited in this queue when it was read.
 
-        Raises:
-            TransportError: Redis did not answer.
+        None if the queue or the registry of the batch cannot be inspected.
         """
         if queue not in self._waiting:
-            batch_ids = [each.pk for each in self._batches_on(queue)]
-            self._waiting[queue] = transport.waiting_by_batch(batch_ids, queue)
-        return self._waiting[queue].get(batch.pk, NO_TICKETS)
+            self._asked[queue] = {each.pk for each in self._batches_on(queue)}
+            self._waiting[queue] = self.lists.waiting(queue, self._asked[queue])
+        waiting = self._waiting[queue]
+        if waiting is not None and batch.pk not in self._asked[queue]:  # a repair has started it
+            return NO_TICKETS
+        return None if waiting is None else waiting.get(batch.pk)
+
+    def is_inspected(self, queue: str, batch: JobBatch) -> bool:
+        """Return whether RQ's tickets of the batch on this queue are known."""
+        return self.executing(queue) is not None and self.waiting(queue, batch) is not None
 
     def due(self, queue: str, batch: JobBatch) -> int | None:
         """Return how many links of a small batch were due on this queue, or None for a large batch.
 
         One count includes all small batches of the chunk that may have too few tickets.
-
-        Raises:
-            TransportError: Redis did not answer.
         """
         if not _is_small(batch):
             return None
@@ -66,11 +109,15 @@ class QueueState:
             few = [
                 each
                 for each in self._batches_on(queue)
-                if _is_small(each) and self.waiting(queue, each).queued < max_due(each)
+                if _is_small(each) and self._has_few_tickets(queue, each)
             ]
             count = partial(dispatch.count_due, self._using, few, queue)
             self._due[queue] = db.retry_transient(self._using, count)
         return self._due[queue].get(batch.pk)
+
+    def _has_few_tickets(self, queue: str, batch: JobBatch) -> bool:
+        waiting = self.waiting(queue, batch)
+        return waiting is not None and waiting.queued < max_due(batch)
 
     def _batches_on(self, queue: str) -> list[JobBatch]:
         """Return the batches of the chunk that may have tickets in this queue."""
@@ -81,14 +128,7 @@ class QueueState:
         ]
 
     def _read_executing(self, queue: str) -> set[str] | None:
-        try:
-            return transport.executing(queue) - {self.dead}
-        except TransportError:
-            logger.exception("Redis does not answer, so queue %s is not inspected", queue)
-            return None
-        except UnknownQueue as error:
-            logger.error("%s Its tickets are not inspected.", error)  # noqa: TRY400 - no bug
-            return None
+        return self.lists.inspect(queue, lambda: transport.executing(queue) - {self.dead})
 
 
 def max_due(batch: JobBatch) -> int:

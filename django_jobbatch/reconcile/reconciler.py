@@ -10,7 +10,7 @@ from django_jobbatch.logs import get_logger
 from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import ledger_rules, loader, ticket_rules
 from django_jobbatch.reconcile.case import Case
-from django_jobbatch.reconcile.queue_state import QueueState
+from django_jobbatch.reconcile.queue_state import QueueLists, QueueState
 from django_jobbatch.reconcile.repairs import Repair
 
 logger = get_logger(__name__)
@@ -66,17 +66,17 @@ def reconcile_ticket(using: str, batch_id: uuid.UUID, ticket: str) -> list[Repai
 def _pass(
     using: str, chunks: Iterable[list[JobBatch]], *, dead: str, dry_run: bool
 ) -> Iterator[Repair]:
-    for chunk in chunks:
+    lists = QueueLists()
+    for batches in chunks:
         # RQ is read after the rows: a ticket that it does not execute by then does not work any more.
-        holdings = loader.holdings(using, chunk)
-        callbacks = loader.pending_callbacks(using, chunk)
-        queues = QueueState(using, chunk, dead)
-        for batch in chunk:
+        chunk = loader.chunk_of(using, batches)
+        queues = QueueState(using, chunk.batches, lists, dead)
+        for batch in chunk.batches:
             case = Case(
                 using=using,
                 batch=batch,
-                holdings=holdings.get(batch.pk, ()),
-                pending_callbacks=callbacks.get(batch.pk, ()),
+                holdings=chunk.holdings.get(batch.pk, ()),
+                pending_callbacks=chunk.pending_callbacks.get(batch.pk, ()),
                 queues=queues,
                 dry_run=dry_run,
             )
@@ -92,10 +92,15 @@ def _pass(
 
 def _check(case: Case) -> Iterator[Repair]:
     for rule in IN_THE_LEDGER:
-        repairs = list(rule(case))
+        repairs = _apply(rule, case)
         yield from repairs
         # The effects of a repair can be read only after it.
         if repairs and (case.dry_run or not case.refresh()):
             return
     for rule in IN_THE_QUEUES:
-        yield from rule(case)
+        yield from _apply(rule, case)
+
+
+def _apply(rule: Rule, case: Case) -> list[Repair]:
+    with case.queues.lists.block():
+        return list(rule(case))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from django.utils import timezone
 
@@ -16,16 +17,17 @@ from django_jobbatch.states import ACTIVE, BatchStatus
 def missing(case: Case) -> Iterator[Repair]:
     """Find due links with fewer waiting or running tickets than a dispatch would send."""
     for queue in _queues(case):
-        if case.queues.executing(queue) is None or _has_enough_tickets(case, queue):
+        if not case.queues.is_inspected(queue, case.batch) or _has_enough_tickets(case, queue):
             continue
-        count = dispatch.missing_tickets(
+        count_missing = partial(
+            dispatch.missing_tickets,
             case.batch,
             queue,
             tuning.MAX_TICKETS,
             due=case.due(queue),
             running=case.running_tickets(queue),
         )
-        if count:
+        if count := case.queues.lists.inspect(queue, count_missing):
             if not case.dry_run:
                 dispatch.send(case.batch, queue, count)
             yield Repair(RepairKind.TICKET, case.pk, queue, count)
@@ -62,7 +64,8 @@ def _has_enough_tickets(case: Case, queue: str) -> bool:
     batch = case.batch
     is_active = batch.status in ACTIVE
     due = max_due(batch) if is_active else sum(each.is_due for each in case.pending_callbacks)
-    tickets = case.queues.waiting(queue, batch).queued + case.running_tickets(queue)
+    waiting = case.queues.waiting(queue, batch)
+    tickets = (waiting.queued if waiting else 0) + case.running_tickets(queue)
     return tickets >= min(due, tuning.MAX_TICKETS)
 
 
@@ -70,9 +73,10 @@ def _is_scheduled(case: Case) -> bool:
     """Return whether a ticket is scheduled early enough, or Redis does not answer."""
     batch = case.batch
     for queue in batch.queues:
-        if case.queues.executing(queue) is None:
+        waiting = case.queues.waiting(queue, batch)
+        if waiting is None or case.queues.executing(queue) is None:
             return True
-        at = case.queues.waiting(queue, batch).scheduled_at
+        at = waiting.scheduled_at
         if at is not None and batch.next_event_at is not None and at <= batch.next_event_at:
             return True
     return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 
 from django.db import connections
@@ -12,6 +11,7 @@ from rq.job import Job
 
 from django_jobbatch import tuning
 from django_jobbatch.exceptions import TransportError, UnknownQueue
+from django_jobbatch.logs import get_logger
 from django_jobbatch.text import short_repr
 from django_jobbatch.transport import registry
 from django_jobbatch.transport.bounded import bound
@@ -19,7 +19,7 @@ from django_jobbatch.transport.queues import check_queue, is_sync
 from django_jobbatch.transport.redis import redis_errors
 from django_jobbatch.transport.tickets import PREFIX, TICKET_FUNCTION, Ticket, new_id
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def start_ticket(batch_id: uuid.UUID, queue: str) -> tuple[str, int | None]:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from rq import Queue
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
 from rq.utils import current_timestamp, parse_composite_key
 
+from django_jobbatch import tuning
+from django_jobbatch.exceptions import TransportError
+from django_jobbatch.logs import get_logger
 from django_jobbatch.transport import inline, registry
+from django_jobbatch.transport.queue_scan import QueueScan
 from django_jobbatch.transport.queues import is_sync, queue_named
 from django_jobbatch.transport.redis import pipelined, redis_errors
+
+logger = get_logger(__name__)
 
 
 class WaitingTickets(NamedTuple):
@@ -25,19 +31,35 @@ class WaitingTickets(NamedTuple):
     scheduled_at: datetime | None
 
 
-def waiting_tickets(batch_id: uuid.UUID, queue: str) -> WaitingTickets:
-    """Return the tickets of this batch that really wait in this queue and in its schedule.
+NO_TICKETS: Final = WaitingTickets(0, None)
 
-    Tickets that a dying worker lost are deleted from the registry.
+
+def waiting_tickets(batch_id: uuid.UUID, queue: str) -> WaitingTickets:
+    """Return the tickets of this batch that wait in this queue and in its schedule.
+
+    Tickets that a dying worker lost are deleted from the registry. In a list longer than
+    MAX_SEARCHED a ticket may be anywhere, and RQ's status of its job decides. Such a ticket counts as
+    waiting until the next reconcile, if its worker died before it started.
 
     Raises:
         TransportError: Redis did not answer.
     """
-    return waiting_by_batch([batch_id], queue)[batch_id]
+    if is_sync(queue):
+        return WaitingTickets(inline.count_waiting(queue)[batch_id], None)
+    rq_queue = queue_named(queue)
+    registered = registry.tickets_of(rq_queue, [batch_id])
+    for key in registered.unreadable.values():
+        raise TransportError(f"Redis: {registry.unreadable_key(key)}")
+    queued = _queued(rq_queue, registered.tickets)
+    return _located(rq_queue, registered.tickets, queued).get(batch_id, NO_TICKETS)
 
 
-def waiting_by_batch(batch_ids: Sequence[uuid.UUID], queue: str) -> dict[uuid.UUID, WaitingTickets]:
-    """Return `waiting_tickets` of several batches, by as many round trips as for one.
+def waiting_by_batch(
+    batch_ids: Collection[uuid.UUID], queue: str, scan: QueueScan
+) -> dict[uuid.UUID, WaitingTickets]:
+    """Return the waiting tickets of several batches, by one pass over the queue for all calls.
+
+    A batch whose registry is unreadable is logged and left out.
 
     Raises:
         TransportError: Redis did not answer.
@@ -45,8 +67,23 @@ def waiting_by_batch(batch_ids: Sequence[uuid.UUID], queue: str) -> dict[uuid.UU
     if is_sync(queue):
         counts = inline.count_waiting(queue)
         return {batch_id: WaitingTickets(counts[batch_id], None) for batch_id in batch_ids}
-    with redis_errors():
-        return _locate(batch_ids, queue_named(queue))
+    rq_queue = queue_named(queue)
+    # The registry is read first: a ticket that is sent now is in neither, or found by the scan.
+    tickets, unreadable = registry.tickets_of(rq_queue, batch_ids)
+    for batch_id, key in unreadable.items():
+        logger.error(
+            "The tickets of batch %s were not inspected: %s",
+            batch_id,
+            registry.unreadable_key(key),
+            extra={"batch_id": str(batch_id)},
+        )
+    located = _located(rq_queue, tickets, scan.tickets() if tickets else ())
+    return {pk: located.get(pk, NO_TICKETS) for pk in batch_ids if pk not in unreadable}
+
+
+def scan_of(queue: str) -> QueueScan:
+    """Return a scan of this queue, which has not read anything."""
+    return QueueScan(queue_named(queue))
 
 
 def executing(queue: str) -> set[str]:
@@ -77,45 +114,68 @@ def _live_entries(started: StartedJobRegistry) -> list[tuple[str, str]]:
     """Return job id and execution id of each execution whose heartbeat is recent enough for RQ."""
     with redis_errors():
         entries: Any = started.connection.zrangebyscore(started.key, current_timestamp(), "+inf")
-    return [parse_composite_key(entry.decode()) for entry in entries]
+    found, unreadable = [], []
+    for entry in entries:
+        try:
+            found.append(parse_composite_key(entry.decode()))
+        except ValueError:  # no text, or no ids
+            unreadable.append(entry)
+    if unreadable:
+        logger.warning(
+            "The set %s in Redis has %d members that RQ has not written, such as %r; delete them",
+            started.key,
+            len(unreadable),
+            unreadable[0][:100],
+        )
+    return found
 
 
-class _Located(NamedTuple):
-    """The tickets of the registry, by where they are."""
+def _queued(queue: Queue, ids: Iterable[str]) -> set[str]:
+    """Return the tickets that are in the list of the queue, or probably are in a long one."""
+    list_key = queue.key
 
-    queued: list[str]
-    scheduled: dict[str, datetime]
-    missing: list[str]
+    def ask(pipe: Any, ticket: str | None) -> None:
+        if ticket is None:
+            pipe.llen(list_key)
+        else:
+            pipe.lpos(list_key, ticket, maxlen=tuning.MAX_SEARCHED)
+
+    asked = list(ids)
+    if not asked:
+        return set()
+    places = pipelined(queue.connection, [None, *asked], ask)
+    is_long = places.pop(None) > tuning.MAX_SEARCHED
+    missing = [each for each in asked if places[each] is None]
+    if not (is_long and missing):
+        return set(asked).difference(missing)
+    key_for = queue.job_class.key_for
+    statuses = pipelined(
+        queue.connection, missing, lambda pipe, each: pipe.hget(key_for(each), "status")
+    )
+    waiting = JobStatus.QUEUED.value.encode()
+    return {each for each in asked if statuses.get(each, waiting) == waiting}
 
 
-def _locate(batch_ids: Sequence[uuid.UUID], queue: Queue) -> dict[uuid.UUID, WaitingTickets]:
-    """Locate the registered tickets of these batches, and delete missing ones from the registry."""
-    batch_of = registry.tickets_of(queue, batch_ids)
-    located = _find(queue, batch_of)
+def _located(
+    queue: Queue, batch_of: Mapping[str, uuid.UUID], queued: Collection[str]
+) -> dict[uuid.UUID, WaitingTickets]:
+    """Count these tickets by batch, and delete those from the registry that are not there."""
+    counts = Counter(batch_id for each, batch_id in batch_of.items() if each in queued)
+    not_queued = [each for each in batch_of if each not in queued]
+    schedule_key = queue.scheduled_job_registry.key
+    scores = pipelined(
+        queue.connection, not_queued, lambda pipe, each: pipe.zscore(schedule_key, each)
+    )
     pipelined(
         queue.connection,
-        located.missing,
+        [each for each, score in scores.items() if score is None],
         lambda pipe, each: registry.remove(pipe, batch_of[each], queue.name, each),
     )
-    queued = Counter(batch_of[each] for each in located.queued)
     times: dict[uuid.UUID, list[datetime]] = defaultdict(list)
-    for each, at in located.scheduled.items():
-        times[batch_of[each]].append(at)
-    return {pk: WaitingTickets(queued[pk], min(times[pk], default=None)) for pk in batch_ids}
-
-
-def _find(queue: Queue, ids: Iterable[str]) -> _Located:
-    redis, list_key = queue.connection, queue.key
-    schedule_key = queue.scheduled_job_registry.key
-    indexes = pipelined(redis, ids, lambda pipe, each: pipe.lpos(list_key, each))
-    not_queued = [each for each, index in indexes.items() if index is None]
-    scores = pipelined(redis, not_queued, lambda pipe, each: pipe.zscore(schedule_key, each))
-    return _Located(
-        queued=[each for each, index in indexes.items() if index is not None],
-        scheduled={
-            each: datetime.fromtimestamp(score, tz=UTC)
-            for each, score in scores.items()
-            if score is not None
-        },
-        missing=[each for each, score in scores.items() if score is None],
-    )
+    for each, score in scores.items():
+        if score is not None:
+            times[batch_of[each]].append(datetime.fromtimestamp(score, tz=UTC))
+    return {
+        pk: WaitingTickets(counts[pk], min(times[pk], default=None))
+        for pk in set(batch_of.values())
+    }

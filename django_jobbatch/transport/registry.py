@@ -15,13 +15,17 @@ import math
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from rq import Queue
 
 from django_jobbatch import tuning
-from django_jobbatch.transport.redis import pipelined
-from django_jobbatch.transport.tickets import Ticket, id_of, ticket_suffix
+from django_jobbatch.exceptions import TransportError
+from django_jobbatch.logs import get_logger
+from django_jobbatch.transport.redis import is_wrong_type, pipelined, redis_errors
+from django_jobbatch.transport.tickets import Ticket, id_of, suffix_of, ticket_suffix
+
+logger = get_logger(__name__)
 
 
 def add(pipe: Any, ticket: Ticket, ids: Iterable[str], *, at: datetime | None = None) -> int:
@@ -39,16 +43,48 @@ def add(pipe: Any, ticket: Ticket, ids: Iterable[str], *, at: datetime | None = 
     return seconds
 
 
-def tickets_of(queue: Queue, batch_ids: Sequence[uuid.UUID]) -> dict[str, uuid.UUID]:
-    """Return the ids of the registered tickets of these batches, each with its batch."""
-    found = pipelined(
-        queue.connection, batch_ids, lambda pipe, each: pipe.smembers(_key(each, queue.name))
+class Registered(NamedTuple):
+    """The registered tickets, each with its batch, and the keys that are no registries, by batch."""
+
+    tickets: dict[str, uuid.UUID]
+    unreadable: dict[uuid.UUID, str]
+
+
+def tickets_of(queue: Queue, batch_ids: Iterable[uuid.UUID]) -> Registered:
+    """Return the ids of the registered tickets of these batches.
+
+    A member that is no ticket is deleted, because nothing can be counted or sent for it.
+
+    Raises:
+        TransportError: Redis did not answer.
+    """
+    answers = pipelined(
+        queue.connection,
+        batch_ids,
+        lambda pipe, each: pipe.smembers(_key(each, queue.name)),
+        with_errors=True,
     )
-    return {
-        id_of(batch_id, suffix.decode()): batch_id
-        for batch_id, suffixes in found.items()
-        for suffix in sorted(suffixes)
-    }
+    tickets: dict[str, uuid.UUID] = {}
+    unreadable: dict[uuid.UUID, str] = {}
+    for batch_id, members in answers.items():
+        if isinstance(members, Exception):
+            if not is_wrong_type(members):
+                raise TransportError(f"Redis: {members}") from members
+            unreadable[batch_id] = _key(batch_id, queue.name)
+            continue
+        suffixes = {member: suffix_of(member) for member in members}
+        invalid = [member for member, suffix in suffixes.items() if suffix is None]
+        if invalid:
+            _discard_invalid(queue, batch_id, invalid)
+        tickets.update(
+            {id_of(batch_id, each): batch_id for each in sorted(filter(None, suffixes.values()))}
+        )
+    return Registered(tickets, unreadable)
+
+
+def unreadable_key(key: str) -> str:
+    """Return the error of a key that is no registry."""
+    return f"the key {key} in Redis is no set of tickets; delete it"
 
 
 def remove(redis: Any, batch_id: uuid.UUID, queue: str, ticket_id: str) -> None:
@@ -63,3 +99,16 @@ def remove_all(redis: Any, batch_id: uuid.UUID, queue: str) -> None:
 
 def _key(batch_id: uuid.UUID, queue: str) -> str:
     return f"jobbatch:{batch_id.hex}:{queue}"
+
+
+def _discard_invalid(queue: Queue, batch_id: uuid.UUID, members: Sequence[bytes]) -> None:
+    key = _key(batch_id, queue.name)
+    logger.warning(
+        "The set %s in Redis had %d members that are no tickets, such as %r; they are deleted",
+        key,
+        len(members),
+        members[0][:100],
+        extra={"batch_id": str(batch_id)},
+    )
+    with redis_errors():
+        queue.connection.srem(key, *members)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import uuid
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from datetime import datetime
 TICKET_FUNCTION = "django_jobbatch.runner.work"
 #: The prefix of the ids of all tickets.
 PREFIX = "jb-"
+
+_SUFFIX_BYTES = 4
+_SUFFIX = re.compile(rb"[0-9a-f]{%d}" % (2 * _SUFFIX_BYTES))
+_TICKET_ID = re.compile(rb"jb-[0-9a-f]{32}-" + _SUFFIX.pattern)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Ticket:
 
 def new_id(batch_id: uuid.UUID) -> str:
     """Return a new ticket id. RQ breaks if one id is sent twice."""
-    return id_of(batch_id, secrets.token_hex(4))
+    return id_of(batch_id, secrets.token_hex(_SUFFIX_BYTES))
 
 
 def id_of(batch_id: uuid.UUID, suffix: str) -> str:
@@ -46,6 +51,16 @@ def id_of(batch_id: uuid.UUID, suffix: str) -> str:
 def ticket_suffix(ticket_id: str) -> str:
     """Return the part of a ticket id that is unique within the batch."""
     return ticket_id.rpartition("-")[2]
+
+
+def ticket_id(entry: bytes) -> str | None:
+    """Return the id of the ticket that this entry of a list is, or None for another job."""
+    return entry.decode() if _TICKET_ID.fullmatch(entry) else None
+
+
+def suffix_of(member: bytes) -> str | None:
+    """Return the suffix that this member of a registry is, or None if it is none."""
+    return member.decode() if _SUFFIX.fullmatch(member) else None
 
 
 def belongs_to(ticket_id: str, batch_id: uuid.UUID) -> bool:

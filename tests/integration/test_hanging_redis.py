@@ -84,7 +84,7 @@ def listening(answer: Callable[[socket.socket], None]) -> Iterator[int]:
 
 @contextmanager
 def full_backlog() -> Iterator[int]:
-    """A port whose packets are dropped, since nobody accepts and its backlog is full."""
+    """A port whose packets are dropped, since its backlog is full."""
     with ExitStack() as opened:
         server = opened.enter_context(socket.socket())
         server.bind(("127.0.0.1", 0))

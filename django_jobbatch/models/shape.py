@@ -1,0 +1,46 @@
+"""The shape of the JSON columns of a batch row, which other programs may have written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from django_jobbatch.states import CALLBACKS
+
+if TYPE_CHECKING:
+    from django_jobbatch.models.batch import JobBatch
+
+#: Characters of a value in an error.
+_MAX_SHOWN: Final = 100
+#: The types of the values of one entry of `callbacks`.
+_ENTRY: Final = {"role": str, "queue": str, "payload": str, "options": dict}
+
+
+def shape_error(batch: JobBatch) -> str:
+    """Return which JSON column of the batch has a wrong shape, or an empty string."""
+    if not _is_list_of_texts(batch.queues):
+        return f"its queues are no list of names: {_short(batch.queues)}"
+    if not isinstance(batch.callbacks, list) or not all(map(_is_callback, batch.callbacks)):
+        return f"its callbacks are no list of registered calls: {_short(batch.callbacks)}"
+    if not isinstance(batch.options, dict):
+        return f"its options are no object: {_short(batch.options)}"
+    if not isinstance(batch.retry_cursor, dict | None):
+        return f"its retry_cursor is no object: {_short(batch.retry_cursor)}"
+    return ""
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _is_callback(entry: object) -> bool:
+    return (
+        isinstance(entry, Mapping)
+        and all(isinstance(entry.get(key), type_) for key, type_ in _ENTRY.items())
+        and entry["role"] in CALLBACKS
+    )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
