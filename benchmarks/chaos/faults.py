@@ -45,7 +45,12 @@ FAULTS: Final = {
 #: Kinds of faults that the nemesis injects, and kinds of hostile jobs.
 ALL: Final = (*FAULTS, *HOSTILE)
 #: Kinds that only `--faults` injects, until the app withstands them.
-ON_REQUEST: Final = (*HOSTILE, "disk_full", "log_handlers_broken")
+ON_REQUEST: Final = (
+    "transaction_left_open",
+    "transaction_spoiled",
+    "connection_left_read_only",
+    "timeout_swallowed",
+)
 #: Faults of database servers only, and of SQLite only.
 SERVER_FAULTS: Final = ("connections_dropped", "database_restarted")
 SQLITE_FAULTS: Final = ("database_locked", "disk_full")

@@ -48,7 +48,7 @@ class HostileKind:
 #: Kinds of hostile jobs, by their name in a report.
 HOSTILE: Final = {
     "transaction_left_open": HostileKind(
-        weight=0.3,
+        weight=0.5,
         jobs=(
             HostileJob(func="leave_atomic", errors=LEFT_OPEN),
             HostileJob(func="leave_autocommit_off", errors=LEFT_OPEN),
@@ -58,7 +58,7 @@ HOSTILE: Final = {
         progress=("leaving_progress",),
     ),
     "transaction_spoiled": HostileKind(
-        weight=0.4,
+        weight=0.7,
         jobs=(
             HostileJob(
                 func="spoil_transaction",
@@ -68,10 +68,10 @@ HOSTILE: Final = {
         ),
     ),
     "connection_left_read_only": HostileKind(
-        weight=0.4, jobs=(HostileJob(func="leave_read_only", may_succeed=True),)
+        weight=0.7, jobs=(HostileJob(func="leave_read_only", may_succeed=True),)
     ),
     "result_too_large": HostileKind(
-        weight=0.4,
+        weight=1.0,
         jobs=(
             HostileJob(
                 func="return_too_much",
@@ -81,7 +81,7 @@ HOSTILE: Final = {
         ),
     ),
     "result_rejected": HostileKind(
-        weight=0.4,
+        weight=1.0,
         jobs=(
             HostileJob(
                 func="return_rejected",
@@ -91,7 +91,7 @@ HOSTILE: Final = {
         ),
     ),
     "error_unprintable": HostileKind(
-        weight=0.3,
+        weight=0.4,
         jobs=(
             HostileJob(func="raise_syntax_error", errors=("SyntaxError",)),
             HostileJob(func="raise_unprintable", errors=(f"{_OF_JOBS}UnprintableError",)),
@@ -99,7 +99,7 @@ HOSTILE: Final = {
         ),
     ),
     "timeout_swallowed": HostileKind(
-        weight=0.3,
+        weight=0.5,
         jobs=(
             HostileJob(
                 func="swallow_timeout",

@@ -20,10 +20,11 @@ from django_jobbatch import current_job
 if TYPE_CHECKING:
     from django_jobbatch.models import JobBatch
 
-#: Text that the database rejects as a part of a result.
+#: Characters of a result that the settings of chaos do not allow.
+TOO_MANY: Final = 2_500_001
+#: Text that the database rejects as a part of a result, and the characters after it.
 REJECTED_TEXT: Final = "the database rejects this"
-#: Characters of a result that no setting allows.
-TOO_MANY: Final = 3_000_000
+MANY: Final = 2_000_000
 #: Seconds for which a job swallows its timeout, if nothing ends its process.
 MAX_SWALLOWED: Final = 60
 #: Statement that lets a connection write nothing more.
@@ -84,7 +85,7 @@ def return_too_much(runs: int) -> str:
 
 def return_rejected(runs: int) -> str:
     """Return a value that the database rejects."""
-    return REJECTED_TEXT if _is_hostile(runs) else ""
+    return REJECTED_TEXT + "x" * MANY if _is_hostile(runs) else ""
 
 
 def raise_syntax_error(runs: int) -> None:

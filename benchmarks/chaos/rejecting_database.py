@@ -24,7 +24,13 @@ _TRIGGER: Final = (
 )
 
 
+#: MariaDB also drops the connection over such a result, until it is restarted.
+_MAX_PACKET: Final = "SET GLOBAL max_allowed_packet = 1048576"
+
+
 def add_rejection() -> None:
     """Let the database reject these results."""
     with connection.cursor() as cursor:
+        if connection.vendor == "mysql":
+            cursor.execute(_MAX_PACKET)
         cursor.execute(_TRIGGER if connection.vendor == "sqlite" else _CONSTRAINT)
