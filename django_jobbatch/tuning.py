@@ -77,6 +77,13 @@ MAX_LOSSES = 3
 
 #: Seconds between two ticks of the heartbeat. An outcome is settled within two ticks.
 HEARTBEAT_SECONDS = 0.2
+#: Seconds between the timeout of a job and the moment when it counts as ignored.
+TIMEOUT_GRACE_SECONDS = 10.0
+#: Seconds in which the heartbeat settles what a work-horse holds, before the watchdog ends it.
+LAST_SETTLE_SECONDS = 10.0
+#: Seconds that the watchdog of a work-horse has to see an ignored timeout, before the worker kills
+#: the work-horse.
+WATCHDOG_SECONDS = 1.0
 #: Seconds for which a shutdown waits for a coroutine that it has cancelled.
 COROUTINE_CANCEL_SECONDS = 2.0
 #: Seconds after which the batch is read again before a job starts.

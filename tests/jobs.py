@@ -6,6 +6,7 @@ import ctypes
 import faulthandler
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -26,6 +27,7 @@ from django_jobbatch import (
     current_job,
     transport,
 )
+from django_jobbatch.runner import timed_calls
 from tests.settings import TASKS_MODULE
 
 if TYPE_CHECKING:
@@ -544,6 +546,14 @@ def fail_callback_for_good(batch: JobBatch, failure: FailedJob, path: str) -> No
 def cancel_and_fail(message: str) -> None:
     current_batch().cancel("enough")
     raise JobFailed(message)
+
+
+def return_when_expired(seconds: float) -> None:
+    """Return so many seconds after its timeout counts as ignored."""
+    call = timed_calls.running_in(threading.get_ident())
+    assert call is not None
+    await_that(lambda: call.ignores_timeout)
+    time.sleep(seconds)
 
 
 # Databases

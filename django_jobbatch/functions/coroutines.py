@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +12,9 @@ from typing import Any
 from asgiref.sync import async_to_sync
 
 from django_jobbatch import tuning
+from django_jobbatch.logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 def run(make: Callable[[], Awaitable[Any]]) -> Any:

@@ -10,6 +10,7 @@ from functools import partial
 from django.db import Error
 
 from django_jobbatch import conf, db, dispatch, ledger, transport, tuning
+from django_jobbatch.exceptions import JobTimeout
 from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.logs import get_logger
 from django_jobbatch.models import BatchedJob, JobBatch
@@ -17,11 +18,12 @@ from django_jobbatch.runner.callbacks import run_callback
 from django_jobbatch.runner.change_queue import ChangeQueue
 from django_jobbatch.runner.claim_buffer import ClaimBuffer, claimant_of
 from django_jobbatch.runner.execution import execute, settlement_for_loss
-from django_jobbatch.runner.heartbeat import Heartbeat, beating
+from django_jobbatch.runner.heartbeat import ExpiredCall, Heartbeat, beating
 from django_jobbatch.runner.interruptions import Interrupted, is_interruption
 from django_jobbatch.runner.policy import RunPolicy
 from django_jobbatch.runner.progress import report_progress
 from django_jobbatch.runner.time_slice import Slice
+from django_jobbatch.runner.timed_calls import TimedCall
 from django_jobbatch.runner.transactional import execute_transactional
 from django_jobbatch.states import ACTIVE, BatchStatus, LinkStatus
 
@@ -61,13 +63,14 @@ class BatchRunner:
         self._claim_size = 1
         self._is_suspended = False
         self._checked_callbacks = False
+        self._heartbeat: Heartbeat | None = None
 
     def run(self) -> None:
         """Run due links, callbacks first, until none is due, the slice ends or `suspend` is called."""
         self._is_suspended = False
         try:
             try:
-                with self._heartbeat():
+                with self._beating():
                     self._loop()
             except BaseException as error:
                 self._charge(error)
@@ -106,6 +109,17 @@ class BatchRunner:
         if time.monotonic() - self._started_at >= tuning.HELP_AFTER_SECONDS:
             self._requested_tickets = True
             dispatch.ensure_tickets(self.batch, self.queue, self._tickets)
+
+    def expire(
+        self, call: TimedCall, error: JobTimeout, finish: Callable[[], None]
+    ) -> ExpiredCall | None:
+        """Have a call that ignores its timeout settled; None if it does not run any more.
+
+        `finish` is called when all is settled.
+        """
+        expired = ExpiredCall(link=call.link, batch=self.batch, error=error, finish=finish)
+        heartbeat = self._heartbeat
+        return expired if heartbeat is not None and heartbeat.expire(expired) else None
 
     @property
     def isolated(self) -> bool:
@@ -271,15 +285,14 @@ class BatchRunner:
             if change.settled and change.batch is not None:
                 report_progress(change.batch)
 
-    def _heartbeat(self) -> AbstractContextManager[None]:
+    def _beating(self) -> AbstractContextManager[None]:
         # An inline queue has none: its connection could not see uncommitted rows of the caller.
         if self.sync:
             return nullcontext()
-        return beating(
-            Heartbeat(
-                self.buffer,
-                self.changes,
-                apply=dispatch.apply,
-                request_more_tickets=self._request_more_tickets_of_session,
-            )
+        self._heartbeat = Heartbeat(
+            self.buffer,
+            self.changes,
+            apply=dispatch.apply,
+            request_more_tickets=self._request_more_tickets_of_session,
         )
+        return beating(self._heartbeat)

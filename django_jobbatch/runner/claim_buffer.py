@@ -88,8 +88,23 @@ class ClaimBuffer:
                 # A transactional job may have committed its outcome before the interruption.
                 self._append(replace(Settlement.released(self._running), maybe_written=True))
                 self._running = None
-            while self._unstarted:
-                self._append(Settlement.released(self._unstarted.popleft()))
+            self._release_waiting()
+
+    def expire(self, link: BatchedJob | None) -> bool:
+        """Stop holding the running link, whose call ignores its timeout; release the unstarted jobs.
+
+        The caller records an outcome for it. If the call returns after all, its own outcome is late.
+        False if the link does not run any more. None is a `progress` callback.
+        """
+        with self._guard:
+            if link is not None and link is self._running:
+                self._running = None
+            elif link is not None and link is self._callback:
+                self._callback = None
+            elif link is not None:
+                return False
+            self._release_waiting()
+            return True
 
     @contextmanager
     def holding(self, callback: BatchedJob) -> Iterator[None]:
@@ -151,6 +166,10 @@ class ClaimBuffer:
             write_line()
             if deadline is not None and time.monotonic() >= deadline:
                 return
+
+    def _release_waiting(self) -> None:
+        while self._unstarted:
+            self._append(Settlement.released(self._unstarted.popleft()))
 
     def _append(self, settlement: Settlement) -> None:
         if not self._outcomes:

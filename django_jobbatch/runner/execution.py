@@ -94,7 +94,7 @@ def _encode_result(value: object, policy: RunPolicy) -> str | None:
 
 def _call_job(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> Any:
     target, call = load_call(link.batch_id, link.role, link.payload)
-    with time_limit(policy.timeout):
+    with time_limit(policy.timeout, link):
         return invocation.invoke(
             target, call.args, call.kwargs, attempt=link.attempts + 1, result_id=link.result_id
         )
@@ -148,7 +148,7 @@ def _call_with(
     callback_args: tuple[Any, ...], link: BatchedJob, entry: str, policy: RunPolicy
 ) -> None:
     target, call = load_call(link.batch_id, link.role, entry)
-    with time_limit(policy.timeout):
+    with time_limit(policy.timeout, link):
         invocation.invoke(target, (*callback_args, *call.args), call.kwargs)
 
 

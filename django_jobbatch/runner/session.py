@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from django.db import close_old_connections
 
 from django_jobbatch import conf, db, dispatch, transport, tuning
+from django_jobbatch.exceptions import JobTimeout
 from django_jobbatch.logs import get_logger
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner.batch_runner import BatchRunner
+from django_jobbatch.runner.heartbeat import ExpiredCall
 from django_jobbatch.runner.time_slice import Slice
+from django_jobbatch.runner.timed_calls import TimedCall
+from django_jobbatch.runner.watchdog import Watchdog, watching
 from django_jobbatch.states import BatchStatus
 
 logger = get_logger(__name__)
@@ -93,6 +97,10 @@ class TicketSession:
         A shutdown of the worker releases the unstarted links and is raised again.
         """
         self.push(batch)
+        with self._watched():
+            self._run_stack()
+
+    def _run_stack(self) -> None:
         try:
             while self._stack and self.slice.has_time:
                 runner = self._current()
@@ -136,6 +144,19 @@ class TicketSession:
         """Send tickets for each batch on the stack that takes long."""
         for runner in list(self._stack.values()):  # a copy: the heartbeat calls this too
             runner.request_more_tickets()
+
+    def _watched(self) -> AbstractContextManager[None]:
+        # An inline queue has no heartbeat that could settle.
+        sync = transport.is_sync(self.slice.queue)
+        return nullcontext() if sync else watching(Watchdog(self._expire))
+
+    def _expire(self, call: TimedCall, error: JobTimeout) -> ExpiredCall | None:
+        """Have a call that ignores its timeout settled; called by the watchdog."""
+        return self._current().expire(call, error, self._leave_all_tickets)
+
+    def _leave_all_tickets(self) -> None:
+        for runner in list(self._stack.values()):  # a copy: the heartbeat calls this
+            runner.leave_tickets()
 
     def _current(self) -> BatchRunner:
         return next(reversed(self._stack.values()))

@@ -10,23 +10,31 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from django_jobbatch.exceptions import JobTimeout
 from django_jobbatch.functions import coroutines
+from django_jobbatch.runner import timed_calls
+
+if TYPE_CHECKING:
+    from django_jobbatch.models import BatchedJob
 
 
-def time_limit(seconds: int) -> AbstractContextManager[None]:
+def time_limit(seconds: int, link: BatchedJob | None = None) -> AbstractContextManager[None]:
     """Raise `JobTimeout` inside the block after `seconds`; -1 is no limit.
 
     The main thread uses SIGALRM, which also interrupts a blocking call. Another thread is
     interrupted between two bytecodes, so a blocking call returns first. A coroutine is cancelled,
     and raises `JobTimeout` when it has ended.
+
+    `link` is the link that the block calls. The watchdog of the session settles it if the block
+    ignores the timeout.
     """
     if seconds < 0:
         return nullcontext()
     if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
-        return _Alarm(seconds)
-    return _injection(seconds)
+        return _Alarm(seconds, link)
+    return _injection(seconds, link)
 
 
 class _Alarm:
@@ -34,25 +42,30 @@ class _Alarm:
 
     # Fast jobs spend much of their time here, most of it for handlers that `signal` returns.
     __slots__ = (
+        "_call",
         "_has_ended",
+        "_link",
         "_previous_handler",
         "_previous_seconds",
         "_seconds",
         "_started_at",
     )
 
-    def __init__(self, seconds: int) -> None:
+    def __init__(self, seconds: int, link: BatchedJob | None) -> None:
         self._seconds = seconds
+        self._link = link
         self._has_ended = False
 
     def __enter__(self) -> None:
         self._started_at = time.monotonic()
+        self._call = timed_calls.start(self._seconds, self._link)
         self._previous_handler = signal.signal(signal.SIGALRM, self._expire) or signal.SIG_DFL
         self._previous_seconds, _ = signal.setitimer(signal.ITIMER_REAL, self._seconds)
 
     def __exit__(self, *exc_info: object) -> None:
         # A signal from here on is too late: it would leave the timers and the handlers as they are.
         self._has_ended = True
+        timed_calls.end(self._call)
         remaining, _ = signal.setitimer(signal.ITIMER_REAL, 0)
         handler = signal.signal(signal.SIGALRM, self._previous_handler)
         if handler != self._expire:
@@ -72,7 +85,7 @@ class _Alarm:
 
 
 @contextmanager
-def _injection(seconds: int) -> Iterator[None]:
+def _injection(seconds: int, link: BatchedJob | None) -> Iterator[None]:
     thread = threading.get_ident()
     guard = threading.Lock()
     finished = False
@@ -88,11 +101,13 @@ def _injection(seconds: int) -> Iterator[None]:
     timer = threading.Timer(seconds, expire)
     timer.daemon = True
     timer.start()
+    call = timed_calls.start(seconds, link)
     try:
         yield
     finally:
         with guard:
             finished = True
+        timed_calls.end(call)
         timer.cancel()
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from django_jobbatch.transport.budget import RedisBudget, operation
 from django_jobbatch.transport.consumer import (
     is_rq_retry,
+    is_work_horse,
     parse_ticket,
     start_ticket,
     ticket_description,
@@ -43,6 +44,7 @@ __all__ = [
     "executing",
     "is_rq_retry",
     "is_sync",
+    "is_work_horse",
     "live_executions",
     "operation",
     "parse_ticket",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 
 from django.db import connections
@@ -38,6 +39,17 @@ def start_ticket(batch_id: uuid.UUID, queue: str) -> tuple[str, int | None]:
     except TransportError as error:
         logger.warning("Ticket %s works without Redis: %s", job.id, error)
     return job.id, int(job.timeout or -1)
+
+
+def is_work_horse(thread: int) -> bool:
+    """Return whether this thread runs a ticket in a work-horse, not in the worker itself."""
+    frame = sys._current_frames().get(thread)  # noqa: SLF001 - there is no public function
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if frame.f_code.co_name == "main_work_horse" and module.startswith("rq."):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def ticket_description() -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from django.utils.crypto import salted_hmac
 
 from django_jobbatch.logs import get_logger
+from django_jobbatch.runner.timed_calls import SharedCall
 from django_jobbatch.worker.processes import logging_errors
 
 logger = get_logger("django_jobbatch.worker")
@@ -78,10 +79,17 @@ def reconcile_database(using: str) -> None:
             logger.info("Repaired batch %s", repair)
 
 
-def rescue(using: str, batch_id: uuid.UUID, ticket_id: str) -> None:
-    """Release the links of a dead ticket, and log each repair."""
-    from django_jobbatch.reconcile import reconcile_ticket  # noqa: PLC0415 - see the docstring
+def rescue(using: str, batch_id: uuid.UUID, ticket_id: str, call: SharedCall | None = None) -> None:
+    """Release the links of a dead ticket, and log each repair.
 
+    `call` is the call that ignored its timeout, if that was the cause of the death.
+    """
+    from django_jobbatch.reconcile import reconcile_ticket  # noqa: PLC0415 - see the docstring
+    from django_jobbatch.runner.ignored_timeout import settle_after_death  # noqa: PLC0415
+
+    if call is not None:
+        with logging_errors("settle a job that ignored its timeout"):
+            settle_after_death(using, ticket_id, call)
     for repair in reconcile_ticket(using, batch_id, ticket_id):
         logger.info("Repaired batch %s", repair)
 

@@ -19,6 +19,8 @@ from rq.worker import Worker
 
 from django_jobbatch import transport, tuning
 from django_jobbatch.logs import get_logger
+from django_jobbatch.runner import timed_calls
+from django_jobbatch.runner.timed_calls import SharedCall
 from django_jobbatch.worker import maintenance, processes
 from django_jobbatch.worker.processes import logging_errors
 from django_jobbatch.worker.warmup import warm_up
@@ -57,6 +59,7 @@ class BatchWorkerMixin(Base):
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Warm up, and start as RQ does."""
+        timed_calls.share()
         with logging_errors("warm up"):
             self._driver_info = transport.driver_info()
             warm_up()
@@ -91,8 +94,12 @@ class BatchWorkerMixin(Base):
         return dequeued
 
     def maintain_heartbeats(self, *args: Any, **kwargs: Any) -> None:
-        """Send heartbeats as RQ does, and start a reconcile if that is due."""
+        """Send heartbeats as RQ does, and start a reconcile if that is due.
+
+        A work-horse that cannot end a job itself is killed.
+        """
         super().maintain_heartbeats(*args, **kwargs)
+        self._kill_overdue_horse()
         if self._is_reconcile_due:
             self._start_reconcile()
 
@@ -100,6 +107,7 @@ class BatchWorkerMixin(Base):
 
     def fork_work_horse(self, *args: Any, **kwargs: Any) -> None:
         """Fork a work-horse as RQ does, without an open database connection."""
+        timed_calls.clear_shared()
         processes.close_connections()  # a handler of the project may have opened one
         super().fork_work_horse(*args, **kwargs)
 
@@ -141,6 +149,21 @@ class BatchWorkerMixin(Base):
                 with logging_errors("rescue the jobs of a work-horse"):
                     self._rescue_horse(job, queue, execution_id, *args, **kwargs)
 
+    def _kill_overdue_horse(self) -> None:
+        """Kill the work-horse if its job ignores its timeout and the watchdog does not end it.
+
+        The watchdog is a thread, so it stands still if C code holds the interpreter.
+        """
+        call = SharedCall.read()
+        if call is not None and call.ignores_timeout:
+            logger.error(
+                "The worker kills its work-horse, because a job still runs %d seconds after its"
+                " timeout of %d seconds",
+                call.seconds_over,
+                call.seconds,
+            )
+            self.kill_horse()
+
     def _rescue_horse(
         self, job: Job, queue: Any, execution_id: str, *args: Any, **kwargs: Any
     ) -> None:
@@ -172,10 +195,13 @@ class BatchWorkerMixin(Base):
                 extra=details,
             )
             return
-        logger.warning(
-            "The work-horse of ticket %s died; its jobs run again", job.id, extra=details
-        )
-        action = partial(maintenance.rescue, ticket.using, ticket.batch_id, job.id)
+        call = SharedCall.read()
+        if call is not None and (call.is_settled or call.ignores_timeout):
+            message = "The work-horse of ticket %s was ended, because a job ignored its timeout"
+        else:
+            call, message = None, "The work-horse of ticket %s died; its jobs run again"
+        logger.warning(message, job.id, extra=details)
+        action = partial(maintenance.rescue, ticket.using, ticket.batch_id, job.id, call)
         processes.wait_for_exit(self._fork(action, tuning.RESCUE_TIMEOUT))
 
     # Forked processes
