@@ -41,9 +41,14 @@ def message(error: BaseException, max_length: int | None = None) -> str:
 
 
 def summary(error: BaseException) -> str:
-    """Return the class and the start of the message of an exception, for one line of a log."""
-    text = message(error, tuning.MAX_ERROR_LOGGED)
+    """Return the class and the first line of the message of an exception, for a line of a log."""
+    text = first_line(error)
     return f"{class_name(error)}: {text}" if text else class_name(error)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of a message. In the others PostgreSQL shows the values of the row."""
+    return message(error, tuning.MAX_ERROR_LOGGED).partition("\n")[0]
 
 
 def traceback_text(error: BaseException, trace: TracebackType | None) -> str:

@@ -73,8 +73,8 @@ class BatchRunner:
                 with self._beating():
                     self._loop()
             except BaseException as error:
-                self._charge(error)
-                raise
+                if not self._charge(error):
+                    raise
             finally:
                 self._flush(is_last=True)
         except Interrupted as interruption:
@@ -248,15 +248,16 @@ class BatchRunner:
         seconds = conf.current().LEASE - (self.buffer.oldest_outcome_age() or 0)
         self.buffer.settle(partial(self._add_change, has_progress=True), seconds=seconds)
 
-    def _charge(self, error: BaseException) -> None:
-        """Count a worker loss for the running job, unless the error is an interruption.
+    def _charge(self, error: BaseException) -> bool:
+        """Count a worker loss for the running job; return whether that is the answer to this error.
 
-        So a job whose outcome cannot be known does not run for ever. Unstarted jobs are released.
+        So a job whose outcome cannot be known does not run for ever. An interruption costs nothing.
         """
         link = self.buffer.running
         if link is None or link.is_stand_in or is_interruption(error, self.queue, self.using):
-            return
+            return False
         self.buffer.record(settlement_for_loss(error, link))
+        return True
 
     def _add_change(self, change: Change, *, has_progress: bool = False) -> None:
         """Queue a change, and take over its row if it is of this batch."""

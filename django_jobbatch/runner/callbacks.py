@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from django.db import Error
+
 from django_jobbatch import conf, db, ledger
 from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.models import JobBatch
@@ -31,9 +33,9 @@ def run_callback(
             batch = ledger.batch_at_finish(found or known_batch, link)
             settlement = execute(link, batch, RunPolicy.of(link, batch))
         except BaseException as error:
-            if not is_interruption(error, claimant.queue, using):
-                settlement = settlement_for_loss(error, link)
-            raise
+            if is_interruption(error, claimant.queue, using):
+                raise
+            settlement = settlement_for_loss(error, link)
         finally:
             _settle(settlement, using, add_change)
     return True
@@ -41,10 +43,26 @@ def run_callback(
 
 def _settle(settlement: Settlement, using: str, add_change: Callable[[Change], None]) -> None:
     """Settle one callback; wait as long as a lease for a lost database."""
-    if settlement.losses and settlement.failure is not None:
-        ledger.skip_unreported(settlement.link)
+    settlement = _with_reported_failure(settlement, using)
     seconds = conf.current().LEASE
     settled, change = rejections.settle_callback(using, settlement, seconds=seconds)
     add_change(change)
     if settled.log is not None:
         settled.log()
+
+
+def _with_reported_failure(settlement: Settlement, using: str) -> Settlement:
+    """Mark the failure as reported for which an `each_failure` link fails; return its outcome.
+
+    Otherwise the next link of the batch would fail for it again, without an end. If the database is
+    lost before, the link is released.
+    """
+    link = settlement.link
+    if settlement.failure is not None:
+        try:
+            ledger.skip_unreported(link)
+        except Error as error:
+            if not is_interruption(error, link.queue, using):
+                raise
+            return Settlement.released(link)
+    return settlement

@@ -67,7 +67,7 @@ def settlement_for_exception(
 
 
 def settlement_for_loss(error: BaseException, link: BatchedJob) -> Settlement:
-    """Return the outcome of a link whose call has no known one, because this error ended its ticket.
+    """Return the outcome of a link whose call has no known one, because the runner met this error.
 
     It costs a worker loss, so the link does not run for ever. The last one fails with the error.
     """
@@ -109,23 +109,17 @@ def _call_callback(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> None
 def _call_each_failure(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> None:
     """Call every `each_failure` callback with every unreported failure, the oldest first.
 
-    If a callback fails for good, its failure counts as reported until this link is retried. Another
-    link reports the remaining failures then, and after a slice.
+    If a callback raises, the first unreported failure is the one that it was called with. If the
+    link fails for good, that failure counts as reported until the link is retried. Another link
+    reports the remaining failures then, and after a slice.
     """
     using, deadline = link.database, time.monotonic() + conf.current().SLICE
     entries = [each["payload"] for each in batch.callbacks if each["role"] == Role.EACH_FAILURE]
     with _interrupt_if_db_lost(link):
         failure = link.failure if link.failure_id else ledger.first_unreported(using, link.batch_id)
     while failure:
-        try:
-            for entry in entries:
-                _call_with((batch, failure), link, entry, policy)
-        except BaseException as error:
-            if not (is_stop(error, link.queue) or policy.should_retry(link, error)):
-                _close_broken_connections(error)
-                with _interrupt_if_db_lost(link):
-                    ledger.mark_reported(using, failure, raised_in=link)
-            raise
+        for entry in entries:
+            _call_with((batch, failure), link, entry, policy)
         with _interrupt_if_db_lost(link):
             ledger.mark_reported(using, failure)
             if time.monotonic() >= deadline:

@@ -35,9 +35,9 @@ def failed(link: BatchedJob, error: BaseException) -> Callable[[], None]:
 
 
 def lost(link: BatchedJob, error: BaseException) -> Callable[[], None]:
-    """Return the log line of a link that counts a loss, because this error ended its ticket."""
-    text = "%s counts a worker loss and runs again: job %d of batch %s. Its ticket ended with %s"
-    return _line(logger.error, text, link, error_text.summary(error))
+    """Return the log line of a link that counts a worker loss for this error, with the error."""
+    text = "%s has no known outcome and counts a worker loss: job %d of batch %s"
+    return _line(logger.error, text, link, exc_info=(type(error), error, traceback_of(error)))
 
 
 def failed_by(link: BatchedJob, failure: Failure) -> Callable[[], None]:

@@ -8,6 +8,7 @@ it were lost.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -94,7 +95,7 @@ def is_rejected(error: Exception, using: str, outcomes: Sequence[Settlement]) ->
 
 def failure_of_rejected(settlement: Settlement, error: Exception, using: str) -> Failure:
     """Return the failure of a job whose outcome the database rejected with this error."""
-    words = error_text.message(error, tuning.MAX_ERROR_LOGGED).rstrip(".")
+    words = error_text.first_line(error).rstrip(".")
     if packet := _packet_size(error, using, [settlement]):
         words += f". It accepts max_allowed_packet = {packet:,} bytes"
     outcome = ""
@@ -133,16 +134,26 @@ class _Writer:
             return self.write_rejected(settlement, error)
 
     def write_rejected(self, settlement: Settlement, error: Exception) -> tuple[Settlement, Change]:
-        """Write the failure of a rejected outcome, and repeat it until the database takes it."""
+        """Write the failure of a rejected outcome; return the outcome that was written.
+
+        If the database takes nothing, the outcome is not to blame: it is tried again too.
+        """
         # An earlier commit may have succeeded without an answer.
-        known = replace(_replacement(settlement, error, self.using), maybe_written=True)
-        change = db.retry_transient(
-            self.using,
-            lambda: self._write([known]),
-            seconds=self.seconds,
-            may_repeat=lambda error, using: True,
+        original = replace(settlement, maybe_written=True)
+        small = _replacement(original, error, self.using)
+        candidates = [small]
+
+        def attempt() -> tuple[Settlement, Change]:
+            *others, last = candidates
+            candidates[:] = [original, small]
+            for each in others:
+                with suppress(Error, *_DRIVER_ERRORS):
+                    return each, self._write([each])
+            return last, self._write([last])
+
+        return db.retry_transient(
+            self.using, attempt, seconds=self.seconds, may_repeat=lambda error, using: True
         )
-        return known, change
 
 
 def _replacement(settlement: Settlement, error: Exception, using: str) -> Settlement:

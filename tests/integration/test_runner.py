@@ -37,7 +37,7 @@ from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.states import LinkStatus
 from tests import jobs
 from tests import statements as expected
-from tests.databases import answer_lost, claim_of, in_transaction
+from tests.databases import Dropped, answer_lost, claim_of, in_transaction
 from tests.event_log import EventLog
 from tests.jobs import ADD
 from tests.servers import wait_until
@@ -239,6 +239,12 @@ def test_a_busy_ticket_requests_help_if_no_ticket_waits() -> None:
 # The watch
 
 
+def lost_database() -> OperationalError:
+    error = OperationalError("gone")
+    error.__cause__ = Dropped()
+    return error
+
+
 def buffer_of(batch: JobBatch, lease: timedelta = timedelta(minutes=1)) -> tuple[ClaimBuffer, Any]:
     claimant = Claimant(
         using="default", batch_id=batch.pk, queue="default", ticket="ticket", lease=lease
@@ -296,7 +302,7 @@ def test_a_running_job_is_released_if_its_ticket_is_interrupted() -> None:
     runner = TicketSession("default", "default", "ticket").push(batch)
 
     with (
-        mock.patch.object(RunPolicy, "of", side_effect=OperationalError("gone")),
+        mock.patch.object(RunPolicy, "of", side_effect=lost_database()),
         pytest.raises(OperationalError),
     ):
         runner.run()
@@ -311,7 +317,7 @@ def test_a_callback_whose_batch_cannot_be_read_is_released() -> None:
     runner = TicketSession("default", "default", "ticket").push(batch)
 
     with (
-        mock.patch.object(RunPolicy, "of", side_effect=OperationalError("gone")),
+        mock.patch.object(RunPolicy, "of", side_effect=lost_database()),
         pytest.raises(OperationalError),
     ):
         runner.run()
