@@ -9,7 +9,9 @@ from contextvars import ContextVar
 from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
-from django_jobbatch.exceptions import NotInBatch
+from django.core.exceptions import ObjectDoesNotExist
+
+from django_jobbatch.exceptions import BatchDeleted, NotInBatch
 
 if TYPE_CHECKING:
     from django_jobbatch.models import BatchedJob, JobBatch
@@ -61,13 +63,15 @@ def current_batch(*, default: Any = _MISSING) -> Any:
 
     Raises:
         NotInBatch: no link runs here, and there is no `default`.
+        BatchDeleted: the batch was deleted while its job runs.
     """
     current = _current.get()
     if current is None:
         return _default(default)
     if _is_in_coroutine():
         return copy(current.batch)
-    return _batches(current.link).get(pk=current.link.batch_id)
+    with _raise_deleted():
+        return _batches(current.link).get(pk=current.link.batch_id)
 
 
 @overload
@@ -81,11 +85,22 @@ async def acurrent_batch(*, default: Any = _MISSING) -> Any:
 
     Raises:
         NotInBatch: no link runs here, and there is no `default`.
+        BatchDeleted: the batch was deleted while its job runs.
     """
     current = _current.get()
     if current is None:
         return _default(default)
-    return await _batches(current.link).aget(pk=current.link.batch_id)
+    with _raise_deleted():
+        return await _batches(current.link).aget(pk=current.link.batch_id)
+
+
+@contextmanager
+def _raise_deleted() -> Iterator[None]:
+    """Raise `BatchDeleted` for a row that does not exist."""
+    try:
+        yield
+    except ObjectDoesNotExist:
+        raise BatchDeleted from None
 
 
 @contextmanager

@@ -179,6 +179,9 @@ CONFIRM_ABOVE = 10_000
 
 # Output of commands
 
+#: Batches that `list_batches` lists at most. It reads them all before it prints the first.
+MAX_LIST_LENGTH = 1_000_000
+
 #: Batches that an error lists if the ids of several start with the given digits.
 MAX_CANDIDATES = 5
 #: Characters of an exception's message. The messages of this package are shorter, hints included.

@@ -46,6 +46,7 @@ nitpicky = True
 # Other projects' names. Their inventories are on the network, where a build should not depend on it.
 nitpick_ignore_regex = [
     ("py:.*", r"(collections\.abc|datetime|typing|django)\..*"),
+    ("py:class", r"Promise"),  # Django's lazy translations
     ("py:exc", r"(Protected|Restricted)Error"),  # Django's, named in a docstring
     # A type variable, and the names of options, which have a table of their own.
     ("py:.*", r"(.*\.)?(T|OptionNames)"),

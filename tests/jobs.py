@@ -567,3 +567,15 @@ def extend_as_read_by_the_routers(path: str) -> None:
     JobBatch.objects.get(pk=current_batch().pk).add(more)
     BatchedJob.objects.get(pk=current_job().pk).append(more)
     current_job().batch.add(more)
+
+
+def delete_batch(batch: JobBatch) -> None:
+    """A callback that deletes its own batch."""
+    batch.delete()
+
+
+def raise_named(name: str) -> None:
+    """Raise an exception whose class has this name."""
+    kind = type("Named", (Exception,), {})
+    kind.__qualname__ = name
+    raise kind

@@ -26,6 +26,8 @@ from django_jobbatch.states import Role
 from django_jobbatch.text import short_repr
 
 if TYPE_CHECKING:
+    from django.utils.functional import Promise
+
     from django_jobbatch.models import JobBatch
 
 
@@ -63,7 +65,7 @@ class Builder(Item[BatchSpec]):
 
     __slots__ = ()
 
-    def named(self, name: str) -> Self:
+    def named(self, name: str | Promise) -> Self:
         """Set a name for people. The default is the path of the first function."""
         return self._with(name=validation.validate_text("name", require("name", name)))
 

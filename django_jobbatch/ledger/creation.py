@@ -10,7 +10,7 @@ from django.db import IntegrityError, connections, transaction
 
 from django_jobbatch import tuning
 from django_jobbatch.db import chunked_by_size
-from django_jobbatch.exceptions import BatchCancelled, BatchFinished
+from django_jobbatch.exceptions import BatchCancelled, BatchDeleted, BatchFinished
 from django_jobbatch.ledger import completion, positions, rows
 from django_jobbatch.ledger.change import Change
 from django_jobbatch.ledger.transition import Transition
@@ -109,7 +109,8 @@ def lock_for_add(using: str, batch: JobBatch) -> tuple[JobBatch, int]:
     """Lock an open batch for new lanes; return its row and the first free lane.
 
     Raises:
-        BatchFinished: the batch has finished or is deleted.
+        BatchFinished: the batch has finished.
+        BatchDeleted: the batch is deleted.
         BatchCancelled: the batch is stopping.
     """
     locked = _lock_open(using, batch.pk)
@@ -132,8 +133,9 @@ def reserve_positions(
     the batch and the positions.
 
     Raises:
-        BatchFinished: the batch has finished or is deleted, the link is settled, or a later link of
-            the lane was failed or cancelled.
+        BatchFinished: the batch has finished, the link is settled, or a later link of the lane was
+            failed or cancelled.
+        BatchDeleted: the batch is deleted.
         BatchCancelled: the batch is stopping.
     """
     batch = _lock_open(using, link.batch_id)
@@ -160,10 +162,10 @@ def _has_stopped(batch: JobBatch, following: BatchedJobQuerySet) -> bool:
 
 def _lock_open(using: str, batch_id: uuid.UUID) -> JobBatch:
     locked = rows.lock(using, batch_id)
-    if locked is None or locked.is_finished:
-        if locked is not None and locked.is_cancelled:
-            raise BatchCancelled
-        raise BatchFinished
+    if locked is None:
+        raise BatchDeleted(f"Batch {batch_id} was deleted, and its jobs with it.")
+    if locked.is_finished:
+        raise BatchCancelled if locked.is_cancelled else BatchFinished
     if locked.status not in OPEN:
         raise BatchCancelled
     return locked

@@ -16,6 +16,7 @@ from django.db import connections, router
 
 from django_jobbatch import tuning
 from django_jobbatch.exceptions import JobBatchError, TransportError
+from django_jobbatch.management.formatting import truncate
 from django_jobbatch.models import JobBatch
 
 #: The loggers of errors after a commit: tickets that were not sent, and repairs that failed.
@@ -23,6 +24,9 @@ LOGGERS: Final = ("django_jobbatch.dispatch", "django_jobbatch.reconcile")
 
 #: Digits of a whole id.
 DIGITS: Final = 32
+
+#: Characters of a text that is no id, in an error.
+MAX_ID_SHOWN: Final = 60
 
 ID_HELP: Final = f"The id of a batch, or its first {tuning.SHORT_ID} digits or more."
 
@@ -68,7 +72,7 @@ class BatchCommand(BaseCommand):
         candidates = _candidates(text, using)
         if candidates is None:
             self.report_error(
-                f"{text} is not the id of a batch: an id is a UUID, or its first {tuning.SHORT_ID}"
+                f"{truncate(text, MAX_ID_SHOWN)} is not the id of a batch: an id is a UUID, or its first {tuning.SHORT_ID}"
                 " digits or more."
             )
         elif not candidates:

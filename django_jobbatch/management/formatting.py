@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import textwrap
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 from django.utils import timezone
 
+from django_jobbatch.text import escape, shorten
+
 #: Columns of a terminal by default.
 WIDTH: Final = 80
+
+#: Characters of an argument that is no number, in an error.
+MAX_NUMBER_SHOWN: Final = 40
 
 
 def pluralize(count: int, one: str, many: str | None = None) -> str:
@@ -20,8 +26,21 @@ def pluralize(count: int, one: str, many: str | None = None) -> str:
 
 def truncate(text: str, length: int) -> str:
     """Return the text as one line of at most `length` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= length else f"{line[: length - 1]}…"
+    return shorten(escape(" ".join(text.split())), length)
+
+
+def whole_number(text: str, lowest: int, highest: int, noun: str = "number") -> int:
+    """Return the whole number that an argument of a command is.
+
+    Raises:
+        ArgumentTypeError: the text is not a whole number from `lowest` to `highest`.
+    """
+    # The length first, because Python does not read a number of any length.
+    if text.isdecimal() and len(text) <= len(str(highest)) and lowest <= int(text) <= highest:
+        return int(text)
+    raise ArgumentTypeError(
+        f"{truncate(repr(text), MAX_NUMBER_SHOWN)} is not a whole {noun} from {lowest} to {highest}"
+    )
 
 
 def wrapped(text: str, indent: str, *, first: str | None = None) -> list[str]:
@@ -60,4 +79,7 @@ def minute(at: datetime) -> str:
 
 
 def _local(at: datetime) -> datetime:
-    return timezone.localtime(at) if timezone.is_aware(at) else at
+    try:
+        return timezone.localtime(at) if timezone.is_aware(at) else at
+    except OverflowError:  # a date of an edited row, at the end of the calendar
+        return at

@@ -38,7 +38,7 @@ class BatchVerbs(models.Model):
 
         return snapshot.summary(self._batch)
 
-    def cancel(self, reason: str = "", *, by: object = None, stop_running: bool = False) -> bool:
+    def cancel(self, reason: object = "", *, by: object = None, stop_running: bool = False) -> bool:
         """Cancel the batch: its unstarted jobs never start. See `operations.cancel`."""
         from django_jobbatch import operations  # noqa: PLC0415 - operations import the models
 

@@ -9,6 +9,7 @@ from django.db import router
 from django_jobbatch import db, dispatch, ledger
 from django_jobbatch.models import JobBatch
 from django_jobbatch.operations.batch_rows import batch_row
+from django_jobbatch.operations.deleted_rows import refresh_if_exists
 from django_jobbatch.operations.insertion import LinkInserter, run_before_hooks
 from django_jobbatch.specs.batch import BatchSpec
 from django_jobbatch.specs.items import read_lanes
@@ -34,5 +35,6 @@ def create(spec: BatchSpec) -> JobBatch:
         inserter = LinkInserter(using, batch)
         inserter.insert_lanes(read_lanes(spec.sources), lane=batch.total_jobs)
         dispatch.after_commit(inserter.finish())
-    batch.refresh_from_db(using=using)
+    # A `finally_` of a queue that runs in place may have deleted the batch by now.
+    refresh_if_exists(using, batch)
     return batch

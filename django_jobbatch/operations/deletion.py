@@ -17,7 +17,7 @@ def delete(batch: JobBatch) -> tuple[int, dict[str, int]]:
 
     Its failures stay, for later inspection. Links are deleted in chunks, so memory stays flat.
     `on_delete` decides about rows of other apps that point at the batch. The result is that of
-    Django's `delete()`.
+    Django's `delete()`: (0, {}) for a batch that was deleted before.
 
     Raises:
         ProtectedError, RestrictedError: rows of other apps forbid it. Nothing has changed.
@@ -28,7 +28,8 @@ def delete(batch: JobBatch) -> tuple[int, dict[str, int]]:
     batch = JobBatch.objects.using(using).filter(pk=batch.pk).first() or batch
     stand_in = None
     if batch.parent_id is not None:
-        stand_in = BatchedJob.objects.using(using).filter(pk=batch.parent_id).first()
+        links = BatchedJob.objects.using(using).select_related("batch")
+        stand_in = links.filter(pk=batch.parent_id).first()
     if stand_in is not None and not stand_in.is_settled:
         raise BatchBusy(f"{stand_in.batch} waits for this batch; cancel it, and delete it later.")
     check_tree_deletable(using, batch)

@@ -7,6 +7,7 @@ from functools import partial
 from django_jobbatch import context, db, dispatch, ledger
 from django_jobbatch.exceptions import BatchFinished, InvalidJob
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.operations.deleted_rows import refresh_if_exists
 from django_jobbatch.operations.insertion import LinkInserter
 from django_jobbatch.specs.batch import Lane
 from django_jobbatch.specs.items import ItemSource, read_lanes, to_links
@@ -22,6 +23,7 @@ def add(batch: JobBatch, items: object) -> int:
     Raises:
         InvalidJob: an item is not valid in a batch, or this is a chain, which `append` extends.
         BatchFinished: the batch has finished, or one of its callbacks is running here.
+        BatchDeleted: the batch was deleted.
         BatchCancelled: the batch was cancelled, or a failure is stopping it. A job that does not
             catch this exception is cancelled.
     """
@@ -38,7 +40,7 @@ def add(batch: JobBatch, items: object) -> int:
         inserter.insert_lanes(read_lanes([source]), lane=lane)
         if inserter.count:
             dispatch.after_commit(inserter.finish())
-    batch.refresh_from_db(using=using)
+    refresh_if_exists(using, batch)
     return inserter.count
 
 
@@ -51,6 +53,7 @@ def append(link: BatchedJob, *links: object) -> int:
     Raises:
         InvalidJob: a link is not valid, or `link` is a callback.
         BatchFinished: the batch has finished, or the lane has ended.
+        BatchDeleted: the batch was deleted.
         BatchCancelled: the batch is stopping.
     """
     return _extend(link, to_links(links), at_end=True)

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from django_jobbatch import ledger, payload, transport, tuning
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations.batch_rows import child_batch_row, stored_options
+from django_jobbatch.operations.deleted_rows import refresh
 from django_jobbatch.schedule import earliest, latest, read_moment, start_time, upcoming
 from django_jobbatch.specs.batch import BatchSpec, JobSpec, Lane, Link
 from django_jobbatch.specs.items import read_lanes
@@ -25,11 +26,15 @@ Child: TypeAlias = "tuple[LinkInserter, BatchSpec]"
 
 
 def run_before_hooks(using: str, batch: JobBatch, spec: BatchSpec) -> None:
-    """Call the `before` functions of a new batch, which may add jobs to it."""
+    """Call the `before` functions of a new batch, which may add jobs to it.
+
+    Raises:
+        BatchDeleted: one of them has deleted the batch.
+    """
     for function in spec.before:
         function(batch)
     if spec.before:
-        batch.refresh_from_db(using=using)
+        refresh(using, batch)
 
 
 class LinkInserter:

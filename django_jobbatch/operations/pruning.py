@@ -14,6 +14,7 @@ from django.db.models import ProtectedError, RestrictedError
 from django.utils import timezone
 
 from django_jobbatch import ledger, tuning
+from django_jobbatch.exceptions import BatchDeleted
 from django_jobbatch.models import (
     BatchedJob,
     FailedJob,
@@ -183,6 +184,8 @@ class _Pruning:
             if self._must_stay(batch):
                 return
             self._rows += self._delete(batch)
+        except BatchDeleted:
+            pass  # by another process, since it was read
         except IntegrityError as error:  # the base class of ProtectedError and RestrictedError
             self._protected.append(RetainedRow.of(batch, error))
 

@@ -6,10 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from django_jobbatch import dispatch, ledger
+from django_jobbatch import dispatch, ledger, tuning
 from django_jobbatch.db import chunked
 from django_jobbatch.exceptions import InvalidJob
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.operations.deleted_rows import check_exists, refresh, refresh_if_exists
+from django_jobbatch.specs.validation import MAX_ID_LENGTH, is_row_id
+from django_jobbatch.text import short_repr
 
 #: Ids that an error lists.
 MAX_IDS_LISTED: Final = 10
@@ -33,6 +36,7 @@ def retry(
     that resets it. If the number is 0, missing tickets are sent, and an interrupted cancel continues.
 
     Raises:
+        BatchDeleted: the batch was deleted before.
         InvalidJob: some of `jobs` are not jobs of this batch; nothing is retried.
         BatchCancelled: a person cancelled the batch or an ancestor, and `include_cancelled` is not
             set.
@@ -54,37 +58,57 @@ def retry(
             rerun_jobs += change.rerun_jobs
             has_reset = has_reset or bool(change.reset)
             dispatch.after_commit(change)
-    batch.refresh_from_db(using=using)
-    if not has_reset:
+    if has_reset:
+        refresh_if_exists(using, batch)
+    else:
+        refresh(using, batch)
         dispatch.continue_batch(batch)
     return rerun_jobs
 
 
 def _ids(using: str, batch: JobBatch, jobs: Iterable[BatchedJob | int]) -> list[int]:
     """Return the ids of these jobs, sorted, after a check that all of them are of this batch."""
-    ids = sorted({job.pk if isinstance(job, BatchedJob) else int(job) for job in jobs})
+    if isinstance(jobs, str | bytes) or not isinstance(jobs, Iterable):
+        raise InvalidJob(f"jobs={_shown(jobs)}: pass a list of jobs or of their ids.")
+    ids = sorted({_id(job) for job in jobs})
     links = BatchedJob.objects.using(using).filter(batch_id=batch.pk)
     known = {
         pk
-        for pks in chunked(ids)
+        for pks in chunked(list(filter(is_row_id, ids)))
         for pk in links.filter(pk__in=pks).order_by().values_list("pk", flat=True)
     }
     if unknown := [pk for pk in ids if pk not in known]:
+        check_exists(using, batch)
         raise InvalidJob(f"{_rejection(using, batch, unknown)} Nothing was retried.")
     return ids
+
+
+def _id(job: object) -> int:
+    """Return the id of a job: its own, an integer, or the digits of one."""
+    pk = job.pk if isinstance(job, BatchedJob) else job
+    if isinstance(pk, int) and not isinstance(pk, bool):
+        return int(pk)
+    if isinstance(pk, str) and pk.isdecimal() and len(pk) <= MAX_ID_LENGTH:
+        return int(pk)
+    raise InvalidJob(f"{_shown(job)} is not a job or the id of a job. Nothing was retried.")
+
+
+def _shown(value: object) -> str:
+    return short_repr(value, tuning.MAX_VALUE_SHOWN)
 
 
 def _rejection(using: str, batch: JobBatch, ids: Sequence[int]) -> str:
     """Return a sentence for each batch that has one of these jobs, and one for unknown jobs."""
     listed = ids[:MAX_IDS_LISTED]
-    links = BatchedJob.objects.using(using).filter(pk__in=listed).order_by("pk")
+    possible = list(filter(is_row_id, listed))
+    links = BatchedJob.objects.using(using).filter(pk__in=possible).order_by("pk")
     batch_of = dict(links.values_list("pk", "batch_id"))
     by_batch = defaultdict(list)
     for pk in listed:
         by_batch[batch_of.get(pk)].append(pk)
     sentences = []
     for batch_id, pks in by_batch.items():
-        names = ", ".join(map(str, pks))
+        names = ", ".join(map(_shown, pks))
         noun, verb, pronoun = (
             ("job", "belongs", "it") if len(pks) == 1 else ("jobs", "belong", "them")
         )

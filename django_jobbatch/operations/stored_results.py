@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django_jobbatch import payload, tuning
-from django_jobbatch.exceptions import ResultsNotStored
+from django_jobbatch.exceptions import BatchDeleted, ResultsNotStored
 from django_jobbatch.models import BatchedJob, JobBatch
 
 
@@ -41,9 +41,10 @@ def previous_result(link: BatchedJob) -> Any:
     Raises:
         ResultsNotStored: the batch was built without `store_results()`, or the child batch was
             deleted.
+        BatchDeleted: the batch was deleted.
     """
     links = BatchedJob.objects.through(link)
-    batch = link.batch
+    batch = _batch_of(link)
     if not batch.options.get("store_results"):
         raise ResultsNotStored
     if link.is_callback:
@@ -58,3 +59,10 @@ def previous_result(link: BatchedJob) -> Any:
     if child is None:
         raise ResultsNotStored("The batch before this link was deleted, and its results with it.")
     return results(child)
+
+
+def _batch_of(link: BatchedJob) -> JobBatch:
+    try:
+        return link.batch
+    except JobBatch.DoesNotExist:
+        raise BatchDeleted from None

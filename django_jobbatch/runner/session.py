@@ -34,14 +34,17 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
         return
     with _fresh_connections(queue):
         ticket, rq_timeout = transport.start_ticket(uuid.UUID(batch_id), queue)
-        batch = db.retry_transient(using, JobBatch.objects.using(using).filter(pk=batch_id).first)
+        row = JobBatch.objects.using(using).filter(pk=batch_id)
+        batch = db.retry_transient(using, row.first)
         if batch is None:
             if description := transport.ticket_description():
                 _warn_of_unknown_batch(ticket, description, batch_id, using)
             return
         if batch.status == BatchStatus.STOPPING:
             dispatch.continue_cancel(batch)
-            batch.refresh_from_db(using=using)
+            batch = db.retry_transient(using, row.first)
+            if batch is None:
+                return  # deleted meanwhile
         max_job_timeout = (
             batch.longest_timeout if rq_timeout is None else dispatch.max_job_timeout(rq_timeout)
         )

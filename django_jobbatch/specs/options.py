@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import TypedDict
 
+from django.utils.functional import Promise
+
 from django_jobbatch.exceptions import InvalidOption
 from django_jobbatch.specs import validation
 
@@ -20,7 +22,7 @@ class OptionNames(TypedDict, total=False):
     delay: float | timedelta | None
     run_after: datetime | None
     transactional: bool | None
-    description: str | None
+    description: str | Promise | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,7 @@ class Options:
         delay: float | timedelta | None = None,
         run_after: datetime | None = None,
         transactional: bool | None = None,
-        description: str | None = None,
+        description: str | Promise | None = None,
     ) -> Options:
         """Return the options for these arguments, checked and in one form.
 

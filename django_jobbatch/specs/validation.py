@@ -30,6 +30,11 @@ MAX_PERSON_LENGTH: Final = 150
 #: Ten years, in seconds. A longer time is a mistake, and may overflow a date or a column.
 MAX_SECONDS: Final = 10 * 365 * 24 * 60 * 60
 
+#: The largest id of a row. SQLite fails with a larger number, instead of finding nothing.
+MAX_ID: Final = 2**63 - 1
+
+#: Digits of an id. Python does not read a number of any length.
+MAX_ID_LENGTH: Final = len(str(MAX_ID))
 
 _SECONDS_FROM_0: Final = (
     "pass whole seconds from 0 on (up to ten years), a timedelta, or a list of them"
@@ -182,6 +187,11 @@ def validate_moved_functions(value: object) -> dict[str, str] | None:
                 "MOVED", value, f"pass dotted paths of functions; {short_repr(path, 60)} is none"
             )
     return {path: _follow_moves(value, path) for path in value}
+
+
+def is_row_id(value: int) -> bool:
+    """Return whether a row may have this number as its id."""
+    return 0 < value <= MAX_ID
 
 
 def is_dotted_path(value: object) -> bool:

@@ -66,6 +66,31 @@ def test_a_job_has_nothing_else() -> None:
         bus.job(targets.add, 1).disptach  # type: ignore[attr-defined]  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    ("builder", "name", "message"),
+    [
+        (
+            bus.chain(),
+            "allow_failures",
+            "A chain has no allow_failures(); put the chain into one: bus.batch([chain]).allow_failures().",
+        ),
+        (bus.chain(), "add", "A chain has no add(); add links by append(...)."),
+        (
+            bus.batch(),
+            "append",
+            "A batch has no append(); add jobs by add(...), or write bus.chain.",
+        ),
+        (bus.chain(), "disptach", "'ChainBuilder' object has no attribute 'disptach'"),
+        (bus.batch(), "disptach", "'BatchBuilder' object has no attribute 'disptach'"),
+    ],
+)
+def test_a_method_that_a_builder_lacks_has_a_hint(builder: object, name: str, message: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(builder, name)
+
+    assert str(caught.value) == message
+
+
 def test_a_job_takes_a_keyword_argument_of_any_name() -> None:
     job = bus.job(targets.add, func=1, args=2, self=3)
 

@@ -174,7 +174,7 @@ def test_a_member_of_an_enum_is_its_value() -> None:
 
 def test_text_for_people_may_be_a_translation_and_is_escaped() -> None:
     with translation.override("de"):
-        assert Options.parse(description=LAZY) == Options(description="Nein")  # type: ignore[arg-type]
+        assert Options.parse(description=LAZY) == Options(description="Nein")
     assert Options.parse(description="caf\udce9\x00") == Options(description="caf\\udce9\\x00")
 
 

@@ -42,12 +42,13 @@ class Command(BatchCommand):
         **options: Any,
     ) -> None:
         for batch in self.batches(ids, database):
-            was_stopping = batch.status == BatchStatus.STOPPING
-            is_new = operations.cancel(batch, reason, by=BY, stop_running=stop_running)
-            if not (is_new or batch.is_cancelled or (was_stopping and stop_running)):
-                self.report_error(f"{batch.pk} {_rejection(batch)}")
-            elif verbosity > 0:
-                self.stdout.write(f"{batch.pk} {_result(batch, is_new=is_new)}")
+            with self.reporting_errors(batch):
+                was_stopping = batch.status == BatchStatus.STOPPING
+                is_new = operations.cancel(batch, reason, by=BY, stop_running=stop_running)
+                if not (is_new or batch.is_cancelled or (was_stopping and stop_running)):
+                    self.report_error(f"{batch.pk} {_rejection(batch)}")
+                elif verbosity > 0:
+                    self.stdout.write(f"{batch.pk} {_result(batch, is_new=is_new)}")
 
 
 def _rejection(batch: JobBatch) -> str:

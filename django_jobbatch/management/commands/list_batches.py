@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from argparse import ArgumentTypeError
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -12,9 +11,10 @@ from django.db import router
 
 from django_jobbatch import snapshot, tuning
 from django_jobbatch.management.base import BatchCommand
-from django_jobbatch.management.formatting import minute, table, truncate
+from django_jobbatch.management.formatting import minute, table, truncate, whole_number
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import BatchStatus, Outcome
+from django_jobbatch.text import escape
 
 #: The values of `--outcome`.
 OUTCOMES: Final = [outcome.value for outcome in Outcome if outcome]
@@ -45,7 +45,7 @@ class Command(BatchCommand):
         )
         parser.add_argument(
             "--limit",
-            type=positive,
+            type=list_length,
             default=tuning.DEFAULT_LIST_LENGTH,
             metavar="N",
             help=f"At most N batches; default: {tuning.DEFAULT_LIST_LENGTH}.",
@@ -70,8 +70,8 @@ class Command(BatchCommand):
         if outcome:
             batches = batches.filter(outcome__in=outcome)
         if name:
-            batches = batches.filter(name__icontains=name)
-        listed = list(batches[:limit])
+            batches = batches.filter(name__icontains=escape(name))  # as names are stored
+        listed = list(batches[: min(limit, tuning.MAX_LIST_LENGTH)])
         if json:
             self.stdout.write(_as_json(listed))
         elif listed:
@@ -80,11 +80,9 @@ class Command(BatchCommand):
             self.stdout.write("There are no batches.")
 
 
-def positive(text: str) -> int:
-    """Return the positive integer that this text is."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a positive whole number")
-    return int(text)
+def list_length(text: str) -> int:
+    """Return the length of a list that this text is."""
+    return whole_number(text, 1, tuning.MAX_LIST_LENGTH)
 
 
 def _as_json(batches: Iterable[JobBatch]) -> str:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from argparse import ArgumentTypeError
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from django.core.management.base import CommandParser
 
 from django_jobbatch import operations
 from django_jobbatch.management.base import BatchCommand
-from django_jobbatch.management.formatting import pluralize
+from django_jobbatch.management.formatting import pluralize, whole_number
 from django_jobbatch.operations import Pruned, RetainedRow
-
-#: A century. A few centuries more would exceed the range of dates.
-MAX_HOURS: Final = 876_600
+from django_jobbatch.schedule import max_span
 
 
 class Command(BatchCommand):
@@ -112,9 +109,7 @@ class Command(BatchCommand):
 
 def whole_hours(text: str) -> int:
     """Return the number of hours that this text is, 0 included."""
-    if not text.isdecimal() or int(text) > MAX_HOURS:
-        raise ArgumentTypeError(f"{text!r} is not a whole number of hours from 0 to {MAX_HOURS}")
-    return int(text)
+    return whole_number(text, 0, int(max_span() / timedelta(hours=1)), "number of hours")
 
 
 def _age(hours: int | None) -> timedelta | None:

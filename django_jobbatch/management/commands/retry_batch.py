@@ -9,8 +9,9 @@ from django.core.management.base import CommandError, CommandParser
 from django_jobbatch import operations, snapshot
 from django_jobbatch.exceptions import BatchCancelled
 from django_jobbatch.management.base import ID_HELP, BatchCommand
-from django_jobbatch.management.formatting import pluralize
+from django_jobbatch.management.formatting import pluralize, whole_number
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.specs.validation import MAX_ID, is_row_id
 
 
 class Command(BatchCommand):
@@ -27,7 +28,7 @@ class Command(BatchCommand):
         parser.add_argument(
             "--job",
             action="append",
-            type=int,
+            type=job_id,
             dest="jobs",
             metavar="JOB",
             help="Only this failed job or callback of the batch, by its id. Can be repeated.",
@@ -67,7 +68,9 @@ class Command(BatchCommand):
         """Return the jobs that can be retried, None for all; report those that cannot."""
         if jobs is None:
             return None
-        known = batch.jobs.filter(pk__in=jobs).retryable(include_cancelled=include_cancelled)
+        known = batch.jobs.filter(pk__in=list(filter(is_row_id, jobs))).retryable(
+            include_cancelled=include_cancelled
+        )
         retryable = set(known.values_list("pk", flat=True))
         for job in dict.fromkeys(jobs):
             if job not in retryable:
@@ -75,8 +78,13 @@ class Command(BatchCommand):
         return sorted(retryable)
 
 
+def job_id(text: str) -> int:
+    """Return the id of a job that this text is."""
+    return whole_number(text, 1, MAX_ID)
+
+
 def _rejection(batch: JobBatch, job: int) -> str:
-    links = BatchedJob.objects.using(batch.database).filter(pk=job)
+    links = BatchedJob.objects.using(batch.database).filter(pk__in=list(filter(is_row_id, [job])))
     batch_id = links.values_list("batch_id", flat=True).first()
     if batch_id is None:
         return f"There is no job {job}."

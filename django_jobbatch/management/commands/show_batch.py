@@ -79,7 +79,7 @@ def _facts(shown: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     if shown["cancelled_at"]:
         yield "cancelled", _moment(shown["cancelled_at"])
         yield "  by", shown["cancelled_by"] or "-"
-        yield "  reason", " ".join(shown["cancel_reason"].split()) or "-"
+        yield "  reason", truncate(shown["cancel_reason"], tuning.MAX_MESSAGE_SHOWN) or "-"
     yield "finished", _moment(shown["finished_at"])
 
 

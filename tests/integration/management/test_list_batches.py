@@ -94,7 +94,7 @@ def test_a_batch_that_is_part_of_another_one_is_not_listed() -> None:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--limit=0", "argument --limit: '0' is not a positive whole number"),
+        ("--limit=0", "argument --limit: '0' is not a whole number from 1 to 1000000"),
         ("--status=done", "argument --status: invalid choice: 'done' (choose from "),
         ("--outcome=", "argument --outcome: invalid choice: '' (choose from "),
         ("--database=none", "argument --database: invalid choice: 'none' (choose from "),
