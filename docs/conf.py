@@ -63,7 +63,8 @@ def lowest_versions() -> dict[str, str]:
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
     options = setup["options"]
-    requirements = dict(line.split(">=") for line in options["install_requires"].split())
+    lines = options["install_requires"].split()
+    requirements = dict(line.partition(",")[0].split(">=") for line in lines)
     requirements["python"] = options["python_requires"].removeprefix(">=")
     return {
         name.upper().replace("-", "_"): version.strip() for name, version in requirements.items()

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.core.management import call_command
 from django.db import connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import load_backend
 
 ALIAS = "second"
@@ -30,17 +31,34 @@ def away_path(database: dict[str, Any]) -> Path:
 @contextmanager
 def second_database() -> Iterator[str]:
     """Create the database with all tables, and delete it at the end."""
+    with empty_database() as alias:
+        call_command("migrate", database=alias, verbosity=0)
+        connections[alias].close()
+        yield alias
+
+
+@contextmanager
+def empty_database() -> Iterator[str]:
+    """Create the database without tables, and delete it at the end."""
     second = connection.copy(ALIAS)
     second.settings_dict = beside(connection.settings_dict)
     name = connection.ops.quote_name(second.settings_dict["NAME"])
     connections[ALIAS] = second
+    _delete_files(second)
     _execute_on_server(f"DROP DATABASE IF EXISTS {name}", f"CREATE DATABASE {name}")
-    call_command("migrate", database=ALIAS, verbosity=0)
-    second.close()
     yield ALIAS
     second.close()
     _execute_on_server(f"DROP DATABASE {name}")
+    _delete_files(second)
     del connections[ALIAS]
+
+
+def _delete_files(database: BaseDatabaseWrapper) -> None:
+    """Delete the files of a SQLite database."""
+    if database.vendor == "sqlite":
+        path = Path(database.settings_dict["NAME"])
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink()
 
 
 @contextmanager
@@ -59,7 +77,7 @@ def sqlite_file(alias: str, path: Path) -> Iterator[str]:
 
 
 def _execute_on_server(*statements: str) -> None:
-    """Execute the statements; SQLite creates a file when it is opened, and the tests delete it."""
+    """Execute the statements. SQLite creates a file when it is opened."""
     if connection.vendor == "sqlite":
         return
     for sql in statements:

@@ -1,4 +1,4 @@
-"""The wheel holds the package with all its files, and nothing else."""
+"""The wheel holds the package with all its files, and nothing else; the sdist holds no tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path
+from tarfile import TarFile
+from tarfile import open as open_tar
 from zipfile import ZipFile
 
 import pytest
@@ -42,7 +44,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel: ZipFile) -> None:
 def test_the_wheel_needs_four_packages(metadata: Message) -> None:
     needed = metadata.get_all("Requires-Dist")
 
-    assert needed == ["django>=5.2", "django-rq>=4.1", "redis>=5.0.1", "rq>=2.6.1"]
+    assert needed == ["django>=5.2", "django-rq>=4.1", "redis>=5.0.1", "rq<4,>=2.6.1"]
 
 
 def test_the_wheel_says_what_it_is(metadata: Message) -> None:
@@ -53,3 +55,29 @@ def test_the_wheel_says_what_it_is(metadata: Message) -> None:
         "License-Expression": "BSD-3-Clause",
         "Requires-Python": ">=3.11",
     }
+
+
+# The source distribution
+
+
+@pytest.fixture(scope="module")
+def sdist(wheel_path: Path) -> Iterator[TarFile]:
+    """The sdist that the wheel was built from."""
+    (path,) = wheel_path.parent.glob("*.tar.gz")
+    with open_tar(path) as sdist:
+        yield sdist
+
+
+def test_the_sdist_holds_the_package_and_no_tests(sdist: TarFile) -> None:
+    """Tests without their servers, jobs and settings could not run."""
+    paths = [name.partition("/")[2] for name in sdist.getnames()]
+    folders = {path.partition("/")[0] for path in paths if "/" in path}
+
+    assert folders == {"django_jobbatch", "django_jobbatch.egg-info"}
+    assert [path for path in paths if "test" in path] == []
+
+
+def test_the_sdist_holds_what_a_reader_needs(sdist: TarFile) -> None:
+    paths = {name.partition("/")[2] for name in sdist.getnames()}
+
+    assert paths >= {"CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "pyproject.toml"}

@@ -36,6 +36,7 @@ def _source_copy(folder: Path) -> Path:
         "MANIFEST.in",
         "README.md",
         "CHANGELOG.md",
+        "SECURITY.md",
         "LICENSE",
     ):
         shutil.copy(ROOT / name, folder / name)
