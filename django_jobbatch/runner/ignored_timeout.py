@@ -36,7 +36,7 @@ def settle_callback(settlement: Settlement) -> Change:
     link = settlement.link
     if settlement.status == LinkStatus.FAILED:
         ledger.skip_unreported(link)  # each further link would ignore its timeout as well
-    return ledger.settle_callback(str(link._state.db), settlement)
+    return ledger.settle_callback(link.database, settlement)
 
 
 def settle_after_death(using: str, ticket: str, call: SharedCall) -> None:

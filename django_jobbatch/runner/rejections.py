@@ -93,8 +93,15 @@ def is_rejected(error: Exception, using: str, outcomes: Sequence[Settlement]) ->
     return _packet_size(error, using, outcomes) is not None or not db.is_transient(error, using)
 
 
-def failure_of_rejected(settlement: Settlement, error: Exception, using: str) -> Failure:
-    """Return the failure of a job whose outcome the database rejected with this error."""
+def explained(error: Exception, using: str, settlement: Settlement | None) -> Exception:
+    """Return the error, or one that says more if MariaDB dropped the connection over an outcome."""
+    if settlement is None or _packet_size(error, using, [settlement]) is None:
+        return error
+    return _rejection(settlement, error, using)
+
+
+def _rejection(settlement: Settlement, error: Exception, using: str) -> OutcomeRejected:
+    """Return the error of a job whose outcome the database rejected with `error`."""
     words = error_text.first_line(error).rstrip(".")
     if packet := _packet_size(error, using, [settlement]):
         words += f". It accepts max_allowed_packet = {packet:,} bytes"
@@ -105,7 +112,7 @@ def failure_of_rejected(settlement: Settlement, error: Exception, using: str) ->
         outcome = f" The job had raised {raised.exception_class}: {start}"
     elif settlement.result is not None:
         outcome = f" The result has {len(settlement.result):,} characters as JSON."
-    return Failure.of(OutcomeRejected(f"The database rejected the outcome: {words}.{outcome}"))
+    return OutcomeRejected(f"The database rejected the outcome: {words}.{outcome}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +168,7 @@ def _replacement(settlement: Settlement, error: Exception, using: str) -> Settle
     has_value = settlement.status in (LinkStatus.SUCCEEDED, LinkStatus.FAILED)
     if not (has_value or settlement.available_at is not None):
         return settlement
-    failure = failure_of_rejected(settlement, error, using)
+    failure = Failure.of(_rejection(settlement, error, using))
     write_line = failure_log.failed_by(settlement.link, failure)
     return replace(
         settlement,

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from django.db import Error, transaction
 
-from django_jobbatch import db, ledger, tuning
+from django_jobbatch import ledger, tuning
 from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.logs import get_logger
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.runner import rejections
 from django_jobbatch.runner.execution import execute, settlement_for_exception
 from django_jobbatch.runner.interruptions import is_stop
 from django_jobbatch.runner.policy import RunPolicy
@@ -27,7 +28,7 @@ def execute_transactional(
     is returned then, and must be settled.
     """
     using = link.database
-    change = None
+    change = settlement = None
     committed: list[bool] = []
     try:
         with transaction.atomic(using=using):
@@ -41,6 +42,10 @@ def execute_transactional(
     except BaseException as error:
         if not committed:
             # A commit without an answer may have succeeded.
+            rejected = [] if settlement is None else [settlement]
+            if isinstance(error, Exception) and rejections.is_rejected(error, using, rejected):
+                known = rejections.explained(error, using, settlement)
+                return settlement_for_exception(known, link, policy)
             return replace(_after_rollback(using, error, link, policy), maybe_written=True)
         if is_stop(error, link.queue):
             raise
@@ -50,16 +55,17 @@ def execute_transactional(
             link.pk,
             link.batch_id,
         )
+    assert settlement is not None  # noqa: S101 - or the job has raised
     return settlement if change is None else change
 
 
 def _after_rollback(
     using: str, error: BaseException, link: BatchedJob, policy: RunPolicy
 ) -> Settlement:
-    """Return the outcome of a job whose transaction the database rejected at its end."""
+    """Return the outcome of a job whose transaction was lost with its connection or by a deadlock."""
     if not isinstance(error, Error):
         raise error
-    if db.is_transient(error, using) and link.worker_losses + 1 < tuning.MAX_LOSSES:
+    if link.worker_losses + 1 < tuning.MAX_LOSSES:
         logger.info(
             "%s runs again, because its transaction was lost: job %d of batch %s. %s",
             link.func,
@@ -68,5 +74,5 @@ def _after_rollback(
             error,
         )
         return Settlement.lost(link)
-    # A deferred constraint, or too many losses: a failed attempt.
+    # Too many losses: a failed attempt.
     return settlement_for_exception(error, link, policy)

@@ -233,3 +233,26 @@ def test_an_outcome_that_the_database_rejects_fails_with_its_words(
     assert message.endswith(f" The result has {length + 2:,} characters as JSON.")
     assert event_log.calls == [f"catch {message}", "then partial", "finally partial"]
     assert list(batch.jobs.values_list("worker_losses", flat=True).distinct()) == [0]
+
+
+def test_a_transactional_job_whose_outcome_the_database_rejects_fails_once(
+    start: Start, event_log: EventLog
+) -> None:
+    path = event_log.path("jobs")
+    with large_results_rejected() as (length, words):
+        job = bus.job(
+            hostile_jobs.return_text,
+            path,
+            "large",
+            length,
+            fills_disk=connection.vendor == "sqlite",
+        )
+        items = [job.options(transactional=True), event_log.job("a")]
+        batch = bus.batch(items).allow_failures().store_results().dispatch()
+
+        start(1, "default", "--settings", "tests.large_results")
+
+        assert End.of(batch) == End(outcome="partial", total=2, succeeded=1, failed=1)
+    assert event_log.ran() == ["a", "large"]
+    assert words in failure_of(batch)[1]
+    assert list(batch.jobs.values_list("worker_losses", flat=True).distinct()) == [0]
