@@ -76,9 +76,11 @@ def numbers() -> dict[str, str]:
     from rq import Queue  # noqa: PLC0415 - after the settings
 
     from django_jobbatch import checks, conf, tuning  # noqa: PLC0415
+    from django_jobbatch.payload import plain_json  # noqa: PLC0415
 
     values = {
         **vars(tuning),
+        "MAX_JSON_DEPTH": plain_json.MAX_JSON_DEPTH,
         **asdict(conf.Settings()),
         "RQ_TIMEOUT": Queue.DEFAULT_TIMEOUT,
         "SQLITE_TIMEOUT": checks.MIN_SQLITE_TIMEOUT,

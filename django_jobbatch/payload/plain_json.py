@@ -8,9 +8,12 @@ from typing import Any, Final
 
 from django.utils.functional import Promise
 
-from django_jobbatch.payload.encoding import MAX_DEPTH, encode
+from django_jobbatch.payload.encoding import encode
 from django_jobbatch.payload.errors import MAX_REPR_LENGTH, EncodingError
 from django_jobbatch.text import as_text, is_storable, short_repr
+
+#: Levels of nested containers. MariaDB rejects 32 of them.
+MAX_JSON_DEPTH: Final = 30
 
 
 def to_plain_json(value: object) -> Any:
@@ -22,7 +25,7 @@ def to_plain_json(value: object) -> Any:
     Raises:
         EncodingError: the value, or a value in it, is not plain JSON.
     """
-    plain = _plain(value, MAX_DEPTH)
+    plain = _plain(value, MAX_JSON_DEPTH)
     encode(plain)
     _check_json(plain)
     return plain
@@ -31,11 +34,16 @@ def to_plain_json(value: object) -> Any:
 def _plain(value: object, levels: int) -> object:
     """Return a value without enums and translations, in at most `levels` nested containers."""
     kind = type(value)
-    if kind is list and levels:
+    if kind in (list, dict) and not levels:
+        raise EncodingError(
+            f"a value that contains itself or has more than {MAX_JSON_DEPTH} levels",
+            "pass flat data",
+        )
+    if kind is list:
         return [_plain(item, levels - 1) for item in value]  # type: ignore[attr-defined]
-    if kind is dict and levels:
+    if kind is dict:
         return {
-            _plain(key, 0): _plain(item, levels - 1)
+            _plain(key, levels): _plain(item, levels - 1)
             for key, item in value.items()  # type: ignore[attr-defined]
         }
     if isinstance(value, Enum) and isinstance(value, str | int | float):

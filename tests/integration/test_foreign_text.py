@@ -178,11 +178,30 @@ def test_long_text_is_cut_where_it_describes_and_rejected_where_it_identifies() 
         ({ODD: 1}, r"meta\['caf.*'\]"),
     ],
 )
-def test_data_that_no_database_stores_unchanged_is_rejected(
+def test_data_that_a_database_rejects_or_changes_is_rejected(
     meta: dict[str, Any], where: str
 ) -> None:
     with pytest.raises(UnencodableArgument, match=f"^{where}: text with NUL characters or surr"):
         bus.batch([ADD]).with_meta(**meta)
+
+
+def nested(levels: int) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        data = {"inner": data}
+    return data
+
+
+def test_meta_has_as_many_levels_as_every_database_stores() -> None:
+    batch = bus.batch([ADD]).with_meta(**nested(30)).dispatch()
+
+    assert read(batch).meta == nested(30)
+    with pytest.raises(UnencodableArgument) as caught:
+        bus.batch([ADD]).with_meta(**nested(31))
+    assert str(caught.value) == (
+        "meta: a value that contains itself or has more than 30 levels cannot be stored as JSON;"
+        " pass flat data"
+    )
 
 
 @pytest.mark.parametrize(
