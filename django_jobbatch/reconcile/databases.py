@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from django.db import connections, router
 
+from django_jobbatch.logs import get_logger
 from django_jobbatch.models import JobBatch, ensure_installation, installation_key
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 #: The engine of an alias without a database.
 _NO_DATABASE = "django.db.backends.dummy"

@@ -11,6 +11,7 @@ import pytest
 
 from django_jobbatch.logs import SafeLogger, get_logger
 from tests import hostile_jobs
+from tests.settings import ROOT
 
 
 class Handler(logging.Handler):
@@ -128,3 +129,18 @@ def test_another_exception_is_logged_as_it_is(logger: SafeLogger) -> None:
     logger.error("text", exc_info=(ValueError, error, None))
 
     assert [record.exc_info and record.exc_info[1] for record in handler.records] == [error] * 2
+
+
+#: The safe logger itself, and a handler that a command adds while it runs.
+WITH_PLAIN_LOGGERS = ["logs.py", "management/base.py"]
+
+
+def test_every_module_logs_by_a_safe_logger() -> None:
+    package = ROOT / "django_jobbatch"
+    modules = [
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if "logging.getLogger" in path.read_text()
+    ]
+
+    assert sorted(modules) == WITH_PLAIN_LOGGERS
