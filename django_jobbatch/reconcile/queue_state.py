@@ -75,6 +75,11 @@ class QueueState:
         self._asked: dict[str, set[uuid.UUID]] = {}
         self._due: dict[str, dict[uuid.UUID, int]] = {}
 
+    def inspect_all(self) -> None:
+        """Ask RQ about every queue of the chunk, so that a Redis that does not answer is logged."""
+        for queue in sorted({queue for each in self._chunk for queue in each.queues}):
+            self.executing(queue)
+
     def executing(self, queue: str) -> set[str] | None:
         """Return the tickets of this queue that RQ executes, or None if Redis did not answer."""
         if queue not in self._executing:

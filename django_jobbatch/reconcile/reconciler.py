@@ -71,6 +71,8 @@ def _pass(
         # RQ is read after the rows: a ticket that it does not execute by then does not work any more.
         chunk = loader.chunk_of(using, batches)
         queues = QueueState(using, chunk.batches, lists, dead)
+        if dry_run:
+            queues.inspect_all()  # a repair that is rolled back asks RQ for nothing
         for batch in chunk.batches:
             case = Case(
                 using=using,

@@ -85,6 +85,18 @@ def test_a_queue_missing_in_the_settings_is_named() -> None:
     )
 
 
+def test_a_dry_run_names_a_redis_that_does_not_answer(our_redis: RedisServer) -> None:
+    rested = JobBatchFactory.create(jobs=["succeeded"], finished=True)
+    our_redis.stop()
+
+    assert manage("reconcile_batches", "--dry-run") == (
+        f"{rested.pk} at_rest: nothing is left to do, and the batch is not marked\nWould make 1 repair.\n",
+        "Redis does not answer, so queue default is not inspected. Call this command again when Redis"
+        " answers.\n",
+        1,
+    )
+
+
 def test_a_redis_that_does_not_answer_is_named_once(our_redis: RedisServer) -> None:
     for _ in range(3):
         claim(JobBatchFactory.create(jobs=2), 1)
