@@ -49,7 +49,6 @@ ON_REQUEST: Final = (
     "transaction_left_open",
     "transaction_spoiled",
     "connection_left_read_only",
-    "timeout_swallowed",
 )
 #: Faults of database servers only, and of SQLite only.
 SERVER_FAULTS: Final = ("connections_dropped", "database_restarted")
