@@ -58,6 +58,13 @@ class TreeCounts(NamedTuple):
         return self.total - self.pending
 
 
+class Affected(NamedTuple):
+    """Number of jobs that a cancel or retry affects, and of descendants, both of a whole tree."""
+
+    jobs: int
+    batches: int
+
+
 def progress_percent(*, total: int, pending: int, finished: bool) -> int:
     """Return the percentage of settled jobs, rounded down.
 

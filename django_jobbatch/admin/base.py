@@ -119,6 +119,11 @@ class ReadOnlyAdmin(AdminBase):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         return []  # the template of the model shows the object
 
+    @property
+    def batch_admin(self) -> Any:
+        """Admin class of batches on this site, which cancels and retries them."""
+        return self.admin_site.get_model_admin(JobBatch)
+
     def get_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """Return the context of the page of this object."""
         raise NotImplementedError

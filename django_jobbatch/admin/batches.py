@@ -19,13 +19,14 @@ from django_jobbatch.admin.actions import redirect_to_confirmation
 from django_jobbatch.admin.base import ReadOnlyAdmin
 from django_jobbatch.admin.cancellation import CancelView
 from django_jobbatch.admin.display import display_options, format_count
-from django_jobbatch.admin.permissions import has_perm
+from django_jobbatch.admin.permissions import has_perm, may_reach
 from django_jobbatch.admin.retries import RetryView
 from django_jobbatch.admin.search import id_prefix, is_searchable
 from django_jobbatch.counters import TreeCounts
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch, JobBatchQuerySet
 from django_jobbatch.models.tree import jobs_of_trees, own_jobs
 from django_jobbatch.operations import previews
+from django_jobbatch.operations.reach import ancestors_of_cancel, ancestors_of_retry
 from django_jobbatch.states import BatchStatus
 
 
@@ -123,6 +124,7 @@ class JobBatchAdmin(ReadOnlyAdmin):
     def get_context(self, request: HttpRequest, batch: JobBatch) -> dict[str, Any]:
         """Return the context of the page of one batch, its buttons included."""
         jobs = batch.tree_jobs
+        parent = _parent(batch)
         may_retry = self.has_retry_permission(request, batch)
         return {
             "title": batch.name,
@@ -131,7 +133,9 @@ class JobBatchAdmin(ReadOnlyAdmin):
             "state": snapshot.state(batch),
             "state_label": snapshot.state_label(batch),
             "took": snapshot.duration(batch),
-            "parent_batch": _parent(batch),
+            "parent_batch": parent
+            if parent and self.has_view_permission(request, parent)
+            else None,
             "steps": _steps(batch),
             "children": list(batch.children[: tuning.MAX_CHILDREN_LISTED])
             if batch.child_batches
@@ -143,8 +147,12 @@ class JobBatchAdmin(ReadOnlyAdmin):
             "segments": snapshot.segments(jobs, snapshot.running_jobs(batch)),
             "failures": snapshot.failure_groups(batch),
             "callbacks": snapshot.callback_states(batch),
-            "can_cancel": previews.can_cancel(batch) and self.has_cancel_permission(request, batch),
-            "can_retry": previews.can_retry(batch) and may_retry,
+            "can_cancel": previews.can_cancel(batch)
+            and self.has_cancel_permission(request, batch)
+            and may_reach(self, request, "cancel", ancestors_of_cancel(batch)),
+            "can_retry": may_retry
+            and previews.can_retry(batch)
+            and may_reach(self, request, "retry", ancestors_of_retry(batch)),
             "may_retry": may_retry,
             "may_view_jobs": has_perm(request, "view_batchedjob"),
             "may_view_failures": has_perm(request, "view_failedjob"),

@@ -11,8 +11,10 @@ from django.utils.translation import gettext_lazy, ngettext
 from django_jobbatch import operations, snapshot
 from django_jobbatch.admin.confirmation import ConfirmForm, ConfirmView
 from django_jobbatch.admin.display import format_count
+from django_jobbatch.counters import Affected
 from django_jobbatch.models import JobBatch
-from django_jobbatch.operations import previews
+from django_jobbatch.operations import previews, reach
+from django_jobbatch.operations.reach import ReachedAncestor
 
 STOP: Final = "stop"
 FINISH: Final = "finish"
@@ -49,8 +51,14 @@ class CancelView(ConfirmView):
     def is_applicable(self, batch: JobBatch) -> bool:
         return previews.can_cancel(batch)
 
-    def affected(self, batch: JobBatch) -> int:
+    def affected(self, batch: JobBatch) -> Affected:
         return previews.count_cancelled(batch)
+
+    def reached_by(self, batch: JobBatch) -> list[ReachedAncestor]:
+        return reach.ancestors_of_cancel(batch)
+
+    def further(self, ancestor: ReachedAncestor) -> Affected:
+        return reach.count_further(ancestor)
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         callbacks = [
@@ -63,7 +71,7 @@ class CancelView(ConfirmView):
         }
 
     def perform(self, batch: JobBatch, answer: dict[str, Any]) -> str:
-        unfinished = self.affected(batch)
+        unfinished = self.affected(batch).jobs
         stop_running = answer["running"] == STOP
         is_cancelled = operations.cancel(
             batch, answer["reason"], by=self.request.user, stop_running=stop_running

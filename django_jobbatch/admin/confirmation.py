@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django import forms
 from django.contrib import messages
@@ -16,13 +16,25 @@ from django.utils.translation import gettext_lazy as _
 from django.views.generic import FormView
 
 from django_jobbatch import tuning
+from django_jobbatch.admin.display import format_affected
+from django_jobbatch.admin.permissions import may_reach
+from django_jobbatch.counters import Affected
 from django_jobbatch.exceptions import JobBatchError
 from django_jobbatch.models import JobBatch
+from django_jobbatch.operations.reach import Effect, ReachedAncestor
 
 if TYPE_CHECKING:
     FormViewBase = FormView["ConfirmForm"]
 else:
     FormViewBase = FormView
+
+
+#: Entry in the history of an ancestor.
+REACHED: Final = {
+    Effect.CANCELLED: _("Cancelled with its child batch “%(name)s”."),
+    Effect.SKIPS: _("Skips what follows its child batch “%(name)s”, which was cancelled."),
+    Effect.REOPENED: _("Reopened with its child batch “%(name)s”."),
+}
 
 
 class ConfirmForm(forms.Form):
@@ -70,8 +82,16 @@ class ConfirmView(FormViewBase):
         """Return whether the state of the batch allows the action."""
         raise NotImplementedError
 
-    def affected(self, batch: JobBatch) -> int:
-        """Return the largest number of jobs of the batch that the action affects."""
+    def affected(self, batch: JobBatch) -> Affected:
+        """Return the largest numbers in the tree of the batch that the action affects."""
+        raise NotImplementedError
+
+    def reached_by(self, batch: JobBatch) -> list[ReachedAncestor]:
+        """Return the ancestors of the batch that the action changes."""
+        raise NotImplementedError
+
+    def further(self, ancestor: ReachedAncestor) -> Affected:
+        """Return the largest further numbers in an ancestor that the action affects."""
         raise NotImplementedError
 
     def perform(self, batch: JobBatch, answer: dict[str, Any]) -> str:
@@ -91,6 +111,8 @@ class ConfirmView(FormViewBase):
             may_view = self.model_admin.has_view_permission(request, batch)
             if not (may_view and self.is_permitted(batch)):
                 raise PermissionDenied
+        if not may_reach(self.model_admin, request, self.verb, self.reached):
+            raise PermissionDenied
         if not self.applicable:
             self.model_admin.message_user(request, self.nothing_message, messages.WARNING)
             return self.redirect_back()
@@ -114,24 +136,48 @@ class ConfirmView(FormViewBase):
         return [batch for batch in self.batches if self.is_applicable(batch)]
 
     @cached_property
-    def rows(self) -> list[tuple[JobBatch, int]]:
-        """Applicable batches, each with the number of jobs that the action affects."""
+    def reached(self) -> list[ReachedAncestor]:
+        """Ancestors that the action changes, each once, without applicable batches."""
+        applicable = {batch.pk for batch in self.applicable}
+        reached = {
+            (
+                ancestor.batch.pk,
+                ancestor.stand_in.pk if ancestor.effect == Effect.SKIPS else None,
+            ): (ancestor)
+            for batch in self.applicable
+            for ancestor in self.reached_by(batch)
+            if ancestor.batch.pk not in applicable
+        }
+        return list(reached.values())
+
+    @cached_property
+    def rows(self) -> list[tuple[JobBatch, Affected]]:
+        """Applicable batches, each with the numbers in its tree that the action affects."""
         return [(batch, self.affected(batch)) for batch in self.applicable]
 
+    @cached_property
+    def further_rows(self) -> list[tuple[ReachedAncestor, Affected]]:
+        """Reached ancestors, each with the further numbers that the action affects."""
+        return [(ancestor, self.further(ancestor)) for ancestor in self.reached]
+
     @property
-    def total(self) -> int:
-        """Number of jobs that the action affects."""
-        return sum(affected for _, affected in self.rows)
+    def total(self) -> Affected:
+        """Numbers in the trees of the applicable batches."""
+        return Affected(
+            jobs=sum(affected.jobs for _, affected in self.rows),
+            batches=sum(affected.batches for _, affected in self.rows),
+        )
 
     @property
     def version(self) -> str:
-        """State of the applicable batches, which must not change between GET and POST.
+        """State of the batches to change, which must be the same for GET and POST.
 
         A running batch counts with its status: its own version changes too often to be confirmed.
         """
+        batches = [*self.applicable, *(ancestor.batch for ancestor in self.reached)]
         return " ".join(
             f"{batch.pk.hex}:{batch.run}:{batch.version if batch.is_finished else batch.status}"
-            for batch in self.applicable
+            for batch in batches
         )
 
     # GET
@@ -140,7 +186,8 @@ class ConfirmView(FormViewBase):
         return {"version": self.version}
 
     def get_form_kwargs(self) -> dict[str, Any]:
-        return {**super().get_form_kwargs(), "affected": self.total}
+        further = sum(affected.jobs for _, affected in self.further_rows)
+        return {**super().get_form_kwargs(), "affected": self.total.jobs + further}
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         return {
@@ -151,8 +198,12 @@ class ConfirmView(FormViewBase):
             "media": self.model_admin.media,
             "verb": self.verb,
             "batch": self.batches[0] if len(self.batches) == 1 else None,
-            "affected": self.total,
-            "rows": self.rows,
+            "affected": self.total.jobs,
+            "descendants": self.total.batches,
+            "rows": [(batch, format_affected(affected)) for batch, affected in self.rows],
+            "further_rows": [
+                (ancestor, format_affected(affected)) for ancestor, affected in self.further_rows
+            ],
             "not_applicable": [batch for batch in self.batches if batch not in self.applicable],
             "back_url": self.back_url,
         }
@@ -173,6 +224,7 @@ class ConfirmView(FormViewBase):
                 self.get_context_data(form=self.get_form_class()(**kwargs))
             )
         changed = [batch for batch in self.applicable if self._try_perform(batch, answer)]
+        self._log_reached(changed, answer["reason"])
         self._send_message(changed)
         return self.redirect_back()
 
@@ -186,6 +238,15 @@ class ConfirmView(FormViewBase):
         if entry:
             self._log(batch, entry, answer["reason"])
         return bool(entry)
+
+    def _log_reached(self, changed: list[JobBatch], reason: str) -> None:
+        """Add an entry to the history of each reached ancestor of the changed batches."""
+        by_child = {batch.pk for batch in changed}
+        for ancestor in self.reached:
+            if ancestor.child.pk in by_child:
+                by_child.add(ancestor.batch.pk)
+                text = REACHED[ancestor.effect] % {"name": ancestor.child}
+                self._log(ancestor.batch, text, reason)
 
     def _log(self, batch: JobBatch, entry: str, reason: str) -> None:
         if reason:

@@ -9,9 +9,10 @@ from django.template.loader import render_to_string
 from django.utils.formats import number_format
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from django_jobbatch import payload, snapshot
-from django_jobbatch.counters import TreeCounts
+from django_jobbatch.counters import Affected, TreeCounts
 from django_jobbatch.models import BatchedJob, JobBatch
 
 FOLDER = "admin/django_jobbatch/includes"
@@ -77,6 +78,18 @@ def _seconds(timeout: int | None) -> str | None:
 def format_count(number: int) -> str:
     """Return a number with separators, such as 1,000,000, in the current language."""
     return number_format(number, use_l10n=True, force_grouping=True)
+
+
+def format_affected(affected: Affected) -> str:
+    """Return numbers of jobs and descendants, such as "1,000 jobs, 2 descendants"."""
+    jobs = ngettext("%(count)s job", "%(count)s jobs", affected.jobs)
+    batches = ngettext("%(count)s descendant", "%(count)s descendants", affected.batches)
+    texts = [
+        text % {"count": format_count(number)}
+        for text, number in ((jobs, affected.jobs), (batches, affected.batches))
+        if number
+    ]
+    return ", ".join(texts)
 
 
 def duration(value: timedelta | None) -> str:

@@ -17,9 +17,11 @@ from django_jobbatch.admin import display, filters
 from django_jobbatch.admin.actions import redirect_to_retry
 from django_jobbatch.admin.changelist import BatchRowsAdmin
 from django_jobbatch.admin.pagination import Order
+from django_jobbatch.admin.permissions import may_reach
 from django_jobbatch.admin.search import as_uuid
 from django_jobbatch.models import BatchedJob, FailedJob, FailedJobQuerySet
 from django_jobbatch.operations import previews
+from django_jobbatch.operations.reach import ancestors_of_retry
 
 
 @admin.register(FailedJob)
@@ -78,7 +80,8 @@ class FailedJobAdmin(BatchRowsAdmin):
             "may_see_payload": self.has_payload_permission(request),
             "can_retry": job is not None
             and previews.can_retry_job(job.batch, job)
-            and self.has_retry_permission(request, job.batch),
+            and self.has_retry_permission(request, job.batch)
+            and may_reach(self.batch_admin, request, "retry", ancestors_of_retry(job.batch, [job])),
         }
 
     @admin.action(permissions=["retry"], description=_("Retry selected jobs"))

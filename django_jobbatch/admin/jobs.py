@@ -15,10 +15,11 @@ from django_jobbatch.admin import display, filters
 from django_jobbatch.admin.actions import redirect_to_retry
 from django_jobbatch.admin.changelist import BatchRowsAdmin
 from django_jobbatch.admin.pagination import Order
-from django_jobbatch.admin.permissions import has_perm
+from django_jobbatch.admin.permissions import has_perm, may_reach
 from django_jobbatch.admin.search import as_number, as_uuid
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob
 from django_jobbatch.operations import previews
+from django_jobbatch.operations.reach import ancestors_of_retry
 
 
 @admin.register(BatchedJob)
@@ -86,7 +87,8 @@ class BatchedJobAdmin(BatchRowsAdmin):
             "may_view_failures": has_perm(request, "view_failedjob"),
             "may_see_payload": self.has_payload_permission(request),
             "can_retry": previews.can_retry_job(batch, job)
-            and self.has_retry_permission(request, batch),
+            and self.has_retry_permission(request, batch)
+            and may_reach(self.batch_admin, request, "retry", ancestors_of_retry(batch, [job])),
         }
 
     @admin.action(permissions=["retry"], description=_("Retry selected jobs"))

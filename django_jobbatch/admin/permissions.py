@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from django.db.models import Model
 from django.http import HttpRequest
+
+from django_jobbatch.operations.reach import ReachedAncestor
 
 APP = "django_jobbatch"
 
@@ -17,3 +22,21 @@ def has_perm(request: HttpRequest, codename: str, obj: Model | None = None) -> b
     permission = f"{APP}.{codename}"
     user = request.user
     return user.has_perm(permission) or (obj is not None and user.has_perm(permission, obj))
+
+
+def may_reach(
+    batch_admin: Any, request: HttpRequest, verb: str, reached: Sequence[ReachedAncestor]
+) -> bool:
+    """Return whether the user may view these ancestors of a batch, and cancel or retry them.
+
+    A batch that the queryset of `batch_admin` leaves out may not be changed.
+    """
+    batches = {ancestor.batch.pk: ancestor.batch for ancestor in reached}
+    if not batches:
+        return True
+    is_permitted = getattr(batch_admin, f"has_{verb}_permission")
+    for batch in batches.values():
+        if not (batch_admin.has_view_permission(request, batch) and is_permitted(request, batch)):
+            return False
+    visible = batch_admin.get_queryset(request).for_write().filter(pk__in=list(batches))
+    return set(visible.order_by().values_list("pk", flat=True)) == set(batches)

@@ -13,8 +13,10 @@ from django_jobbatch import operations, tuning
 from django_jobbatch.admin.confirmation import ConfirmForm, ConfirmView
 from django_jobbatch.admin.display import format_count
 from django_jobbatch.admin.search import as_number
+from django_jobbatch.counters import Affected
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.operations import previews
+from django_jobbatch.operations import previews, reach
+from django_jobbatch.operations.reach import ReachedAncestor
 
 
 class RetryForm(ConfirmForm):
@@ -57,8 +59,15 @@ class RetryView(ConfirmView):
             return previews.can_retry(batch)
         return bool(self.jobs)
 
-    def affected(self, batch: JobBatch) -> int:
+    def affected(self, batch: JobBatch) -> Affected:
         return previews.count_retried(batch, self.jobs)
+
+    def reached_by(self, batch: JobBatch) -> list[ReachedAncestor]:
+        return reach.ancestors_of_retry(batch, self.jobs)
+
+    def further(self, ancestor: ReachedAncestor) -> Affected:
+        include_cancelled = any(map(self._needs_consent, self.applicable))
+        return reach.count_further(ancestor, include_cancelled=include_cancelled)
 
     @cached_property
     def jobs(self) -> list[BatchedJob] | None:

@@ -14,6 +14,7 @@ from django_jobbatch.db import idempotent, in_transaction
 from django_jobbatch.ledger import completion, rows
 from django_jobbatch.ledger.change import Change
 from django_jobbatch.ledger.transition import Transition
+from django_jobbatch.models import JobBatch
 from django_jobbatch.states import NOT_STARTED, OPEN, BatchStatus, LinkStatus
 
 
@@ -53,10 +54,15 @@ def stop_on_failure(transition: Transition, **cancelled: object) -> None:
     Pass the `cancel_*` columns if the cause was a cancelled child batch.
     """
     batch = transition.batch
-    if batch.allow_failures or batch.status not in OPEN:
+    if not is_stopped_by_failure(batch):
         return
     transition.write(status=BatchStatus.STOPPING, retry_cursor=None, **cancelled)
     transition.stopping = batch.pending_jobs > 0
+
+
+def is_stopped_by_failure(batch: JobBatch) -> bool:
+    """Return whether a link that does not succeed stops this batch."""
+    return not batch.allow_failures and batch.status in OPEN
 
 
 def sweep(using: str, batch_id: uuid.UUID, *, running: bool = False) -> Iterator[Change]:

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from django_jobbatch.exceptions import InvalidOption
 from django_jobbatch.ledger.transition import Transition
-from django_jobbatch.models import BatchedJob
+from django_jobbatch.models import BatchedJob, BatchedJobQuerySet
 from django_jobbatch.schedule import read_moment, start_time
 from django_jobbatch.specs.validation import validate_delay
 from django_jobbatch.states import OPEN, LinkStatus
@@ -25,10 +25,10 @@ def skip_following(transition: Transition, stopped: Iterable[BatchedJob]) -> Non
     In a stopping batch the sweep cancels them instead.
     """
     batch = transition.batch
-    positions = [Q(lane=link.lane, position__gt=link.position) for link in stopped]
-    if batch.status not in OPEN or not batch.has_lanes or not positions:
+    links = list(stopped)
+    if batch.status not in OPEN or not batch.has_lanes or not links:
         return
-    waiting = transition.lane_links().filter(reduce(or_, positions), status=LinkStatus.WAITING)
+    waiting = waiting_after(transition.lane_links(), links)
     if batch.child_batches:
         stand_ins = waiting.exclude(child=None).select_for_update()
         transition.add_children_to_stop(stand_ins.values_list("child_id", flat=True))
@@ -37,6 +37,12 @@ def skip_following(transition: Transition, stopped: Iterable[BatchedJob]) -> Non
         transition.write(
             pending_jobs=batch.pending_jobs - skipped, skipped_jobs=batch.skipped_jobs + skipped
         )
+
+
+def waiting_after(links: BatchedJobQuerySet, stopped: Iterable[BatchedJob]) -> BatchedJobQuerySet:
+    """Return the waiting links of a batch that follow one of these in its lane."""
+    positions = [Q(lane=link.lane, position__gt=link.position) for link in stopped]
+    return links.filter(reduce(or_, positions), status=LinkStatus.WAITING)
 
 
 def make_next_due(transition: Transition, succeeded: Iterable[int]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from django_jobbatch import payload
+from django_jobbatch.counters import Affected
 from django_jobbatch.ledger import callbacks
 from django_jobbatch.ledger.retries import rules
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations import retry_preview
+from django_jobbatch.operations.reach import count_cancelled_descendants
 from django_jobbatch.states import OPEN, Outcome
 
 
@@ -31,12 +33,15 @@ def can_retry_job(batch: JobBatch, job: BatchedJob) -> bool:
     return job.is_callback or not rules.is_busy(batch)
 
 
-def count_cancelled(batch: JobBatch) -> int:
-    """Return how many jobs of its tree `cancel` finds unsettled, running ones included."""
-    return batch.tree_jobs.pending
+def count_cancelled(batch: JobBatch) -> Affected:
+    """Return how many jobs of its tree `cancel` finds unsettled, and how many descendants it stops.
+
+    The jobs include running ones.
+    """
+    return Affected(batch.tree_jobs.pending, count_cancelled_descendants(batch))
 
 
-def count_retried(batch: JobBatch, jobs: Collection[BatchedJob] | None = None) -> int:
+def count_retried(batch: JobBatch, jobs: Collection[BatchedJob] | None = None) -> Affected:
     """Return how many jobs of its tree `retry` resets, or `retry` of these failed jobs.
 
     A cancelled batch is retried with `include_cancelled`. Jobs of descendants are counted although
@@ -47,9 +52,8 @@ def count_retried(batch: JobBatch, jobs: Collection[BatchedJob] | None = None) -
         return retry_preview.count_all(batch, include_cancelled=include_cancelled)
     links = [job for job in jobs if not job.is_callback]
     callback_count = len(jobs) - len(links)
-    return callback_count + retry_preview.count_chosen(
-        batch, links, include_cancelled=include_cancelled
-    )
+    of_links = retry_preview.count_chosen(batch, links, include_cancelled=include_cancelled)
+    return Affected(callback_count + of_links.jobs, of_links.batches)
 
 
 def callbacks_of_cancel(batch: JobBatch) -> list[str]:

@@ -1,9 +1,10 @@
-"""Counting the jobs that a retry would reset in a tree."""
+"""Counting the jobs and batches that a retry would reset in a tree."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from django_jobbatch.counters import Affected
 from django_jobbatch.ledger.retries import rules
 from django_jobbatch.ledger.retries.counting import (
     child_batches,
@@ -30,25 +31,32 @@ def has_retryable(batch: JobBatch, *, include_cancelled: bool) -> bool:
     )
 
 
-def count_all(batch: JobBatch, *, include_cancelled: bool) -> int:
-    """Return how many jobs of its tree a retry of all resets; a few queries per level."""
+def count_all(batch: JobBatch, *, include_cancelled: bool) -> Affected:
+    """Return how much of its tree a retry of all resets; a few queries per level."""
     return count_trees([RetryRules(batch, include_cancelled)])
 
 
-def count_chosen(batch: JobBatch, links: Collection[BatchedJob], *, include_cancelled: bool) -> int:
-    """Return how many jobs of its tree a retry of these links resets, theirs included."""
+def count_chosen(
+    batch: JobBatch, links: Collection[BatchedJob], *, include_cancelled: bool
+) -> Affected:
+    """Return how much of its tree a retry of these links resets, theirs included."""
     of_batch = RetryRules(batch, include_cancelled)
     found = list(links)
     if batch.has_lanes:
         found += of_batch.links_to_reset(_remaining_in_lanes(batch, found))
     if not found:
-        return 0  # a strict batch whose links were all cancelled has no failed link either
-    jobs = 0
+        return Affected(
+            0, 0
+        )  # a strict batch whose links were all cancelled has no failed link either
+    of_remaining = Affected(0, 0)
     if of_batch.frees_remaining(found):
-        jobs = count_trees([of_batch], include_partial=False)
+        of_remaining = count_trees([of_batch], include_partial=False)
         found = [link for link in found if link.status == LinkStatus.SUCCEEDED]
     pks = [link.pk for link in found]
-    return jobs + count_links(batch, pks, include_cancelled=include_cancelled)
+    of_links = count_links(batch, pks, include_cancelled=include_cancelled)
+    return Affected(
+        jobs=of_remaining.jobs + of_links.jobs, batches=of_remaining.batches + of_links.batches
+    )
 
 
 def _remaining_in_lanes(batch: JobBatch, links: Sequence[BatchedJob]) -> list[BatchedJob]:

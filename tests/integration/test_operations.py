@@ -364,7 +364,7 @@ def failed_tree() -> JobBatch:
 
 def test_a_retry_returns_how_many_jobs_of_the_tree_run_again() -> None:
     root = failed_tree()
-    preview = previews.count_retried(root)
+    preview = previews.count_retried(root).jobs
     before = FailedJob.objects.count()
 
     count = root.retry()  # the children run before it returns
@@ -396,7 +396,7 @@ def test_the_number_of_a_flat_batch_costs_no_query() -> None:
     change = next(ledger.reopen("default", flat.pk))
 
     with CaptureQueriesContext(connection) as captured:
-        count = count_links(flat, change.reset, include_cancelled=False)
+        count = count_links(flat, change.reset, include_cancelled=False).jobs
 
     assert (count, len(captured)) == (2, 0)
 

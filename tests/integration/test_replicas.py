@@ -16,7 +16,7 @@ from django.test import Client
 
 from django_jobbatch import bus
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.operations import previews
+from django_jobbatch.operations import previews, reach
 from django_jobbatch.states import BatchStatus, LinkStatus
 from tests import jobs
 from tests.integration.admin.pages import address
@@ -147,13 +147,26 @@ def test_previews_of_a_batch_on_the_database_of_writes_read_it_there(replica: Re
         counts = (
             previews.can_cancel(batch),
             previews.can_retry(batch),
-            previews.count_cancelled(batch),
-            previews.count_retried(batch),
-            previews.count_retried(batch, list(batch.jobs.failed())),
+            previews.count_cancelled(batch).jobs,
+            previews.count_retried(batch).jobs,
+            previews.count_retried(batch, list(batch.jobs.failed())).jobs,
             previews.callbacks_of_cancel(batch),
         )
 
     assert counts == (False, True, 0, 2, 2, [])
+
+
+def test_the_reach_of_a_batch_on_the_database_of_writes_is_read_there(replica: Replica) -> None:
+    part = bus.batch([bus.job(jobs.fail)]).named("part")
+    bus.chain(part, bus.batch([ADD]), ADD).on_queue("sync").dispatch()
+    batch = JobBatch.objects.for_write().get(name="part")
+
+    with replica.closed():
+        (chain,) = reach.ancestors_of_retry(batch)
+        further = reach.count_further(chain)
+        cancelled = reach.ancestors_of_cancel(batch)
+
+    assert (further, cancelled) == ((2, 1), [])
 
 
 @pytest.mark.parametrize(

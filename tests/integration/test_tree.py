@@ -79,7 +79,7 @@ def test_a_preview_of_the_last_failure_leaves_a_cancelled_descendant() -> None:
     report_end(strict)
     sweep(root)
 
-    count = previews.count_retried(read(root), list(root.jobs.failed()))
+    count = previews.count_retried(read(root), list(root.jobs.failed())).jobs
 
     assert read(partial).outcome == "partial"
     assert count == 2  # the one that has failed, and the one of the root that this has stopped
@@ -96,7 +96,7 @@ def test_no_retry_is_offered_of_what_follows_a_cancelled_link() -> None:
 
     assert counters(root) == {"total": 4, "succeeded": 2, "cancelled": 1, "skipped": 1}
     assert not previews.can_retry(read(root))
-    assert previews.count_retried(read(root)) == 0
+    assert previews.count_retried(read(root)) == (0, 0)
     assert reopen(root)[0].batch is None
 
 
@@ -110,12 +110,12 @@ def test_a_retry_is_offered_of_what_follows_no_cancelled_link() -> None:
 
     assert counters(root) == {"total": 4, "failed": 1, "cancelled": 1, "skipped": 2}
     assert previews.can_retry(read(root))
-    assert previews.count_retried(read(root)) == 2
+    assert previews.count_retried(read(root)).jobs == 2
 
 
 def test_a_preview_of_no_chosen_jobs_counts_none() -> None:
     batch = store_tree(bus.batch([ADD]))
     cancel(batch)
 
-    assert previews.count_retried(read(batch), []) == 0
+    assert previews.count_retried(read(batch), []) == (0, 0)
     assert read(batch).retry([], include_cancelled=True) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -24,7 +25,8 @@ from django_jobbatch import dispatch, ledger, transport
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled, BatchFinished
 from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.operations import previews
+from django_jobbatch.operations import previews, reach
+from django_jobbatch.operations.reach import ReachedAncestor
 from django_jobbatch.reconcile import reconcile
 from django_jobbatch.states import Role
 from django_jobbatch.transport import Ticket, WaitingTickets
@@ -195,8 +197,13 @@ class TreesMachine(RuleBasedStateMachine):
     @rule(which=ANY, late=SELDOM)
     def cancel(self, which: int, *, late: bool) -> None:
         batch = self._batch(which)
-        with self._act(late=late):
-            assert self._row(batch).cancel("enough") == self.laws.cancel(batch)
+        row = self._row(batch)
+        reached = reach.ancestors_of_cancel(row)
+        with (
+            self._changing_only(row, reached, _as_a_cancel_changes),
+            self._act(late=late),
+        ):
+            assert row.cancel("enough") == self.laws.cancel(batch)
 
     @rule(batch=ANY, include=st.booleans(), late=SELDOM)
     def retry(self, batch: int, *, include: bool, late: bool) -> None:
@@ -376,11 +383,30 @@ class TreesMachine(RuleBasedStateMachine):
                 expected = BatchBusy
             except model.RetryRejected:
                 expected = BatchCancelled
-            try:
-                reopened: int | type[Exception] = row.retry(pks, include_cancelled=include)
-            except (BatchBusy, BatchCancelled) as error:
-                reopened = type(error)
+            jobs = None if pks is None else list(BatchedJob.objects.filter(pk__in=pks))
+            reached = reach.ancestors_of_retry(row, jobs)
+            with self._changing_only(row, reached, _as_a_retry_changes) as changed:
+                try:
+                    reopened: int | type[Exception] = row.retry(pks, include_cancelled=include)
+                except (BatchBusy, BatchCancelled) as error:
+                    reopened = type(error)
             assert reopened == expected
+            if changed:
+                assert changed == {ancestor.batch.pk for ancestor in reached}
+
+    @contextmanager
+    def _changing_only(
+        self,
+        row: JobBatch,
+        reached: list[ReachedAncestor],
+        shape: Callable[[JobBatch], tuple[Any, ...]],
+    ) -> Iterator[set[uuid.UUID]]:
+        """Check that no other ancestor changes than these; yield a set of those that have."""
+        changed: set[uuid.UUID] = set()
+        before = {each.pk: shape(each) for each in _ancestors(row)}
+        yield changed
+        changed |= {each.pk for each in _ancestors(row) if shape(each) != before[each.pk]}
+        assert changed <= {ancestor.batch.pk for ancestor in reached}
 
     def _take(self, batch: Batch, limit: int) -> bool:
         taken = claim(self._row(batch), limit, ignore_delays=True)
@@ -489,7 +515,7 @@ class RetriedTreesMachine(TreesMachine):
         jobs = (
             None if chosen is None else list(row.jobs.filter(pk__in=[each.pk for each in chosen]))
         )
-        may_retry, expected = previews.can_retry(row), previews.count_retried(row, jobs)
+        may_retry, expected = previews.can_retry(row), previews.count_retried(row, jobs).jobs
         before = self._fences()
         run = row.run
         for link in (link for batch in self.ids.values() for link in batch.links):
@@ -592,6 +618,20 @@ class _Act:
             self.laws.messages.clear()
         else:
             self.laws.deliver_all()
+
+
+def _ancestors(row: JobBatch) -> Iterator[JobBatch]:
+    while (parent := row.parent_batch) is not None:
+        yield parent
+        row = parent
+
+
+def _as_a_cancel_changes(row: JobBatch) -> tuple[Any, ...]:
+    return (row.is_cancelled, row.skipped_jobs)
+
+
+def _as_a_retry_changes(row: JobBatch) -> tuple[Any, ...]:
+    return (row.run, row.pending_jobs, row.failed_jobs, row.cancelled_jobs, row.skipped_jobs)
 
 
 def _one(found: Sequence[T], number: int) -> T:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
+from django_jobbatch.counters import Affected
 from django_jobbatch.db import chunked
 from django_jobbatch.ledger.retries import rules
 from django_jobbatch.ledger.retries.rules import RetryRules
@@ -25,8 +26,8 @@ _COLUMNS: Final = (
 )
 
 
-def count_links(batch: JobBatch, links: Sequence[int], *, include_cancelled: bool) -> int:
-    """Return how many jobs of the tree run again if a retry resets these links of the batch.
+def count_links(batch: JobBatch, links: Sequence[int], *, include_cancelled: bool) -> Affected:
+    """Return how much of the tree runs again if a retry resets these links of the batch.
 
     A stand-in counts as the jobs that are reset in its child batch, and as one job if that batch is
     deleted. No query for a batch without children.
@@ -37,12 +38,16 @@ def count_links(batch: JobBatch, links: Sequence[int], *, include_cancelled: boo
         for chunk in chunked(links)
         for child in child_batches([batch]).filter(parent__in=chunk)
     ]
-    return len(links) - len(children) + count_trees(children)
+    of_children = count_trees(children)
+    return Affected(
+        jobs=len(links) - len(children) + of_children.jobs,
+        batches=len(children) + of_children.batches,
+    )
 
 
-def count_trees(level: Sequence[RetryRules], *, include_partial: bool = True) -> int:
+def count_trees(level: Sequence[RetryRules], *, include_partial: bool = True) -> Affected:
     """Count the jobs to reset in these batches and in the descendants that are reopened with them."""
-    total = 0
+    jobs = batches = 0
     while level:
         children: list[RetryRules] = []
         for chunk in chunked(level):
@@ -51,9 +56,10 @@ def count_trees(level: Sequence[RetryRules], *, include_partial: bool = True) ->
             if include_partial:
                 children += _partial_children(chunk)
             children += unsuccessful
-            total += sum(each.counted for each in chunk) - retained.total() - len(unsuccessful)
+            jobs += sum(each.counted for each in chunk) - retained.total() - len(unsuccessful)
+        batches += len(children)
         level, include_partial = children, True
-    return total
+    return Affected(jobs, batches)
 
 
 def lane_links_of(batches: Collection[JobBatch]) -> BatchedJobQuerySet:

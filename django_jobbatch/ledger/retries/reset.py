@@ -94,7 +94,7 @@ def reopen_links(
     if retry.counts_jobs:
         transition.rerun_jobs = counting.count_links(
             retry.batch, transition.reset, include_cancelled=retry.include_cancelled
-        )
+        ).jobs
     for each in found:
         if each.pk in due:
             transition.add_due(each.queue)

@@ -67,3 +67,17 @@ def logged_in(*codenames: str) -> Client:
     client = Client()
     client.force_login(user)
     return client
+
+
+def form_values(client: Client, place: str) -> dict[str, str]:
+    """Return the values that the unchanged form sends."""
+    page = client.get(place).content.decode()
+    form = page.partition('class="jb-form"')[2].partition("</form>")[0]
+    hidden = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form)
+    chosen = re.findall(r'type="radio" name="(\w+)" value="(\w+)"[^>]* checked', form)
+    return {name: html.unescape(value) for name, value in hidden + chosen}
+
+
+def confirm(client: Client, place: str, **answer: Any) -> Answer:
+    """Get the confirmation page and confirm the action."""
+    return client.post(place, form_values(client, place) | answer, follow=True)

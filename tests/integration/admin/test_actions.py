@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import re
-from typing import Any
-
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
@@ -14,7 +10,7 @@ from django_jobbatch import bus
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
-from tests.integration.admin.pages import Answer, address, messages, text
+from tests.integration.admin.pages import address, confirm, form_values, messages, text
 from tests.jobs import ADD
 from tests.servers import RedisServer
 from tests.tuning import Tuning
@@ -25,20 +21,6 @@ pytestmark = [
 ]
 
 S = LinkStatus
-
-
-def form_values(client: Client, place: str) -> dict[str, str]:
-    """Return the values that the unchanged form sends."""
-    page = client.get(place).content.decode()
-    form = page.partition('class="jb-form"')[2].partition("</form>")[0]
-    hidden = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', form)
-    chosen = re.findall(r'type="radio" name="(\w+)" value="(\w+)"[^>]* checked', form)
-    return {name: html.unescape(value) for name, value in hidden + chosen}
-
-
-def confirm(client: Client, place: str, **answer: Any) -> Answer:
-    """Get the confirmation page and confirm the action."""
-    return client.post(place, form_values(client, place) | answer, follow=True)
 
 
 def history() -> list[tuple[str, str]]:
