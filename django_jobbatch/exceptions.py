@@ -66,6 +66,14 @@ class JobTimeout(JobBatchError):
     """The job ran longer than its timeout."""
 
 
+class TransactionLeftOpen(JobBatchError):
+    """The job left a transaction open on a database connection; write `with transaction.atomic():`."""
+
+
+class TransactionBroken(JobBatchError):
+    """The job ended or spoiled a transaction that other code had opened; leave it and its connection as they are."""
+
+
 class WorkerLost(JobBatchError):
     """Several times the worker of this job was lost before an outcome was stored: look for the cause in the logs of the workers and of the database (memory, a crash, os._exit, an error of the worker), then retry."""
 

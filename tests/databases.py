@@ -54,6 +54,12 @@ def claim_of(read: str, *writes: str) -> list[str]:
     return [read, *(in_transaction(*writes) if writes else [])]
 
 
+def settlement_of(*statements: str) -> list[str]:
+    """A settlement of a ticket: only MariaDB is asked whether a job has left a transaction open."""
+    asked = ["SELECT"] if connection.vendor == "mysql" else []
+    return [*asked, *in_transaction(*statements)]
+
+
 @contextmanager
 def after_statement(pattern: str, happen: Callable[[], object]) -> Iterator[None]:
     """Have something happen once, after the first statement that matches and before the next one.

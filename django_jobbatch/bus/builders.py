@@ -97,7 +97,7 @@ class Builder(Item[BatchSpec]):
         return self.options(queue=queue)
 
     def isolated(self) -> Self:
-        """Run every job in a work-horse of its own."""
+        """Run every job in a work-horse of its own: nothing of it reaches another job."""
         return self._with(isolated=True)
 
     def store_results(self) -> Self:

@@ -9,6 +9,7 @@ from itertools import chain, islice
 from typing import Any, TypeAlias
 
 from django_jobbatch import ledger, payload, transport, tuning
+from django_jobbatch.connection_state import ConnectionCheck
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations.batch_rows import child_batch_row, stored_options
 from django_jobbatch.operations.deleted_rows import refresh
@@ -32,7 +33,8 @@ def run_before_hooks(using: str, batch: JobBatch, spec: BatchSpec) -> None:
         BatchDeleted: one of them has deleted the batch.
     """
     for function in spec.before:
-        function(batch)
+        with ConnectionCheck(close=False, own=using):
+            function(batch)
     if spec.before:
         refresh(using, batch)
 

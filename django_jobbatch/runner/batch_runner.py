@@ -15,6 +15,7 @@ from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.logs import get_logger
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner.callbacks import run_callback
+from django_jobbatch.runner.calls import end_open_transactions
 from django_jobbatch.runner.change_queue import ChangeQueue
 from django_jobbatch.runner.claim_buffer import ClaimBuffer, claimant_of
 from django_jobbatch.runner.execution import execute, settlement_for_loss
@@ -139,12 +140,13 @@ class BatchRunner:
 
     def _run_callback(self) -> bool:
         """Run one due callback; False if none is due."""
-        if not self._may_have_callbacks():
-            return False
-        if not run_callback(self.buffer, self.batch, self._add_change):
-            return False
-        self._apply_changes()
-        return True
+        end_open_transactions(self.batch, ask=False)
+        has_run = self._may_have_callbacks() and run_callback(
+            self.buffer, self.batch, self._add_change
+        )
+        if has_run:
+            self._apply_changes()
+        return has_run
 
     def _may_have_callbacks(self) -> bool:
         """Return whether a callback may be due: at the first call, after a failure, after the finish."""
@@ -245,7 +247,9 @@ class BatchRunner:
             self.buffer.write_log()
 
     def _settle(self) -> None:
-        seconds = conf.current().LEASE - (self.buffer.oldest_outcome_age() or 0)
+        age = self.buffer.oldest_outcome_age()
+        end_open_transactions(self.batch, ask=age is not None)
+        seconds = conf.current().LEASE - (age or 0)
         self.buffer.settle(partial(self._add_change, has_progress=True), seconds=seconds)
 
     def _charge(self, error: BaseException) -> bool:

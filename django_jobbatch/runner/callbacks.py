@@ -10,6 +10,7 @@ from django_jobbatch import conf, db, ledger
 from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner import rejections
+from django_jobbatch.runner.calls import end_open_transactions
 from django_jobbatch.runner.claim_buffer import ClaimBuffer
 from django_jobbatch.runner.execution import execute, settlement_for_loss
 from django_jobbatch.runner.interruptions import is_interruption
@@ -37,6 +38,7 @@ def run_callback(
                 raise
             settlement = settlement_for_loss(error, link)
         finally:
+            end_open_transactions(known_batch)
             _settle(settlement, using, add_change)
     return True
 

@@ -12,14 +12,12 @@ from django.db import Error, connections
 
 from django_jobbatch import conf, context, db, ledger, payload, transport, tuning
 from django_jobbatch.exceptions import BatchCancelled, JobTimeout, ResultTooLarge, RetryReturned
-from django_jobbatch.functions import invocation
-from django_jobbatch.functions.loader import load_call
 from django_jobbatch.ledger import Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import failure_log
+from django_jobbatch.runner.calls import call_stored
 from django_jobbatch.runner.interruptions import Interrupted, is_stop
 from django_jobbatch.runner.policy import RunPolicy
-from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.states import OPEN, LinkStatus, Role
 
 
@@ -93,11 +91,17 @@ def _encode_result(value: object, policy: RunPolicy) -> str | None:
 
 
 def _call_job(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> Any:
-    target, call = load_call(link.batch_id, link.role, link.payload)
-    with time_limit(policy.timeout, link):
-        return invocation.invoke(
-            target, call.args, call.kwargs, attempt=link.attempts + 1, result_id=link.result_id
-        )
+    return call_stored(
+        link.batch_id,
+        link.role,
+        link.payload,
+        queue=link.queue,
+        timeout=policy.timeout,
+        link=link,
+        own=link._state.db if policy.transactional else None,
+        attempt=link.attempts + 1,
+        result_id=link.result_id,
+    )
 
 
 def _call_callback(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> None:
@@ -141,9 +145,15 @@ def _interrupt_if_db_lost(link: BatchedJob) -> Iterator[None]:
 def _call_with(
     callback_args: tuple[Any, ...], link: BatchedJob, entry: str, policy: RunPolicy
 ) -> None:
-    target, call = load_call(link.batch_id, link.role, entry)
-    with time_limit(policy.timeout, link):
-        invocation.invoke(target, (*callback_args, *call.args), call.kwargs)
+    call_stored(
+        link.batch_id,
+        link.role,
+        entry,
+        *callback_args,
+        queue=link.queue,
+        timeout=policy.timeout,
+        link=link,
+    )
 
 
 _CALLS: dict[Role, Callable[[BatchedJob, JobBatch, RunPolicy], Any]] = {

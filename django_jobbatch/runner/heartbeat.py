@@ -12,6 +12,7 @@ from functools import partial
 from django.db import connections
 
 from django_jobbatch import ledger, tuning
+from django_jobbatch.connection_state import reset_left_open
 from django_jobbatch.exceptions import JobTimeout
 from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.logs import get_logger
@@ -97,6 +98,8 @@ class Heartbeat:
             )
 
     def _tick(self) -> None:
+        for problem in reset_left_open(close=True):  # by a log handler of the project
+            logger.error("A transaction was open in the heartbeat, and is rolled back. %s", problem)
         if self._expired is not None:
             self._settle_expired(self._expired)
         oldest = self._buffer.oldest_outcome_age()

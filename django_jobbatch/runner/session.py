@@ -7,9 +7,8 @@ import uuid
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from django.db import close_old_connections
-
 from django_jobbatch import conf, db, dispatch, transport, tuning
+from django_jobbatch.connection_state import hold_open_transactions, renew_connections
 from django_jobbatch.exceptions import JobTimeout
 from django_jobbatch.logs import get_logger
 from django_jobbatch.models import JobBatch
@@ -84,6 +83,7 @@ class TicketSession:
     """
 
     def __init__(self, queue: str, using: str, ticket: str, *, max_job_timeout: int = -1) -> None:
+        hold_open_transactions()
         self.slice = Slice(
             ticket=ticket,
             queue=queue,
@@ -178,12 +178,12 @@ class TicketSession:
 
 @contextmanager
 def _fresh_connections(queue: str) -> Iterator[None]:
-    """Close old database connections before and after the block, as Django does for a request."""
+    """Renew the database connections before and after the block, as Django does for a request."""
     if transport.is_sync(queue):
         yield  # the caller's connections, which may be in use
         return
-    close_old_connections()
+    renew_connections()
     try:
         yield
     finally:
-        close_old_connections()
+        renew_connections()

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from django.db import Error, transaction
 
-from django_jobbatch import ledger, tuning
+from django_jobbatch import ledger, transport, tuning
+from django_jobbatch.connection_state import ConnectionCheck
+from django_jobbatch.exceptions import TransactionLeftOpen
 from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.logs import get_logger
 from django_jobbatch.models import BatchedJob, JobBatch
@@ -31,7 +33,8 @@ def execute_transactional(
     change = settlement = None
     committed: list[bool] = []
     try:
-        with transaction.atomic(using=using):
+        # Hooks after the commit may leave a transaction open, too.
+        with ConnectionCheck(close=not transport.is_sync(link.queue)), transaction.atomic(using):
             # The first hook: hooks of the job follow it and may raise.
             transaction.on_commit(lambda: committed.append(True), using=using)
             settlement = execute(link, batch, policy)
@@ -63,6 +66,8 @@ def _after_rollback(
     using: str, error: BaseException, link: BatchedJob, policy: RunPolicy
 ) -> Settlement:
     """Return the outcome of a job whose transaction was lost with its connection or by a deadlock."""
+    if isinstance(error, TransactionLeftOpen):
+        return settlement_for_exception(error, link, policy)
     if not isinstance(error, Error):
         raise error
     if link.worker_losses + 1 < tuning.MAX_LOSSES:

@@ -13,18 +13,16 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
-from uuid import UUID
 
 import environ
 import pytest
 from django.core.management import call_command
-from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections
 from django.utils import timezone
 
 from airports.models import CallbackCall
 from django_jobbatch import bus, conf, db, dispatch, ledger, tuning
 from django_jobbatch.bus import BatchBuilder
-from django_jobbatch.ledger import rows
 from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import reconcile
 from django_jobbatch.runner import claim_buffer, work
@@ -133,14 +131,17 @@ def test_a_transactional_job_that_always_loses_its_connection_fails(event_log: E
 held = ExitStack()
 
 
-def hold_batch(batch_id: str) -> None:
-    """As a job: have another connection lock the row of its batch."""
-    held.enter_context(transaction.atomic(using="other"))
-    rows.lock("other", UUID(batch_id))
+def hold_batch() -> None:
+    """As a job: have a connection that Django does not know lock the rows of all batches."""
+    private = connection.copy("private")
+    held.callback(private.close)
+    private.set_autocommit(False, force_begin_transaction_with_broken_autocommit=True)
+    with private.cursor() as cursor:
+        cursor.execute("UPDATE django_jobbatch_jobbatch SET version = version")
 
 
 @pytest.fixture
-def _holding(other: str) -> Iterator[None]:
+def _holding() -> Iterator[None]:
     """A second connection can hold what the first one needs."""
     yield
     held.close()
@@ -152,7 +153,7 @@ def test_an_outcome_is_held_until_it_can_be_written(
     event_log: EventLog, monkeypatch: pytest.MonkeyPatch, tuning: Tuning
 ) -> None:
     batch = bus.batch([event_log.job("a")]).dispatch()
-    batch.add(bus.job(hold_batch, str(batch.pk)))
+    batch.add(bus.job(hold_batch))
     with connection.cursor() as cursor:
         cursor.execute(IMPATIENCE[connection.vendor])
     # No statement is tried again; what is, is the settlement as a whole, after the first pause.

@@ -37,7 +37,7 @@ from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.states import LinkStatus
 from tests import jobs
 from tests import statements as expected
-from tests.databases import Dropped, answer_lost, claim_of, in_transaction
+from tests.databases import Dropped, answer_lost, claim_of, in_transaction, settlement_of
 from tests.event_log import EventLog
 from tests.jobs import ADD
 from tests.servers import wait_until
@@ -586,8 +586,8 @@ def statements(tuning: Tuning) -> Count:
 CLAIM = claim_of(*verbs(expected.CLAIM))
 LOOK = claim_of("SELECT")
 STARTED = in_transaction("UPDATE")
-SETTLEMENT = in_transaction(*verbs(expected.SETTLEMENT))
-LAST = in_transaction(*verbs(expected.LAST_JOB))
+SETTLEMENT = settlement_of(*verbs(expected.SETTLEMENT))
+LAST = settlement_of(*verbs(expected.LAST_JOB))
 NOTHING_DUE = ["SELECT"]
 
 
@@ -646,13 +646,13 @@ def test_statements_of_the_last_job_of_a_batch_and_of_its_callbacks(
         *CLAIM,
         *STARTED,
         # The callbacks are inserted, the next of them is read and made due.
-        *in_transaction(*verbs(expected.LAST_JOB_WITH_CALLBACKS)),
+        *settlement_of(*verbs(expected.LAST_JOB_WITH_CALLBACKS)),
         *[*CLAIM, "SELECT"],
         # The next is made due, and whether one is left is read.
-        *in_transaction(*verbs(expected.CALLBACK)),
+        *settlement_of(*verbs(expected.CALLBACK)),
         *[*CLAIM, "SELECT"],
         # None is left: the batch is at rest.
-        *in_transaction(*verbs(expected.LAST_CALLBACK)),
+        *settlement_of(*verbs(expected.LAST_CALLBACK)),
         *LOOK,  # no callback is due
         *NOTHING_DUE,
     ]
