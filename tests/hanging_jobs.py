@@ -55,6 +55,14 @@ def hold_interpreter(path: str, text: str, gate: str) -> None:
     _sleep_in(ctypes.PyDLL(None))
 
 
+def hold_interpreter_for(path: str, text: str, seconds: int) -> None:
+    """Hold the interpreter for so long, and return to Python code."""
+    record(path, text)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+    ctypes.PyDLL(None).sleep(seconds)
+    record(path, f"{text} returned")
+
+
 def match_slowly(path: str, text: str, gate: str) -> None:
     """Match a regular expression that takes years."""
     import re  # noqa: PLC0415 - for this job alone

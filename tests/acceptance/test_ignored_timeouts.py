@@ -103,6 +103,19 @@ def test_a_regular_expression_is_interrupted_by_its_timeout(
     assert batch.failures.get().message == "The job ran longer than its timeout of 1 seconds."
 
 
+def test_a_signal_that_was_late_is_no_ignored_timeout(
+    workers: Workers, event_log: EventLog
+) -> None:
+    """C code returned after the time at which the watchdog would have acted."""
+    job = bus.job(hanging_jobs.hold_interpreter_for, event_log.path("jobs"), "held", 3)
+    batch = bus.batch([job]).options(timeout=1).dispatch()
+    start(workers)
+
+    assert End.of(batch) == End(outcome="failed", total=1, failed=1)
+    assert event_log.ran() == ["held"]
+    assert batch.failures.get().message == "The job ran longer than its timeout of 1 seconds."
+
+
 def test_an_isolated_batch_continues(workers: Workers, event_log: EventLog) -> None:
     jobs = [hanging(event_log), event_log.job("a"), event_log.job("b")]
     batch = bus.batch(jobs).allow_failures().isolated().dispatch()

@@ -160,6 +160,29 @@ def test_a_watchdog_reports_a_call_once(expired: Reports, tuning: Tuning) -> Non
     assert calls == [call]
 
 
+def test_a_watchdog_reports_no_call_that_it_saw_only_once(
+    expired: Reports, tuning: Tuning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal that arrives late, for example after a stop of the process, has its chance."""
+    tuning(TIMEOUT_GRACE_SECONDS=-60)
+    calls, expire = expired
+    seen = iter([TimedCall(60, LINK), None, TimedCall(60, LINK), TimedCall(60, LINK)])
+    over = threading.Event()
+
+    def next_call(thread: int) -> TimedCall | None:
+        try:
+            return next(seen)
+        except StopIteration:
+            over.set()
+            return None
+
+    monkeypatch.setattr(timed_calls, "running_in", next_call)
+    with watching(Watchdog(expire)):
+        assert over.wait(30)
+
+    assert calls == []
+
+
 def test_a_watchdog_forgets_a_call_that_has_ended_already(expired: Reports, tuning: Tuning) -> None:
     """A signal may interrupt the end of a call."""
     tuning(TIMEOUT_GRACE_SECONDS=-60)
@@ -257,6 +280,25 @@ def test_a_job_that_returns_at_that_moment_is_counted_once() -> None:
         assert counts(batch) == (0, 1, int(has_expired))
         assert FailedJob.objects.filter(batch=batch).count() == batch.failed_jobs
         assert batch.jobs.callbacks().count() == 1
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_job_that_has_returned_leaves_the_next_one_alone() -> None:
+    batch = bus.batch([ADD, ADD]).dispatch()
+    buffer, heartbeat, changes = held(batch)
+    first, second = ledger.claim(buffer.claimant, after=0, limit=2)
+    buffer.add([first, second])
+    assert buffer.start() is first
+    buffer.record(Settlement(link=first, status=LinkStatus.SUCCEEDED))
+
+    assert not expire(heartbeat, first, batch)
+    assert buffer.start() is second
+    buffer.record(Settlement(link=second, status=LinkStatus.SUCCEEDED))
+    buffer.settle(changes.add)
+
+    assert counts(batch) == (0, 2, 0)
+    assert batch.succeeded_jobs == 2
 
 
 @transactional
