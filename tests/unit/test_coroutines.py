@@ -154,7 +154,8 @@ def test_a_coroutine_in_a_function_of_a_coroutine_is_cancelled() -> None:
     with pytest.raises(JobTimeout), time_limit(60):
         invocation.invoke(job, (), {})
 
-    assert events == ["inner ended", "ended"]
+    # If the signal arrives before the thread waits for `inner`, that ends last.
+    assert sorted(events) == ["ended", "inner ended"]
 
 
 def test_a_coroutine_that_ends_in_spite_of_its_cancellation_has_succeeded() -> None:
