@@ -6,14 +6,15 @@ import math
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from django.db.models import Count
+from django.db.models import Count, Q
 
 from django_jobbatch import conf, db, ledger, transport, tuning
 from django_jobbatch.dispatch.error_log import log_transport_errors
 from django_jobbatch.exceptions import TransportError
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.states import BatchStatus
+from django_jobbatch.states import CALLBACKS, BatchStatus
 
 
 def ensure_tickets(batch: JobBatch, queue: str, tickets: int = 1) -> None:
@@ -55,13 +56,14 @@ def missing_tickets(
 
 def count_due(using: str, batches: Iterable[JobBatch], queue: str) -> dict[uuid.UUID, int]:
     """Return the number of due links on this queue, for each of these small batches."""
-    groups: dict[tuple[tuple[str, int], ...], list[uuid.UUID]] = defaultdict(list)
+    groups: dict[_Claimable, list[uuid.UUID]] = defaultdict(list)
     for batch in batches:
-        groups[tuple(_claimable_runs(batch).items())].append(batch.pk)
+        groups[_claimable(batch)].append(batch.pk)
     found = {pk: 0 for pks in groups.values() for pk in pks}
-    for runs, pks in groups.items():
-        links = BatchedJob.objects.using(using).filter(batch_id__in=pks, queue=queue, **dict(runs))
-        counts = links.due().order_by().values("batch_id").annotate(links=Count("pk"))
+    for claimable, pks in groups.items():
+        links = BatchedJob.objects.using(using).filter(batch_id__in=pks, queue=queue)
+        due = links.filter(claimable.condition).due()
+        counts = due.order_by().values("batch_id").annotate(links=Count("pk"))
         found.update(counts.values_list("batch_id", "links"))
     return found
 
@@ -87,21 +89,35 @@ def _count_due_links(batch: JobBatch, queue: str, max_count: int) -> int:
     if batch.status == BatchStatus.WAITING:
         return 0
     links = BatchedJob.objects.using(batch.database).filter(batch_id=batch.pk, queue=queue)
-    return len(links.filter(**_claimable_runs(batch)).due().values_list("pk")[:max_count])
+    due = links.filter(_claimable(batch).condition).due()
+    return len(due.values_list("pk")[:max_count])
 
 
-def _claimable_runs(batch: JobBatch) -> dict[str, int]:
-    """Return the runs whose links a ticket of the batch can claim, as a filter on links.
+class _Claimable(NamedTuple):
+    """The kinds of links of a batch that a ticket can claim.
 
     Other links must not count as due, or each ticket would send the next one. A row may have been
-    inserted by hand.
+    inserted by hand. The claims in `ledger.claims` have the same conditions.
     """
-    runs = {}
-    if batch.is_finished or ledger.waits_for_previous_run(batch.database, batch.pk, batch.run):
-        runs["run__gte"] = 1  # callbacks alone; the last of them releases the jobs
-    if not batch.callbacks:
-        runs["run"] = 0
-    return runs
+
+    jobs: bool
+    callbacks: bool
+
+    @property
+    def condition(self) -> Q:
+        """The condition for these links."""
+        if not self.callbacks:
+            return Q(run=0) if self.jobs else Q(pk__in=[])
+        callbacks = Q(run__gte=1, role__in=CALLBACKS)
+        return Q(run=0) | callbacks if self.jobs else callbacks
+
+
+def _claimable(batch: JobBatch) -> _Claimable:
+    # The callbacks alone, if the last of them releases the jobs.
+    no_jobs = batch.is_finished or ledger.waits_for_previous_run(
+        batch.database, batch.pk, batch.run
+    )
+    return _Claimable(jobs=not no_jobs, callbacks=bool(batch.callbacks))
 
 
 def _rq_timeout(batch: JobBatch) -> int:

@@ -14,6 +14,7 @@ from django_jobbatch.exceptions import JobTimeout
 from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.logs import get_logger
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.runner.attempts import ClaimAttempts
 from django_jobbatch.runner.callbacks import run_callback
 from django_jobbatch.runner.calls import end_open_transactions
 from django_jobbatch.runner.change_queue import ChangeQueue
@@ -60,6 +61,7 @@ class BatchRunner:
         self._started_at = self._read_at = time.monotonic()
         self._requested_tickets = False
         self._tickets = tuning.MAX_TICKETS if self.isolated else tickets
+        self.attempts = ClaimAttempts(self.queue, self.using)
         self._last_claimed = 0
         self._claim_size = 1
         self._is_suspended = False
@@ -97,6 +99,8 @@ class BatchRunner:
         A ticket of an isolated batch runs one job. While enough other tickets wait, the next one
         sends those that are missing.
         """
+        if self.attempts.is_in_vain(self.batch):
+            return
         if self.isolated and dispatch.has_waiting_tickets(self.batch, self.queue):
             return
         dispatch.ensure_tickets(self.batch, self.queue, self._tickets)
@@ -128,8 +132,10 @@ class BatchRunner:
         return bool(self.batch.options.get("isolated")) and not self.sync
 
     def _loop(self) -> None:
-        while self._should_continue() and (self._run_callback() or self._run_jobs()):
-            if self.isolated:
+        while self._should_continue():
+            with self.attempts.attempt():
+                has_run = self._run_callback() or self._run_jobs()
+            if self.isolated or not has_run:
                 return
 
     def _should_continue(self) -> bool:
@@ -142,7 +148,7 @@ class BatchRunner:
         """Run one due callback; False if none is due."""
         end_open_transactions(self.batch, ask=False)
         has_run = self._may_have_callbacks() and run_callback(
-            self.buffer, self.batch, self._add_change
+            self.buffer, self.batch, self._add_change, self.attempts.note_claim
         )
         if has_run:
             self._apply_changes()
@@ -168,6 +174,7 @@ class BatchRunner:
         links = ledger.claim(self.claimant, after=self._last_claimed, limit=limit)
         if not links:
             return False
+        self.attempts.note_claim()
         self.buffer.add(links)
         if self.batch.status == BatchStatus.PENDING:
             ledger.mark_running(self.using, self.batch)

@@ -18,7 +18,10 @@ from django_jobbatch.runner.policy import RunPolicy
 
 
 def run_callback(
-    buffer: ClaimBuffer, known_batch: JobBatch, add_change: Callable[[Change], None]
+    buffer: ClaimBuffer,
+    known_batch: JobBatch,
+    add_change: Callable[[Change], None],
+    note_claim: Callable[[], None],
 ) -> bool:
     """Run one due callback, and pass on the change of its settlement; False if none is due."""
     claimant = buffer.claimant
@@ -26,6 +29,7 @@ def run_callback(
     link = ledger.claim_callback(claimant)
     if link is None:
         return False
+    note_claim()
     settlement = Settlement.released(link)
     batches = JobBatch.objects.using(using).filter(pk=claimant.batch_id)
     with buffer.holding(link):
