@@ -235,8 +235,9 @@ def read_rows(rows: QuerySet[R], report: Callable[[object, Exception], None]) ->
 def _read_one_by_one(rows: QuerySet[R], report: Callable[[object, Exception], None]) -> ReadRows[R]:
     found: list[R] = []
     keys = list(rows.values_list("pk", flat=True))
-    single = rows.order_by()
+    single = rows.all()
     single.query.clear_limits()
+    single = single.order_by()
     for key in keys:
         try:
             found += single.filter(pk=key)

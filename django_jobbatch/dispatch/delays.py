@@ -10,6 +10,7 @@ from django_jobbatch import ledger, transport
 from django_jobbatch.dispatch.error_log import log_transport_errors
 from django_jobbatch.dispatch.tickets import ensure_tickets, new_ticket
 from django_jobbatch.models import JobBatch
+from django_jobbatch.models.shape import report_unreadable, shape_error
 
 
 def schedule_next_event(batch: JobBatch) -> None:
@@ -27,6 +28,9 @@ def send_overdue(using: str) -> None:
     RQ delivers scheduled tickets only where a scheduler runs. Elsewhere this delivers them.
     """
     for batch in ledger.overdue(using):
+        if error := shape_error(batch):  # it is another batch than that of the ticket
+            report_unreadable(batch.pk, error)
+            continue
         for queue in batch.queues:
             ensure_tickets(batch, queue)
         schedule_next_event(batch)

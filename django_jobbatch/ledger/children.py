@@ -178,7 +178,9 @@ def _propagate_failure(transition: Transition, child: JobBatch) -> None:
 def _first_failure(using: str, child: JobBatch) -> FailedJob | None:
     """Return the first failure of this run in a failed batch or its descendants."""
     batch_id: uuid.UUID | None = child.pk
-    while batch_id is not None:
+    visited: set[uuid.UUID] = set()
+    while batch_id is not None and batch_id not in visited:  # parents may form a circle
+        visited.add(batch_id)
         failures = FailedJob.objects.using(using).filter(batch_id=batch_id, retried_at=None)
         failure = failures.of_jobs().oldest_first().select_for_update().first()
         if failure is not None:

@@ -8,9 +8,10 @@ from django.db.models import F
 from django.utils import timezone
 
 from django_jobbatch import tuning
-from django_jobbatch.db import in_transaction, retry_transient
+from django_jobbatch.db import in_transaction, read_rows, retry_transient
 from django_jobbatch.ledger import rows
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.models.shape import report_unreadable
 
 
 def refresh_next_event(using: str, batch: JobBatch) -> tuple[str, datetime] | None:
@@ -30,7 +31,10 @@ def overdue(using: str) -> list[JobBatch]:
     late = rows.batches(using).filter(next_event_at__lt=timezone.now() - tuning.OVERDUE_AFTER)
     # Ids first: every ticket asks, and mostly there is no such batch. Then one statement is enough.
     pks = list(late.order_by().values_list("pk", flat=True)[: tuning.OVERDUE_CHUNK])
-    return [batch for batch in late.filter(pk__in=pks) if _postpone(using, batch)]
+    if not pks:
+        return []
+    found = read_rows(late.filter(pk__in=pks), report_unreadable).rows
+    return [batch for batch in found if _postpone(using, batch)]
 
 
 def _record(using: str, batch: JobBatch) -> BatchedJob | None:

@@ -8,6 +8,7 @@ from typing import Any
 from django.db.models import F
 
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch, JobBatchQuerySet
+from django_jobbatch.models.tree import report_circle
 
 
 def batches(using: str) -> JobBatchQuerySet:
@@ -47,6 +48,9 @@ def ancestor_ids(using: str, batch_id: uuid.UUID) -> list[uuid.UUID]:
     while current is not None:
         row = batches(using).filter(pk=current).order_by()
         current = row.values_list("parent__batch_id", flat=True).first()
+        if current == batch_id or current in ids:
+            report_circle(batch_id)
+            break
         if current is not None:
             ids.append(current)
     return ids[::-1]

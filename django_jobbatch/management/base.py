@@ -11,16 +11,21 @@ from contextlib import contextmanager
 from string import hexdigits
 from typing import Any, Final
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections, router
 
-from django_jobbatch import tuning
+from django_jobbatch import db, tuning
 from django_jobbatch.exceptions import JobBatchError, TransportError
 from django_jobbatch.management.formatting import truncate
 from django_jobbatch.models import JobBatch
+from django_jobbatch.models.shape import shape_error
 
 #: The loggers of errors after a commit: tickets that were not sent, and repairs that failed.
-LOGGERS: Final = ("django_jobbatch.dispatch", "django_jobbatch.reconcile")
+LOGGERS: Final = (
+    "django_jobbatch.dispatch",
+    "django_jobbatch.models",
+    "django_jobbatch.reconcile",
+)
 
 #: Digits of a whole id.
 DIGITS: Final = 32
@@ -47,6 +52,7 @@ class BatchCommand(BaseCommand):
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run the command, and exit with 1 if it reported an error."""
         self._has_errors = False
+        self._unreadable: list[object] = []
         with _errors_to_stderr(self.report_error):
             output = super().execute(*args, **options)
         if self._has_errors:
@@ -66,17 +72,21 @@ class BatchCommand(BaseCommand):
             batch = self._batch(text, using)
             if batch is not None and batch.pk not in yielded:
                 yielded.add(batch.pk)
+                if error := shape_error(batch):
+                    self.report_unreadable(batch.pk, error)
                 yield batch
 
     def _batch(self, text: str, using: str) -> JobBatch | None:
-        candidates = _candidates(text, using)
+        unreadable = len(self._unreadable)
+        candidates = _candidates(text, using, self.report_unreadable)
         if candidates is None:
             self.report_error(
                 f"{truncate(text, MAX_ID_SHOWN)} is not the id of a batch: an id is a UUID, or its first {tuning.SHORT_ID}"
                 " digits or more."
             )
         elif not candidates:
-            self.report_error(f"There is no batch {text}.")
+            if len(self._unreadable) == unreadable:
+                self.report_error(f"There is no batch {text}.")
         elif len(candidates) > 1:
             self.report_error(
                 f"Several batches have ids that start with {text}: {_listed(candidates)}."
@@ -87,18 +97,30 @@ class BatchCommand(BaseCommand):
 
     @contextmanager
     def reporting_errors(self, batch: JobBatch) -> Iterator[None]:
-        """Report the errors of this package that are raised for this batch."""
+        """Report the errors that are raised for this batch, so that the others are treated."""
         try:
             yield
         except JobBatchError as error:
             self.report_error(f"{batch.pk}: {error}")
+        except Exception as error:
+            if isinstance(error, CommandError) or db.is_lost(error, batch.database):
+                raise
+            self.report_unreadable(batch.pk, error)
+
+    def report_unreadable(self, batch_id: object, reason: object) -> None:
+        """Report a batch with damaged rows."""
+        self._unreadable.append(batch_id)
+        cause = type(reason).__name__ + ": " if isinstance(reason, Exception) else ""
+        self.report_error(f"{batch_id}: {cause}{reason}. Correct or delete its rows.")
 
 
-def _candidates(text: str, using: str) -> list[JobBatch] | None:
+def _candidates(
+    text: str, using: str, report: Callable[[object, Exception], None]
+) -> list[JobBatch] | None:
     """Return the first batches whose ids start with this text, or None if it cannot be an id."""
     batches = JobBatch.objects.using(using)
     if pk := _uuid(text):
-        return list(batches.filter(pk=pk))
+        return db.read_rows(batches.filter(pk=pk), report).rows
     digits = text.replace("-", "").lower()
     if not tuning.SHORT_ID <= len(digits) < DIGITS or not set(digits) <= set(hexdigits):
         return None
@@ -109,7 +131,7 @@ def _candidates(text: str, using: str) -> list[JobBatch] | None:
         batches = batches.filter(pk__startswith=prefix)
     else:
         batches = batches.filter(pk__range=(first, last))
-    return list(batches.order_by()[: tuning.MAX_CANDIDATES + 1])
+    return db.read_rows(batches.order_by()[: tuning.MAX_CANDIDATES + 1], report).rows
 
 
 def _listed(batches: list[JobBatch]) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from django_jobbatch.logs import get_logger
 from django_jobbatch.states import CALLBACKS
 
 if TYPE_CHECKING:
     from django_jobbatch.models.batch import JobBatch
+
+logger = get_logger(__name__)
 
 #: Characters of a value in an error.
 _MAX_SHOWN: Final = 100
@@ -27,6 +30,28 @@ def shape_error(batch: JobBatch) -> str:
     if not isinstance(batch.retry_cursor, dict | None):
         return f"its retry_cursor is no object: {_short(batch.retry_cursor)}"
     return ""
+
+
+def readable_queues(batch: JobBatch) -> list[str]:
+    """Return the queues of the batch, without entries that are no names."""
+    queues = batch.queues if isinstance(batch.queues, list) else []
+    return [each for each in queues if isinstance(each, str)]
+
+
+def readable_callbacks(batch: JobBatch) -> list[tuple[int, dict[str, Any]]]:
+    """Return the registered callbacks with their positions, without entries that are none."""
+    entries = batch.callbacks if isinstance(batch.callbacks, list) else []
+    return [(position, each) for position, each in enumerate(entries) if _is_callback(each)]
+
+
+def report_unreadable(batch_id: object, reason: object) -> None:
+    """Log a batch that cannot be read. The others are treated without it."""
+    logger.error(
+        "Batch %s is unreadable, so it is left out: %s. Correct or delete its rows.",
+        batch_id,
+        str(reason).rstrip("."),
+        extra={"batch_id": str(batch_id)},
+    )
 
 
 def _is_list_of_texts(value: object) -> bool:

@@ -11,24 +11,44 @@ from django.db.models import Count, Q, QuerySet, Sum
 
 from django_jobbatch import db, tuning
 from django_jobbatch.counters import STATUSES_BY_NAME, SUMS, TreeCounts
+from django_jobbatch.logs import get_logger
 
 if TYPE_CHECKING:
     from django_jobbatch.models.batch import JobBatch
 
+logger = get_logger(__name__)
+
 
 def descendant_levels(batch: JobBatch) -> Iterator[list[uuid.UUID]]:
-    """Yield the ids of the descendants, level by level. Each level and chunk takes one query."""
+    """Yield the ids of the descendants, level by level. Each level and chunk takes one query.
+
+    In a circle of parents each batch is yielded once, without the batch itself.
+    """
     parents = [batch.pk] if batch.child_batches else []
+    found = {batch.pk}
     while parents:
-        level = [
+        level = dict(
             child
             for chunk in db.chunked(parents)
             for child in _batches(batch)
             .filter(parent__batch_id__in=chunk)
             .values_list("pk", "child_batches")
-        ]
-        yield [pk for pk, _ in level]
-        parents = [pk for pk, child_batches in level if child_batches]
+        )
+        if batch.pk in level:
+            report_circle(batch.pk)
+        yield [pk for pk in level if pk not in found]
+        parents = [pk for pk in level if level[pk] and pk not in found]
+        found.update(level)
+
+
+def report_circle(batch_id: uuid.UUID) -> None:
+    """Log a batch that is its own ancestor. Every walk over a tree visits a batch once."""
+    logger.error(
+        "Batch %s is its own ancestor. Correct the parent_id and the root_id of its row, or of an"
+        " ancestor's.",
+        batch_id,
+        extra={"batch_id": str(batch_id)},
+    )
 
 
 def descendants(batch: JobBatch) -> QuerySet[JobBatch]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from django_jobbatch import dispatch, ledger
+from django_jobbatch.db import chunked
 from django_jobbatch.exceptions import BatchBusy
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.models.tree import descendant_levels, descendants
@@ -63,10 +65,21 @@ def delete_tree(using: str, batch: JobBatch) -> Counter[str]:
                 deleted += ledger.delete_batch(using, pk)
         except ledger.ChildrenRemain:
             # A transaction that was open has added them: to a descendant, or to the root.
+            _check_no_circle(using, batch, descendant_ids)
             root = JobBatch.objects.using(using).filter(pk=batch.pk).first()
         else:
             break
     return deleted
+
+
+def _check_no_circle(using: str, batch: JobBatch, descendant_ids: Sequence[uuid.UUID]) -> None:
+    """Check that the batch is no child of its descendants, which then could never be deleted."""
+    parents = JobBatch.objects.using(using).filter(pk=batch.pk)
+    if any(parents.filter(parent__batch_id__in=pks).exists() for pks in chunked(descendant_ids)):
+        raise BatchBusy(
+            f"Batch {batch.pk} is its own ancestor; correct the parent_id of its row, and delete it"
+            " later."
+        )
 
 
 def iterate_tree(batch: JobBatch) -> Iterator[JobBatch]:

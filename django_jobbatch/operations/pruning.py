@@ -13,7 +13,7 @@ from django.db import IntegrityError, router
 from django.db.models import ProtectedError, RestrictedError
 from django.utils import timezone
 
-from django_jobbatch import ledger, tuning
+from django_jobbatch import db, ledger, tuning
 from django_jobbatch.exceptions import BatchDeleted
 from django_jobbatch.models import (
     BatchedJob,
@@ -22,6 +22,7 @@ from django_jobbatch.models import (
     JobBatch,
     JobBatchQuerySet,
 )
+from django_jobbatch.models.shape import report_unreadable
 from django_jobbatch.operations.cancellation import cancel
 from django_jobbatch.operations.deletion import check_tree_deletable, delete_tree, iterate_tree
 from django_jobbatch.specs import validation
@@ -60,6 +61,7 @@ class Pruned:
         unsettled: Batches that were stopping or finished before, with unsettled jobs or callbacks.
         unreported: The number of failures that stay for an unsettled `catch` or `each_failure`.
         protected: Batches and failures that rows of other apps protect.
+        unreadable: Batches with damaged rows, which stay, with the error.
     """
 
     rows: dict[str, int]
@@ -67,6 +69,7 @@ class Pruned:
     unsettled: tuple[RetainedRow, ...] = ()
     unreported: int = 0
     protected: tuple[RetainedRow, ...] = ()
+    unreadable: tuple[RetainedRow, ...] = ()
 
     @property
     def batches(self) -> int:
@@ -154,14 +157,20 @@ class _Pruning:
         self._unsettled: list[RetainedRow] = []
         self._unreported = 0
         self._protected: list[RetainedRow] = []
+        self._unreadable: list[RetainedRow] = []
 
     def prune_batches(self, old: JobBatchQuerySet) -> None:
         for pks in _chunks(old):
             for pk in pks:
-                # A retry may have reopened it since the chunk was read.
-                batch = old.filter(pk=pk).first()
-                if batch is not None:
-                    self._prune_batch(batch)
+                try:
+                    # A retry may have reopened it since the chunk was read.
+                    batch = old.filter(pk=pk).first()
+                    if batch is not None:
+                        self._prune_batch(batch)
+                except Exception as error:
+                    if db.is_lost(error, self._using):
+                        raise
+                    self._report_unreadable(pk, error)
 
     def prune_failures(self, old: FailedJobQuerySet) -> None:
         for pks in _chunks(old):
@@ -176,7 +185,14 @@ class _Pruning:
             unsettled=tuple(self._unsettled),
             unreported=self._unreported,
             protected=tuple(self._protected),
+            unreadable=tuple(self._unreadable),
         )
+
+    def _report_unreadable(self, pk: uuid.UUID, error: Exception) -> None:
+        """Log a batch whose rows are damaged; the others are deleted."""
+        report_unreadable(pk, error)
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        self._unreadable.append(RetainedRow(id=pk, name="", reason=reason))
 
     def _prune_batch(self, batch: JobBatch) -> None:
         try:

@@ -15,12 +15,9 @@ from django.db.models import Count, F, Max, Q
 from django.utils import timezone
 
 from django_jobbatch import db, ledger, tuning
-from django_jobbatch.logs import get_logger
 from django_jobbatch.models import BatchedJob, JobBatch, JobBatchQuerySet
-from django_jobbatch.models.shape import shape_error
+from django_jobbatch.models.shape import report_unreadable, shape_error
 from django_jobbatch.states import OPEN, LinkStatus
-
-logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +78,6 @@ def chunk_of(using: str, batches: Iterable[JobBatch]) -> Chunk:
         [batch for each in chunks for batch in each.batches],
         dict(ChainMap(*(dict(each.holdings) for each in chunks))),
         dict(ChainMap(*(dict(each.pending_callbacks) for each in chunks))),
-    )
-
-
-def report_unreadable(batch_id: object, reason: object) -> None:
-    """Log a batch that cannot be inspected. Others are inspected without it."""
-    logger.error(
-        "Batch %s is unreadable, so it is not inspected: %s. Correct or delete its rows.",
-        batch_id,
-        str(reason).rstrip("."),
-        extra={"batch_id": str(batch_id)},
     )
 
 

@@ -10,6 +10,7 @@ from django.utils.translation import pgettext_lazy
 
 from django_jobbatch import payload, tuning
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.models.shape import readable_callbacks
 from django_jobbatch.states import LinkStatus, Role
 
 NOT_REACHED: Final = "not_reached"
@@ -55,7 +56,7 @@ def callback_states(batch: JobBatch) -> list[CallbackState]:
     links = _links(batch)
     failures = _failures(batch, links)
     states = []
-    for position, entry in enumerate(batch.callbacks):
+    for position, entry in readable_callbacks(batch):
         link = next((link for link in links if _matches(link, entry, position, batch.run)), None)
         states.append(_state_in_run(batch, entry, link, failures))
     current = {state.link.pk for state in states if state.link}

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from django_jobbatch.models import FailedJob, JobBatch
+from django_jobbatch.models.shape import readable_queues
 from django_jobbatch.snapshot.batches import iso, summary
 from django_jobbatch.snapshot.callbacks import CallbackState, callback_states
 from django_jobbatch.snapshot.calls import call_line
@@ -28,7 +29,7 @@ def detail(batch: JobBatch, *, with_messages: bool, with_calls: bool = False) ->
     return {
         **summary(batch),
         "running_jobs": running_jobs(batch),
-        "queues": batch.queues,
+        "queues": readable_queues(batch),
         "cancel_reason": batch.cancel_reason,
         "cancelled_by": batch.cancelled_by,
         "callbacks": [_callback(state, to_dict) for state in callback_states(batch)],

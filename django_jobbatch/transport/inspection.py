@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from rq import Queue
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
-from rq.utils import current_timestamp, parse_composite_key
+from rq.utils import current_timestamp
 
 from django_jobbatch import tuning
 from django_jobbatch.exceptions import TransportError
@@ -116,9 +116,12 @@ def _live_entries(started: StartedJobRegistry) -> list[tuple[str, str]]:
         entries: Any = started.connection.zrangebyscore(started.key, current_timestamp(), "+inf")
     found, unreadable = [], []
     for entry in entries:
+        job_id, separator, execution_id = entry.partition(b":")
         try:
-            found.append(parse_composite_key(entry.decode()))
-        except ValueError:  # no text, or no ids
+            found.append((job_id.decode(), execution_id.decode()))
+        except UnicodeDecodeError:
+            separator = b""
+        if not separator:
             unreadable.append(entry)
     if unreadable:
         logger.warning(

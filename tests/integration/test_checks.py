@@ -107,7 +107,7 @@ def test_e004_every_key_is_a_setting(settings: Any) -> None:
         ),
         Error(
             "JOBBATCH has no setting 'COLOUR'.",
-            hint="There are: LEASE, MAX_RESULT, MOVED, QUEUE, RETRY, RETRY_INTERVAL, SLICE, TIMEOUT.",
+            hint="There are: LEASE, MAX_RESULT, MOVED, QUEUE, REDIS_TIMEOUT, RETRY, RETRY_INTERVAL, SLICE, TIMEOUT.",
             id="jobbatch.E004",
         ),
     ]

@@ -48,6 +48,7 @@ def count_links(batch: JobBatch, links: Sequence[int], *, include_cancelled: boo
 def count_trees(level: Sequence[RetryRules], *, include_partial: bool = True) -> Affected:
     """Count the jobs to reset in these batches and in the descendants that are reopened with them."""
     jobs = batches = 0
+    visited: set[uuid.UUID] = set()
     while level:
         children: list[RetryRules] = []
         for chunk in chunked(level):
@@ -57,8 +58,11 @@ def count_trees(level: Sequence[RetryRules], *, include_partial: bool = True) ->
                 children += _partial_children(chunk)
             children += unsuccessful
             jobs += sum(each.counted for each in chunk) - retained.total() - len(unsuccessful)
-        batches += len(children)
-        level, include_partial = children, True
+        visited.update(each.batch.pk for each in level)
+        # Parents may form a circle.
+        level = [each for each in children if each.batch.pk not in visited]
+        batches += len(level)
+        include_partial = True
     return Affected(jobs, batches)
 
 

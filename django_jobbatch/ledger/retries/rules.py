@@ -189,8 +189,11 @@ def stand_ins_with_retryable_jobs(
     a job must have failed there: in a partial batch, a cancelled job stays. One query per level.
     """
     found: set[int] = set()
+    visited: set[uuid.UUID] = set()
     level = list(_partial(children).values_list("parent", *_COLUMNS))
     while level:
+        level = [row for row in level if row[1] not in visited]  # parents may form a circle
+        visited.update(row[1] for row in level)
         found |= {stand_in for stand_in, _, failed, _ in level if failed or include_cancelled}
         stand_in_by_batch = {
             pk: stand_in

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from json import dumps
+from typing import Any, Final, TypeVar
 
 from django.core.management.base import CommandParser
 from django.db import router
 
-from django_jobbatch import snapshot, tuning
+from django_jobbatch import db, snapshot, tuning
 from django_jobbatch.management.base import BatchCommand
 from django_jobbatch.management.formatting import minute, table, truncate, whole_number
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import BatchStatus, Outcome
 from django_jobbatch.text import escape
+
+T = TypeVar("T")
 
 #: The values of `--outcome`.
 OUTCOMES: Final = [outcome.value for outcome in Outcome if outcome]
@@ -71,22 +73,25 @@ class Command(BatchCommand):
             batches = batches.filter(outcome__in=outcome)
         if name:
             batches = batches.filter(name__icontains=escape(name))  # as names are stored
-        listed = list(batches[: min(limit, tuning.MAX_LIST_LENGTH)])
+        page = batches[: min(limit, tuning.MAX_LIST_LENGTH)]
+        listed = db.read_rows(page, self.report_unreadable).rows
         if json:
-            self.stdout.write(_as_json(listed))
-        elif listed:
-            self.stdout.write(table([COLUMNS, *map(_cells, listed)]))
-        else:
+            self.stdout.write(dumps(list(self._each(listed, snapshot.summary)), indent=2))
+        elif rows := list(self._each(listed, _cells)):
+            self.stdout.write(table([COLUMNS, *rows]))
+        elif not self._has_errors:
             self.stdout.write("There are no batches.")
+
+    def _each(self, batches: Iterable[JobBatch], show: Callable[[JobBatch], T]) -> Iterator[T]:
+        """Yield what is shown of each batch, and report those that cannot be shown."""
+        for batch in batches:
+            with self.reporting_errors(batch):
+                yield show(batch)
 
 
 def list_length(text: str) -> int:
     """Return the length of a list that this text is."""
     return whole_number(text, 1, tuning.MAX_LIST_LENGTH)
-
-
-def _as_json(batches: Iterable[JobBatch]) -> str:
-    return json.dumps([snapshot.summary(batch) for batch in batches], indent=2)
 
 
 def _cells(batch: JobBatch) -> tuple[str, ...]:

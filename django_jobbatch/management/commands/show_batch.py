@@ -30,12 +30,13 @@ class Command(BatchCommand):
 
     def handle(self, *, id: str, database: str | None, json: bool, **options: Any) -> None:  # noqa: A002 - the name of the argument
         for batch in self.batches([id], database):
-            # A person who runs commands has access to the database and the settings too.
-            shown = snapshot.detail(batch, with_messages=True, with_calls=True)
-            if json:
-                self.stdout.write(_as_json(shown))
-            else:
-                self.stdout.write("\n".join(_lines(shown, snapshot.child_outline(batch))))
+            with self.reporting_errors(batch):
+                # A person who runs commands has access to the database and the settings too.
+                shown = snapshot.detail(batch, with_messages=True, with_calls=True)
+                if json:
+                    self.stdout.write(_as_json(shown))
+                else:
+                    self.stdout.write("\n".join(_lines(shown, snapshot.child_outline(batch))))
 
 
 def _as_json(shown: dict[str, Any]) -> str:

@@ -1,0 +1,397 @@
+"""Rows and keys that other programs have damaged: the others are treated, and the one is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.db.models import JSONField, Value
+from django.utils import timezone
+
+from django_jobbatch import bus, dispatch, ledger, operations, snapshot, transport
+from django_jobbatch.exceptions import BatchBusy, BatchCancelled
+from django_jobbatch.models import BatchedJob, JobBatch, tree
+from django_jobbatch.reconcile import Repair, RepairKind, reconcile
+from django_jobbatch.runner import work
+from tests import jobs
+from tests.factories import JobBatchFactory
+from tests.jobs import ADD
+from tests.ledger.helpers import ALIAS, age, claim, read, statuses
+from tests.servers import RedisServer, Workers
+from tests.tuning import Tuning
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("redis_server"),
+]
+
+LIST = "rq:queue:default"
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The ids that the errors of this package name, in their order."""
+    return [
+        record.__dict__.get("batch_id", record.getMessage())
+        for record in caplog.records
+        if record.name.startswith("django_jobbatch") and record.levelname == "ERROR"
+    ]
+
+
+def lost_batch(**columns: object) -> JobBatch:
+    """A batch with two jobs of a dead ticket, and these columns."""
+    batch = JobBatchFactory.create(jobs=2, running=True)
+    claim(batch)
+    age(batch)
+    damage(batch, columns)
+    return batch
+
+
+def damage(batch: JobBatch, columns: dict[str, Any]) -> None:
+    """Write these values into JSON columns, None as the null of JSON."""
+    values = {name: Value(value, JSONField()) for name, value in columns.items()}
+    if values:
+        JobBatch.objects.filter(pk=batch.pk).update(**values)
+
+
+def repairs_of(*batches: JobBatch) -> set[Repair]:
+    return {Repair(RepairKind.LOST, batch.pk, "default", 2) for batch in batches}
+
+
+# Links that no ticket can claim
+
+
+def forge_run(batch: JobBatch) -> None:
+    """Give the batch a job with a run that no job has."""
+    link = batch.jobs.jobs_only().order_by("-pk")[0]
+    BatchedJob.objects.filter(pk=link.pk).update(run=5)
+
+
+def forge_role(batch: JobBatch) -> None:
+    """Make a job of the batch a callback that no run has."""
+    JobBatch.objects.filter(pk=batch.pk).update(callbacks=[])
+    link = batch.jobs.jobs_only().order_by("-pk")[0]
+    BatchedJob.objects.filter(pk=link.pk).update(role="then", run=1)
+
+
+FORGED: list[Callable[[JobBatch], None]] = [forge_run, forge_role]
+
+
+@pytest.mark.parametrize("forge", FORGED)
+def test_a_job_that_no_ticket_can_claim_sends_no_further_ticket(
+    forge: Callable[[JobBatch], None], redis_server: RedisServer
+) -> None:
+    batch = bus.batch([ADD, ADD]).finally_(jobs.add, 1).dispatch()
+    forge(batch)
+    redis_server.client.delete(LIST)
+
+    work(str(batch.pk), "default", ALIAS)
+
+    assert [each.status for each in batch.jobs.order_by("pk")] == ["succeeded", "pending"]
+    assert redis_server.client.llen(LIST) == 0
+    assert list(reconcile(ALIAS)) == []
+
+
+def test_workers_are_idle_beside_a_job_that_no_ticket_can_claim(
+    workers: Workers, redis_server: RedisServer
+) -> None:
+    batch = bus.batch([ADD, ADD]).finally_(jobs.add, 1).dispatch()
+    forge_run(batch)
+    other = bus.batch([ADD]).dispatch()
+    (worker,) = workers(1, "default", "--burst", ready=False)
+
+    worker.wait_for_log("done, quitting")
+
+    assert read(other).is_finished
+    assert statuses(batch) == ["succeeded", "pending"]
+
+
+def test_a_ticket_that_can_claim_nothing_leaves_due_links_to_reconcile(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = bus.batch([ADD, ADD]).dispatch()
+    redis_server.client.delete(LIST)
+    monkeypatch.setattr(ledger, "claim", lambda *args, **named: [])
+
+    work(str(batch.pk), "default", ALIAS)
+    monkeypatch.undo()
+
+    assert redis_server.client.llen(LIST) == 0
+    assert list(reconcile(ALIAS)) == [Repair(RepairKind.TICKET, batch.pk, "default", 2)]
+
+
+# JSON of a wrong shape
+
+JUNK: dict[str, dict[str, Any]] = {
+    "queues are null": {"queues": None},
+    "queues are a number": {"queues": 7},
+    "queues are no texts": {"queues": [None, {}]},
+    "callbacks are a number": {"callbacks": 7},
+    "callbacks are no calls": {"callbacks": [7, "x"]},
+    "a callback has no queue": {"callbacks": [{"role": "then", "payload": "", "options": {}}]},
+    "options are a list": {"options": ["isolated"]},
+    "options are null": {"options": None},
+    "a cursor is a text": {"retry_cursor": "x"},
+}
+
+
+@pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
+def test_json_of_a_wrong_shape_hides_no_other_batch_from_reconcile(
+    junk: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    batches = [lost_batch(), lost_batch(**junk), lost_batch()]
+
+    repairs = set(reconcile(ALIAS))
+
+    assert repairs == repairs_of(batches[0], batches[2])
+    assert errors(caplog) == [str(batches[1].pk)]
+
+
+def test_overdue_batches_of_others_end_no_ticket(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    past = timezone.now() - timedelta(hours=1)
+    damaged, delayed = (
+        JobBatchFactory.create(jobs=1, running=True, next_event_at=past) for _ in range(2)
+    )
+    damage(damaged, {"queues": None})
+    BatchedJob.objects.filter(batch=delayed).update(available_at=past)
+
+    dispatch.send_overdue(ALIAS)
+
+    assert transport.waiting_tickets(delayed.pk, "default").queued == 1
+    assert errors(caplog) == [str(damaged.pk)]
+
+
+@pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
+def test_commands_name_the_damaged_batch_and_treat_the_others(
+    junk: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged, other = (JobBatchFactory.create(jobs=2, running=True) for _ in range(2))
+    damage(damaged, junk)
+    ids = [str(damaged.pk), str(other.pk)]
+
+    call_command("list_batches")
+    listed = capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        call_command("show_batch", ids[0])
+    shown = capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        call_command("cancel_batch", *ids)
+
+    assert [each[:8] in listed for each in ids] == [True, True]
+    assert shown.startswith(f"{damaged.pk}: its ")
+    assert capsys.readouterr().err.startswith(f"{damaged.pk}: its ")
+    assert read(other).is_cancelled
+
+
+# Dates that the driver cannot read
+
+
+#: SQLite stores any text. MariaDB keeps no later year, and its driver reads this one as no date.
+UNREADABLE = {
+    "postgresql": "12000-01-01 00:00:00",
+    "sqlite": "2026-13-01 00:00:00",
+    "mysql": "0000-00-00 00:00:00",
+}
+
+
+def write_unreadable_date(table: str, column: str, pk: object) -> None:
+    """Write a date that the driver of this database cannot read back."""
+    value = UNREADABLE[connection.vendor]
+    with connection.cursor() as cursor:
+        if connection.vendor == "mysql":
+            cursor.execute("SET SESSION sql_mode = ''")
+        field = JobBatch._meta.pk if table.endswith("jobbatch") else BatchedJob._meta.pk
+        key = field.get_db_prep_value(pk, connection)
+        sql = f"UPDATE {table} SET {column} = %s WHERE id = %s"  # noqa: S608 - names of this module
+        cursor.execute(sql, [value, key])
+    connection.close()
+
+
+def unreadable(batch: JobBatch) -> JobBatch:
+    write_unreadable_date("django_jobbatch_jobbatch", "created_at", batch.pk)
+    return batch
+
+
+not_on_mariadb = pytest.mark.skipif(
+    connection.vendor == "mysql", reason="MariaDB keeps no date that its driver cannot read"
+)
+
+
+@not_on_mariadb
+@pytest.mark.parametrize("chunk", [1, 2, 500])
+def test_a_date_that_cannot_be_read_hides_no_other_batch_from_reconcile(
+    chunk: int, tuning: Tuning, caplog: pytest.LogCaptureFixture
+) -> None:
+    tuning(RECONCILE_CHUNK=chunk)
+    batches = [lost_batch() for _ in range(4)]
+    unreadable(batches[1])
+
+    repairs = set(reconcile(ALIAS))
+
+    assert repairs == repairs_of(batches[0], *batches[2:])
+    assert errors(caplog) == [str(batches[1].pk)]
+
+
+@not_on_mariadb
+def test_a_date_of_a_link_that_cannot_be_read_hides_no_other_batch_from_reconcile(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    batches = [lost_batch() for _ in range(3)]
+    link = batches[1].jobs.all()[0]
+    write_unreadable_date("django_jobbatch_batchedjob", "started_at", link.pk)
+
+    repairs = set(reconcile(ALIAS))
+
+    assert repairs == repairs_of(batches[0], batches[2])
+    assert errors(caplog) == [str(batches[1].pk)]
+
+
+def test_a_date_that_cannot_be_read_hides_no_other_batch_in_a_list(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    batches = [JobBatchFactory.create(jobs=1, running=True) for _ in range(3)]
+    unreadable(batches[1])
+
+    with pytest.raises(SystemExit):
+        call_command("list_batches")
+
+    printed = capsys.readouterr()
+    assert [str(each.pk)[:8] in printed.out for each in batches] == [True, False, True]
+    assert printed.err.startswith(f"{batches[1].pk}: ")
+
+
+@not_on_mariadb
+def test_a_command_treats_the_batches_after_one_that_cannot_be_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    batches = [JobBatchFactory.create(jobs=1, running=True) for _ in range(3)]
+    unreadable(batches[1])
+
+    with pytest.raises(SystemExit):
+        call_command("cancel_batch", *(str(batch.pk) for batch in batches))
+
+    printed = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in printed] == [str(batches[1].pk)]
+    assert read(batches[2]).is_cancelled
+
+
+@not_on_mariadb
+def test_prune_deletes_the_others_and_names_the_one_that_cannot_be_read() -> None:
+    batches = [JobBatchFactory.create(jobs=["succeeded"], finished=True) for _ in range(3)]
+    unreadable(batches[1])
+
+    pruned = operations.prune(ALIAS, finished=timedelta(0))
+
+    assert pruned.batches == 2
+    assert [row.id for row in pruned.unreadable] == [batches[1].pk]
+    assert list(JobBatch.objects.values_list("pk", flat=True)) == [batches[1].pk]
+
+
+# Circles of parents
+
+
+def circle() -> tuple[JobBatch, JobBatch]:
+    """Two batches that are the parent of each other, and no root of anything."""
+    outermost = bus.batch([bus.batch([ADD]).named("inner")]).named("outermost").dispatch()
+    inner = outermost.children.get()
+    stand_in = inner.jobs.get()
+    BatchedJob.objects.filter(pk=stand_in.pk).update(child=outermost)
+    JobBatch.objects.filter(pk=inner.pk).update(child_batches=1)
+    JobBatch.objects.filter(pk=outermost.pk).update(parent=stand_in, root=inner)
+    return read(outermost), read(inner)
+
+
+def test_walks_over_a_circle_of_parents_end_and_name_it(caplog: pytest.LogCaptureFixture) -> None:
+    outermost, inner = circle()
+
+    assert ledger.ancestor_ids(ALIAS, outermost.pk) == [inner.pk]
+    assert [level for level in tree.descendant_levels(outermost) if level] == [[inner.pk]]
+    outline = snapshot.child_outline(outermost)
+    assert [batch.pk for _, batch in outline.batches] == [inner.pk]
+    assert errors(caplog) == [str(outermost.pk)] * 3
+    assert outermost.snapshot()["id"] == str(outermost.pk)
+
+
+def test_verbs_end_in_a_circle_of_parents(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    outermost, _ = circle()
+
+    cancelled = outermost.cancel()
+    with pytest.raises(BatchCancelled):
+        outermost.retry()
+    retried = outermost.retry(include_cancelled=True)
+    with pytest.raises(SystemExit):
+        call_command("show_batch", str(outermost.pk))
+    list(reconcile(ALIAS))
+    outermost.cancel()
+    with pytest.raises(BatchBusy, match="own ancestor"):
+        outermost.delete()
+
+    assert cancelled
+    assert retried >= 0
+    assert "is its own ancestor" in capsys.readouterr().err
+    assert str(outermost.pk) in errors(caplog)
+
+
+# Keys in Redis
+
+
+def test_a_key_of_another_type_hides_no_other_batch(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    batches = [bus.batch([ADD]).dispatch() for _ in range(3)]
+    redis_server.client.flushdb()
+    key = f"jobbatch:{batches[1].pk.hex}:default"
+    redis_server.client.set(key, "something else")
+
+    first, second = set(reconcile(ALIAS)), set(reconcile(ALIAS))
+
+    assert first == {
+        Repair(RepairKind.TICKET, batch.pk, "default", 1) for batch in (batches[0], batches[2])
+    }
+    assert second == set()
+    assert errors(caplog) == [str(batches[1].pk)] * 2
+    assert all(f"the key {key} in Redis" in record.getMessage() for record in caplog.records)
+    assert redis_server.client.get(key) == b"something else"
+
+
+@pytest.mark.parametrize("member", [b"\xff\xfe", b"other", b"a-b-c", b"0" * 200])
+def test_members_that_are_no_tickets_are_deleted_from_our_sets(
+    member: bytes, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = bus.batch([ADD]).dispatch()
+    key = f"jobbatch:{batch.pk.hex}:default"
+    redis_server.client.sadd(key, member)
+
+    assert list(reconcile(ALIAS)) == []
+    assert transport.waiting_tickets(batch.pk, "default").queued == 1
+    assert redis_server.client.scard(key) == 1
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+@pytest.mark.parametrize("member", [b"\xff\xfe:1", b"nothing", b":"])
+def test_members_that_rq_has_not_written_hide_no_executions(
+    member: bytes, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = lost_batch()
+    later = timezone.now().timestamp() + 60
+    redis_server.client.zadd("rq:wip:default", {member: later, "one:1": later})
+
+    assert list(reconcile(ALIAS)) == []
+    assert statuses(batch) == ["running", "running"]
+    assert transport.executing("default") >= {"one"}
+    assert {record.levelname for record in caplog.records} <= {"WARNING"}
+
+
+def test_foreign_ids_in_a_queue_are_no_tickets(redis_server: RedisServer) -> None:
+    batch = bus.batch([ADD]).dispatch()
+    redis_server.client.rpush(LIST, b"\xff\xfe", b"jb-", b"jb-" + b"z" * 41, b"")
+
+    assert list(reconcile(ALIAS)) == []
+    assert transport.waiting_tickets(batch.pk, "default").queued == 1
