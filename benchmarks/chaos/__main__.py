@@ -60,7 +60,7 @@ def _play(chosen: argparse.Namespace, servers: Stage) -> dict[str, Any]:
     from benchmarks.chaos.summary import OtherResults, Results  # noqa: PLC0415
 
     kinds = chosen.faults or faults.possible_faults(chosen.database)
-    conditions = {"database": chosen.database, "load": chosen.load, "faults": chosen.faults}
+    conditions = {"database": chosen.database, "load": chosen.load, "faults": sorted(kinds)}
     try:
         results = Results(conditions, chosen.append)
     except OtherResults as error:

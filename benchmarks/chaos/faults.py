@@ -44,12 +44,6 @@ FAULTS: Final = {
 }
 #: Kinds of faults that the nemesis injects, and kinds of hostile jobs.
 ALL: Final = (*FAULTS, *HOSTILE)
-#: Kinds that only `--faults` injects, until the app withstands them.
-ON_REQUEST: Final = (
-    "transaction_left_open",
-    "transaction_spoiled",
-    "connection_left_read_only",
-)
 #: Faults of database servers only, and of SQLite only.
 SERVER_FAULTS: Final = ("connections_dropped", "database_restarted")
 SQLITE_FAULTS: Final = ("database_locked", "disk_full")
@@ -70,7 +64,7 @@ class Fault(NamedTuple):
 def possible_faults(database: str) -> list[str]:
     """Return the kinds of faults that are possible with this database."""
     impossible = SERVER_FAULTS if database == "sqlite" else SQLITE_FAULTS
-    return [kind for kind in ALL if kind not in (*impossible, *ON_REQUEST)]
+    return [kind for kind in ALL if kind not in impossible]
 
 
 def hostile_kinds(kinds: Sequence[str]) -> list[str]:

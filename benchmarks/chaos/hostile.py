@@ -68,7 +68,15 @@ HOSTILE: Final = {
         ),
     ),
     "connection_left_read_only": HostileKind(
-        weight=0.7, jobs=(HostileJob(func="leave_read_only", may_succeed=True),)
+        weight=0.7,
+        jobs=(
+            # SQLite accepts the outcome of a `transactional` one no more.
+            HostileJob(
+                func="leave_read_only",
+                errors=("django.db.utils.OperationalError", f"{_OURS}OutcomeRejected"),
+                may_succeed=True,
+            ),
+        ),
     ),
     "result_too_large": HostileKind(
         weight=1.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections import Counter
 from pathlib import Path
@@ -276,6 +277,13 @@ def test_each_hostile_job_and_callback_has_its_function() -> None:
 
     for name in [*names, *hostile.progress([*hostile.HOSTILE])]:
         assert callable(getattr(hostile_jobs, name))
+
+
+def test_each_exception_of_a_hostile_job_exists() -> None:
+    for name in {name for job in hostile.JOBS.values() for name in job.errors}:
+        module, _, qualname = name.rpartition(".")
+        error = getattr(importlib.import_module(module or "builtins"), qualname)
+        assert issubclass(error, Exception)
 
 
 def test_a_rejection_by_the_app_is_an_answer_to_the_nemesis(
