@@ -51,7 +51,11 @@ HOSTILE: Final = {
         weight=0.5,
         jobs=(
             HostileJob(func="leave_atomic", errors=LEFT_OPEN),
-            HostileJob(func="leave_autocommit_off", errors=LEFT_OPEN),
+            # Django forbids it in a `transactional` job.
+            HostileJob(
+                func="leave_autocommit_off",
+                errors=(*LEFT_OPEN, "django.db.transaction.TransactionManagementError"),
+            ),
             HostileJob(func="leave_sql_transaction", errors=LEFT_OPEN),
         ),
         callbacks=("leaving_callback",),
