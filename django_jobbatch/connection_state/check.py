@@ -45,25 +45,25 @@ class ConnectionCheck:
     """
 
     # Fast jobs pay for each step here.
-    __slots__ = ("_close", "_held", "_own", "_seen", "enclosing")
+    __slots__ = ("_close", "_held", "_known", "_own", "_seen", "enclosing")
 
     def __init__(self, *, close: bool, own: str | None = None) -> None:
         self._close = close
         self._own = own
-        self._held: dict[BaseDatabaseWrapper, HeldTransaction] = {}
-        self._seen: dict[BaseDatabaseWrapper, _Seen] = {}
-        self.enclosing: ConnectionCheck | None = None
+        self._held: dict[BaseDatabaseWrapper, HeldTransaction] | None = None
+        self._seen: dict[BaseDatabaseWrapper, _Seen] | None = None
 
     def __enter__(self) -> None:
-        known = reset.known()
+        # Connections that are opened in the block are added to this list.
+        self._known = known = reset.known()
         for connection in known:
             if connection.in_atomic_block:
-                is_own = connection.alias == self._own
-                self._held[connection] = HeldTransaction(connection, is_own=is_own)
+                self._hold(connection)
         for connection in known:
             connection.execute_wrappers.append(self)
-        self.enclosing = reset.thread.check
-        reset.thread.check = self
+        thread = reset.thread
+        self.enclosing: ConnectionCheck | None = thread.check
+        thread.check = self
 
     def __exit__(
         self,
@@ -73,14 +73,26 @@ class ConnectionCheck:
     ) -> None:
         reset.thread.check = self.enclosing
         found: JobBatchError | None = None
-        for connection in reset.known():
-            _discard_wrapper(connection.execute_wrappers, self)
+        for connection in self._known:
+            wrappers = connection.execute_wrappers
+            if wrappers and wrappers[-1] is self:
+                wrappers.pop()
+            elif self in wrappers:  # the call has left a wrapper of its own
+                wrappers.remove(self)
+            if self._held is None and self._seen is None and is_clean(connection):
+                continue
             found = self._restore(connection, error) or found
         if found is None:
             return
         if error is None:
             raise found
         _add_note(error, str(found))
+
+    def _hold(self, connection: BaseDatabaseWrapper) -> None:
+        if self._held is None:
+            self._held = {}
+        is_own = connection.alias == self._own
+        self._held[connection] = HeldTransaction(connection, is_own=is_own)
 
     def __call__(
         self,
@@ -92,6 +104,8 @@ class ConnectionCheck:
     ) -> Any:
         """Note a statement of the call that changes more than rows, and execute it."""
         connection = context["connection"]
+        if self._seen is None:
+            self._seen = {}
         seen = self._seen.get(connection)
         if seen is None:
             seen = self._seen[connection] = _Seen()
@@ -102,7 +116,8 @@ class ConnectionCheck:
     def _restore(
         self, connection: BaseDatabaseWrapper, raised: BaseException | None
     ) -> JobBatchError | None:
-        held, seen = self._held.get(connection), self._seen.get(connection)
+        held = self._held.get(connection) if self._held else None
+        seen = self._seen.get(connection) if self._seen else None
         if held is not None:
             has_ended = seen is not None and seen.ended
             return held.restore(raised=raised is not None, used=seen is not None, ended=has_ended)
@@ -125,13 +140,6 @@ class ConnectionCheck:
             f"{problem} on the connection to database {connection.alias!r}. Its writes were rolled"
             " back. Write `with transaction.atomic():`."
         )
-
-
-def _discard_wrapper(wrappers: list[Any], check: ConnectionCheck) -> None:
-    if wrappers and wrappers[-1] is check:
-        wrappers.pop()
-    elif check in wrappers:  # the call has left a wrapper of its own
-        wrappers.remove(check)
 
 
 def _add_note(error: BaseException, note: str) -> None:
