@@ -191,6 +191,13 @@ SETTINGS: dict[str, list[str]] = {
 }
 
 
+#: Settings that no check of a statement notices.
+BY_DRIVER: dict[str, str] = {
+    "postgresql": "SET default_transaction_read_only = on",
+    "sqlite": "PRAGMA query_only = ON",
+}
+
+
 def change_settings(sql: str) -> None:
     execute(sql)
 

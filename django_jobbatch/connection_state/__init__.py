@@ -5,6 +5,7 @@ from __future__ import annotations
 from django_jobbatch.connection_state.check import ConnectionCheck
 from django_jobbatch.connection_state.reset import (
     ask_servers,
+    close_read_only,
     hold_open_transactions,
     renew_connections,
     reset_left_open,
@@ -13,6 +14,7 @@ from django_jobbatch.connection_state.reset import (
 __all__ = [
     "ConnectionCheck",
     "ask_servers",
+    "close_read_only",
     "hold_open_transactions",
     "renew_connections",
     "reset_left_open",

@@ -61,12 +61,32 @@ def is_clean(connection: BaseDatabaseWrapper) -> bool:
         return False
 
 
+def is_read_only(connection: BaseDatabaseWrapper) -> bool:
+    """Return whether the session accepts no writes, as the driver knows; False on MariaDB."""
+    read = _READ_ONLY.get(connection.vendor)
+    if connection.connection is None or read is None:
+        return False
+    try:
+        return read(connection.connection)
+    except Exception:  # noqa: BLE001 - drivers raise different errors for a closed connection
+        return False
+
+
 def _read_postgresql(raw: Any) -> DriverState:
     return _POSTGRESQL.get(int(_libpq_status(raw)), DriverState.UNUSABLE)
 
 
 def _read_sqlite(raw: Any) -> DriverState:
     return DriverState.OPEN if raw.in_transaction else DriverState.IDLE
+
+
+def _is_postgresql_read_only(raw: Any) -> bool:
+    # The server reports each change of this setting.
+    return bool(raw.info.parameter_status("default_transaction_read_only") == "on")
+
+
+def _is_sqlite_read_only(raw: Any) -> bool:
+    return bool(raw.execute("PRAGMA query_only").fetchone()[0])
 
 
 def _read_mysql(raw: Any) -> DriverState:
@@ -102,4 +122,9 @@ _IDLE: Final[dict[str, Callable[[Any], bool]]] = {
     "postgresql": _is_postgresql_idle,
     "sqlite": _is_sqlite_idle,
     "mysql": _is_mysql_idle,
+}
+
+_READ_ONLY: Final[dict[str, Callable[[Any], bool]]] = {
+    "postgresql": _is_postgresql_read_only,
+    "sqlite": _is_sqlite_read_only,
 }

@@ -11,7 +11,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django.utils.connection import ConnectionDoesNotExist
 
-from django_jobbatch.connection_state.drivers import DriverState, driver_state, is_clean
+from django_jobbatch.connection_state.drivers import (
+    DriverState,
+    driver_state,
+    is_clean,
+    is_read_only,
+)
 from django_jobbatch.logs import get_logger
 
 logger = get_logger(__name__)
@@ -91,6 +96,13 @@ def renew_connections() -> None:
     for connection in known():
         if connection.alias not in thread.held:
             connection.close_if_unusable_or_obsolete()
+
+
+def close_read_only(using: str) -> None:
+    """Close the connection to this database if its session accepts no writes."""
+    for connection in known():
+        if connection.alias == using and using not in thread.held and is_read_only(connection):
+            discard(connection)
 
 
 def ask_servers() -> list[str]:

@@ -7,7 +7,12 @@ from contextvars import copy_context
 from typing import Any
 
 from django_jobbatch import transport
-from django_jobbatch.connection_state import ConnectionCheck, ask_servers, reset_left_open
+from django_jobbatch.connection_state import (
+    ConnectionCheck,
+    ask_servers,
+    close_read_only,
+    reset_left_open,
+)
 from django_jobbatch.functions import invocation
 from django_jobbatch.functions.loader import load_call
 from django_jobbatch.logs import get_logger
@@ -47,9 +52,11 @@ def end_open_transactions(batch: JobBatch, *, ask: bool = True) -> None:
 
     Each call is checked by itself. So a log handler of the project has left these open, or a job of
     a group has started one on MariaDB without Django; `ask` asks MariaDB. The transactions that were
-    open at the start of the session stay open.
+    open at the start of the session stay open. A session that a job has made read-only is closed.
     """
     problems = reset_left_open(close=not transport.is_sync(batch.queue))
+    if ask:
+        close_read_only(batch.database)
     committed = ask_servers() if ask else []
     problems += [
         f"A job started it on database {alias!r} by the driver alone, and left it open. It was"

@@ -182,6 +182,20 @@ def test_a_setting_of_the_session_ends_with_the_job_that_changed_it(
     assert event_log.calls == ["then succeeded", "finally succeeded"]
 
 
+@pytest.mark.skipif(connection.vendor == "mysql", reason="its driver does not know")
+def test_a_session_that_is_read_only_by_the_driver_alone_costs_no_outcome(
+    start: Start, event_log: EventLog
+) -> None:
+    start(1)
+    change = bus.job(left_open.execute_by_driver, left_open.BY_DRIVER[connection.vendor])
+
+    batch = event_log.with_all_callbacks(bus.batch([change, event_log.job("a")])).dispatch()
+
+    assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
+    assert event_log.ran() == ["a"]
+    assert event_log.calls == ["then succeeded", "finally succeeded"]
+
+
 def test_language_and_time_zone_end_with_the_job_that_changed_them(
     start: Start, event_log: EventLog
 ) -> None:
