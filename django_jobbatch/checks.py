@@ -21,6 +21,9 @@ from django_jobbatch.functions import loader
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.worker import BatchWorkerMixin
 
+#: Database connections that a work-horse needs at the same time: for jobs, and for the heartbeat.
+MIN_POOL_SIZE: Final = 2
+
 #: Minimum seconds that a process should wait for SQLite. A dispatch of 100,000 jobs locks it for several.
 MIN_SQLITE_TIMEOUT: Final = 20
 
@@ -121,6 +124,7 @@ def _database_messages(alias: str) -> Iterator[CheckMessage]:
         if not connection.is_in_memory_db():
             yield from _sqlite_messages(alias, connection.settings_dict["OPTIONS"])
         return
+    yield from _pool_messages(alias, connection.settings_dict["OPTIONS"].get("pool"))
     if connection.vendor not in ("postgresql", "mysql"):
         yield database_untested(alias, connection.display_name)
     if not connection.features.has_select_for_update_skip_locked:
@@ -132,6 +136,14 @@ def _database_messages(alias: str) -> Iterator[CheckMessage]:
                 engine = connection.introspection.get_storage_engine(cursor, table)
                 if engine != "InnoDB":
                     yield engine_without_transactions(alias, table, engine)
+
+
+def _pool_messages(alias: str, pool: object) -> Iterator[CheckMessage]:
+    if not isinstance(pool, dict):
+        return  # no pool, or one of psycopg's default size, which is larger
+    size = pool.get("max_size") or pool.get("min_size", MIN_POOL_SIZE)
+    if size < MIN_POOL_SIZE:
+        yield pool_small(alias, size)
 
 
 def _sqlite_messages(alias: str, options: dict[str, Any]) -> Iterator[CheckMessage]:
@@ -250,4 +262,15 @@ def database_untested(alias: str, name: str) -> Warning:
         f"The database {alias!r} is {name}. This package is not tested on it.",
         hint="Use PostgreSQL, MariaDB, MySQL or SQLite, or test your batches on it.",
         id="jobbatch.W005",
+    )
+
+
+def pool_small(alias: str, size: int) -> Warning:
+    return Warning(
+        f"The pool of the database {alias!r} has at most {size} connection, but a work-horse needs"
+        f" {MIN_POOL_SIZE}: one for jobs, one for the heartbeat. During a long job no lease is renewed"
+        " and nothing is settled, so jobs may run twice.",
+        hint=f'Set "max_size" of "pool" in the OPTIONS of DATABASES[{alias!r}] to {MIN_POOL_SIZE} or'
+        " more.",
+        id="jobbatch.W006",
     )

@@ -579,3 +579,10 @@ def raise_named(name: str) -> None:
     kind = type("Named", (Exception,), {})
     kind.__qualname__ = name
     raise kind
+
+
+def hold_with_a_connection(path: str, gate: str) -> None:
+    """Wait at the gate, with a database connection of its own work open."""
+    current_batch()
+    record(path, "held began")
+    await_that(Path(gate).exists)

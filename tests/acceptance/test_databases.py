@@ -103,6 +103,24 @@ def test_a_ticket_that_another_project_has_taken_is_named_in_its_log_and_sent_ag
     assert event_log.ran() == ["run"]
 
 
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="Django pools PostgreSQL's alone")
+def test_a_pool_of_two_connections_is_enough_for_a_job_and_its_heartbeat(
+    workers: Workers, event_log: EventLog
+) -> None:
+    """The heartbeat settles the first job while the second one reads its batch."""
+    held = bus.job(jobs.hold_with_a_connection, event_log.path("jobs"), event_log.path("gate"))
+    batch = bus.batch([event_log.job("quick"), event_log.job("quick"), held]).dispatch()
+
+    start(workers, "default", "tests.small_pool")
+    wait_until(lambda: batch.jobs.succeeded().count() == 2)
+    running = batch.jobs.running().count()
+    event_log.open("gate")
+
+    assert running == 1
+    assert End.of(batch) == End(outcome="succeeded", total=3, succeeded=3)
+    assert "Timeout" not in workers.logs()
+
+
 @pytest.mark.slow
 def test_a_worker_finds_a_database_that_was_away_when_it_started(
     workers: Workers, event_log: EventLog, redis_server: RedisServer

@@ -372,6 +372,48 @@ def test_w005_the_database_is_one_that_is_tested(monkeypatch: pytest.MonkeyPatch
     ]
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("pool", "size"),
+    [
+        ({"max_size": 1}, 1),
+        ({"min_size": 1}, 1),
+        ({"min_size": 1, "max_size": None}, 1),
+        ({"min_size": 0, "max_size": 1}, 1),
+    ],
+)
+def test_w006_a_work_horse_has_a_connection_for_its_heartbeat(
+    pool: dict[str, Any], size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "vendor", "postgresql")
+    monkeypatch.setattr(connection.features, "has_select_for_update_skip_locked", True)
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "pool", pool)
+
+    assert checks.check_databases(databases=["default"]) == [
+        Warning(
+            f"The pool of the database 'default' has at most {size} connection, but a work-horse needs"
+            " 2: one for jobs, one for the heartbeat. During a long job no lease is renewed and nothing"
+            " is settled, so jobs may run twice.",
+            hint='Set "max_size" of "pool" in the OPTIONS of DATABASES[\'default\'] to 2 or more.',
+            id="jobbatch.W006",
+        )
+    ]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "pool", [None, True, {}, {"max_size": 2}, {"min_size": 2}, {"min_size": 1, "max_size": 2}]
+)
+def test_a_pool_of_two_or_of_the_default_size_is_not_w006(
+    pool: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "vendor", "postgresql")
+    monkeypatch.setattr(connection.features, "has_select_for_update_skip_locked", True)
+    monkeypatch.setitem(connection.settings_dict["OPTIONS"], "pool", pool)
+
+    assert checks.check_databases(databases=["default"]) == []
+
+
 class Elsewhere:
     """A router that keeps this app out of every database."""
 
