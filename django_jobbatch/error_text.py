@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from types import TracebackType
 
 from django_jobbatch import tuning
-from django_jobbatch.shutdown import is_shutdown, traceback_of
+from django_jobbatch.shutdown import is_shutdown
 from django_jobbatch.text import cut_middle, escape, first_readable, join_ends
 
 #: The message of an exception whose `__str__` raises.
@@ -66,11 +66,13 @@ def traceback_text(error: BaseException, trace: TracebackType | None) -> str:
 
 
 def can_be_formatted(error: BaseException) -> bool:
-    """Return whether `logging` can format the traceback of this exception."""
+    """Return whether `logging` can format this exception, and those that it came from.
+
+    Frames are left out, since they cost most of the time and do not break.
+    """
     try:
-        for _ in traceback.TracebackException(
-            type(error), error, traceback_of(error), compact=True
-        ).format():
+        formatter = traceback.TracebackException(type(error), error, None, limit=0, compact=True)
+        for _ in formatter.format():
             pass
     except BaseException as raised:
         if is_shutdown(raised):

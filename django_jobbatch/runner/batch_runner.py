@@ -214,7 +214,7 @@ class BatchRunner:
             self._apply_changes()
             return False
         self.buffer.record(outcome)
-        if self.buffer.is_full:
+        if outcome.failure is not None and self.buffer.is_full:
             self._settle()
         return outcome.status == LinkStatus.FAILED
 
