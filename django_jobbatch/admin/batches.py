@@ -23,7 +23,9 @@ from django_jobbatch.admin.permissions import has_perm, may_reach
 from django_jobbatch.admin.retries import RetryView
 from django_jobbatch.admin.search import id_prefix, is_searchable
 from django_jobbatch.counters import TreeCounts
+from django_jobbatch.db import read_rows
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch, JobBatchQuerySet
+from django_jobbatch.models.shape import report_unreadable_row
 from django_jobbatch.models.tree import jobs_of_trees, own_jobs
 from django_jobbatch.operations import previews
 from django_jobbatch.operations.reach import ancestors_of_cancel, ancestors_of_retry
@@ -38,7 +40,9 @@ class BatchChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        rows: list[Any] = list(self.result_list)
+        found: Any = self.result_list  # the rows of one page, not read yet
+        # One row that cannot be read hides no other row of the page.
+        rows: list[Any] = read_rows(found, report_unreadable_row).rows
         trees = jobs_of_trees([batch for batch in rows if batch.root_id is None])
         for batch in rows:
             batch.listed_jobs = trees.get(batch.pk) or own_jobs(batch)

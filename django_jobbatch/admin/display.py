@@ -49,7 +49,7 @@ def moment(at: datetime | None, took: timedelta | None = None) -> SafeString | s
 
 def display_options(batch: JobBatch) -> list[tuple[str, Any]]:
     """Return the labels and values of the options that are set."""
-    options = batch.options
+    options = batch.options if isinstance(batch.options, dict) else {}  # damaged
     jobs = options.get("jobs", {})
     rows = [
         (_("Kind"), batch.get_kind_display()),

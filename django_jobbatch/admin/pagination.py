@@ -20,6 +20,8 @@ from django.utils.functional import cached_property
 from django.utils.timezone import is_aware
 
 from django_jobbatch import tuning
+from django_jobbatch.db import read_rows
+from django_jobbatch.models.shape import report_unreadable_row
 from django_jobbatch.text import is_storable
 
 if TYPE_CHECKING:
@@ -93,9 +95,9 @@ class KeysetChangeList(ChangeList):
         """Read one page and one further row, which shows whether another page exists."""
         backward = BEFORE in request.GET
         cursor = request.GET.get(BEFORE if backward else AFTER)
-        rows = self._rows(cursor, backward=backward)
-        has_more = len(rows) > self.list_per_page
-        rows = rows[: self.list_per_page]
+        pks = self._pks(cursor, backward=backward)
+        has_more = len(pks) > self.list_per_page
+        rows = self._rows(pks[: self.list_per_page])
         if backward:
             rows.reverse()
         self.previous_url = self._url(BEFORE, rows[:1], exists=has_more if backward else cursor)
@@ -109,10 +111,10 @@ class KeysetChangeList(ChangeList):
         self.can_show_all = self.multi_page = False
         self.paginator = Paginator(rows, self.list_per_page)
 
-    def _rows(self, cursor: str | None, *, backward: bool) -> list[Any]:
-        """Return the rows of the page in reading direction, and one further row.
+    def _pks(self, cursor: str | None, *, backward: bool) -> list[Any]:
+        """Return the ids of the rows of the page in reading direction, and of one further row.
 
-        The first queries read only keys, which the index contains, so MariaDB reads a range of the
+        These queries read only keys, which the index contains, so MariaDB reads a range of the
         index. For whole rows it would read all rows before the page too.
         """
         pks: list[Any] = []
@@ -126,7 +128,12 @@ class KeysetChangeList(ChangeList):
                 pks += keys.filter(**condition)[: needed - len(pks)]
                 if len(pks) == needed:
                     break
-        rows = self.root_queryset.defer(*self.model_admin.list_defer).in_bulk(pks)
+        return pks
+
+    def _rows(self, pks: Sequence[Any]) -> list[Any]:
+        listed = self.root_queryset.defer(*self.model_admin.list_defer).filter(pk__in=pks)
+        # One row that cannot be read hides no other row of the page.
+        rows = {row.pk: row for row in read_rows(listed.order_by(), report_unreadable_row).rows}
         return [rows[pk] for pk in pks if pk in rows]
 
     def _url(self, direction: str, rows: list[Model], *, exists: object) -> str:

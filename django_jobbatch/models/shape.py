@@ -54,6 +54,13 @@ def report_unreadable(batch_id: object, reason: object) -> None:
     )
 
 
+def report_unreadable_row(pk: object, error: Exception) -> None:
+    """Log a row of a page that cannot be read; the page has the others."""
+    logger.error(
+        "Row %s is unreadable, so a list leaves it out: %s. Correct or delete it.", pk, error
+    )
+
+
 def _is_list_of_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 

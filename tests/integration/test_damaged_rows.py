@@ -10,6 +10,8 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.db.models import JSONField, Value
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 
 from django_jobbatch import bus, dispatch, ledger, operations, snapshot, transport
@@ -290,6 +292,42 @@ def test_prune_deletes_the_others_and_names_the_one_that_cannot_be_read() -> Non
     assert pruned.batches == 2
     assert [row.id for row in pruned.unreadable] == [batches[1].pk]
     assert list(JobBatch.objects.values_list("pk", flat=True)) == [batches[1].pk]
+
+
+@not_on_mariadb
+def test_a_row_that_cannot_be_read_hides_no_other_row_in_the_admin(
+    admin_client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    batches = [JobBatchFactory.create(jobs=2, running=True) for _ in range(3)]
+    unreadable(batches[1])
+    links = list(batches[0].jobs.order_by("pk"))
+    write_unreadable_date("django_jobbatch_batchedjob", "started_at", links[0].pk)
+
+    listed = admin_client.get(reverse("admin:django_jobbatch_jobbatch_changelist"))
+    jobs_listed = admin_client.get(
+        reverse("admin:django_jobbatch_batchedjob_changelist"), {"batch": str(batches[0].pk)}
+    )
+
+    assert listed.status_code == jobs_listed.status_code == 200
+    shown = [each.pk for each in listed.context["cl"].result_list]
+    assert set(shown) == {batches[0].pk, batches[2].pk}
+    assert str(batches[1].pk) in caplog.text
+    assert links[0].pk not in [each.pk for each in jobs_listed.context["cl"].result_list]
+
+
+@pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
+def test_the_page_of_a_damaged_batch_shows_what_can_be_read(
+    junk: dict[str, Any], admin_client: Client
+) -> None:
+    batch = JobBatchFactory.create(jobs=2, running=True, roles=["then"])
+    damage(batch, junk)
+
+    pages = [
+        reverse("admin:django_jobbatch_jobbatch_changelist"),
+        reverse("admin:django_jobbatch_jobbatch_change", args=[batch.pk]),
+    ]
+
+    assert [admin_client.get(page).status_code for page in pages] == [200, 200]
 
 
 # Circles of parents
