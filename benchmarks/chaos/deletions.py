@@ -16,15 +16,14 @@ class Deletion:
     """Deletion of a batch and its descendants, which may have been interrupted."""
 
     root: uuid.UUID
-    batches: frozenset[uuid.UUID]
+    batches: set[uuid.UUID]
     is_complete: bool = False
     #: Whether an interrupted deletion is repeated at the end of the round.
     is_repeated: bool = False
 
     @classmethod
     def of(cls, batch: JobBatch) -> Deletion:
-        descendants = (pk for level in descendant_levels(batch) for pk in level)
-        return cls(batch.pk, frozenset([batch.pk, *descendants]))
+        return cls(batch.pk, _tree(batch))
 
     @property
     def commits(self) -> int:
@@ -32,8 +31,9 @@ class Deletion:
         return len(self.batches) + self._links().count() // LINKS_CHUNK
 
     def run(self) -> None:
-        """Delete the remaining rows."""
+        """Delete the remaining rows, and those that were added after an interruption."""
         for batch in JobBatch.objects.filter(pk=self.root):
+            self.batches |= _tree(batch)
             batch.delete()
         self.is_complete = True
 
@@ -43,6 +43,10 @@ class Deletion:
 
     def _links(self) -> BatchedJobQuerySet:
         return BatchedJob.objects.filter(batch_id__in=self.batches)
+
+
+def _tree(batch: JobBatch) -> set[uuid.UUID]:
+    return {batch.pk, *(pk for level in descendant_levels(batch) for pk in level)}
 
 
 def batches_of(deletions: Iterable[Deletion]) -> set[uuid.UUID]:

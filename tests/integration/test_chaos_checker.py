@@ -196,6 +196,17 @@ def test_a_complete_deletion_leaves_no_rows_and_an_interrupted_one_may() -> None
     assert violations(previous, injected=injected) == []
 
 
+def test_a_repeated_deletion_also_deletes_what_was_added_after_its_interruption() -> None:
+    batch = bus.batch([bus.job(jobs.work, 0)]).on_queue("default").dispatch()
+    deletion = Deletion.of(batch)
+    batch.add(bus.batch([bus.job(jobs.work, 0)]))
+    previous = Record.take()
+
+    deletion.run()
+
+    assert violations(previous, injected=Injected(deletions=[deletion])) == []
+
+
 def test_batches_without_a_deletion_exist() -> None:
     previous = Record.take()
     batches, jobs_and_callbacks = JobBatch.objects.count(), len(previous.settled)
