@@ -23,6 +23,7 @@ from django_jobbatch.states import LinkStatus
 from tests import jobs, left_open
 from tests.event_log import End, EventLog
 from tests.servers import wait_until
+from tests.tuning import Tuning
 
 Captured = Callable[..., Any]
 
@@ -248,6 +249,24 @@ def test_the_heartbeat_is_in_no_transaction_of_other_code() -> None:
         wait_until(lambda: settled() == 2)
 
     assert settled() == 2
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+@pytest.mark.skipif(connection.vendor == "mysql", reason="its driver does not know")
+def test_a_settlement_writes_in_no_session_that_is_read_only(
+    event_log: EventLog, tuning: Tuning, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    tuning(HEARTBEAT_SECONDS=1e6)  # which settles with a connection of its own
+    change = bus.job(left_open.execute_by_driver, left_open.BY_DRIVER[connection.vendor])
+    batch = bus.batch([change, event_log.job("a")]).dispatch()
+
+    work(str(batch.pk), "default", "default")
+
+    assert End.of(batch) == End(outcome="succeeded", total=2, succeeded=2)
+    assert event_log.ran() == ["a"]
+    assert "tries again" not in caplog.text  # no statement was rejected
 
 
 # The check itself
