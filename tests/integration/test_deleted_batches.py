@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from unittest import mock
 
 import pytest
+from asgiref.sync import async_to_sync
 
 from django_jobbatch import (
     BatchDeleted,
@@ -119,7 +119,7 @@ def test_a_job_whose_batch_is_deleted_learns_it() -> None:
         with pytest.raises(BatchDeleted):
             current_batch()
         with pytest.raises(BatchDeleted):
-            asyncio.run(acurrent_batch())
+            async_to_sync(acurrent_batch)()
     with pytest.raises(BatchDeleted):
         _ = link.previous_result
 
