@@ -65,7 +65,6 @@ class BatchRunner:
         self._last_claimed = 0
         self._claim_size = 1
         self._is_suspended = False
-        self._checked_callbacks = False
         self._heartbeat: Heartbeat | None = None
 
     def run(self) -> None:
@@ -147,22 +146,12 @@ class BatchRunner:
     def _run_callback(self) -> bool:
         """Run one due callback; False if none is due."""
         end_open_transactions(self.batch, ask=False)
-        has_run = self._may_have_callbacks() and run_callback(
+        has_run = self.attempts.may_have_callbacks(self.batch) and run_callback(
             self.buffer, self.batch, self._add_change, self.attempts.note_claim
         )
         if has_run:
             self._apply_changes()
         return has_run
-
-    def _may_have_callbacks(self) -> bool:
-        """Return whether a callback may be due: at the first call, after a failure, after the finish."""
-        batch = self.batch
-        if not self._checked_callbacks:
-            self._checked_callbacks = True
-            return bool(batch.callbacks)
-        return bool(batch.callbacks) and (
-            batch.run > 1 or batch.failed_jobs > 0 or batch.is_finished
-        )
 
     # Jobs
 
