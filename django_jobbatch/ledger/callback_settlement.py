@@ -72,7 +72,7 @@ def skip_unreported(link: BatchedJob) -> None:
 
     The link reports one failure after another, so that is the first unreported one.
     """
-    using = str(link._state.db)
+    using = link.database
     if link.role != Role.EACH_FAILURE:
         return
     unreported = callbacks.unreported(using, link.batch_id)

@@ -98,7 +98,7 @@ def _call_job(link: BatchedJob, batch: JobBatch, policy: RunPolicy) -> Any:
         queue=link.queue,
         timeout=policy.timeout,
         link=link,
-        own=link._state.db if policy.transactional else None,
+        own=link.database if policy.transactional else None,
         attempt=link.attempts + 1,
         result_id=link.result_id,
     )

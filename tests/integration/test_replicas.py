@@ -21,6 +21,7 @@ from django_jobbatch.states import BatchStatus, LinkStatus
 from tests import jobs
 from tests.integration.admin.pages import address
 from tests.jobs import ADD
+from tests.settings import ROOT
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -280,3 +281,12 @@ def test_without_using_the_routers_decide_about_each_row(replica: Replica) -> No
     assert BatchedJob.objects.select_related("batch").first().batch.database == "default"  # type: ignore[union-attr]
     assert [each.database for each in batch.jobs.all()] == ["default"] * 2
     assert JobBatch().database == "default"
+
+
+def test_no_module_asks_where_a_row_was_read() -> None:
+    """`database` is where it is written, and a query that starts from a row is read near it."""
+    package = ROOT / "django_jobbatch"
+
+    asking = [path.name for path in package.rglob("*.py") if "_state.db" in path.read_text()]
+
+    assert asking == []
