@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import connection, transaction
+from django.db.backends.signals import connection_created
 
 from tests.jobs import record
 
 if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
     from django_jobbatch.models import FailedJob, JobBatch
 
 #: Pages that a full SQLite file still takes: enough for a failure, too few for a large result.
@@ -180,11 +183,17 @@ def exit_in_progress(batch: JobBatch) -> None:
 
 
 def fill_disk() -> None:
-    """Leave a few pages to this connection of SQLite."""
+    """Leave a few pages to this process on SQLite, in the connections that it opens later too."""
     with connection.cursor() as cursor:
         cursor.execute("PRAGMA page_count")
         (count,) = cursor.fetchone()
-        cursor.execute(f"PRAGMA max_page_count = {count + PAGES_LEFT}")
+
+    def limit(connection: BaseDatabaseWrapper, **named: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"PRAGMA max_page_count = {count + PAGES_LEFT}")
+
+    limit(connection)
+    connection_created.connect(limit, weak=False)
 
 
 def return_text(path: str, text: str, length: int, *, fills_disk: bool = False) -> str:
