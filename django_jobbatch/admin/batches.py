@@ -30,6 +30,7 @@ from django_jobbatch.models.tree import jobs_of_trees, own_jobs
 from django_jobbatch.operations import previews
 from django_jobbatch.operations.reach import ancestors_of_cancel, ancestors_of_retry
 from django_jobbatch.states import BatchStatus
+from django_jobbatch.text import escape
 
 
 class BatchChangeList(ChangeList):
@@ -162,7 +163,10 @@ class JobBatchAdmin(ReadOnlyAdmin):
             "may_view_failures": has_perm(request, "view_failedjob"),
             "max_running": tuning.MAX_RUNNING_COUNTED,
             "options": display_options(batch),
-            "meta": json.dumps(batch.meta, indent=2, ensure_ascii=False) if batch.meta else "",
+            "queues": escape(", ".join(map(str, batch.queues or [batch.queue]))),
+            "meta": escape(json.dumps(batch.meta, indent=2, ensure_ascii=False))
+            if batch.meta
+            else "",
         }
 
     # Actions

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.template.loader import render_to_string
 from django.utils.formats import number_format
@@ -14,6 +13,7 @@ from django.utils.translation import ngettext
 from django_jobbatch import payload, snapshot
 from django_jobbatch.counters import Affected, TreeCounts
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.text import escape
 
 FOLDER = "admin/django_jobbatch/includes"
 
@@ -47,7 +47,7 @@ def moment(at: datetime | None, took: timedelta | None = None) -> SafeString | s
     return render_to_string(f"{FOLDER}/moment.html", context)
 
 
-def display_options(batch: JobBatch) -> list[tuple[str, Any]]:
+def display_options(batch: JobBatch) -> list[tuple[str, str]]:
     """Return the labels and values of the options that are set."""
     options = batch.options if isinstance(batch.options, dict) else {}  # damaged
     jobs = options.get("jobs", {})
@@ -66,7 +66,7 @@ def display_options(batch: JobBatch) -> list[tuple[str, Any]]:
             ", ".join(map(payload.unverified_path, options.get("progress", []))),
         ),
     ]
-    return [(label, value) for label, value in rows if value not in (None, "")]
+    return [(label, escape(str(value))) for label, value in rows if value not in (None, "")]
 
 
 def _seconds(timeout: int | None) -> str | None:

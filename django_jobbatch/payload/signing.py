@@ -18,6 +18,7 @@ from django_jobbatch.exceptions import PayloadRefused
 from django_jobbatch.payload.encoding import decode, encode
 from django_jobbatch.payload.errors import EncodingError
 from django_jobbatch.specs.batch import JobSpec
+from django_jobbatch.text import escape
 
 #: The salt of all signatures. Stored calls depend on it.
 SALT: Final = "django_jobbatch.payload"
@@ -131,7 +132,7 @@ def load_unverified(text: str) -> Call:
 def unverified_path(text: str) -> str:
     """Return the dotted path of a signed text for logs and pages, or UNREADABLE."""
     try:
-        return load_unverified(text).path
+        return escape(load_unverified(text).path)
     except PayloadRefused:
         return UNREADABLE
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from django_jobbatch import payload, tuning
 from django_jobbatch.exceptions import PayloadRefused
+from django_jobbatch.text import escape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +31,10 @@ def display_call(text: str) -> DisplayCall:
     named = [(str(number), value) for number, value in enumerate(call.args, 1)]
     named += call.kwargs.items()
     return DisplayCall(
-        path=call.path,
-        arguments=[(name, _short_value(value)) for name, value in named[: tuning.MAX_ARGUMENTS]],
+        path=escape(call.path),
+        arguments=[
+            (escape(name), _short_value(value)) for name, value in named[: tuning.MAX_ARGUMENTS]
+        ],
         omitted=max(0, len(named) - tuning.MAX_ARGUMENTS),
     )
 
