@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from datetime import timedelta
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_language_and_settings_of_the_caller_stay(event_log: EventLog) -> None:
     change = bus.job(left_open.change_language, event_log.path("jobs"))
 
     sync(change, change).dispatch()
-    left_open.change_language(event_log.path("here"))
+    copy_context().run(left_open.change_language, event_log.path("here"))
 
     assert event_log.lines("jobs") == ["en-us America/Chicago"] * 2
     assert event_log.lines("here") == ["en-us America/Chicago"]

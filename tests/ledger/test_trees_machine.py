@@ -64,6 +64,7 @@ class Post:
             "schedule",
             "waiting_tickets",
             "waiting_by_batch",
+            "scan_of",
             "discard",
             "executing",
         ):
@@ -85,8 +86,11 @@ class Post:
         queued = sum(ticket.batch_id == batch_id for ticket in self.tickets)
         return WaitingTickets(queued, min(moments, default=None))
 
+    def scan_of(self, queue: str) -> None:
+        """There is no list to scan."""
+
     def waiting_by_batch(
-        self, batch_ids: Sequence[uuid.UUID], queue: str
+        self, batch_ids: Sequence[uuid.UUID], queue: str, scan: None
     ) -> dict[uuid.UUID, WaitingTickets]:
         return {batch_id: self.waiting_tickets(batch_id, queue) for batch_id in batch_ids}
 
