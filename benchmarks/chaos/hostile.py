@@ -26,6 +26,7 @@ class HostileJob:
         options: Options that it needs.
         may_succeed: Whether it may also succeed.
         fails_by_result: Whether it succeeds in a batch that stores no results.
+        may_be_transactional: Whether it has the same end in a transaction of the worker.
     """
 
     func: str
@@ -33,6 +34,7 @@ class HostileJob:
     options: dict[str, Any] = field(default_factory=dict)
     may_succeed: bool = False
     fails_by_result: bool = False
+    may_be_transactional: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +52,12 @@ HOSTILE: Final = {
     "transaction_left_open": HostileKind(
         weight=0.5,
         jobs=(
-            HostileJob(func="leave_atomic", errors=LEFT_OPEN),
+            HostileJob(func="leave_atomic", errors=LEFT_OPEN, may_be_transactional=True),
             # Django forbids it in a `transactional` job.
             HostileJob(
                 func="leave_autocommit_off",
                 errors=(*LEFT_OPEN, "django.db.transaction.TransactionManagementError"),
+                may_be_transactional=True,
             ),
             HostileJob(func="leave_sql_transaction", errors=LEFT_OPEN),
         ),
@@ -79,6 +82,7 @@ HOSTILE: Final = {
                 func="leave_read_only",
                 errors=("django.db.utils.OperationalError", f"{_OURS}OutcomeRejected"),
                 may_succeed=True,
+                may_be_transactional=True,
             ),
         ),
     ),

@@ -120,10 +120,12 @@ def _random_job(random: Random, kinds: Sequence[str]) -> Job:
         options["delay"] = 1
     if func == "fail_first" or random.random() < 0.1:
         options |= {"retry": 2, "retry_interval": random.choice([0, 0, 0, 0, 1])}
-    if func == "write" or (func.startswith("leave_") and random.random() < 0.3):
+    if func == "write":
         options["transactional"] = True
-    if func in hostile.JOBS:
-        options |= hostile.JOBS[func].options
+    if job := hostile.JOBS.get(func):
+        options |= job.options
+        if func.startswith("leave_") and random.random() < 0.3 and job.may_be_transactional:
+            options["transactional"] = True
     return Job(func, _random_argument(random, func), options)
 
 
