@@ -49,7 +49,7 @@ def in_transaction(
 
     No attempt starts after `seconds` (default RETRY_SECONDS). Inside a transaction of the caller
     there is one attempt: the server has rolled back the caller's work too, and only the caller can
-    repeat it. `may_repeat` decides which errors are transient, by default `is_transient`.
+    repeat it. `may_repeat` decides which errors are transient, by default `is_lost`.
     """
 
     def attempt() -> T:
@@ -88,7 +88,7 @@ def retry_transient(
     No attempt starts after `seconds` (default RETRY_SECONDS). A lost connection is opened again.
     Inside a transaction, and inside the attempt of another call for this database, there is one
     attempt: only the outermost call repeats and waits. `may_repeat` decides which errors are
-    transient, by default `is_transient`.
+    transient, by default `is_lost`.
     """
     connection = connections[using]
     retrying = _retrying.get()
@@ -102,7 +102,7 @@ def retry_transient(
             try:
                 return attempt()
             except Error as error:
-                if time.monotonic() >= deadline or not (may_repeat or _may_repeat)(error, using):
+                if time.monotonic() >= deadline or not (may_repeat or is_lost)(error, using):
                     raise
                 logger.info("Database %s: the ledger tries again after: %s", using, error)
                 connection.close_if_unusable_or_obsolete()
@@ -142,12 +142,8 @@ def is_transient(error: Error, using: str) -> bool:
     )
 
 
-def _may_repeat(error: Error, using: str) -> bool:
-    return isinstance(error, OperationalError | InterfaceError) and is_transient(error, using)
-
-
 def is_lost(error: BaseException, using: str) -> bool:
-    """Return whether the error is one of the database itself, not one of the rows that were read."""
+    """Return whether the database is lost or busy for a while. An error about a row is no such error."""
     return isinstance(error, OperationalError | InterfaceError) and is_transient(error, using)
 
 
