@@ -11,7 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_jobbatch.connection_state import reset, statements
 from django_jobbatch.connection_state.drivers import DriverState, driver_state, is_clean
-from django_jobbatch.connection_state.held import HeldTransaction
+from django_jobbatch.connection_state.held_transaction import HeldTransaction
 from django_jobbatch.exceptions import JobBatchError, TransactionLeftOpen
 
 

@@ -14,10 +14,10 @@ from django_jobbatch.exceptions import JobTimeout
 from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.logs import get_logger
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.runner.attempts import ClaimAttempts
 from django_jobbatch.runner.callbacks import run_callback
 from django_jobbatch.runner.calls import end_open_transactions
 from django_jobbatch.runner.change_queue import ChangeQueue
+from django_jobbatch.runner.claim_attempts import ClaimAttempts
 from django_jobbatch.runner.claim_buffer import ClaimBuffer, claimant_of
 from django_jobbatch.runner.execution import execute, settlement_for_loss
 from django_jobbatch.runner.heartbeat import ExpiredCall, Heartbeat, beating

@@ -15,7 +15,7 @@ from django_jobbatch.exceptions import TransportError, UnknownQueue
 from django_jobbatch.logs import get_logger
 from django_jobbatch.text import short_repr
 from django_jobbatch.transport import registry
-from django_jobbatch.transport.bounded import bound
+from django_jobbatch.transport.bounded_connections import bound
 from django_jobbatch.transport.queues import check_queue, is_sync
 from django_jobbatch.transport.redis import redis_errors
 from django_jobbatch.transport.tickets import PREFIX, TICKET_FUNCTION, Ticket, new_id

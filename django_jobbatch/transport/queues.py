@@ -14,7 +14,7 @@ from django_jobbatch import conf, tuning
 from django_jobbatch.exceptions import UnknownQueue
 from django_jobbatch.specs.validation import MAX_SECONDS
 from django_jobbatch.text import short_repr
-from django_jobbatch.transport.bounded import bound
+from django_jobbatch.transport.bounded_connections import bound
 
 
 @lru_cache(maxsize=256)
