@@ -19,6 +19,8 @@ from tests.tuning import Tuning
 MAIN = threading.main_thread()
 #: Seconds that no test waits.
 FOR_EVER = 1000
+#: Seconds after which a signal that had no effect is sent again.
+RESEND_SECONDS = 5
 
 
 def expire() -> None:
@@ -27,8 +29,18 @@ def expire() -> None:
 
 
 async def wait_for_ever() -> None:
-    expire()
-    await asyncio.sleep(FOR_EVER)
+    await interrupted_by(signal.SIGALRM)
+
+
+async def interrupted_by(signum: int) -> None:
+    """Send a signal to the main thread, and wait for the cancellation.
+
+    Python calls its handler when the main thread has left the system call that it waits in. A signal
+    that arrives just before that call does not end it, so it is sent again.
+    """
+    while True:
+        signal.pthread_kill(MAIN.ident or 0, signum)
+        await asyncio.sleep(RESEND_SECONDS)
 
 
 @contextmanager
@@ -212,8 +224,7 @@ def test_a_coroutine_has_ended_when_a_shutdown_is_raised() -> None:
 
     async def job() -> None:
         try:
-            signal.pthread_kill(MAIN.ident or 0, signal.SIGUSR1)
-            await asyncio.sleep(FOR_EVER)
+            await interrupted_by(signal.SIGUSR1)
         finally:
             events.append("ended")
 
@@ -232,12 +243,10 @@ def test_a_shutdown_does_not_wait_for_a_coroutine_that_ignores_its_cancellation(
     gate = threading.Event()
 
     async def job() -> None:
-        signal.pthread_kill(MAIN.ident or 0, signal.SIGUSR1)
+        with suppress(asyncio.CancelledError):
+            await interrupted_by(signal.SIGUSR1)
         while not gate.is_set():
-            try:
-                await asyncio.sleep(0.01)
-            except asyncio.CancelledError:
-                continue
+            await asyncio.sleep(0.01)
 
     with other_signal(SystemExit()), pytest.raises(SystemExit):
         invocation.invoke(job, (), {})
