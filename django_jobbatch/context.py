@@ -70,7 +70,7 @@ def current_batch(*, default: Any = _MISSING) -> Any:
         return _default(default)
     if _is_in_coroutine():
         return copy(current.batch)
-    with _raise_deleted():
+    with _raise_deleted(current.link.batch_id):
         return _batches(current.link).get(pk=current.link.batch_id)
 
 
@@ -90,17 +90,17 @@ async def acurrent_batch(*, default: Any = _MISSING) -> Any:
     current = _current.get()
     if current is None:
         return _default(default)
-    with _raise_deleted():
+    with _raise_deleted(current.link.batch_id):
         return await _batches(current.link).aget(pk=current.link.batch_id)
 
 
 @contextmanager
-def _raise_deleted() -> Iterator[None]:
+def _raise_deleted(batch_id: object) -> Iterator[None]:
     """Raise `BatchDeleted` for a row that does not exist."""
     try:
         yield
     except ObjectDoesNotExist:
-        raise BatchDeleted from None
+        raise BatchDeleted.of(batch_id) from None
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class JobBatchError(Exception):
     """An error occurred in django-jobbatch."""
@@ -36,6 +38,11 @@ class BatchFinished(JobBatchError):
 
 class BatchDeleted(BatchFinished):
     """The batch was deleted, and its jobs with it."""
+
+    @classmethod
+    def of(cls, batch_id: object) -> Self:
+        """Return the error that names this batch."""
+        return cls(f"Batch {batch_id} was deleted, and its jobs with it.")
 
 
 class BatchCancelled(JobBatchError):

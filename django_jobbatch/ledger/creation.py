@@ -145,7 +145,10 @@ def reserve_positions(
     position = current.values_list("position", flat=True).first()
     following = lane.filter(position__gt=position or 0).select_for_update().order_by("position")
     if position is None or _has_stopped(batch, following):
-        raise BatchFinished("It is settled, or its lane has ended: nothing can follow there.")
+        raise BatchFinished(
+            f"Job {link.pk} of batch {batch.pk} is settled, or its lane has ended: nothing can"
+            " follow there."
+        )
     occupied = following.values_list("position", flat=True)
     first, last = occupied.first(), occupied.last() or position
     if at_end or first is None:
@@ -163,9 +166,12 @@ def _has_stopped(batch: JobBatch, following: BatchedJobQuerySet) -> bool:
 def _lock_open(using: str, batch_id: uuid.UUID) -> JobBatch:
     locked = rows.lock(using, batch_id)
     if locked is None:
-        raise BatchDeleted(f"Batch {batch_id} was deleted, and its jobs with it.")
-    if locked.is_finished:
-        raise BatchCancelled if locked.is_cancelled else BatchFinished
+        raise BatchDeleted.of(batch_id)
+    if locked.is_finished and not locked.is_cancelled:
+        raise BatchFinished(
+            f"Batch {batch_id} has finished and takes no more jobs; dispatch a new batch."
+        )
     if locked.status not in OPEN:
-        raise BatchCancelled
+        reason = "was cancelled" if locked.is_cancelled else "is stopping after a failure"
+        raise BatchCancelled(f"Batch {batch_id} {reason} and takes no more jobs.")
     return locked

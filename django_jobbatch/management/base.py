@@ -101,7 +101,8 @@ class BatchCommand(BaseCommand):
         try:
             yield
         except JobBatchError as error:
-            self.report_error(f"{batch.pk}: {error}")
+            text = str(error)
+            self.report_error(text if str(batch.pk) in text else f"{batch.pk}: {text}")
         except Exception as error:
             if isinstance(error, CommandError) or db.is_lost(error, batch.database):
                 raise

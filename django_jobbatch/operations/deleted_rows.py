@@ -33,4 +33,4 @@ def check_exists(using: str, batch: JobBatch) -> None:
 
 def deleted_error(batch: JobBatch) -> BatchDeleted:
     """Return the error of an operation on a deleted batch."""
-    return BatchDeleted(f"Batch {batch.pk} was deleted, and its jobs with it.")
+    return BatchDeleted.of(batch.pk)

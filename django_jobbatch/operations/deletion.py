@@ -33,7 +33,10 @@ def delete(batch: JobBatch) -> tuple[int, dict[str, int]]:
         links = BatchedJob.objects.using(using).select_related("batch")
         stand_in = links.filter(pk=batch.parent_id).first()
     if stand_in is not None and not stand_in.is_settled:
-        raise BatchBusy(f"{stand_in.batch} waits for this batch; cancel it, and delete it later.")
+        raise BatchBusy(
+            f"Batch {stand_in.batch_id} ({stand_in.batch}) waits for batch {batch.pk}; cancel it,"
+            " and delete it later."
+        )
     check_tree_deletable(using, batch)
     ledger.cancel(using, batch.pk, reason="deleted")
     stopping = JobBatch.objects.using(using).filter(pk=batch.pk, status=BatchStatus.STOPPING)

@@ -16,8 +16,7 @@ def results(batch: JobBatch) -> Iterator[Any]:
     Raises:
         ResultsNotStored: the batch was built without `store_results()`.
     """
-    if not batch.options.get("store_results"):
-        raise ResultsNotStored
+    _check_stored(batch)
     stored = (
         BatchedJob.objects.through(batch)
         .filter(batch_id=batch.pk, run=0)
@@ -45,8 +44,7 @@ def previous_result(link: BatchedJob) -> Any:
     """
     links = BatchedJob.objects.through(link)
     batch = _batch_of(link)
-    if not batch.options.get("store_results"):
-        raise ResultsNotStored
+    _check_stored(batch)
     if link.is_callback:
         return None
     lane = links.filter(batch_id=batch.pk, run=0, lane=link.lane).jobs_only()
@@ -57,12 +55,22 @@ def previous_result(link: BatchedJob) -> Any:
         return previous.return_value
     child = JobBatch.objects.through(link).filter(pk=previous.child_id).first()
     if child is None:
-        raise ResultsNotStored("The batch before this link was deleted, and its results with it.")
+        raise ResultsNotStored(
+            f"Batch {previous.child_id}, which ran before job {link.pk}, was deleted, and its"
+            " results with it."
+        )
     return results(child)
+
+
+def _check_stored(batch: JobBatch) -> None:
+    if not batch.options.get("store_results"):
+        raise ResultsNotStored(
+            f"Batch {batch.pk} does not store results; build it with .store_results()."
+        )
 
 
 def _batch_of(link: BatchedJob) -> JobBatch:
     try:
         return link.batch
     except JobBatch.DoesNotExist:
-        raise BatchDeleted from None
+        raise BatchDeleted.of(link.batch_id) from None

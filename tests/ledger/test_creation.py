@@ -169,20 +169,23 @@ def test_links_that_a_running_job_adds_keep_the_batch_open() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trait", "error"),
+    ("trait", "error", "message"),
     [
-        ("finished", BatchFinished),
-        ("failed", BatchFinished),
-        ("stopping", BatchCancelled),
-        ("cancelled", BatchCancelled),
+        ("finished", BatchFinished, "has finished and takes no more jobs; dispatch a new batch."),
+        ("failed", BatchFinished, "has finished and takes no more jobs; dispatch a new batch."),
+        ("stopping", BatchCancelled, "is stopping after a failure and takes no more jobs."),
+        ("cancelled", BatchCancelled, "was cancelled and takes no more jobs."),
     ],
 )
-def test_a_batch_that_is_not_open_takes_no_more(trait: str, error: type[Exception]) -> None:
+def test_a_batch_that_is_not_open_takes_no_more(
+    trait: str, error: type[Exception], message: str
+) -> None:
     batch = JobBatchFactory.create(**{trait: True})
 
-    with pytest.raises(error), transaction.atomic():
+    with pytest.raises(error) as caught, transaction.atomic():
         ledger.lock_for_add(ALIAS, batch)
 
+    assert str(caught.value) == f"Batch {batch.pk} {message}"
     assert read(batch).version == 0
 
 

@@ -234,7 +234,8 @@ def test_a_cancelled_batch_is_not_reopened_by_a_retry_of_its_child(
         reopen(batch, pks(batch) if chosen else None)
 
     assert str(caught.value) == (
-        "The batch was cancelled; retry(include_cancelled=True) runs its cancelled jobs again."
+        f"Batch {batch.pk} was cancelled; retry(include_cancelled=True) runs its cancelled jobs"
+        " again."
     )
     assert (statuses(batch), read(batch).version) == ([FAILED, CANCELLED], 0)
 
@@ -279,7 +280,7 @@ def test_a_batch_that_is_stopping_is_busy(
     with pytest.raises(BatchBusy) as caught:
         reopen(batch, [one.pk] if chosen else None)
 
-    assert str(caught.value) == "The batch is still stopping; wait until it has finished."
+    assert str(caught.value) == (f"Batch {batch.pk} is still stopping; wait until it has finished.")
     assert (statuses(batch), read(batch).version) == ([FAILED, RUNNING], version)
 
 

@@ -23,7 +23,7 @@ def reopen_ancestors(retry: BatchRetry, ancestors: list[JobBatch]) -> Iterator[C
     """
     using, include_cancelled = retry.transition.using, retry.include_cancelled
     for each in ancestors:
-        who = f"{each}, which the batch is part of,"
+        who = f"Batch {each.pk} ({each}), which contains batch {retry.batch.pk},"
         check_retryable(each, include_cancelled=include_cancelled, who=who)
     child = retry.batch
     for parent in reversed(ancestors):

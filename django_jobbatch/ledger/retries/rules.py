@@ -34,13 +34,14 @@ class LaneLink(Protocol):
 L = TypeVar("L", bound=LaneLink)
 
 
-def check_retryable(batch: JobBatch, *, include_cancelled: bool, who: str = "The batch") -> None:
+def check_retryable(batch: JobBatch, *, include_cancelled: bool, who: str = "") -> None:
     """Check that a retry may reopen this batch.
 
     Raises:
         BatchBusy: the batch is still stopping.
         BatchCancelled: the batch was cancelled, and `include_cancelled` is not set.
     """
+    who = who or f"Batch {batch.pk}"
     if is_busy(batch):
         raise BatchBusy(f"{who} is still stopping; wait until it has finished.")
     if batch.is_cancelled and not include_cancelled:

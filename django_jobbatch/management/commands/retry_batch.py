@@ -96,9 +96,10 @@ def _rejection(batch: JobBatch, job: int) -> str:
 def _retry(batch: JobBatch, jobs: list[int] | None, *, include_cancelled: bool) -> int:
     try:
         return operations.retry(batch, jobs, include_cancelled=include_cancelled)
-    except BatchCancelled:
+    except BatchCancelled as error:
+        fact = str(error).rpartition(";")[0]
         raise BatchCancelled(
-            "The batch was cancelled; --include-cancelled retries its cancelled jobs too."
+            f"{fact}; --include-cancelled retries its cancelled jobs too."
         ) from None
 
 

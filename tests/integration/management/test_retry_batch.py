@@ -120,8 +120,7 @@ def test_a_cancelled_batch_is_retried_only_with_an_option() -> None:
 
     assert rejected == (
         "",
-        f"{batch.pk}: The batch was cancelled; --include-cancelled retries its cancelled jobs "
-        "too.\n",
+        f"Batch {batch.pk} was cancelled; --include-cancelled retries its cancelled jobs too.\n",
         1,
     )
     assert one == (f"{batch.pk}: 1 job retried, in run 2.\n", "", 0)
@@ -139,7 +138,7 @@ def test_what_cannot_be_retried_is_named_and_the_others_are_retried() -> None:
         f"{batch.pk}: 1 job retried, in run 2.\n",
         "x is not the id of a batch: an id is a UUID, or its first 8 digits or more.\n"
         f"There is no batch {unknown}.\n"
-        f"{stopping.pk}: The batch is still stopping; wait until it has finished.\n",
+        f"Batch {stopping.pk} is still stopping; wait until it has finished.\n",
         1,
     )
 
