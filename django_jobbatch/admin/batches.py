@@ -24,8 +24,8 @@ from django_jobbatch.admin.retries import RetryView
 from django_jobbatch.admin.search import id_prefix, is_searchable
 from django_jobbatch.counters import TreeCounts
 from django_jobbatch.db import read_rows
-from django_jobbatch.models import BatchedJob, FailedJob, JobBatch, JobBatchQuerySet
-from django_jobbatch.models.shape import report_unreadable_row
+from django_jobbatch.models import FailedJob, JobBatch, JobBatchQuerySet
+from django_jobbatch.models.shape import readable_queues, report_unreadable, report_unreadable_row
 from django_jobbatch.models.tree import jobs_of_trees, own_jobs
 from django_jobbatch.operations import previews
 from django_jobbatch.operations.reach import ancestors_of_cancel, ancestors_of_retry
@@ -129,7 +129,7 @@ class JobBatchAdmin(ReadOnlyAdmin):
     def get_context(self, request: HttpRequest, batch: JobBatch) -> dict[str, Any]:
         """Return the context of the page of one batch, its buttons included."""
         jobs = batch.tree_jobs
-        parent = _parent(batch)
+        parent = batch.parent_batch
         may_retry = self.has_retry_permission(request, batch)
         return {
             "title": batch.name,
@@ -142,9 +142,7 @@ class JobBatchAdmin(ReadOnlyAdmin):
             if parent and self.has_view_permission(request, parent)
             else None,
             "steps": _steps(batch),
-            "children": list(batch.children[: tuning.MAX_CHILDREN_LISTED])
-            if batch.child_batches
-            else [],
+            "children": _children(batch),
             "jobs": jobs,
             "percent": counters.progress_percent(
                 total=jobs.total, pending=jobs.pending, finished=batch.is_finished
@@ -163,7 +161,7 @@ class JobBatchAdmin(ReadOnlyAdmin):
             "may_view_failures": has_perm(request, "view_failedjob"),
             "max_running": tuning.MAX_RUNNING_COUNTED,
             "options": display_options(batch),
-            "queues": escape(", ".join(map(str, batch.queues or [batch.queue]))),
+            "queues": escape(", ".join(readable_queues(batch) or [batch.queue])),
             "meta": escape(json.dumps(batch.meta, indent=2, ensure_ascii=False))
             if batch.meta
             else "",
@@ -212,9 +210,8 @@ def _steps(batch: JobBatch) -> dict[str, Any] | None:
     return {"listed": steps[: tuning.MAX_STEPS_LISTED], "total": len(steps)}
 
 
-def _parent(batch: JobBatch) -> JobBatch | None:
-    """Return the parent of the batch; takes at most one query."""
-    if batch.parent_id is None:
-        return None
-    link = BatchedJob.objects.select_related("batch").filter(pk=batch.parent_id).first()
-    return link.batch if link else None
+def _children(batch: JobBatch) -> list[JobBatch]:
+    """Return the first child batches, without unreadable ones."""
+    if not batch.child_batches:
+        return []
+    return read_rows(batch.children[: tuning.MAX_CHILDREN_LISTED], report_unreadable).rows

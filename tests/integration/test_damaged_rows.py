@@ -20,7 +20,7 @@ from django_jobbatch.models import BatchedJob, JobBatch, tree
 from django_jobbatch.reconcile import Repair, RepairKind, reconcile
 from django_jobbatch.runner import work
 from tests import jobs
-from tests.factories import JobBatchFactory
+from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.jobs import ADD
 from tests.ledger.helpers import ALIAS, age, claim, read, statuses
 from tests.servers import RedisServer, Workers
@@ -313,6 +313,22 @@ def test_a_row_that_cannot_be_read_hides_no_other_row_in_the_admin(
     assert set(shown) == {batches[0].pk, batches[2].pk}
     assert str(batches[1].pk) in caplog.text
     assert links[0].pk not in [each.pk for each in jobs_listed.context["cl"].result_list]
+
+
+@not_on_mariadb
+def test_a_child_batch_that_cannot_be_read_hides_no_other_on_the_page_of_its_parent(
+    admin_client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    parent = JobBatchFactory.create(child_batches=2, running=True)
+    stand_ins = [BatchedJobFactory.create(batch=parent, role="job") for _ in range(2)]
+    children = [JobBatchFactory.create(parent=each, root=parent) for each in stand_ins]
+    unreadable(children[0])
+
+    page = admin_client.get(reverse("admin:django_jobbatch_jobbatch_change", args=[parent.pk]))
+
+    assert page.status_code == 200
+    assert page.context["children"] == [children[1]]
+    assert str(children[0].pk) in caplog.text
 
 
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
