@@ -12,6 +12,7 @@ from django_jobbatch import conf, tuning
 from django_jobbatch.exceptions import FunctionNotFound
 from django_jobbatch.payload import Call, CallSigner
 from django_jobbatch.specs.tasks import is_task
+from django_jobbatch.text import readable_repr
 
 
 def resolve(path: str) -> Any:
@@ -57,7 +58,9 @@ def _import(name: str, path: str) -> ModuleType | None:
             return None
         raise FunctionNotFound(f"{path}: {name} cannot be imported: {error}.") from error
     except Exception as error:
-        raise FunctionNotFound(f"{path}: {name} cannot be imported: {error!r}.") from error
+        raise FunctionNotFound(
+            f"{path}: {name} cannot be imported: {readable_repr(error)}."
+        ) from error
 
 
 def _display_name(target: Any) -> str:

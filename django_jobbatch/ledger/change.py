@@ -6,9 +6,10 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import TracebackType
 from typing import Self
 
-from django_jobbatch.exceptions import JobBatchError
+from django_jobbatch import error_text
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import LinkStatus
 
@@ -22,10 +23,13 @@ class Failure:
     traceback: str
 
     @classmethod
-    def of(cls, error: JobBatchError) -> Self:
-        """Return the failure for an error of this package that was not raised."""
-        name, message = f"{type(error).__module__}.{type(error).__qualname__}", str(error)
-        return cls(exception_class=name, message=message, traceback=f"{name}: {message}\n")
+    def of(cls, error: BaseException, trace: TracebackType | None = None) -> Self:
+        """Return the failure for an error, with the frames of `trace`, if it was raised."""
+        return cls(
+            exception_class=error_text.class_name(error),
+            message=error_text.message(error),
+            traceback=error_text.traceback_text(error, trace),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from django_jobbatch import tuning
 from django_jobbatch.logs import get_logger
 from django_jobbatch.states import CALLBACKS
+from django_jobbatch.text import short_repr
 
 if TYPE_CHECKING:
     from django_jobbatch.models.batch import JobBatch
 
 logger = get_logger(__name__)
 
-#: Characters of a value in an error.
-_MAX_SHOWN: Final = 100
 #: The types of the values of one entry of `callbacks`.
 _ENTRY: Final = {"role": str, "queue": str, "payload": str, "options": dict}
 
@@ -73,6 +73,5 @@ def _is_callback(entry: object) -> bool:
     )
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+def _short(value: object) -> str:
+    return short_repr(value, tuning.MAX_VALUE_SHOWN)

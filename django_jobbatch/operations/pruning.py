@@ -13,7 +13,7 @@ from django.db import IntegrityError, router
 from django.db.models import ProtectedError, RestrictedError
 from django.utils import timezone
 
-from django_jobbatch import db, ledger, tuning
+from django_jobbatch import db, error_text, ledger, tuning
 from django_jobbatch.exceptions import BatchDeleted
 from django_jobbatch.models import (
     BatchedJob,
@@ -191,8 +191,7 @@ class _Pruning:
     def _report_unreadable(self, pk: uuid.UUID, error: Exception) -> None:
         """Log a batch whose rows are damaged; the others are deleted."""
         report_unreadable(pk, error)
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        self._unreadable.append(RetainedRow(id=pk, name="", reason=reason))
+        self._unreadable.append(RetainedRow(id=pk, name="", reason=error_text.summary(error)))
 
     def _prune_batch(self, batch: JobBatch) -> None:
         try:

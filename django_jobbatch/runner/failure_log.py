@@ -21,11 +21,7 @@ _OUR_FRAMES: Final = ("django_jobbatch.", "contextlib", "asgiref.")
 
 def failure_of(error: BaseException) -> Failure:
     """Return the failure to be stored for an exception, as text."""
-    return Failure(
-        exception_class=error_text.class_name(error),
-        message=error_text.message(error),
-        traceback=error_text.traceback_text(error, _own_traceback(error)),
-    )
+    return Failure.of(error, _own_traceback(error))
 
 
 def failed(link: BatchedJob, error: BaseException) -> Callable[[], None]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from django_jobbatch import payload, tuning
 from django_jobbatch.exceptions import PayloadRefused
-from django_jobbatch.text import escape
+from django_jobbatch.text import ELLIPSIS, escape, short_repr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,8 @@ def display_call(text: str) -> DisplayCall:
     return DisplayCall(
         path=escape(call.path),
         arguments=[
-            (escape(name), _short_value(value)) for name, value in named[: tuning.MAX_ARGUMENTS]
+            (escape(name), short_repr(value, tuning.MAX_ARGUMENT_LENGTH))
+            for name, value in named[: tuning.MAX_ARGUMENTS]
         ],
         omitted=max(0, len(named) - tuning.MAX_ARGUMENTS),
     )
@@ -44,14 +45,5 @@ def call_line(text: str) -> str:
     call = display_call(text)
     arguments = [value if name.isdecimal() else f"{name}={value}" for name, value in call.arguments]
     if call.omitted:
-        arguments.append("…")
+        arguments.append(ELLIPSIS)
     return f"{call.path}({', '.join(arguments)})"
-
-
-def _short_value(value: object) -> str:
-    text = repr(value)
-    return (
-        text
-        if len(text) <= tuning.MAX_ARGUMENT_LENGTH
-        else f"{text[: tuning.MAX_ARGUMENT_LENGTH]}…"
-    )

@@ -268,6 +268,10 @@ def test_a_path_without_a_function_is_rejected_with_the_reason(path: str, messag
     [
         ("import no_such_library", "No module named 'no_such_library'"),
         ("1 / 0", "ZeroDivisionError('division by zero')"),
+        (
+            "class Unreadable(Exception):\n    __repr__ = None\n\nraise Unreadable",
+            "<Unreadable>",
+        ),
     ],
 )
 def test_a_module_that_cannot_be_imported_is_rejected_with_the_reason(
