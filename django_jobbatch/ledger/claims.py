@@ -15,10 +15,11 @@ from django.db.models import F, Subquery, Value
 from django.utils import timezone
 
 from django_jobbatch import tuning
-from django_jobbatch.db import in_transaction, retry_transient
+from django_jobbatch.db import in_transaction, read_rows, retry_transient
 from django_jobbatch.ledger import callbacks, rows
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch, pin
 from django_jobbatch.models.job import CLAIM_INDEX
+from django_jobbatch.models.shape import report_unreadable_link
 from django_jobbatch.states import ACTIVE, CALLBACKS, BatchStatus, LinkStatus
 
 
@@ -152,8 +153,15 @@ def _can_skip_locked(using: str) -> bool:
 
 
 def _first_due(due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
-    first = due.order_by("pk")[:limit]
-    return _force_claim_index(first) if connections[due.db].vendor == "mysql" else list(first)
+    """Return the first due links. Those that the driver cannot read are named and passed over."""
+    due = due.order_by("pk")
+    if connections[due.db].vendor == "mysql":  # whose driver reads every date
+        return _force_claim_index(due[:limit])
+    while True:
+        found, last = read_rows(due[:limit], report_unreadable_link)
+        if found or last is None:
+            return found
+        due = due.filter(pk__gt=last)
 
 
 def _force_claim_index(due: BatchedJobQuerySet) -> list[BatchedJob]:

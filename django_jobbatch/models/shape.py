@@ -61,6 +61,13 @@ def report_unreadable_row(pk: object, error: Exception) -> None:
     )
 
 
+def report_unreadable_link(pk: object, error: Exception) -> None:
+    """Log a due link that cannot be read. Tickets run the others."""
+    logger.error(
+        "Job %s is unreadable, so no ticket can run it: %s. Correct or delete its row.", pk, error
+    )
+
+
 def _is_list_of_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 

@@ -253,6 +253,32 @@ def test_a_date_of_a_link_that_cannot_be_read_hides_no_other_batch_from_reconcil
     assert errors(caplog) == [str(batches[1].pk)]
 
 
+@not_on_mariadb
+@pytest.mark.parametrize("damaged", [[0], [2], [0, 1, 3]])
+def test_a_due_job_that_cannot_be_read_hides_no_other_job_from_tickets(
+    damaged: list[int], redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = bus.batch([ADD] * 5).dispatch()
+    links = list(batch.jobs.order_by("pk").values_list("pk", flat=True))
+    for each in damaged:
+        write_unreadable_date("django_jobbatch_batchedjob", "started_at", links[each])
+    redis_server.client.delete(LIST)
+
+    work(str(batch.pk), "default", ALIAS)
+
+    by_pk = batch.jobs.order_by("pk").values_list("status", flat=True)
+    expected = ["pending" if each in damaged else "succeeded" for each in range(5)]
+    assert list(by_pk) == expected
+    assert {pk for pk in links if f"Job {pk} is unreadable" in caplog.text} == {
+        links[each] for each in damaged
+    }
+    # One ticket more finds nothing that it can claim, and sends no other.
+    assert redis_server.client.llen(LIST) <= 1
+    redis_server.client.delete(LIST)
+    work(str(batch.pk), "default", ALIAS)
+    assert redis_server.client.llen(LIST) == 0
+
+
 def test_a_date_that_cannot_be_read_hides_no_other_batch_in_a_list(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
