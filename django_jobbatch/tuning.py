@@ -146,6 +146,8 @@ HANGING_REDIS_SECONDS = 10.0
 #: Seconds after which a worker kills its reconcile process, or its rescue process.
 RECONCILE_TIMEOUT = 600
 RESCUE_TIMEOUT = 60
+#: Whole seconds for which a worker waits at its start for the databases of the project.
+FIND_DATABASES_SECONDS = 10
 
 # Read model and pages
 

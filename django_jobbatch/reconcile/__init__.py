@@ -7,7 +7,12 @@ the same time, beside running tickets.
 
 from __future__ import annotations
 
-from django_jobbatch.reconcile.databases import Databases, default_database, find_databases
+from django_jobbatch.reconcile.databases import (
+    Databases,
+    database_aliases,
+    default_database,
+    find_databases,
+)
 from django_jobbatch.reconcile.reconciler import reconcile, reconcile_ticket
 from django_jobbatch.reconcile.repairs import Repair, RepairKind
 
@@ -15,6 +20,7 @@ __all__ = [
     "Databases",
     "Repair",
     "RepairKind",
+    "database_aliases",
     "default_database",
     "find_databases",
     "reconcile",

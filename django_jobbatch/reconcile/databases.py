@@ -38,7 +38,7 @@ def find_databases(aliases: Iterable[str] | None = None) -> Databases:
     does not answer does not hide the others.
     """
     found = Databases()
-    for alias in _candidates() if aliases is None else aliases:
+    for alias in database_aliases() if aliases is None else aliases:
         try:
             key = _key(alias)
         except Exception as error:  # noqa: BLE001 - of any driver
@@ -54,8 +54,11 @@ def default_database() -> str:
     return router.db_for_write(JobBatch)
 
 
-def _candidates() -> list[str]:
-    """Return the alias of new batches, then the others in their order in DATABASES."""
+def database_aliases() -> list[str]:
+    """Return the aliases of databases that may hold batches.
+
+    That of new batches comes first, and the others in their order in DATABASES.
+    """
     first = default_database()
     others = [
         alias

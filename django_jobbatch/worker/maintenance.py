@@ -9,12 +9,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from django.utils.crypto import salted_hmac
 
+from django_jobbatch import error_text, tuning
 from django_jobbatch.logs import get_logger
 from django_jobbatch.runner.timed_calls import SharedCall
+from django_jobbatch.worker import processes
 from django_jobbatch.worker.processes import logging_errors
 
 logger = get_logger("django_jobbatch.worker")
@@ -33,14 +35,27 @@ class Reconcilers:
         self._aliases: dict[uuid.UUID, str] = {}
         self._unreachable: list[str] = []
 
-    def find_databases(self) -> None:
-        """Find the databases that hold batches, and remember those that did not answer."""
-        from django_jobbatch.reconcile import find_databases  # noqa: PLC0415 - see the docstring
+    def find_databases(self, *, set_signals: Callable[[], None]) -> None:
+        """Find the databases that hold batches, and remember those that did not answer.
 
-        found = find_databases()
-        self._aliases, self._unreachable = found.aliases, list(found.unreachable)
-        for using, error in found.unreachable.items():
-            logger.warning("Database %r did not answer when the worker started: %s", using, error)
+        Each one is asked in a process of its own, so a database that hangs does not keep the worker
+        from its work. `set_signals` replaces the worker's signal handlers there.
+        """
+        from django_jobbatch.reconcile import database_aliases  # noqa: PLC0415 - see the docstring
+
+        seconds = tuning.FIND_DATABASES_SECONDS
+        questions = {using: partial(_key_or_error, using) for using in database_aliases()}
+        answers = processes.ask(questions, seconds=seconds, set_signals=set_signals)
+        for using, answer in answers.items():
+            kind, _, value = answer.partition(" ")
+            if kind == _KEY:
+                self._aliases.setdefault(uuid.UUID(value), using)
+            elif kind != _NO_KEY:
+                error = value or f"no answer in {seconds} seconds"
+                self._unreachable.append(using)
+                logger.warning(
+                    "Database %r did not answer when the worker started: %s", using, error
+                )
 
     def due(self, *, seconds: int) -> dict[str, Callable[[], None]]:
         """Return an action for each database where this worker leads, by its alias.
@@ -68,6 +83,21 @@ class Reconcilers:
 
     def _leads(self, key: uuid.UUID, *, seconds: int) -> bool:
         return lead(self._redis, self._worker, key, seconds=seconds)
+
+
+#: The first words of the answers of a database; another one means an error.
+_KEY: Final = "key"
+_NO_KEY: Final = "none"
+
+
+def _key_or_error(using: str) -> str:
+    """Return the key of a database as text, or the error with which it answers."""
+    from django_jobbatch.reconcile import find_databases  # noqa: PLC0415 - see the docstring
+
+    found = find_databases([using])
+    for error in found.unreachable.values():
+        return f"error {error_text.summary(error)}"
+    return next((f"{_KEY} {key.hex}" for key in found.aliases), _NO_KEY)
 
 
 def reconcile_database(using: str) -> None:

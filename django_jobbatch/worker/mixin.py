@@ -64,10 +64,7 @@ class BatchWorkerMixin(Base):
             self._driver_info = transport.driver_info()
             warm_up()
         with logging_errors("find the databases of batches"):
-            try:
-                self._reconcilers.find_databases()
-            finally:
-                processes.close_connections()
+            self._reconcilers.find_databases(set_signals=self.setup_work_horse_signals)
         super().bootstrap(*args, **kwargs)
 
     # Reconcile

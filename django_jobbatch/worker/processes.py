@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 
 from django.db import connections
 from rq.exceptions import StopRequested
@@ -32,6 +33,32 @@ def fork(action: Callable[[], None], *, seconds: int, set_signals: Callable[[], 
             action()
     finally:
         os._exit(os.EX_OK)
+
+
+def ask(
+    questions: Mapping[str, Callable[[], str]], *, seconds: int, set_signals: Callable[[], None]
+) -> dict[str, str]:
+    """Answer all questions at the same time, each in a process of its own; return the answers.
+
+    A process that has not answered after `seconds` is killed, and its answer is empty.
+    """
+    pipes: dict[str, tuple[int, int]] = {}
+    for name, question in questions.items():
+        reading, writing = os.pipe()
+        answer = partial(_answer, question, writing)
+        pipes[name] = reading, fork(answer, seconds=seconds, set_signals=set_signals)
+        os.close(writing)
+    answers: dict[str, str] = {}
+    for name, (reading, pid) in pipes.items():
+        with os.fdopen(reading) as stream:
+            answers[name] = stream.read()
+        wait_for_exit(pid)
+    return answers
+
+
+def _answer(question: Callable[[], str], writing: int) -> None:
+    with os.fdopen(writing, "w") as stream:
+        stream.write(question())
 
 
 def has_exited(pid: int) -> bool:

@@ -64,6 +64,19 @@ def test_a_worker_reconciles_each_database_that_holds_batches_also_if_one_is_awa
 
 
 @pytest.mark.slow
+def test_a_worker_works_and_reconciles_beside_a_database_that_hangs(
+    workers: Workers, event_log: EventLog, redis_server: RedisServer
+) -> None:
+    batch = lost(bus.batch(event_log.job()), redis_server)
+
+    start(workers, "default", "tests.hanging_database")
+
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
+    message = "Database 'hanging' did not answer when the worker started: no answer in 1 seconds"
+    assert message in workers.logs()
+
+
+@pytest.mark.slow
 def test_two_projects_on_one_redis_each_reconcile_their_own_batches(
     second: str, workers: Workers, event_log: EventLog, redis_server: RedisServer
 ) -> None:

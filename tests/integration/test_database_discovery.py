@@ -157,9 +157,9 @@ def test_each_database_has_a_leader_of_its_own(
 ) -> None:
     """Also a leader of one database alone, in a project that has only that one."""
     ours, theirs = (Reconcilers(redis_server.client, name) for name in ("ours", "theirs"))
-    theirs.find_databases()
+    theirs.find_databases(set_signals=lambda: None)
     configured(second, monkeypatch)
-    ours.find_databases()
+    ours.find_databases(set_signals=lambda: None)
 
     led = [list(each.due(seconds=30)) for each in (theirs, ours, theirs)]
 

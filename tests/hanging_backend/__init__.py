@@ -1,0 +1,1 @@
+"""A database whose server accepts connections and never answers."""
