@@ -35,12 +35,16 @@ class EncodingError(Exception):
         self.steps.append(step)
         return self
 
-    def as_public_error(self, where: str) -> UnencodableArgument:
-        """Return the error for the caller. Its message starts with `where` and the path."""
+    def as_public_error(self, where: str, verb: str = "pass") -> UnencodableArgument:
+        """Return the error for the caller. Its message starts with `where` and the path.
+
+        A hint says "pass"; `verb` replaces that.
+        """
         steps = self.steps[::-1]
         path = "".join(steps[:MAX_PATH_STEPS]) + ("..." if len(steps) > MAX_PATH_STEPS else "")
+        hint = verb + self.hint.removeprefix("pass")
         return UnencodableArgument(
-            f"{where}{path}: {self.description} cannot be stored as JSON; {self.hint}"
+            f"{where}{path}: {self.description} cannot be stored as JSON; {hint}"
         )
 
 
@@ -50,7 +54,8 @@ def error_for(value: object) -> EncodingError:
         if matches(value):
             return EncodingError(description.format(type(value).__qualname__), hint)
     return EncodingError(
-        f"an object of type {type(value).__qualname__}", "pass the plain values the job needs"
+        f"an object of type {type(value).__qualname__}",
+        "pass plain values: text, numbers, lists, dicts",
     )
 
 

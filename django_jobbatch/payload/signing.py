@@ -46,16 +46,17 @@ class Call:
     kwargs: dict[str, Any]
 
 
-def dumps(value: object, where: str) -> str:
+def dumps(value: object, where: str, verb: str = "pass") -> str:
     """Return `value` as JSON text, from which `loads` restores the value and its types.
 
     Raises:
-        UnencodableArgument: the value cannot be stored. The message starts with `where`.
+        UnencodableArgument: the value cannot be stored. The message starts with `where`, and
+            its hint with `verb`.
     """
     try:
         return _to_json(encode(value))
     except EncodingError as error:
-        raise error.as_public_error(where) from None
+        raise error.as_public_error(where, verb) from None
 
 
 def loads(text: str) -> Any:

@@ -81,7 +81,7 @@ def _encode_result(value: object, policy: RunPolicy) -> str | None:
         raise RetryReturned
     if not policy.store_result:
         return None
-    text, maximum = payload.dumps(value, "the result"), conf.current().MAX_RESULT
+    text, maximum = payload.dumps(value, "the result", "return"), conf.current().MAX_RESULT
     if len(text) > maximum:
         raise ResultTooLarge(
             f"The result has {len(text):,} characters as JSON; JOBBATCH['MAX_RESULT'] allows"

@@ -543,7 +543,9 @@ def test_a_result_that_is_not_json_fails_the_job_with_that_reason() -> None:
     assert settlement.status == LinkStatus.FAILED
     assert settlement.failure is not None
     assert settlement.failure.exception_class == "django_jobbatch.exceptions.UnencodableArgument"
-    assert settlement.failure.message.startswith("the result: a model instance (BatchedJob)")
+    assert settlement.failure.message == (
+        "the result: a model instance (BatchedJob) cannot be stored as JSON; return .pk"
+    )
 
 
 @transactional

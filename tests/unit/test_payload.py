@@ -283,7 +283,7 @@ def test_a_subclass_of_a_scalar_is_stored_as_the_scalar(value: object, stored: o
         (
             object(),
             "an object of type object cannot be stored as JSON; "
-            "pass the plain values the job needs",
+            "pass plain values: text, numbers, lists, dicts",
         ),
         (float("nan"), "the float nan cannot be stored as JSON; pass None or text"),
         (float("-inf"), "the float -inf cannot be stored as JSON; pass None or text"),
