@@ -86,7 +86,7 @@ class BatchCommand(BaseCommand):
             )
         elif not candidates:
             if len(self._unreadable) == unreadable:
-                self.report_error(f"There is no batch {text}.")
+                self.report_error(_missing(text, using))
         elif len(candidates) > 1:
             self.report_error(
                 f"Several batches have ids that start with {text}: {_listed(candidates)}."
@@ -113,6 +113,17 @@ class BatchCommand(BaseCommand):
         self._unreadable.append(batch_id)
         cause = type(reason).__name__ + ": " if isinstance(reason, Exception) else ""
         self.report_error(f"{batch_id}: {cause}{reason}. Correct or delete its rows.")
+
+
+def database_option(using: str) -> str:
+    """Return what a command needs to find the batches of this database, with a space before it."""
+    return "" if using == router.db_for_write(JobBatch) else f" --database {using}"
+
+
+def _missing(text: str, using: str) -> str:
+    if len(list(connections)) == 1:
+        return f"There is no batch {text}."
+    return f"There is no batch {text} in database {using}; --database names another database."
 
 
 def _candidates(

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.db import Error
 
-from django_jobbatch.management.base import ID_HELP, BatchCommand
+from django_jobbatch.management.base import ID_HELP, BatchCommand, database_option
 from django_jobbatch.management.formatting import pluralize
 from django_jobbatch.reconcile import Repair, find_databases, reconcile
 
@@ -63,7 +63,8 @@ class Command(BatchCommand):
             for each in self._reconcile(using, batch_id=tree, dry_run=dry_run):
                 repairs.append(each)
                 if verbosity > 0 and not json:
-                    self.stdout.write(str(each))
+                    where = f" in database {using}" if database_option(using) else ""
+                    self.stdout.write(f"{each}{where}")
         if json:
             self.stdout.write(_as_json(repairs))
         elif verbosity > 0 and (repairs or not self._has_errors):

@@ -8,7 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from django_jobbatch import operations, snapshot
 from django_jobbatch.exceptions import BatchCancelled
-from django_jobbatch.management.base import ID_HELP, BatchCommand
+from django_jobbatch.management.base import ID_HELP, BatchCommand, database_option
 from django_jobbatch.management.formatting import pluralize, whole_number
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.specs.validation import MAX_ID, is_row_id
@@ -90,7 +90,8 @@ def _rejection(batch: JobBatch, job: int) -> str:
         return f"There is no job {job}."
     if batch_id == batch.pk:
         return f"Job {job} has not failed, so it cannot be retried."
-    return f"Job {job} belongs to batch {batch_id}: retry_batch {snapshot.short_id(batch_id)} --job {job}"
+    command = f"retry_batch {snapshot.short_id(batch_id)} --job {job}"
+    return f"Job {job} belongs to batch {batch_id}: {command}{database_option(batch.database)}"
 
 
 def _retry(batch: JobBatch, jobs: list[int] | None, *, include_cancelled: bool) -> int:

@@ -10,7 +10,7 @@ from django.core.management.base import CommandParser
 from django.utils.dateparse import parse_datetime
 
 from django_jobbatch import snapshot, tuning
-from django_jobbatch.management.base import ID_HELP, BatchCommand
+from django_jobbatch.management.base import ID_HELP, BatchCommand, database_option
 from django_jobbatch.management.formatting import moment, pluralize, table, truncate, wrapped
 from django_jobbatch.models import JobBatch
 
@@ -36,14 +36,15 @@ class Command(BatchCommand):
                 if json:
                     self.stdout.write(_as_json(shown))
                 else:
-                    self.stdout.write("\n".join(_lines(shown, snapshot.child_outline(batch))))
+                    self.stdout.write("\n".join(_lines(shown, batch)))
 
 
 def _as_json(shown: dict[str, Any]) -> str:
     return json.dumps(shown, indent=2)
 
 
-def _lines(shown: dict[str, Any], children: snapshot.ChildOutline) -> Iterator[str]:
+def _lines(shown: dict[str, Any], batch: JobBatch) -> Iterator[str]:
+    children = snapshot.child_outline(batch)
     yield " ".join(shown["name"].split())
     yield from _indented(_facts(shown))
     if shown["steps"]:
@@ -60,7 +61,7 @@ def _lines(shown: dict[str, Any], children: snapshot.ChildOutline) -> Iterator[s
     if shown["failures"]["by_exception"]:
         yield _failures_heading(shown["failures"])
         for group in shown["failures"]["by_exception"]:
-            yield from _group(group, shown["id"])
+            yield from _group(group, shown["id"], database_option(batch.database))
 
 
 def _facts(shown: dict[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -135,24 +136,24 @@ def _failures_heading(failures: dict[str, Any]) -> str:
     return "Failures"
 
 
-def _group(group: dict[str, Any], batch_id: str) -> Iterator[str]:
+def _group(group: dict[str, Any], batch_id: str, database: str) -> Iterator[str]:
     newest = group["newest"]
     retried = f", {group['retried']:,} retried since" if group["retried"] else ""
     yield f"  {group['count']:,} x {group['exception']}{retried}"
     where = f"newest: job {newest['job']}{_of(newest['batch'], batch_id)}"
     yield from wrapped(f"{where}, {truncate(newest['call'], tuning.MAX_CALL_SHOWN)}", " " * 4)
     yield from wrapped(truncate(newest["message"], tuning.MAX_MESSAGE_SHOWN), " " * 4)
-    yield from _retry_commands(group)
+    yield from _retry_commands(group, database)
 
 
-def _retry_commands(group: dict[str, Any]) -> Iterator[str]:
+def _retry_commands(group: dict[str, Any], database: str) -> Iterator[str]:
     """Yield commands that can be called as they are, for jobs of this batch and its descendants."""
     by_batch: dict[str, list[int]] = {}
     for job in group["retryable"]:
         by_batch.setdefault(job["batch"], []).append(job["job"])
     for batch, jobs in by_batch.items():
         options = " ".join(f"--job {job}" for job in jobs)
-        yield f"    retry_batch {snapshot.short_id(batch)} {options}"
+        yield f"    retry_batch {snapshot.short_id(batch)} {options}{database}"
     if unlisted := group["count"] - group["retried"] - len(group["retryable"]):
         yield f"    and {unlisted:,} more"
 
