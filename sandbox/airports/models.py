@@ -23,6 +23,9 @@ class Country(models.Model):
     rows = models.IntegerField(help_text="Rows in the file.")
     airports = models.IntegerField(help_text="Imported airports.")
 
+    class Meta:
+        verbose_name_plural = "countries"
+
     def __str__(self) -> str:
         return self.code
 

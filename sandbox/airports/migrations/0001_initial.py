@@ -52,6 +52,7 @@ class Migration(migrations.Migration):
                 ("rows", models.IntegerField(help_text="Rows in the file.")),
                 ("airports", models.IntegerField(help_text="Imported airports.")),
             ],
+            options={"verbose_name_plural": "countries"},
         ),
         migrations.CreateModel(
             name="Report",
