@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from django_jobbatch import db, dispatch, transport, tuning
 from django_jobbatch.exceptions import TransportError, UnknownQueue
@@ -17,8 +17,6 @@ from django_jobbatch.transport import WaitingTickets
 logger = get_logger(__name__)
 
 T = TypeVar("T")
-
-NO_TICKETS: Final = WaitingTickets(0, None)
 
 
 class QueueLists:
@@ -96,7 +94,7 @@ class QueueState:
             self._waiting[queue] = self.lists.waiting(queue, self._asked[queue])
         waiting = self._waiting[queue]
         if waiting is not None and batch.pk not in self._asked[queue]:  # a repair has started it
-            return NO_TICKETS
+            return transport.NO_TICKETS
         return None if waiting is None else waiting.get(batch.pk)
 
     def is_inspected(self, queue: str, batch: JobBatch) -> bool:

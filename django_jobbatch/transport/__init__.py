@@ -17,6 +17,7 @@ from django_jobbatch.transport.consumer import (
     ticket_error,
 )
 from django_jobbatch.transport.inspection import (
+    NO_TICKETS,
     WaitingTickets,
     executing,
     live_executions,
@@ -32,6 +33,7 @@ from django_jobbatch.transport.removal import discard, stop
 from django_jobbatch.transport.tickets import Ticket, belongs_to
 
 __all__ = [
+    "NO_TICKETS",
     "QueueScan",
     "RedisBudget",
     "Ticket",

@@ -14,7 +14,6 @@ from rq.registry import StartedJobRegistry
 from rq.utils import current_timestamp
 
 from django_jobbatch import tuning
-from django_jobbatch.exceptions import TransportError
 from django_jobbatch.logs import get_logger
 from django_jobbatch.transport import inline, registry
 from django_jobbatch.transport.queue_scan import QueueScan
@@ -48,8 +47,7 @@ def waiting_tickets(batch_id: uuid.UUID, queue: str) -> WaitingTickets:
         return WaitingTickets(inline.count_waiting(queue)[batch_id], None)
     rq_queue = queue_named(queue)
     registered = registry.tickets_of(rq_queue, [batch_id])
-    for key in registered.unreadable.values():
-        raise TransportError(f"Redis: {registry.unreadable_key(key)}")
+    registered.check()
     queued = _queued(rq_queue, registered.tickets)
     return _located(rq_queue, registered.tickets, queued).get(batch_id, NO_TICKETS)
 

@@ -8,7 +8,7 @@ from rq import Queue
 
 from django_jobbatch import tuning
 from django_jobbatch.transport.redis import redis_errors
-from django_jobbatch.transport.tickets import ticket_id
+from django_jobbatch.transport.tickets import parse_id
 
 
 class QueueScan:
@@ -39,7 +39,7 @@ class QueueScan:
             page = self._page(start, size)
             newest = newest or (page[-1] if page else None)
             known = page.index(last) + 1 if last in page else 0
-            self._found.update(found for each in page[known:] if (found := ticket_id(each)))
+            self._found.update(found for each in page[known:] if (found := parse_id(each)))
             if known or len(page) < size:
                 break
             start += max(1, size - tuning.QUEUE_OVERLAP)

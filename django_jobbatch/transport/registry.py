@@ -23,7 +23,7 @@ from django_jobbatch import tuning
 from django_jobbatch.exceptions import TransportError
 from django_jobbatch.logs import get_logger
 from django_jobbatch.transport.redis import is_wrong_type, pipelined, redis_errors
-from django_jobbatch.transport.tickets import Ticket, id_of, suffix_of, ticket_suffix
+from django_jobbatch.transport.tickets import Ticket, id_of, parse_suffix, ticket_suffix
 
 logger = get_logger(__name__)
 
@@ -49,6 +49,11 @@ class Registered(NamedTuple):
     tickets: dict[str, uuid.UUID]
     unreadable: dict[uuid.UUID, str]
 
+    def check(self) -> None:
+        """Raise `TransportError` if one of the keys is no registry."""
+        for key in self.unreadable.values():
+            raise TransportError(f"Redis: {unreadable_key(key)}")
+
 
 def tickets_of(queue: Queue, batch_ids: Iterable[uuid.UUID]) -> Registered:
     """Return the ids of the registered tickets of these batches.
@@ -72,7 +77,7 @@ def tickets_of(queue: Queue, batch_ids: Iterable[uuid.UUID]) -> Registered:
                 raise TransportError(f"Redis: {members}") from members
             unreadable[batch_id] = _key(batch_id, queue.name)
             continue
-        suffixes = {member: suffix_of(member) for member in members}
+        suffixes = {member: parse_suffix(member) for member in members}
         invalid = [member for member, suffix in suffixes.items() if suffix is None]
         if invalid:
             _discard_invalid(queue, batch_id, invalid)

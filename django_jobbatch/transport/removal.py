@@ -9,7 +9,6 @@ from rq import Queue
 from rq.command import send_stop_job_command
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 
-from django_jobbatch.exceptions import TransportError
 from django_jobbatch.transport import registry
 from django_jobbatch.transport.queues import is_sync, queue_named
 from django_jobbatch.transport.redis import redis_errors
@@ -28,11 +27,10 @@ def discard(batch_id: uuid.UUID, queues: Iterable[str]) -> None:
             continue  # inline tickets find nothing to do
         queue = queue_named(name)
         with redis_errors():
-            tickets, unreadable = registry.tickets_of(queue, [batch_id])
-            if tickets:
-                _discard_from(queue, batch_id, list(tickets))
-        for key in unreadable.values():
-            raise TransportError(f"Redis: {registry.unreadable_key(key)}")
+            registered = registry.tickets_of(queue, [batch_id])
+            if registered.tickets:
+                _discard_from(queue, batch_id, list(registered.tickets))
+        registered.check()
 
 
 def stop(queue: str, ticket_ids: Iterable[str]) -> None:

@@ -15,7 +15,7 @@ PREFIX = "jb-"
 
 _SUFFIX_BYTES = 4
 _SUFFIX = re.compile(rb"[0-9a-f]{%d}" % (2 * _SUFFIX_BYTES))
-_TICKET_ID = re.compile(rb"jb-[0-9a-f]{32}-" + _SUFFIX.pattern)
+_TICKET_ID = re.compile(PREFIX.encode() + rb"[0-9a-f]{32}-" + _SUFFIX.pattern)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,12 @@ def ticket_suffix(ticket_id: str) -> str:
     return ticket_id.rpartition("-")[2]
 
 
-def ticket_id(entry: bytes) -> str | None:
+def parse_id(entry: bytes) -> str | None:
     """Return the id of the ticket that this entry of a list is, or None for another job."""
     return entry.decode() if _TICKET_ID.fullmatch(entry) else None
 
 
-def suffix_of(member: bytes) -> str | None:
+def parse_suffix(member: bytes) -> str | None:
     """Return the suffix that this member of a registry is, or None if it is none."""
     return member.decode() if _SUFFIX.fullmatch(member) else None
 
