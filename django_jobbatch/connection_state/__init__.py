@@ -6,6 +6,7 @@ from django_jobbatch.connection_state.check import ConnectionCheck
 from django_jobbatch.connection_state.reset import (
     ask_servers,
     close_read_only,
+    close_unusable,
     hold_open_transactions,
     renew_connections,
     reset_left_open,
@@ -15,6 +16,7 @@ __all__ = [
     "ConnectionCheck",
     "ask_servers",
     "close_read_only",
+    "close_unusable",
     "hold_open_transactions",
     "renew_connections",
     "reset_left_open",

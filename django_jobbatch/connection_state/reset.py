@@ -105,6 +105,16 @@ def close_read_only(using: str) -> None:
             discard(connection)
 
 
+def close_unusable(*, after_timeout: bool) -> None:
+    """Close the connections that a failed call has left unusable; after a timeout any may be."""
+    for connection in known():
+        if connection.connection is None or connection.in_atomic_block:
+            continue
+        broken = connection.errors_occurred and not connection.is_usable()
+        if broken or after_timeout or not connection.get_autocommit():
+            connection.close()
+
+
 def ask_servers() -> list[str]:
     """Commit the transactions that only MariaDB knows of; return the alias of each.
 

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from django.db import Error, connections
+from django.db import Error
 
 from django_jobbatch import conf, context, db, ledger, payload, transport, tuning
+from django_jobbatch.connection_state import close_unusable
 from django_jobbatch.exceptions import BatchCancelled, JobTimeout, ResultTooLarge, RetryReturned
 from django_jobbatch.ledger import Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
@@ -46,7 +47,7 @@ def settlement_for_exception(
     error: BaseException, link: BatchedJob, policy: RunPolicy
 ) -> Settlement:
     """Return the outcome of a link that raised: another attempt, cancelled, or failed."""
-    _close_broken_connections(error)
+    close_unusable(after_timeout=isinstance(error, JobTimeout))
     if isinstance(error, BatchCancelled) and not link.is_callback and _is_stopped(link):
         return Settlement(link=link, status=LinkStatus.CANCELLED)
     if policy.should_retry(link, error):
@@ -160,16 +161,6 @@ _CALLS: dict[Role, Callable[[BatchedJob, JobBatch, RunPolicy], Any]] = {
     Role.JOB: _call_job,
     Role.EACH_FAILURE: _call_each_failure,
 }
-
-
-def _close_broken_connections(error: BaseException) -> None:
-    """Close the connections that a job left unusable; after a timeout any may be."""
-    for connection in connections.all(initialized_only=True):
-        if connection.connection is None or connection.in_atomic_block:
-            continue
-        broken = connection.errors_occurred and not connection.is_usable()
-        if broken or isinstance(error, JobTimeout) or not connection.get_autocommit():
-            connection.close()
 
 
 def _is_stopped(link: BatchedJob) -> bool:
