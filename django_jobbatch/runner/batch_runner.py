@@ -24,6 +24,7 @@ from django_jobbatch.runner.heartbeat import ExpiredCall, Heartbeat, beating
 from django_jobbatch.runner.interruptions import Interrupted, is_interruption
 from django_jobbatch.runner.policy import RunPolicy
 from django_jobbatch.runner.progress import report_progress
+from django_jobbatch.runner.ticket_supply import TicketSupply
 from django_jobbatch.runner.time_slice import Slice
 from django_jobbatch.runner.timed_calls import TimedCall
 from django_jobbatch.runner.transactional import execute_transactional
@@ -58,10 +59,12 @@ class BatchRunner:
         self.changes = ChangeQueue()
         self._current_ticket = current_ticket
         self._request_more_tickets_of_session = request_more_tickets
-        self._started_at = self._read_at = time.monotonic()
-        self._requested_tickets = False
-        self._tickets = tuning.MAX_TICKETS if self.isolated else tickets
-        self.attempts = ClaimAttempts(self.queue, self.using)
+        self._read_at = time.monotonic()
+        self._attempts = ClaimAttempts(self.queue, self.using)
+        self.tickets = TicketSupply(
+            self.queue, max_tickets=tickets, isolated=self.isolated, attempts=self._attempts
+        )
+        self._checked_callbacks = False
         self._last_claimed = 0
         self._claim_size = 1
         self._is_suspended = False
@@ -92,28 +95,6 @@ class BatchRunner:
             self.batch = batch
             self._read_at = time.monotonic()
 
-    def leave_tickets(self) -> None:
-        """Send tickets for the links that are still due, and schedule one for delayed links.
-
-        A ticket of an isolated batch runs one job. While enough other tickets wait, the next one
-        sends those that are missing.
-        """
-        if self.attempts.is_in_vain(self.batch):
-            return
-        if self.isolated and dispatch.has_waiting_tickets(self.batch, self.queue):
-            return
-        dispatch.ensure_tickets(self.batch, self.queue, self._tickets)
-        if self.batch.next_event_at is not None:
-            dispatch.schedule_next_event(self.batch)
-
-    def request_more_tickets(self) -> None:
-        """Send tickets for the due links, once, if the batch takes longer than HELP_AFTER_SECONDS."""
-        if self._requested_tickets:
-            return
-        if time.monotonic() - self._started_at >= tuning.HELP_AFTER_SECONDS:
-            self._requested_tickets = True
-            dispatch.ensure_tickets(self.batch, self.queue, self._tickets)
-
     def expire(
         self, call: TimedCall, error: JobTimeout, finish: Callable[[], None]
     ) -> ExpiredCall | None:
@@ -132,7 +113,7 @@ class BatchRunner:
 
     def _loop(self) -> None:
         while self._should_continue():
-            with self.attempts.attempt():
+            with self._attempts.attempt():
                 has_run = self._run_callback() or self._run_jobs()
             if self.isolated or not has_run:
                 return
@@ -146,12 +127,20 @@ class BatchRunner:
     def _run_callback(self) -> bool:
         """Run one due callback; False if none is due."""
         end_open_transactions(self.batch, ask=False)
-        has_run = self.attempts.may_have_callbacks(self.batch) and run_callback(
-            self.buffer, self.batch, self._add_change, self.attempts.note_claim
+        has_run = self._may_have_callbacks() and run_callback(
+            self.buffer, self.batch, self._add_change, self._attempts.note_claim
         )
         if has_run:
             self._apply_changes()
         return has_run
+
+    def _may_have_callbacks(self) -> bool:
+        """Return whether a callback may be due: at the first call, after a failure, after the finish."""
+        batch = self.batch
+        is_first, self._checked_callbacks = not self._checked_callbacks, True
+        return bool(batch.callbacks) and (
+            is_first or batch.run > 1 or batch.failed_jobs > 0 or batch.is_finished
+        )
 
     # Jobs
 
@@ -163,7 +152,7 @@ class BatchRunner:
         links = ledger.claim(self.claimant, after=self._last_claimed, limit=limit)
         if not links:
             return False
-        self.attempts.note_claim()
+        self._attempts.note_claim()
         self.buffer.add(links)
         if self.batch.status == BatchStatus.PENDING:
             ledger.mark_running(self.using, self.batch)

@@ -26,7 +26,6 @@ class ClaimAttempts:
         self._using = using
         self._in_vain_at: datetime | None = None
         self._may_continue = False
-        self._checked_callbacks = False
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
@@ -44,15 +43,6 @@ class ClaimAttempts:
     def note_claim(self) -> None:
         """Note that a link was claimed, or could have been."""
         self._may_continue = True
-
-    def may_have_callbacks(self, batch: JobBatch) -> bool:
-        """Return whether a callback may be due: at the first call, after a failure, after the finish."""
-        if not self._checked_callbacks:
-            self._checked_callbacks = True
-            return bool(batch.callbacks)
-        return bool(batch.callbacks) and (
-            batch.run > 1 or batch.failed_jobs > 0 or batch.is_finished
-        )
 
     def is_in_vain(self, batch: JobBatch) -> bool:
         """Return whether no link could be claimed; then schedule a ticket for later links only."""

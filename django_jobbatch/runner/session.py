@@ -146,7 +146,7 @@ class TicketSession:
     def request_more_tickets(self) -> None:
         """Send tickets for each batch on the stack that takes long."""
         for runner in list(self._stack.values()):  # a copy: the heartbeat calls this too
-            runner.request_more_tickets()
+            runner.tickets.request_more(runner.batch)
 
     def _watched(self) -> AbstractContextManager[None]:
         # An inline queue has no heartbeat that could settle.
@@ -159,14 +159,14 @@ class TicketSession:
 
     def _leave_all_tickets(self) -> None:
         for runner in list(self._stack.values()):  # a copy: the heartbeat calls this
-            runner.leave_tickets()
+            runner.tickets.leave(runner.batch)
 
     def _current(self) -> BatchRunner:
         return next(reversed(self._stack.values()))
 
     def _pop(self) -> None:
         _, runner = self._stack.popitem()
-        runner.leave_tickets()
+        runner.tickets.leave(runner.batch)
 
     def _accepts(self, batch: JobBatch) -> bool:
         """Return whether the session may run the batch: not with isolated jobs, nor long ones."""
