@@ -54,7 +54,7 @@ class BatchBusy(JobBatchError):
 
 
 class NotInBatch(JobBatchError):
-    """No job of a batch is running here; call this inside a job, or pass default=."""
+    """No job of a batch is running here; call this inside a job, or pass default=. A thread needs a copy of the job's context."""
 
 
 class ResultsNotStored(JobBatchError):

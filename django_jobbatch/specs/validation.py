@@ -171,7 +171,9 @@ def validate_max_result(value: object) -> int | None:
     if value is None:
         return None
     if not _is_int(value) or value < 1:
-        _reject("MAX_RESULT", value, "pass the number of characters that a result may have as JSON")
+        _reject(
+            "MAX_RESULT", value, "pass a whole number above 0, the characters of a result as JSON"
+        )
     return value
 
 
