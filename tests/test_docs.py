@@ -327,7 +327,22 @@ def test_versions_are_the_lowest_that_the_metadata_allows(name: str) -> None:
     assert [each for each in named_there if lowest[each[0].lower()] != each[1]] == []
 
 
+def test_every_key_of_a_snapshot_is_described() -> None:
+    listed = named(section("how-to/show-progress", "## The keys"))
+
+    assert sorted(listed) == sorted(models.JobBatch().snapshot())
+
+
 # Every page
+
+
+@pytest.mark.parametrize("start", [ROOT / "README.md", DOCS / "index.md"], ids=["readme", "index"])
+def test_every_page_is_linked_from_where_readers_start(start: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", start.read_text())
+
+    linked = {(start.parent / link).resolve() for link in links}
+    included = {DOCS / "changelog.md", DOCS / "contributing.md"}  # the files beside the README
+    assert set(DOCS.rglob("*.md")) - linked - included - {DOCS / "index.md"} == set()
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
