@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from django.db import connection, connections, transaction
 from airports.models import CallbackCall
 from django_jobbatch import TransactionBroken, TransactionLeftOpen, bus, ledger
 from django_jobbatch.connection_state import ConnectionCheck
-from django_jobbatch.ledger import Claimant, Settlement
+from django_jobbatch.ledger import Settlement
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner import work
 from django_jobbatch.runner.change_queue import ChangeQueue
@@ -23,6 +22,7 @@ from django_jobbatch.runner.heartbeat import Heartbeat, beating
 from django_jobbatch.states import LinkStatus
 from tests import jobs, left_open
 from tests.event_log import End, EventLog
+from tests.ledger.helpers import claimant
 from tests.servers import wait_until
 from tests.tuning import Tuning
 
@@ -218,15 +218,8 @@ def test_a_log_handler_that_leaves_a_transaction_open_costs_no_outcome(
 @pytest.mark.usefixtures("redis_server")
 def test_the_heartbeat_is_in_no_transaction_of_other_code() -> None:
     batch = bus.batch([jobs.ADD] * 3).dispatch()
-    claimant = Claimant(
-        using="default",
-        batch_id=batch.pk,
-        queue="default",
-        ticket="ticket",
-        lease=timedelta(minutes=1),
-    )
-    buffer = ClaimBuffer(claimant)
-    buffer.add(ledger.claim(claimant, after=0, limit=3))
+    buffer = ClaimBuffer(claimant(batch))
+    buffer.add(ledger.claim(buffer.claimant, after=0, limit=3))
 
     def leave_block(change: ledger.Change) -> None:
         left_open.enter_block()

@@ -6,7 +6,6 @@ import logging
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from types import ModuleType
 from typing import Any
 from unittest import mock
@@ -15,7 +14,7 @@ import pytest
 from django.db import DataError, OperationalError, connection
 
 from django_jobbatch import bus, conf, ledger, tuning
-from django_jobbatch.ledger import Claimant, Settlement
+from django_jobbatch.ledger import Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.runner.claim_buffer import ClaimBuffer
 from django_jobbatch.runner.policy import RunPolicy
@@ -25,6 +24,7 @@ from tests import hostile_jobs, jobs
 from tests.databases import Dropped
 from tests.event_log import EventLog
 from tests.jobs import ADD
+from tests.ledger.helpers import claimant
 from tests.tuning import Tuning
 
 transactional = pytest.mark.django_db(transaction=True)
@@ -160,15 +160,8 @@ def test_few_exceptions_live_on_for_the_log(tuning: Tuning, on_record: Any) -> N
 @with_redis
 def test_the_log_is_written_line_by_line_so_leases_are_renewed_between() -> None:
     batch = bus.batch([ADD] * 3).dispatch()
-    claimant = Claimant(
-        using="default",
-        batch_id=batch.pk,
-        queue="default",
-        ticket="ticket",
-        lease=timedelta(minutes=1),
-    )
-    buffer, lines = ClaimBuffer(claimant), []
-    links = ledger.claim(claimant, after=0, limit=3)
+    buffer, lines = ClaimBuffer(claimant(batch)), []
+    links = ledger.claim(buffer.claimant, after=0, limit=3)
     buffer.add(links)
     while link := buffer.start():
         log = lambda pk=link.pk: lines.append(pk)  # noqa: E731 - one for each link
@@ -376,15 +369,8 @@ def test_an_unstarted_job_never_fails_because_its_release_is_rejected(
     tuning(RETRY_BACKOFF=(0.0,))
     settings.JOBBATCH = {"LEASE": 0.2, "SLICE": 0.1}
     batch = bus.batch([ADD]).dispatch()
-    claimant = Claimant(
-        using="default",
-        batch_id=batch.pk,
-        queue="default",
-        ticket="ticket",
-        lease=timedelta(minutes=1),
-    )
-    buffer = ClaimBuffer(claimant)
-    buffer.add(ledger.claim(claimant, after=0, limit=1))
+    buffer = ClaimBuffer(claimant(batch))
+    buffer.add(ledger.claim(buffer.claimant, after=0, limit=1))
     buffer.release_unstarted()
 
     with rejecting(DataError("full"), times=3):

@@ -24,7 +24,7 @@ from rq.exceptions import ShutDownImminentException
 from django_jobbatch import JobTimeout, bus, dispatch, ledger, transport
 from django_jobbatch.dispatch import apply
 from django_jobbatch.exceptions import RetryReturned
-from django_jobbatch.ledger import Claimant, Settlement
+from django_jobbatch.ledger import Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.runner.change_queue import ChangeQueue
 from django_jobbatch.runner.claim_buffer import ClaimBuffer
@@ -40,6 +40,7 @@ from tests import statements as expected
 from tests.databases import Dropped, answer_lost, claim_of, in_transaction, settlement_of
 from tests.event_log import EventLog
 from tests.jobs import ADD
+from tests.ledger.helpers import claimant
 from tests.servers import wait_until
 from tests.statements import verbs
 from tests.tuning import Tuning
@@ -246,11 +247,8 @@ def lost_database() -> OperationalError:
 
 
 def buffer_of(batch: JobBatch, lease: timedelta = timedelta(minutes=1)) -> tuple[ClaimBuffer, Any]:
-    claimant = Claimant(
-        using="default", batch_id=batch.pk, queue="default", ticket="ticket", lease=lease
-    )
-    buffer = ClaimBuffer(claimant)
-    links = ledger.claim(claimant, after=0, limit=100)
+    buffer = ClaimBuffer(claimant(batch, lease=lease))
+    links = ledger.claim(buffer.claimant, after=0, limit=100)
     buffer.add(links)
     return buffer, links
 

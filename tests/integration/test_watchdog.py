@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 from itertools import count
 
 import pytest
 
 from django_jobbatch import JobTimeout, bus, dispatch, ledger, transport
-from django_jobbatch.ledger import Claimant, Settlement
+from django_jobbatch.ledger import Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.runner import timed_calls
 from django_jobbatch.runner.change_queue import ChangeQueue
@@ -25,7 +24,7 @@ from django_jobbatch.runner.watchdog import Watchdog, watching
 from django_jobbatch.states import LinkStatus
 from tests import jobs
 from tests.jobs import ADD
-from tests.ledger.helpers import run_concurrently
+from tests.ledger.helpers import claimant, run_concurrently
 from tests.servers import wait_until
 from tests.thoroughness import tries
 from tests.tuning import Tuning
@@ -223,14 +222,7 @@ def test_this_process_is_no_work_horse() -> None:
 
 
 def held(batch: JobBatch) -> tuple[ClaimBuffer, Heartbeat, ChangeQueue]:
-    claimant = Claimant(
-        using="default",
-        batch_id=batch.pk,
-        queue="default",
-        ticket="ticket",
-        lease=timedelta(minutes=1),
-    )
-    buffer, changes = ClaimBuffer(claimant), ChangeQueue()
+    buffer, changes = ClaimBuffer(claimant(batch)), ChangeQueue()
     heartbeat = Heartbeat(buffer, changes, apply=dispatch.apply, request_more_tickets=lambda: None)
     return buffer, heartbeat, changes
 
