@@ -23,6 +23,7 @@ from django_jobbatch.ledger.callbacks import (
 from django_jobbatch.ledger.cancellation import cancel, sweep
 from django_jobbatch.ledger.change import Change, Failure, Settlement
 from django_jobbatch.ledger.children import (
+    cancel_stand_in,
     has_unstopped,
     running_children,
     settle_stand_in,
@@ -85,6 +86,7 @@ __all__ = [  # noqa: RUF022 - grouped by verb
     "running_tickets",
     "mark_running",
     "start_child",
+    "cancel_stand_in",
     # Settle and report
     "settle",
     "settle_callback",

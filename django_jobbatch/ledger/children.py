@@ -20,7 +20,7 @@ from django_jobbatch.ledger.change import Change, Settlement
 from django_jobbatch.ledger.retries import chunks
 from django_jobbatch.ledger.settlement import settle_locked
 from django_jobbatch.ledger.transition import Transition
-from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
 from django_jobbatch.schedule import start_time
 from django_jobbatch.states import LANE_STOPPING, OPEN, BatchStatus, LinkStatus, Outcome
 
@@ -52,9 +52,7 @@ def start_child(using: str, link: BatchedJob) -> Iterator[Change]:
 def _start_child(using: str, link: BatchedJob) -> list[Change]:
     parent = Transition.lock(using, link.batch_id)
     child = Transition.lock(using, link.child_id) if link.child_id else None
-    claimed = rows.links(using, link.batch_id).filter(
-        pk=link.pk, status=LinkStatus.RUNNING, fence=link.fence, lease_until__isnull=False
-    )
+    claimed = _claimed(using, link)
     stand_in = claimed.select_for_update().first()
     if parent is None or stand_in is None:
         return []
@@ -77,6 +75,32 @@ def _start_child(using: str, link: BatchedJob) -> list[Change]:
     change = _open_child(child)
     claimed.update(lease_until=None, claimed_by="", child_run=child.batch.run)
     return [change]
+
+
+def cancel_stand_in(using: str, link: BatchedJob, *, reason: str) -> Change | None:
+    """Cancel a claimed stand-in whose child batch cannot be started, and its strict parent.
+
+    `Change.children_to_stop` asks for the stop of the child. None if the stand-in is not claimed.
+    """
+
+    def operation() -> Change | None:
+        parent = Transition.lock(using, link.batch_id)
+        if parent is None or not _claimed(using, link).select_for_update().exists():
+            return None
+        cancellation.stop_on_failure(parent, cancelled_at=timezone.now(), cancel_reason=reason)
+        settle_locked(
+            parent, [Settlement(link=link, status=LinkStatus.CANCELLED, attempts=0, losses=1)]
+        )
+        return parent.freeze()
+
+    return in_transaction(using, idempotent(operation))
+
+
+def _claimed(using: str, link: BatchedJob) -> BatchedJobQuerySet:
+    """Return the stand-in, if this claim of it is valid and its child has not started yet."""
+    return rows.links(using, link.batch_id).filter(
+        pk=link.pk, status=LinkStatus.RUNNING, fence=link.fence, lease_until__isnull=False
+    )
 
 
 def _open_child(transition: Transition) -> Change:

@@ -17,11 +17,12 @@ from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner.callbacks import run_callback
 from django_jobbatch.runner.calls import end_open_transactions
 from django_jobbatch.runner.change_queue import ChangeQueue
+from django_jobbatch.runner.charges import charge
 from django_jobbatch.runner.claim_attempts import ClaimAttempts
 from django_jobbatch.runner.claim_buffer import ClaimBuffer, claimant_of
-from django_jobbatch.runner.execution import execute, settlement_for_loss
+from django_jobbatch.runner.execution import execute
 from django_jobbatch.runner.heartbeat import ExpiredCall, Heartbeat, beating
-from django_jobbatch.runner.interruptions import Interrupted, is_interruption
+from django_jobbatch.runner.interruptions import Interrupted
 from django_jobbatch.runner.policy import RunPolicy
 from django_jobbatch.runner.progress import report_progress
 from django_jobbatch.runner.ticket_supply import TicketSupply
@@ -78,7 +79,7 @@ class BatchRunner:
                 with self._beating():
                     self._loop()
             except BaseException as error:
-                if not self._charge(error):
+                if not charge(self.buffer, error, self._add_change):
                     raise
             finally:
                 self._flush(is_last=True)
@@ -236,17 +237,6 @@ class BatchRunner:
         end_open_transactions(self.batch, ask=age is not None)
         seconds = conf.current().LEASE - (age or 0)
         self.buffer.settle(partial(self._add_change, has_progress=True), seconds=seconds)
-
-    def _charge(self, error: BaseException) -> bool:
-        """Count a worker loss for the running job; return whether that is the answer to this error.
-
-        So a job whose outcome cannot be known does not run for ever. An interruption costs nothing.
-        """
-        link = self.buffer.running
-        if link is None or link.is_stand_in or is_interruption(error, self.queue, self.using):
-            return False
-        self.buffer.record(settlement_for_loss(error, link))
-        return True
 
     def _add_change(self, change: Change, *, has_progress: bool = False) -> None:
         """Queue a change, and take over its row if it is of this batch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -123,6 +124,45 @@ def test_a_ticket_that_can_claim_nothing_leaves_due_links_to_reconcile(
 
     assert redis_server.client.llen(LIST) == 0
     assert list(reconcile(ALIAS)) == [Repair(RepairKind.TICKET, batch.pk, "default", 2)]
+
+
+# Child batches that cannot be started
+
+
+def work_on(batch: JobBatch, redis_server: RedisServer) -> None:
+    """Let tickets work on the batch until no further one is sent."""
+    for _ in range(10):
+        redis_server.client.delete(LIST)
+        with suppress(Exception):
+            work(str(batch.pk), "default", ALIAS)
+        if not redis_server.client.llen(LIST):
+            return
+    pytest.fail("each ticket sends the next one")
+
+
+@pytest.mark.parametrize("columns", [{"options": []}, {"queues": 7}], ids=["options", "queues"])
+@pytest.mark.parametrize("allow", ["", "allow_failures"])
+def test_a_child_batch_that_cannot_be_started_is_cancelled(
+    allow: str,
+    columns: dict[str, Any],
+    redis_server: RedisServer,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lane = bus.chain([bus.batch([ADD]).named("inner"), ADD])
+    builder = bus.batch([lane, ADD])
+    batch = (builder.allow_failures() if allow else builder).dispatch()
+    (inner,) = tree.descendants(batch).filter(name="inner")
+    damage(inner, columns)
+
+    for _ in range(4):
+        work_on(batch, redis_server)
+        list(reconcile(ALIAS))
+
+    others = ["skipped", "succeeded"] if allow else ["cancelled"] * 2
+    assert statuses(batch) == ["cancelled", *others]
+    assert "could not be started" in caplog.text
+    assert read(batch).outcome == ("partial" if allow else "cancelled")
+    assert inner.jobs.get().status == "cancelled"
 
 
 # JSON of a wrong shape
