@@ -18,7 +18,7 @@ from django_jobbatch import db, tuning
 from django_jobbatch.exceptions import JobBatchError, TransportError
 from django_jobbatch.management.formatting import truncate
 from django_jobbatch.models import JobBatch
-from django_jobbatch.models.shape import shape_error
+from django_jobbatch.models.shape import reason_text, shape_error
 
 #: The loggers of errors after a commit: tickets that were not sent, and repairs that failed.
 LOGGERS: Final = (
@@ -111,12 +111,11 @@ class BatchCommand(BaseCommand):
     def report_unreadable(self, batch_id: object, reason: object) -> None:
         """Report a batch with damaged rows."""
         self._unreadable.append(batch_id)
-        cause = type(reason).__name__ + ": " if isinstance(reason, Exception) else ""
-        self.report_error(f"{batch_id}: {cause}{reason}. Correct or delete its rows.")
+        self.report_error(f"{batch_id}: {reason_text(reason)}. Correct or delete its rows.")
 
 
 def database_option(using: str) -> str:
-    """Return what a command needs to find the batches of this database, with a space before it."""
+    """Return the option by which a command finds the batches of this database, or an empty string."""
     return "" if using == router.db_for_write(JobBatch) else f" --database {using}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from django_jobbatch import tuning
+from django_jobbatch import error_text, tuning
 from django_jobbatch.logs import get_logger
 from django_jobbatch.states import CALLBACKS
 from django_jobbatch.text import short_repr
@@ -49,7 +49,7 @@ def report_unreadable(batch_id: object, reason: object) -> None:
     logger.error(
         "Batch %s is unreadable, so it is left out: %s. Correct or delete its rows.",
         batch_id,
-        str(reason).rstrip("."),
+        reason_text(reason),
         extra={"batch_id": str(batch_id)},
     )
 
@@ -57,8 +57,16 @@ def report_unreadable(batch_id: object, reason: object) -> None:
 def report_unreadable_row(pk: object, error: Exception) -> None:
     """Log a row of a page that cannot be read; the page has the others."""
     logger.error(
-        "Row %s is unreadable, so a list leaves it out: %s. Correct or delete it.", pk, error
+        "Row %s is unreadable, so a list leaves it out: %s. Correct or delete it.",
+        pk,
+        reason_text(error),
     )
+
+
+def reason_text(reason: object) -> str:
+    """Return the error of a row, or the sentence about its shape, without a full stop."""
+    text = error_text.summary(reason) if isinstance(reason, Exception) else str(reason)
+    return text.rstrip(".")
 
 
 def report_unreadable_link(pk: object, error: Exception) -> None:
