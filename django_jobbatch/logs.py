@@ -1,7 +1,7 @@
 """Loggers that never raise: a handler or a filter of the project may, and standard error be closed.
 
 A log record is of less worth than the outcome that it describes. So no call of a logger changes
-what its caller does.
+the course of its caller.
 """
 
 from __future__ import annotations

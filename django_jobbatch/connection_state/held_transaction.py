@@ -18,7 +18,7 @@ _NOT_YOURS = "Only the code that opened a transaction may end it, or close its c
 class HeldTransaction:
     """The open transaction of one connection, as it was before a call.
 
-    A savepoint protects the transaction of the caller: what a call spoils is rolled back to it. A
+    A savepoint protects the transaction of the caller: a spoiled one is rolled back to it. A
     transaction of this package needs no savepoint, because an error rolls all of it back. Only on
     MariaDB it has one, whose absence proves that the transaction has ended. Elsewhere drivers know.
     """

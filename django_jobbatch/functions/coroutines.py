@@ -18,10 +18,10 @@ logger = get_logger(__name__)
 
 
 def run(make: Callable[[], Awaitable[Any]]) -> Any:
-    """Await what `make` returns, in an event loop of its own, and return its result.
+    """Await the coroutine of `make` in an event loop of its own, and return its result.
 
-    The loop runs in another thread. This thread waits, and runs what the coroutine passes to
-    `sync_to_async`. If this thread is interrupted, the coroutine is cancelled first.
+    The loop runs in another thread. This thread waits, and runs the functions that the coroutine
+    passes to `sync_to_async`. If this thread is interrupted, the coroutine is cancelled first.
     """
     return CoroutineCall(make).run()
 

@@ -59,10 +59,10 @@ class Chunk:
 
 
 def chunk_of(using: str, batches: Iterable[JobBatch]) -> Chunk:
-    """Return these batches with what is read for them, without unreadable ones.
+    """Return the readable ones of these batches, with their tickets and callbacks.
 
-    What one batch has must not hide the others. So a batch is logged and left out if its JSON has a
-    wrong shape, or if its links cannot be read.
+    One batch must not hide the others. So a batch is logged and left out if its JSON has a wrong
+    shape, or if its links cannot be read.
     """
     readable = [each for each in batches if _has_right_shape(each)]
     try:

@@ -43,7 +43,7 @@ class QueueLists:
         return self.inspect(queue, read)
 
     def inspect(self, queue: str, read: Callable[[], T]) -> T | None:
-        """Return what `read` returns, or None if the queue cannot be inspected, which is logged once."""
+        """Return `read()`, or None if the queue cannot be inspected; its error is logged once."""
         if queue in self._failed:
             return None
         try:

@@ -1,4 +1,4 @@
-"""Calls of the project's functions: what one of them leaves behind does not reach the next."""
+"""Calls of the project's functions, kept apart: settings and transactions end with their call."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def call_stored(
 def end_open_transactions(batch: JobBatch, *, ask: bool = True) -> None:
     """End the transactions that are open before a claim or a settlement, which would be part of them.
 
-    Each call is checked by itself. So a log handler of the project has left these open, or a job of
-    a group has started one on MariaDB without Django; `ask` asks MariaDB. The transactions that were
-    open at the start of the session stay open. A session that a job has made read-only is closed.
+    Each call is checked by itself. So these are of a log handler of the project, or of a job on
+    MariaDB that started one without Django. `ask` asks MariaDB. Transactions that were open at the
+    start of the session stay open. A session that a job has made read-only is closed.
     """
     problems = reset_left_open(close=not transport.is_sync(batch.queue))
     if ask:

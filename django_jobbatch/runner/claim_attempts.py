@@ -1,4 +1,4 @@
-"""The attempts of a runner to claim links, and what the ticket leaves if all of them were in vain."""
+"""The attempts of a runner to claim links. A ticket whose attempts were in vain sends no other one."""
 
 from __future__ import annotations
 

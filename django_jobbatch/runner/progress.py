@@ -13,7 +13,7 @@ logger = get_logger("django_jobbatch")
 
 
 def report_progress(batch: JobBatch) -> None:
-    """Call the `progress` callbacks of the batch; log what they raise, which changes nothing else."""
+    """Call the `progress` callbacks of the batch; their exceptions are logged and change nothing."""
     for entry in batch.options.get("progress", ()):
         try:
             call_stored(

@@ -39,7 +39,7 @@ def settle(
 ) -> Iterator[tuple[Sequence[Settlement], Change]]:
     """Settle outcomes in one transaction, or one by one if the database rejects that.
 
-    Yield what was settled with its change, after each commit. A lost database is waited for as long
+    Yield the settled outcomes with their change, after each commit. A lost database is waited for as long
     as `seconds`, by default RETRY_SECONDS.
     """
 
@@ -77,7 +77,7 @@ def settle_callback(
 ) -> tuple[Settlement, Change]:
     """Settle a callback; if the database rejects its outcome, it fails with the database's words.
 
-    Return what was settled, and the change.
+    Return the settled outcome, and the change.
     """
 
     def write(settlements: Sequence[Settlement], **options: Any) -> Change:

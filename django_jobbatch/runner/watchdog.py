@@ -27,8 +27,8 @@ Expire = Callable[[TimedCall, JobTimeout], ExpiredCall | None]
 class Watchdog:
     """Watches the calls of one thread. It needs neither the database nor Redis.
 
-    A job may hold locks in the database or in the process, so all that could wait for them is done
-    by the heartbeat, and the watchdog waits for that with a limit.
+    A job may hold locks in the database or in the process. So the heartbeat does all that could wait
+    for them, and the watchdog waits for the heartbeat with a limit.
     """
 
     def __init__(self, expire: Expire) -> None:

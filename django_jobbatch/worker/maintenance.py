@@ -25,8 +25,8 @@ logger = get_logger("django_jobbatch.worker")
 class Reconcilers:
     """The databases whose batches a worker reconciles, as far as it leads there.
 
-    Each database has a leader of its own among the workers of one Redis, so the projects that share
-    a Redis do not wait for each other.
+    Each database has a leader of its own among the workers of one Redis. So projects that share a
+    Redis do not wait for each other.
     """
 
     def __init__(self, redis: Any, worker: str) -> None:

@@ -83,7 +83,7 @@ class Command(BatchCommand):
             self.stdout.write("There are no batches.")
 
     def _each(self, batches: Iterable[JobBatch], show: Callable[[JobBatch], T]) -> Iterator[T]:
-        """Yield what is shown of each batch, and report those that cannot be shown."""
+        """Yield `show(batch)` for each batch, and report the batches for which it raises."""
         for batch in batches:
             with self.reporting_errors(batch):
                 yield show(batch)
