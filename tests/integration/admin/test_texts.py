@@ -7,6 +7,7 @@ import re
 import pytest
 from django.contrib import admin
 from django.test import Client
+from pytest_django import Settings
 
 from django_jobbatch.admin import JobBatchAdmin
 from django_jobbatch.models import BatchedJob, JobBatch
@@ -104,3 +105,19 @@ def test_half_a_surrogate_pair_in_json_breaks_no_page(admin_client: Client) -> N
         value.encode()
     for state in context["callbacks"]:
         state.path.encode()
+
+
+@pytest.mark.parametrize("verb", ["cancel", "retry"])
+@pytest.mark.parametrize("language", ["de", "fr", "es"])
+def test_the_buttons_of_a_question_are_in_one_language(
+    admin_client: Client, settings: Settings, verb: str, language: str
+) -> None:
+    settings.LANGUAGE_CODE = language
+    state = {"cancel": "running", "retry": "failed"}[verb]
+    batch = JobBatchFactory.create(**{state: True}, jobs=[LinkStatus.FAILED, LinkStatus.PENDING])
+
+    page = admin_client.get(address(batch, verb)).content.decode()
+
+    # Django's own German words for "No, take me back" say "No, please cancel".
+    assert re.findall(r'class="jb-back">([^<]+)<', page) == ["No, change nothing"]
+    assert f'value="Yes, {verb}"' in page
