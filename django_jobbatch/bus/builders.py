@@ -172,7 +172,9 @@ class Builder(Item[BatchSpec]):
         Raises:
             BuilderSpent: the builder reads an iterator and was dispatched before.
             InvalidJob: an item is not a job.
-            UnencodableArgument: an argument cannot be stored as JSON.
+            UnencodableArgument: an argument cannot be stored as JSON. The message has the index of
+                its job, from 0.
+            UnknownQueue: a job or a callback has a queue that is not in RQ_QUEUES.
         """
         # Not at the top: builders can be imported before Django is set up, and models cannot.
         from django_jobbatch import operations  # noqa: PLC0415
