@@ -33,7 +33,8 @@ class Reconcilers:
         self._redis = redis
         self._worker = worker
         self._aliases: dict[uuid.UUID, str] = {}
-        self._unreachable: list[str] = []
+        #: The aliases of databases that did not answer when the worker started.
+        self.unreachable: list[str] = []
 
     def find_databases(self, *, set_signals: Callable[[], None]) -> None:
         """Find the databases that hold batches, and remember those that did not answer.
@@ -52,7 +53,7 @@ class Reconcilers:
                 self._aliases.setdefault(uuid.UUID(value), using)
             elif kind != _NO_KEY:
                 error = value or f"no answer in {seconds} seconds"
-                self._unreachable.append(using)
+                self.unreachable.append(using)
                 logger.warning(
                     "Database %r did not answer when the worker started: %s", using, error
                 )
@@ -67,7 +68,7 @@ class Reconcilers:
             for key, using in self._aliases.items()
             if self._leads(key, seconds=seconds)
         }
-        for using in self._unreachable:
+        for using in self.unreachable:
             actions[using] = partial(self._reconcile_if_found, using, seconds=seconds)
         return actions
 

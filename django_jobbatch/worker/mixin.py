@@ -222,12 +222,14 @@ class BatchWorkerMixin(Base):
                     self._reconcile_pids[using] = self._fork(action, tuning.RECONCILE_TIMEOUT)
 
     def _finish_reconcile(self) -> bool:
-        """Wait for the running reconciles; return whether there was one."""
-        pids = list(self._reconcile_pids.values())
-        for pid in pids:
-            processes.wait_for_exit(pid)
-        self._reconcile_pids.clear()
-        return bool(pids)
+        """Wait for the running reconciles; return whether there was one.
+
+        A database that has not answered at the start may hang, and is not waited for.
+        """
+        known = self._reconcile_pids.keys() - set(self._reconcilers.unreachable)
+        for using in known:
+            processes.wait_for_exit(self._reconcile_pids.pop(using))
+        return bool(known)
 
     def _is_reconciling(self, using: str) -> bool:
         pid = self._reconcile_pids.get(using)

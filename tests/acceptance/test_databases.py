@@ -77,6 +77,17 @@ def test_a_worker_works_and_reconciles_beside_a_database_that_hangs(
 
 
 @pytest.mark.slow
+def test_a_burst_ends_beside_a_database_that_hangs(workers: Workers, event_log: EventLog) -> None:
+    batch = bus.batch(event_log.job()).dispatch()
+    options = ("--burst", "--worker-class", HASTY, "--settings", "tests.hanging_database")
+
+    (worker,) = workers(1, "default", *options, ready=False)
+
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
+    wait_until(lambda: not worker.is_alive)
+
+
+@pytest.mark.slow
 def test_two_projects_on_one_redis_each_reconcile_their_own_batches(
     second: str, workers: Workers, event_log: EventLog, redis_server: RedisServer
 ) -> None:
