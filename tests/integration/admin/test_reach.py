@@ -378,7 +378,10 @@ def test_an_action_that_changes_nothing_leaves_no_entry_for_ancestors(
 
     answer = confirm(admin_client, address(part, "retry"))
 
-    assert messages(answer)[0].startswith("error: “part”: whole, which the batch is part of, was")
+    whole = JobBatch.objects.get(name="whole")
+    assert messages(answer)[0].startswith(
+        f"error: “part”: Batch {whole.pk} (whole), which contains batch {part.pk}, was cancelled;"
+    )
     assert LogEntry.objects.count() == 0
 
 
