@@ -318,6 +318,13 @@ def act_settle_stand_in() -> Callable[[], object]:
     return lambda: ledger.settle_stand_in(ALIAS, read(child))
 
 
+@checks(ledger.cancel_stand_in)
+def act_cancel_stand_in() -> Callable[[], object]:
+    root = store_tree(bus.chain(bus.batch([ADD]), ADD))
+    (link,) = claim(root, 1)
+    return lambda: ledger.cancel_stand_in(ALIAS, link, reason="it cannot be started")
+
+
 @checks(ledger.stop_children)
 def act_stop_children() -> Callable[[], object]:
     root = store_tree(bus.chain(bus.batch([ADD]), ADD))
