@@ -32,7 +32,7 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
         logger.error("A ticket was rejected, and it ran no job: %s", error)
         return
     with _fresh_connections(queue):
-        ticket, rq_timeout = transport.start_ticket(uuid.UUID(batch_id), queue)
+        ticket, rq_timeout, _ = transport.start_ticket(uuid.UUID(batch_id), queue)
         row = JobBatch.objects.using(using).filter(pk=batch_id)
         batch = db.retry_transient(using, row.first)
         if batch is None:

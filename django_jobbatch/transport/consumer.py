@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
+from typing import NamedTuple
 
 from django.db import connections
 from rq import Retry, get_current_job
@@ -23,22 +24,34 @@ from django_jobbatch.transport.tickets import PREFIX, TICKET_FUNCTION, Ticket, n
 logger = get_logger(__name__)
 
 
-def start_ticket(batch_id: uuid.UUID, queue: str) -> tuple[str, int | None]:
-    """Unregister the current ticket, and return its id and its RQ timeout.
+class StartedTicket(NamedTuple):
+    """A ticket that starts, and the number of tickets of its batch that still wait in its queue.
 
-    The timeout is in seconds: -1 means no limit, None that the ticket runs inline. If Redis does not
-    answer, the ticket stays registered until the next count of those that wait.
+    `timeout` is RQ's, in seconds: -1 means no limit, None that the ticket runs inline. `waiting` is
+    None if Redis does not answer.
+    """
+
+    id: str
+    timeout: int | None
+    waiting: int | None
+
+
+def start_ticket(batch_id: uuid.UUID, queue: str) -> StartedTicket:
+    """Unregister the current ticket, and return it.
+
+    If Redis does not answer, the ticket stays registered until the next count of those that wait.
     """
     job = None if is_sync(queue) else get_current_job()
     if job is None:
-        return new_id(batch_id), None
+        return StartedTicket(new_id(batch_id), None, 0)
     bound(job.connection)
+    waiting = None
     try:
         with redis_errors():
-            registry.remove(job.connection, batch_id, queue, job.id)
+            waiting = registry.remove_and_count(job.connection, batch_id, queue, job.id)
     except TransportError as error:
         logger.warning("Ticket %s works without Redis: %s", job.id, error)
-    return job.id, int(job.timeout or -1)
+    return StartedTicket(job.id, int(job.timeout or -1), waiting)
 
 
 def is_work_horse(thread: int) -> bool:

@@ -97,6 +97,14 @@ def remove(redis: Any, batch_id: uuid.UUID, queue: str, ticket_id: str) -> None:
     redis.srem(_key(batch_id, queue), ticket_suffix(ticket_id))
 
 
+def remove_and_count(redis: Any, batch_id: uuid.UUID, queue: str, ticket_id: str) -> int:
+    """Delete a ticket from its set, and return how many remain there, by one round trip."""
+    with redis.pipeline(transaction=False) as pipe:
+        remove(pipe, batch_id, queue, ticket_id)
+        pipe.scard(_key(batch_id, queue))
+        return int(pipe.execute()[1])
+
+
 def remove_all(redis: Any, batch_id: uuid.UUID, queue: str) -> None:
     """Delete the set of this batch and queue."""
     redis.delete(_key(batch_id, queue))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from unittest import mock
 
 import django_rq
 import pytest
@@ -12,7 +13,7 @@ from rq import Queue
 from rq.job import JobStatus
 
 from django_jobbatch import TransportError, UnknownQueue, transport, tuning
-from django_jobbatch.transport import Ticket, WaitingTickets
+from django_jobbatch.transport import Ticket, WaitingTickets, consumer
 from django_jobbatch.transport.queues import queue_named
 from tests.servers import RedisServer
 
@@ -169,6 +170,28 @@ def test_a_ticket_that_was_popped_and_lost_does_not_wait(
     assert transport.waiting_tickets(ticket.batch_id, "default") == WaitingTickets(1, None)
     (remembered,) = redis_server.client.smembers(f"jobbatch:{ticket.batch_id.hex}:default")
     assert queue.job_ids == [f"jb-{ticket.batch_id.hex}-{remembered.decode()}"]
+
+
+def test_a_ticket_that_starts_learns_how_many_still_wait(ticket: Ticket) -> None:
+    transport.send(ticket, 3)
+    transport.send(replace(ticket, batch_id=uuid.uuid4()), 2)
+    (job, *_) = django_rq.get_queue("default").jobs
+
+    with mock.patch.object(consumer, "get_current_job", return_value=job):
+        started = [transport.start_ticket(ticket.batch_id, "default") for _ in range(2)]
+
+    assert started == [(job.id, 125, 2)] * 2
+
+
+def test_a_ticket_that_starts_without_redis_does_not_know_how_many_wait(
+    ticket: Ticket, our_redis: RedisServer
+) -> None:
+    transport.send(ticket, 3)
+    (job, *_) = django_rq.get_queue("default").jobs
+    our_redis.stop()
+
+    with mock.patch.object(consumer, "get_current_job", return_value=job):
+        assert transport.start_ticket(ticket.batch_id, "default") == (job.id, 125, None)
 
 
 def test_only_unstarted_tickets_are_deleted(ticket: Ticket, redis_server: RedisServer) -> None:
