@@ -74,11 +74,11 @@ class Run:
 
 
 def _may_have_failed_descendants(batch: JobBatch) -> bool:
-    """Return whether a descendant has failures, or was deleted with them."""
+    """Return whether a descendant has failures, or was deleted with them, perhaps with its stand-in."""
     child_ids = set(batch.jobs.exclude(child=None).values_list("child_id", flat=True))
     children = {child.pk: child for child in JobBatch.objects.filter(pk__in=child_ids)}
     return (
-        child_ids != children.keys()
+        len(children) < batch.child_batches
         or FailedJob.objects.of_jobs().filter(batch_id__in=child_ids).exists()
         or any(map(_may_have_failed_descendants, children.values()))
     )

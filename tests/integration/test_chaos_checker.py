@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from benchmarks.chaos import checker, history, hostile, hostile_jobs, jobs
+from benchmarks.chaos import callback_counts, checker, history, hostile, hostile_jobs, jobs
 from benchmarks.chaos.additions import Addition
 from benchmarks.chaos.deletions import Deletion
 from benchmarks.chaos.faults import Fault
@@ -94,6 +94,18 @@ def test_a_run_without_failures_has_no_catch() -> None:
         "0 of 1 catch callbacks in run 1",
         "1 of 1 catch callbacks in run 2",
     ]
+
+
+def test_a_child_batch_that_is_deleted_with_its_stand_in_may_have_failed() -> None:
+    inner = bus.batch([bus.job(jobs.fail_runs, 1)])
+    batch = bus.batch([inner]).allow_failures().catch(jobs.failure_callback, 0).on_queue("sync")
+    tree = batch.dispatch()
+    assert list(callback_counts.mismatches(tree, Record())) == []
+
+    tree.children.delete()
+    tree.jobs.exclude(child=None).delete()
+
+    assert list(callback_counts.mismatches(tree, Record())) == []
 
 
 @pytest.mark.parametrize("run", [1, 2])
