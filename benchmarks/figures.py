@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
+from math import floor, log10
 from statistics import median
 from typing import Any, Final
 
 import django_rq
 from django.db import connection
 
-from benchmarks.stage import QUEUE
+from benchmarks.stage import QUEUE, ROOT
 
 #: Jobs per second, by part.
 Rates = dict[str, float]
@@ -25,6 +29,9 @@ RATIOS: Final = {
     "isolated_vs_worker": ("run_isolated_per_s", "rq_worker_query_per_s"),
     "isolated_vs_simple_worker": ("run_isolated_per_s", "rq_simple_worker_query_per_s"),
 }
+
+#: Options that change no figure.
+UNNAMED_OPTIONS: Final = ("--here", "--write-docs")
 
 
 def figures(rounds: Sequence[Rates]) -> dict[str, Any]:
@@ -45,16 +52,55 @@ def figures(rounds: Sequence[Rates]) -> dict[str, Any]:
     }
 
 
-def machine() -> dict[str, Any]:
-    """Return the versions and the hardware of the measurement."""
+def machine(*packages: str) -> dict[str, Any]:
+    """Return the hardware and the versions of the measurement, with those of these packages."""
     redis = django_rq.get_connection(QUEUE).info()
     return {
         "processors": os.cpu_count(),
         "python": platform.python_version(),
-        **{name: version(name) for name in ("django", "django-rq", "rq", "redis")},
+        **{name: version(name) for name in ("django", "django-rq", "rq", "redis", *packages)},
         "database": f"{connection.display_name} {_dotted(connection.get_database_version())}",
         "redis_server": redis.get("valkey_version", redis["redis_version"]),
     }
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return the median and the range of values."""
+    return {
+        "median": _rounded(median(values)),
+        "low": _rounded(min(values)),
+        "high": _rounded(max(values)),
+    }
+
+
+def origin(module: str, *packages: str) -> dict[str, Any]:
+    """Return the origin of figures: machine, versions, date, revision and command.
+
+    Options that do not change the figures are left out of the command.
+    """
+    options = [option for option in sys.argv[1:] if option not in UNNAMED_OPTIONS]
+    return {
+        "machine": machine(*packages),
+        "date": datetime.now(UTC).date().isoformat(),
+        "revision": revision(),
+        "command": " ".join(["python", "-m", f"benchmarks.{module}", *options]),
+    }
+
+
+def revision() -> str:
+    """Return the short hash of the checked-out commit; an empty text outside git."""
+    git = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],  # noqa: S607 - git of the PATH
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    return git.stdout.strip()
+
+
+def _rounded(number: float) -> float:
+    """Return the number with three significant digits, or all digits before the point."""
+    return round(number, max(2 - floor(log10(abs(number))), 0)) if number else 0.0
 
 
 def table(found: dict[str, Any]) -> str:

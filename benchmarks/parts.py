@@ -45,15 +45,15 @@ class Sizes:
 
 def measure(sizes: Sizes) -> dict[str, float]:
     """Return the rate of each part in jobs per second; compared parts run one after the other."""
-    dispatched, run = _run_batch(jobs.noop, sizes.batch, BATCH)
-    enqueued = _enqueue(jobs.noop, sizes.batch)
-    _flush()
-    worker = _run_alone(jobs.noop, sizes.forking, FORKING)
-    simple_worker = _run_alone(jobs.noop, sizes.simple, SIMPLE)
-    _, run_simple = _run_batch(jobs.noop, sizes.batch, SIMPLE)
-    _, isolated = _run_batch(jobs.query, sizes.forking, BATCH, isolated=True)
-    worker_query = _run_alone(jobs.query, sizes.forking, FORKING)
-    simple_worker_query = _run_alone(jobs.query, sizes.simple, SIMPLE)
+    dispatched, run = run_batch(jobs.noop, sizes.batch, BATCH)
+    enqueued = enqueue(jobs.noop, sizes.batch)
+    flush()
+    worker = run_alone(jobs.noop, sizes.forking, FORKING)
+    simple_worker = run_alone(jobs.noop, sizes.simple, SIMPLE)
+    _, run_simple = run_batch(jobs.noop, sizes.batch, SIMPLE)
+    _, isolated = run_batch(jobs.query, sizes.forking, BATCH, isolated=True)
+    worker_query = run_alone(jobs.query, sizes.forking, FORKING)
+    simple_worker_query = run_alone(jobs.query, sizes.simple, SIMPLE)
     return {
         "dispatch_per_s": dispatched,
         "run_per_s": run,
@@ -69,12 +69,12 @@ def measure(sizes: Sizes) -> dict[str, float]:
 
 def warm_up() -> None:
     """Run one job of each kind, so that this process has its imports and connections."""
-    _run_batch(jobs.noop, 1, SIMPLE)
-    _enqueue(jobs.noop, 1)
-    _flush()
+    run_batch(jobs.noop, 1, SIMPLE)
+    enqueue(jobs.noop, 1)
+    flush()
 
 
-def _run_batch(job: Job, count: int, worker: str, *, isolated: bool = False) -> tuple[float, float]:
+def run_batch(job: Job, count: int, worker: str, *, isolated: bool = False) -> tuple[float, float]:
     """Dispatch one batch and run it in one worker; return both rates."""
     started = time.perf_counter()
     builder = bus.batch(bus.job(job, number) for number in range(count))
@@ -88,18 +88,18 @@ def _run_batch(job: Job, count: int, worker: str, *, isolated: bool = False) -> 
     return count / dispatched, count / worked
 
 
-def _run_alone(job: Job, count: int, worker: str) -> float:
+def run_alone(job: Job, count: int, worker: str) -> float:
     """Run the jobs in one worker without a batch; return the rate."""
-    _enqueue(job, count)
+    enqueue(job, count)
     worked = work(worker).seconds
     finished = django_rq.get_queue(QUEUE).finished_job_registry.get_job_count()
     if finished != count:
         raise ServerFailed(f"{finished} of {count} jobs of RQ finished")
-    _flush()
+    flush()
     return count / worked
 
 
-def _enqueue(job: Job, count: int) -> float:
+def enqueue(job: Job, count: int) -> float:
     """Enqueue the jobs with `enqueue_many`; return the rate."""
     queue = django_rq.get_queue(QUEUE)
     started = time.perf_counter()
@@ -109,6 +109,6 @@ def _enqueue(job: Job, count: int) -> float:
     return count / (time.perf_counter() - started)
 
 
-def _flush() -> None:
+def flush() -> None:
     """Empty the Redis server, which only the benchmark uses."""
     django_rq.get_connection(QUEUE).flushdb()

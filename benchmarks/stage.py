@@ -32,39 +32,68 @@ class Stage(NamedTuple):
     redis: Valkey
     database: DatabaseServer | None
 
+    def environment(self, settings: str = "sandbox.settings") -> dict[str, str]:
+        """Return the environment of a process that uses these servers."""
+        database = self.database
+        return {
+            "DJANGO_SETTINGS_MODULE": settings,
+            "DATABASE_URL": database.url if database else f"sqlite:///{self.folder / 'db.sqlite3'}",
+            "REDIS_URL": self.redis.url,
+            "QUEUES": ",".join(QUEUES),
+            "DEBUG": "0",  # in debug mode Django stores all statements
+        }
+
 
 @contextmanager
-def stage(database: str, *, settings: str = "sandbox.settings") -> Iterator[Stage]:
-    """Start the servers, set up Django, and stop the servers afterwards."""
+def servers(database: str) -> Iterator[Stage]:
+    """Start the servers, and stop them afterwards."""
     with (
         tempfile.TemporaryDirectory(prefix="jobbatch-", ignore_cleanup_errors=True) as name,
         _database(database, Path(name)) as server,
         _redis(Path(name)) as valkey,
     ):
-        os.environ |= {
-            "DJANGO_SETTINGS_MODULE": settings,
-            "DATABASE_URL": server.url if server else f"sqlite:///{Path(name) / 'db.sqlite3'}",
-            "REDIS_URL": valkey.url,
-            "QUEUES": ",".join(QUEUES),
-            "DEBUG": "0",  # in debug mode Django stores all statements
-        }
-        django.setup()
-        call_command("migrate", verbosity=0)
         yield Stage(Path(name), valkey, server)
 
 
+@contextmanager
+def stage(database: str, *, settings: str = "sandbox.settings") -> Iterator[Stage]:
+    """Start the servers, set up Django, and stop the servers afterwards."""
+    with servers(database) as started:
+        os.environ |= started.environment(settings)
+        set_up()
+        yield started
+
+
+def set_up() -> None:
+    """Set up Django with the settings of the environment, and migrate its database."""
+    django.setup()
+    call_command("migrate", verbosity=0)
+
+
+def python_path() -> str:
+    """Return the PYTHONPATH of a process that imports from the folders of this one.
+
+    This checkout is the last folder, so a package in an earlier folder replaces its own.
+    """
+    folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join([*filter(None, folders), str(ROOT)])
+
+
 class Worked(NamedTuple):
-    """Working time of a worker, and the peak memory of its work-horses."""
+    """Working time of a worker, with its work-horses: peak memory, processor time and RQ jobs."""
 
     seconds: float
     peak_mb: float
+    processor_s: float
+    rq_jobs: float
 
 
 def work(worker_class: str, *queues: str) -> Worked:
     """Run a new worker of this class until these queues are empty; by default the first queue."""
     with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.worker", worker_class, *(queues or (QUEUE,))],
-        cwd=ROOT,
+        # -P: the working directory is no folder of modules.
+        [sys.executable, "-P", "-m", "benchmarks.worker", worker_class, *(queues or (QUEUE,))],
+        env={**os.environ, "PYTHONPATH": python_path()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -108,3 +108,34 @@ def test_the_benchmark_of_a_flushed_server_prints_what_the_command_took() -> Non
     assert found.pop("machine")["processors"] > 0
     assert found.pop("seconds") > 0
     assert found == {"links": 60, "batches": 3, "tickets": 48, "correct": True}
+
+
+@pytest.mark.slow
+def test_the_comparison_with_other_packages_prints_every_rate_and_each_reason_without_one() -> None:
+    sides = "batches,rq_simple_worker,celery"
+    found = run("peers", "--here", "--smallest", "--rounds", "1", "--only", sides)
+
+    assert {work: sorted(rates) for work, rates in found["works"].items()} == {
+        "tasks": ["batches", "rq_simple_worker"],
+        "group_1000": ["batches", "rq_simple_worker"],
+        "batch_10": ["batches", "rq_simple_worker"],
+        "batch_1000": ["batches", "rq_simple_worker"],
+        "batch_5000": ["batches"],
+    }
+    assert {work: sorted(ratios) for work, ratios in found["ratios"].items()} == {
+        "tasks": ["rq_simple_worker"],
+        "group_1000": ["rq_simple_worker"],
+        "batch_10": ["rq_simple_worker"],
+        "batch_1000": ["rq_simple_worker"],
+        "batch_5000": [],
+    }
+    for rates in found["works"].values():
+        for side in rates.values():
+            assert side["per_s"]["low"] == side["per_s"]["median"] == side["per_s"]["high"] > 0
+            assert side["sent_per_s"]["median"] > 0
+    assert found["not_measured"]["celery"] == {
+        "": "celery is not installed in this environment",
+    }
+    assert sorted(found["not_measured"]["rq_simple_worker"]) == ["batch_5000"]
+    assert found["machine"]["processors"] > 0
+    assert found["command"].startswith("python -m benchmarks.peers")

@@ -45,6 +45,17 @@ class DatabaseServer:
     def url(self) -> str:
         raise NotImplementedError
 
+    @property
+    def log(self) -> Path:
+        return self.folder / f"{self.name}.log"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running server."""
+        if self._server is None:
+            raise ServerFailed(f"{self.name} does not run")
+        return self._server.pid
+
     def start(self) -> None:
         """Start the server with the data of its folder or a new database, and wait until it is ready."""
         self._check_socket_path()

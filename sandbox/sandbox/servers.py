@@ -92,6 +92,14 @@ class Server:
         if self.is_alive:
             self.process.send_signal(self._warm)
 
+    def pause(self) -> None:
+        """Stop the processes of the server's group by a signal, until `resume`."""
+        self._signal_group(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let paused processes continue."""
+        self._signal_group(signal.SIGCONT)
+
     def kill(self) -> None:
         """Kill the process and its children."""
         if self.is_alive:
@@ -109,6 +117,11 @@ class Server:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(grace)
         self.kill()
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        # The server is the first process of its session, and so of its group.
+        if self.is_alive:
+            os.killpg(self.pid, number)
 
 
 def _runs_in(session: int, pid: int) -> bool:

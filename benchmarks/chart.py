@@ -1,0 +1,75 @@
+"""Bar charts as SVG, for light and dark pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Final, NamedTuple
+
+WIDTH: Final = 760
+LABELS: Final = 230
+VALUES: Final = 110
+BAR: Final = 16
+ROW: Final = 22
+TITLE: Final = 34
+MARGIN: Final = 16
+
+STYLE: Final = """\
+svg { --text: #1f2328; --muted: #59636e; --page: #ffffff; --bar: #9aa4b2; --own: #2f6fdb; --miss: #d1453b; --line: #59636e }
+@media (prefers-color-scheme: dark) {
+  svg { --text: #e6edf3; --muted: #9198a1; --page: #14181d; --bar: #59636e; --own: #5b9bff; --miss: #f0766d; --line: #9198a1 }
+}
+text { font: 13px system-ui, sans-serif; fill: var(--text) }
+.title { font-weight: 600 } .value { fill: var(--muted) }
+.bar { fill: var(--bar) } .own { fill: var(--own) } .miss { fill: var(--miss) }
+.page { fill: var(--page) } .line { stroke: var(--line); stroke-dasharray: 3 3 }"""
+
+
+class Bar(NamedTuple):
+    """Bar with its label; `length` is a share of the longest possible bar."""
+
+    label: str
+    length: float
+    value: str
+    style: str = "bar"
+
+
+class Panel(NamedTuple):
+    """Bars under a title; `line` is the share at which a vertical line stands."""
+
+    title: str
+    bars: Sequence[Bar]
+    line: float | None = None
+
+
+def svg(title: str, panels: Sequence[Panel]) -> str:
+    """Return the panels, one above the other, as an SVG document."""
+    height = 2 * MARGIN + sum(TITLE + ROW * len(panel.bars) for panel in panels)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}"'
+        f' width="{WIDTH}" height="{height}" role="img">',
+        f"<title>{escape(title)}</title>",
+        f"<style>\n{STYLE}\n</style>",
+        f'<rect class="page" width="{WIDTH}" height="{height}" rx="8"/>',
+    ]
+    top = MARGIN
+    for panel in panels:
+        parts += _panel(panel, top)
+        top += TITLE + ROW * len(panel.bars)
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _panel(panel: Panel, top: int) -> Iterator[str]:
+    space = WIDTH - LABELS - VALUES - 2 * MARGIN
+    left = MARGIN + LABELS
+    yield f'<text class="title" x="{MARGIN}" y="{top + 20}">{escape(panel.title)}</text>'
+    for number, bar in enumerate(panel.bars):
+        y = top + TITLE + ROW * number
+        width = max(round(bar.length * space, 1), 1)
+        yield f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{escape(bar.label)}</text>'
+        yield f'<rect class="{bar.style}" x="{left}" y="{y}" width="{width}" height="{BAR}" rx="2"/>'
+        yield f'<text class="value" x="{left + width + 6}" y="{y + 12}">{escape(bar.value)}</text>'
+    if panel.line is not None:
+        x = round(left + panel.line * space, 1)
+        bottom = top + TITLE + ROW * len(panel.bars)
+        yield f'<line class="line" x1="{x}" x2="{x}" y1="{top + TITLE - 6}" y2="{bottom}"/>'

@@ -1,0 +1,126 @@
+"""One side of the comparison: a package, its worker, and how it does each piece of work."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar, Final
+
+from benchmarks.peers import marks
+from benchmarks.peers.work import Work
+from benchmarks.stage import python_path
+from sandbox.servers import MANAGE, Server
+
+#: Seconds in which a worker finishes its records after the last call.
+IDLE_SECONDS: Final = 0.3
+WARM_UP: Final = Work("warm_up", "", 2, 3)
+
+
+class Side:
+    """Package with one worker process.
+
+    A subclass sends jobs; the worker is stopped by a signal meanwhile. So the clock measures the
+    worker alone.
+    """
+
+    name: ClassVar[str]
+    #: Callbacks of a batch.
+    callbacks: ClassVar[int] = 1
+    #: Share of the jobs that this side gets, because it is slow. Only the rate counts.
+    share: ClassVar[float] = 1.0
+    #: Reasons why a piece of work is not measured, by its name.
+    reasons: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, folder: Path) -> None:
+        self._server = Server(
+            self.name,
+            self.command(),
+            env={"PYTHONPATH": python_path(), **self.environment()},
+            folder=folder,
+        )
+
+    def command(self) -> list[str]:
+        """Return the command of the worker."""
+        raise NotImplementedError
+
+    def environment(self) -> dict[str, str]:
+        """Return further environment variables of the worker."""
+        return {}
+
+    def send_tasks(self, count: int) -> None:
+        """Send plain tasks."""
+        raise NotImplementedError
+
+    def send_group(self, size: int) -> None:
+        """Send a group of jobs without a callback."""
+        raise NotImplementedError
+
+    def send_batch(self, size: int) -> None:
+        """Send a group of jobs with a callback."""
+        raise NotImplementedError
+
+    def finish_sending(self) -> None:
+        """Do once whatever all batches need to be called back."""
+
+    def warm_up(self) -> None:
+        """Let the worker run a few jobs of each kind, which also waits for its start."""
+        before = marks.count()
+        self._send(WARM_UP, WARM_UP.count)
+        marks.wait_for(before + self._calls(WARM_UP, WARM_UP.count), timeout=90)
+        self.pause()
+
+    def measure(self, work: Work) -> tuple[float, float]:
+        """Send the work, and let the worker run it; return the rates of both."""
+        count = work.scaled(self.share)
+        before = marks.count()
+        started = time.perf_counter()
+        self._send(work, count)
+        sent = time.perf_counter() - started
+        self._server.resume()
+        started = time.perf_counter()
+        finished = marks.wait_for(before + self._calls(work, count), timeout=600)
+        self.pause()
+        marks.wait_for(before + self._calls(work, count), timeout=0)
+        return work.rate(count, sent), work.rate(count, finished - started)
+
+    def pause(self) -> None:
+        """Wait until the worker is idle, and stop it by a signal."""
+        time.sleep(IDLE_SECONDS)
+        self._server.pause()
+
+    def stop(self) -> None:
+        """End the worker; nothing of the next round needs its records."""
+        self._server.kill()
+
+    def tail(self) -> str:
+        """Return the end of the worker's log."""
+        return self._server.tail()
+
+    def _send(self, work: Work, count: int) -> None:
+        if not work.size:
+            self.send_tasks(count)
+            return
+        for _ in range(count):
+            if work.has_callback:
+                self.send_batch(work.size)
+            else:
+                self.send_group(work.size)
+        if work.has_callback:
+            self.finish_sending()
+
+    def _calls(self, work: Work, count: int) -> int:
+        callbacks = self.callbacks if work.has_callback else 0
+        return count * (work.size + callbacks) if work.size else count
+
+
+def manage_command(*arguments: str) -> list[str]:
+    """Return the command line of `manage.py` with these arguments."""
+    return [sys.executable, str(MANAGE), *arguments]
+
+
+def redis_database(number: int) -> str:
+    """Return the address of a numbered database of the Redis server."""
+    return f"{os.environ['REDIS_URL']}?db={number}"
