@@ -5,6 +5,9 @@ A spawned work-horse imports this before Django is set up.
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 from rq.worker import HerokuWorker, RoundRobinWorker, SimpleWorker, SpawnWorker
 
 from django_jobbatch.worker import BatchWorker, BatchWorkerMixin
@@ -30,3 +33,25 @@ class RoundRobinBatchWorker(BatchWorkerMixin, RoundRobinWorker): ...
 
 
 class SpawnBatchWorker(BatchWorkerMixin, SpawnWorker): ...
+
+
+class LateBatchWorker(BatchWorker):
+    """Learns the id of its work-horse only after a request to kill it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._asked = threading.Event()
+        super().__init__(*args, **kwargs)
+
+    @property
+    def _horse_pid(self) -> int:
+        return self._known_pid
+
+    @_horse_pid.setter
+    def _horse_pid(self, pid: int) -> None:
+        if pid:
+            self._asked.wait()
+        self._known_pid = pid
+
+    def kill_horse(self, *args: Any, **kwargs: Any) -> None:
+        super().kill_horse(*args, **kwargs)
+        self._asked.set()

@@ -76,7 +76,7 @@ def in_current_block(hook: Callable[[], None]) -> Callable[[], None]:
 
 
 def log_transport_errors(
-    batch: JobBatch, request: Callable[[], None], *, message: str = NOT_UPDATED
+    batch: JobBatch, request: Callable[[], object], *, message: str = NOT_UPDATED
 ) -> None:
     """Make a request to Redis; log its error, since the ledger is already written."""
     logged = _current.get() or _Logged()

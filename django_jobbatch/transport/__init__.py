@@ -29,7 +29,8 @@ from django_jobbatch.transport.producer import schedule, send
 from django_jobbatch.transport.queue_scan import QueueScan
 from django_jobbatch.transport.queues import check_queue, default_timeout, is_sync
 from django_jobbatch.transport.redis import driver_info
-from django_jobbatch.transport.removal import discard, stop
+from django_jobbatch.transport.removal import discard
+from django_jobbatch.transport.stop_requests import stop
 from django_jobbatch.transport.tickets import Ticket, belongs_to
 
 __all__ = [

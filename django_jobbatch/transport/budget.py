@@ -39,6 +39,15 @@ class RedisBudget:
         """Let all further requests of the operation to this server fail with this error."""
         self._failures.setdefault(server, error)
 
+    def wait(self, seconds: float) -> bool:
+        """Pause for up to `seconds` of the budget, and return whether any were left."""
+        seconds = min(seconds, self.seconds)
+        if seconds <= 0:
+            return False
+        time.sleep(seconds)
+        self.seconds -= seconds
+        return True
+
     @contextmanager
     def request(self) -> Iterator[None]:
         """Limit the request in the block. A request inside another one is a part of that one."""

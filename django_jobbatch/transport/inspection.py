@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from rq import Queue
+from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.registry import StartedJobRegistry
 from rq.utils import current_timestamp
@@ -106,6 +107,35 @@ def live_executions(job: Job) -> set[str]:
         for job_id, execution_id in _live_entries(job.started_job_registry)
         if job_id == job.id
     }
+
+
+def executing_workers(queue: Queue, ids: Sequence[str]) -> set[tuple[str, str]]:
+    """Return the worker and the ticket of each execution of these tickets.
+
+    A ticket that was delivered twice may have two workers, and RQ's job names the later one only.
+
+    Raises:
+        TransportError: Redis did not answer.
+    """
+    connection = queue.connection
+    live = [each for each in _live_entries(queue.started_job_registry) if each[0] in set(ids)]
+    workers: dict[tuple[str, str], bytes | None] = pipelined(
+        connection,
+        live,
+        lambda pipe, each: pipe.hget(Execution(each[1], each[0], connection).key, "worker_name"),
+    )
+    found = {(name, ticket) for (ticket, _), name in workers.items()}
+    jobs: dict[str, list[bytes | None]] = pipelined(
+        connection,
+        ids,
+        lambda pipe, each: pipe.hmget(queue.job_class.key_for(each), "status", "worker_name"),
+    )
+    found |= {
+        (name, ticket)
+        for ticket, (status, name) in jobs.items()
+        if status == JobStatus.STARTED.value.encode()
+    }
+    return {(name.decode(), ticket) for name, ticket in found if name}
 
 
 def _live_entries(started: StartedJobRegistry) -> list[tuple[str, str]]:

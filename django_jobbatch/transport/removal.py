@@ -1,4 +1,4 @@
-"""Deleting tickets that wait, and stopping tickets that RQ executes."""
+"""Deleting tickets that wait."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import uuid
 from collections.abc import Iterable, Sequence
 
 from rq import Queue
-from rq.command import send_stop_job_command
-from rq.exceptions import InvalidJobOperation, NoSuchJobError
 
 from django_jobbatch.transport import registry
 from django_jobbatch.transport.queues import is_sync, queue_named
@@ -31,22 +29,6 @@ def discard(batch_id: uuid.UUID, queues: Iterable[str]) -> None:
             if registered.tickets:
                 _discard_from(queue, batch_id, list(registered.tickets))
         registered.check()
-
-
-def stop(queue: str, ticket_ids: Iterable[str]) -> None:
-    """Ask RQ to kill the work-horses of these tickets.
-
-    Raises:
-        TransportError: Redis did not answer.
-    """
-    if is_sync(queue):
-        return
-    for ticket_id in ticket_ids:
-        with redis_errors():
-            try:
-                send_stop_job_command(queue_named(queue).connection, ticket_id)
-            except (InvalidJobOperation, NoSuchJobError):
-                continue  # it has finished
 
 
 def _discard_from(queue: Queue, batch_id: uuid.UUID, ids: Sequence[str]) -> None:

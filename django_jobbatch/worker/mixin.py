@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -102,11 +103,16 @@ class BatchWorkerMixin(Base):
 
     # Work-horses
 
-    def fork_work_horse(self, *args: Any, **kwargs: Any) -> None:
-        """Fork a work-horse as RQ does, without an open database connection."""
+    def fork_work_horse(self, job: Job, *args: Any, **kwargs: Any) -> None:
+        """Fork a work-horse as RQ does, without an open database connection.
+
+        A request to stop this job may have come before the worker knew the id of the work-horse.
+        """
         timed_calls.clear_shared()
         processes.close_connections()  # a handler of the project may have opened one
-        super().fork_work_horse(*args, **kwargs)
+        super().fork_work_horse(job, *args, **kwargs)
+        if self._stopped_job_id == job.id:
+            self.kill_horse()
 
     def main_work_horse(self, *args: Any, **kwargs: Any) -> Any:
         """Run the work-horse as RQ does."""
@@ -121,9 +127,11 @@ class BatchWorkerMixin(Base):
         """Kill the work-horse as RQ does, if there is one.
 
         RQ would kill the worker and its process group otherwise: the id of a missing work-horse is
-        0, which means the caller's own group.
+        0, which means the caller's own group. A new work-horse is in that group too.
         """
         if self.horse_pid:
+            with suppress(OSError):  # it has done so itself, or is dead
+                os.setpgid(self.horse_pid, self.horse_pid)
             super().kill_horse(*args, **kwargs)
 
     def wait_for_horse(self) -> Any:

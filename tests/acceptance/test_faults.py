@@ -75,7 +75,8 @@ def the_horse_dies(scene: Scene) -> Server:
 def the_ticket_is_stopped(scene: Scene) -> None:
     worker = scene.start()
     scene.wait_for("a began")
-    transport.stop(scene.queue.name, [scene.ticket_at_work()])
+    ticket = scene.ticket_at_work()
+    assert transport.stop(scene.queue.name, [ticket]) == {ticket}
     scene.wait_for("b")
     if not scene.with_batch_worker:
         scene.wait_until_idle(worker)

@@ -16,6 +16,7 @@ from django_jobbatch import TransportError, UnknownQueue, transport, tuning
 from django_jobbatch.transport import Ticket, WaitingTickets, consumer
 from django_jobbatch.transport.queues import queue_named
 from tests.servers import RedisServer
+from tests.tuning import Tuning
 
 pytestmark = pytest.mark.usefixtures("redis_server")
 
@@ -244,9 +245,39 @@ def test_a_worker_reads_a_ticket_without_a_queue_that_its_work_horses_would_inhe
 def test_stopping_a_ticket_that_is_not_at_work_does_nothing(ticket: Ticket) -> None:
     transport.send(ticket)
 
-    transport.stop("default", [*django_rq.get_queue("default").job_ids, "jb-gone"])
+    heard = transport.stop("default", [*django_rq.get_queue("default").job_ids, "jb-gone"])
 
+    assert heard == set()
     assert transport.waiting_tickets(ticket.batch_id, "default") == WaitingTickets(1, None)
+
+
+def test_a_stop_request_that_no_worker_hears_is_an_error_that_names_it(
+    ticket: Ticket, redis_server: RedisServer, tuning: Tuning
+) -> None:
+    tuning(STOP_SECONDS=0)
+    transport.send(ticket)
+    (job,) = django_rq.get_queue("default").jobs
+    redis_server.client.hset(job.key, mapping={"status": "started", "worker_name": "worker-x"})
+
+    with pytest.raises(TransportError) as caught:
+        transport.stop("default", [job.id])
+
+    assert str(caught.value) == "no stop request reached worker-x"
+
+
+def test_a_stop_request_that_no_worker_hears_waits_within_the_budget(
+    ticket: Ticket, redis_server: RedisServer, tuning: Tuning
+) -> None:
+    tuning(STOP_SECONDS=3600)
+    transport.send(ticket)
+    (job,) = django_rq.get_queue("default").jobs
+    redis_server.client.hset(job.key, mapping={"status": "started", "worker_name": "worker-x"})
+    budget = transport.RedisBudget(0.25)
+
+    with transport.operation(budget), pytest.raises(TransportError):
+        transport.stop("default", [job.id])
+
+    assert budget.seconds <= 0
 
 
 def test_a_server_that_is_away_is_one_kind_of_error(ticket: Ticket, our_redis: RedisServer) -> None:
