@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from benchmarks.chaos.kill_after_commit import LINKS_CHUNK
+from django_jobbatch import ledger
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch
 from django_jobbatch.models.tree import descendant_levels
 
@@ -17,13 +18,15 @@ class Deletion:
 
     root: uuid.UUID
     batches: set[uuid.UUID]
+    ancestors: frozenset[uuid.UUID] = frozenset()
     is_complete: bool = False
     #: Whether an interrupted deletion is repeated at the end of the round.
     is_repeated: bool = False
 
     @classmethod
     def of(cls, batch: JobBatch) -> Deletion:
-        return cls(batch.pk, _tree(batch))
+        ancestors = ledger.ancestor_ids(batch.database, batch.pk)
+        return cls(batch.pk, _tree(batch), frozenset(ancestors))
 
     @property
     def commits(self) -> int:
@@ -52,3 +55,8 @@ def _tree(batch: JobBatch) -> set[uuid.UUID]:
 def batches_of(deletions: Iterable[Deletion]) -> set[uuid.UUID]:
     """Return the batches that may be deleted, or may lack some of their links."""
     return {pk for deletion in deletions for pk in deletion.batches}
+
+
+def ancestors_of(deletions: Iterable[Deletion]) -> set[uuid.UUID]:
+    """Return the batches that may lack a child batch, and the jobs in it."""
+    return {pk for deletion in deletions for pk in deletion.ancestors}

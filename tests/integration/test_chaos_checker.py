@@ -256,6 +256,22 @@ def test_an_accepted_addition_has_stored_all_its_jobs_and_a_rejected_one_none() 
     ]
 
 
+def test_an_added_child_batch_may_be_deleted_with_its_jobs() -> None:
+    batch = bus.batch([bus.job(jobs.work, 0)]).on_queue("default").dispatch()
+    addition = Addition(batch.pk, [], "token", 2, {2})
+    batch.add(bus.batch([bus.job(jobs.added, "token"), bus.job(jobs.added, "token")]))
+    (child,) = batch.children
+    deletion = Deletion.of(child)
+    injected = Injected(additions=[addition], deletions=[deletion])
+
+    deletion.run()
+
+    texts = violations(Record(), injected=injected)
+    assert [text for text in texts if "were added" in text] == []
+    texts = violations(Record(), injected=Injected(additions=[addition]))
+    assert "0 of 2 jobs were added, expected: [2]" in texts
+
+
 @pytest.mark.parametrize("func", [jobs.fail, jobs.fail_first, jobs.fail_runs])
 def test_a_job_that_always_failed_has_not_succeeded(func: Any) -> None:
     batch = bus.batch([bus.job(func, 1)]).on_queue("sync").dispatch()
