@@ -52,6 +52,13 @@ class RedisServer:
         elif self.client.dbsize():
             raise RuntimeError(f"REDIS_URL={self.url} is not empty; name a database for the tests")
 
+    def listen(self, workers: int, queue: str = "default") -> None:
+        """Let RQ know of so many workers that listen on this queue and take nothing."""
+        key = f"rq:workers:{queue}"
+        self.client.delete(key)
+        if workers:
+            self.client.sadd(key, *(f"rq:worker:idle-{number}" for number in range(workers)))
+
     def stop(self) -> None:
         """Stop our own server, as a test of an outage does too; `start` brings it back, empty."""
         if self._valkey is not None:

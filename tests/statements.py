@@ -30,10 +30,7 @@ DISPATCH: Final[Statements] = (
     Statement("UPDATE jobbatch", "its counters"),
 )
 #: After the commit of a dispatch.
-AFTER_DISPATCH: Final[Statements] = (
-    Statement("SELECT batchedjob", "how many links are due"),
-    Statement("SELECT jobbatch", "the batch, for the caller"),
-)
+AFTER_DISPATCH: Final[Statements] = (Statement("SELECT jobbatch", "the batch, for the caller"),)
 CLAIM: Final[Statements] = (
     Statement("SELECT batchedjob", "due links"),
     Statement("UPDATE batchedjob", "claim them"),

@@ -13,10 +13,10 @@ from django_jobbatch.dispatch.error_log import errors_of_pass, log_errors_once
 from django_jobbatch.dispatch.tickets import (
     count_due,
     ensure_tickets,
-    has_waiting_tickets,
     max_job_timeout,
     missing_tickets,
     send,
+    wanted_tickets,
 )
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "count_due",
     "ensure_tickets",
     "errors_of_pass",
-    "has_waiting_tickets",
     "kill_running",
     "log_errors_once",
     "max_job_timeout",
@@ -37,4 +36,5 @@ __all__ = [
     "schedule_next_event",
     "send",
     "send_overdue",
+    "wanted_tickets",
 ]

@@ -8,7 +8,7 @@ from functools import partial
 
 from django.db.models import Q
 
-from django_jobbatch import ledger, transport, tuning
+from django_jobbatch import ledger, transport
 from django_jobbatch.dispatch.effects import apply, pending_cancel
 from django_jobbatch.dispatch.error_log import NOT_KILLED, log_transport_errors
 from django_jobbatch.dispatch.hooks import run_after_commit
@@ -60,4 +60,4 @@ def _ensure_tickets_of_tree(using: str, root_id: uuid.UUID) -> None:
     tree = JobBatch.objects.using(using).filter(Q(pk=root_id) | Q(root_id=root_id))
     for batch in tree.filter(status__in=ACTIVE):
         for queue in batch.queues:
-            ensure_tickets(batch, queue, tuning.MAX_TICKETS)
+            ensure_tickets(batch, queue)

@@ -12,7 +12,7 @@ from django_jobbatch import db, ledger, transport, tuning
 from django_jobbatch.dispatch.delays import schedule_next_event
 from django_jobbatch.dispatch.error_log import log_errors_once, log_transport_errors
 from django_jobbatch.dispatch.hooks import run_after_commit
-from django_jobbatch.dispatch.tickets import ensure_tickets, new_ticket
+from django_jobbatch.dispatch.tickets import ensure_tickets, new_ticket, send_first_tickets
 from django_jobbatch.exceptions import WorkerLost
 from django_jobbatch.ledger import Change
 from django_jobbatch.logs import get_logger
@@ -25,14 +25,16 @@ logger = get_logger(__name__)
 failure_logger: Final = get_logger("django_jobbatch")
 
 
-def after_commit(change: Change) -> None:
+def after_commit(change: Change, *, is_new: bool = False) -> None:
     """Apply `change` after the commit of the caller's transaction; now outside of one.
+
+    `is_new` says that it inserts its batch, for which no ticket was sent.
 
     No exception reaches the caller: the change is stored, and reconcile can apply it again.
     """
 
     def apply_change() -> None:
-        apply(change)
+        apply(change, is_new=is_new)
 
     run_after_commit(change.using, apply_change)
 
@@ -48,18 +50,23 @@ class CurrentTicket(Protocol):
 
 
 def apply(
-    change: Change, *, current_ticket: CurrentTicket | None = None, budget: float | None = None
+    change: Change,
+    *,
+    current_ticket: CurrentTicket | None = None,
+    budget: float | None = None,
+    is_new: bool = False,
 ) -> None:
     """Send and delete tickets and stop child batches, as `change` and its consequences demand.
 
     `current_ticket` may take batches over instead. `budget` is the number of steps that are done
-    here, by default INLINE_STEPS; a ticket continues a cancel that needs more.
+    here, by default INLINE_STEPS; a ticket continues a cancel that needs more. `is_new` says that the
+    batch of the change has no tickets yet.
     """
     steps = _Budget(tuning.INLINE_STEPS if budget is None else budget)
     with log_errors_once(change.batch):
         # A stack, since a tree may have more levels than Python allows calls. Each change is
         # applied before the next one is made, since a sweep may have many.
-        stack = [_apply_one(change, current_ticket, steps)]
+        stack = [_apply_one(change, current_ticket, steps, is_new=is_new)]
         while stack:
             following = next(stack[-1], None)
             if following is None:
@@ -98,7 +105,7 @@ def continue_batch(batch: JobBatch) -> None:
             apply(pending_cancel(batch))
             return
         for queue in batch.queues:
-            ensure_tickets(batch, queue, tuning.MAX_TICKETS)
+            ensure_tickets(batch, queue)
         schedule_next_event(batch)
 
     run_after_commit(batch.database, apply_again)
@@ -110,7 +117,11 @@ def pending_cancel(batch: JobBatch) -> Change:
 
 
 def _apply_one(
-    change: Change, current_ticket: CurrentTicket | None, steps: _Budget
+    change: Change,
+    current_ticket: CurrentTicket | None,
+    steps: _Budget,
+    *,
+    is_new: bool = False,
 ) -> Iterator[Change]:
     """Apply one change; yield the changes of other batches, or of further chunks, that follow."""
     batch = change.batch
@@ -119,7 +130,7 @@ def _apply_one(
     if batch is None:
         return
     own_queue = current_ticket.take_over(batch, change.due) if current_ticket else None
-    _ensure_tickets_on(batch, set(change.due) - {own_queue})
+    _send_for_due(change, batch, set(change.due) - {own_queue}, is_new=is_new)
     is_stopped = not change.stopping or (yield from _stop_descendants(batch, steps))
     yield from chain.from_iterable(_stop_children(change.using, change.children_to_stop))
     if not is_stopped:
@@ -176,9 +187,18 @@ def _continue_by_ticket(batch: JobBatch) -> None:
     log_transport_errors(batch, send_one)
 
 
+def _send_for_due(change: Change, batch: JobBatch, queues: Iterable[str], *, is_new: bool) -> None:
+    for queue in sorted(queues):
+        if is_new:
+            send_first_tickets(batch, queue, change.due[queue])
+        else:
+            # In a later run the jobs may have to wait for callbacks of the run before.
+            ensure_tickets(batch, queue, is_due=batch.run == 1)
+
+
 def _ensure_tickets_on(batch: JobBatch, queues: Iterable[str | None]) -> None:
     for queue in sorted(filter(None, queues)):
-        ensure_tickets(batch, queue, tuning.MAX_TICKETS)
+        ensure_tickets(batch, queue)
 
 
 def _discard_tickets(batch: JobBatch) -> None:

@@ -12,20 +12,37 @@ from django.db.models import Count, Q
 
 from django_jobbatch import conf, db, ledger, transport, tuning
 from django_jobbatch.dispatch.error_log import log_transport_errors
-from django_jobbatch.exceptions import TransportError
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import CALLBACKS, BatchStatus
 
 
-def ensure_tickets(batch: JobBatch, queue: str, tickets: int = 1) -> None:
-    """Send the missing tickets, so that min(due links, `tickets`) tickets wait in the queue."""
+def ensure_tickets(batch: JobBatch, queue: str, *, is_due: bool = False) -> None:
+    """Send the tickets that are missing in the line of this queue, if links of the batch are due.
+
+    `is_due` says that some are. Then they are counted only if several tickets may be missing.
+    """
 
     def send_missing() -> None:
-        count = missing_tickets(batch, queue, tickets)
+        count = missing_tickets(batch, queue, is_due=is_due)
         if count:
             transport.send(new_ticket(batch, queue), count)
 
     log_transport_errors(batch, send_missing)
+
+
+def send_first_tickets(batch: JobBatch, queue: str, due: int) -> None:
+    """Send the tickets of a batch that has none yet, and `due` links that are due.
+
+    That is one round trip, or two if several idle workers may take them.
+    """
+
+    def send_all() -> None:
+        ticket = new_ticket(batch, queue)
+        more = wanted_tickets(due, transport.send(ticket)) - 1
+        if more > 0:
+            transport.send(ticket, more)
+
+    log_transport_errors(batch, send_all)
 
 
 def send(batch: JobBatch, queue: str, tickets: int) -> None:
@@ -33,25 +50,45 @@ def send(batch: JobBatch, queue: str, tickets: int) -> None:
     log_transport_errors(batch, lambda: transport.send(new_ticket(batch, queue), tickets))
 
 
+def wanted_tickets(due: int, load: transport.QueueLoad) -> int:
+    """Return how many tickets of a batch with `due` links that are due should wait in a queue.
+
+    While other jobs wait there, no worker is idle, and one ticket continues the batch. Each worker
+    that listens on an empty queue may take one. So a batch has at most as many tickets in line as
+    there are workers, and a large batch does not fill the line of a small one.
+    """
+    if due <= 0:
+        return 0
+    if load.length:
+        return 1
+    return max(1, min(due, load.workers, tuning.MAX_TICKETS))
+
+
 def missing_tickets(
     batch: JobBatch,
     queue: str,
-    tickets: int = 1,
     *,
     due: int | None = None,
+    is_due: bool = False,
     running: int = 0,
 ) -> int:
-    """Return min(due, `tickets`) minus waiting and running tickets, at least 0.
+    """Return `wanted_tickets` minus the tickets that wait and the running ones, at least 0.
 
-    The due links are counted here unless `due` is their number.
+    The due links are counted here unless `due` is their number, or `is_due` says that there are some
+    and no more than one ticket may be missing.
 
     Raises:
         TransportError: Redis did not answer.
     """
+    load, waiting = transport.line_of(batch.pk, queue)
+    most = wanted_tickets(tuning.MAX_TICKETS if due is None else due, load)
+    if most <= waiting + running:
+        return 0
+    if is_due and most == 1:
+        return 1
     if due is None:
-        due = db.retry_transient(batch.database, lambda: _count_due_links(batch, queue, tickets))
-    wanted = min(due, tickets) - running
-    return max(0, wanted - transport.waiting_tickets(batch.pk, queue).queued) if wanted > 0 else 0
+        due = db.retry_transient(batch.database, lambda: _count_due_links(batch, queue, most))
+    return max(0, wanted_tickets(due, load) - waiting - running)
 
 
 def count_due(using: str, batches: Iterable[JobBatch], queue: str) -> dict[uuid.UUID, int]:
@@ -66,17 +103,6 @@ def count_due(using: str, batches: Iterable[JobBatch], queue: str) -> dict[uuid.
         counts = due.order_by().values("batch_id").annotate(links=Count("pk"))
         found.update(counts.values_list("batch_id", "links"))
     return found
-
-
-def has_waiting_tickets(batch: JobBatch, queue: str) -> bool:
-    """Return whether at least half of MAX_TICKETS tickets of an isolated batch wait in the queue.
-
-    Each of its tickets asks this at its end, so one of the waiting tickets sends the missing ones.
-    """
-    try:
-        return transport.waiting_tickets(batch.pk, queue).queued >= tuning.MAX_TICKETS // 2
-    except TransportError:
-        return False
 
 
 def max_job_timeout(rq_timeout: int) -> int:

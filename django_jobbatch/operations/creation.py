@@ -34,7 +34,7 @@ def create(spec: BatchSpec) -> JobBatch:
         run_before_hooks(using, batch, spec)
         inserter = LinkInserter(using, batch)
         inserter.insert_lanes(read_lanes(spec.sources), lane=batch.total_jobs)
-        dispatch.after_commit(inserter.finish())
+        dispatch.after_commit(inserter.finish(), is_new=True)
     # A `finally_` of a queue that runs in place may have deleted the batch by now.
     refresh_if_exists(using, batch)
     return batch

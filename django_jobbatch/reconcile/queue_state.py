@@ -72,6 +72,7 @@ class QueueState:
         self._waiting: dict[str, dict[uuid.UUID, WaitingTickets] | None] = {}
         self._asked: dict[str, set[uuid.UUID]] = {}
         self._due: dict[str, dict[uuid.UUID, int]] = {}
+        self._loads: dict[str, transport.QueueLoad | None] = {}
 
     def inspect_all(self) -> None:
         """Ask RQ about every queue of the chunk, so that a Redis that does not answer is logged."""
@@ -97,6 +98,16 @@ class QueueState:
             return transport.NO_TICKETS
         return None if waiting is None else waiting.get(batch.pk)
 
+    def wanted(self, queue: str, due: int) -> int:
+        """Return how many tickets of a batch with `due` links should wait in this queue.
+
+        It is as the queue was loaded when it was read: the repairs of the pass may have filled it.
+        """
+        if queue not in self._loads:
+            self._loads[queue] = self.lists.inspect(queue, partial(transport.load_of, queue))
+        load = self._loads[queue]
+        return 0 if load is None else dispatch.wanted_tickets(due, load)
+
     def is_inspected(self, queue: str, batch: JobBatch) -> bool:
         """Return whether RQ's tickets of the batch on this queue are known."""
         return self.executing(queue) is not None and self.waiting(queue, batch) is not None
@@ -120,7 +131,7 @@ class QueueState:
 
     def _has_few_tickets(self, queue: str, batch: JobBatch) -> bool:
         waiting = self.waiting(queue, batch)
-        return waiting is not None and waiting.queued < max_due(batch)
+        return waiting is not None and waiting.queued < self.wanted(queue, max_due(batch))
 
     def _batches_on(self, queue: str) -> list[JobBatch]:
         """Return the batches of the chunk that may have tickets in this queue."""

@@ -7,7 +7,7 @@ from functools import partial
 
 from django.utils import timezone
 
-from django_jobbatch import dispatch, tuning
+from django_jobbatch import dispatch
 from django_jobbatch.reconcile.case import Case
 from django_jobbatch.reconcile.queue_state import max_due
 from django_jobbatch.reconcile.repairs import Repair, RepairKind
@@ -23,7 +23,6 @@ def missing(case: Case) -> Iterator[Repair]:
             dispatch.missing_tickets,
             case.batch,
             queue,
-            tuning.MAX_TICKETS,
             due=case.due(queue),
             running=case.running_tickets(queue),
         )
@@ -66,7 +65,7 @@ def _has_enough_tickets(case: Case, queue: str) -> bool:
     due = max_due(batch) if is_active else sum(each.is_due for each in case.pending_callbacks)
     waiting = case.queues.waiting(queue, batch)
     tickets = (waiting.queued if waiting else 0) + case.running_tickets(queue)
-    return tickets >= min(due, tuning.MAX_TICKETS)
+    return tickets >= case.queues.wanted(queue, due)
 
 
 def _is_scheduled(case: Case) -> bool:

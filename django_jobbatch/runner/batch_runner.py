@@ -38,7 +38,7 @@ class BatchRunner:
     """The loop of a session over one batch.
 
     `batch` is the row as the newest known change left it. `current_ticket` is the session: it takes
-    over batches that become due here. At most `tickets` tickets continue the batch afterwards.
+    over batches that become due here.
     """
 
     def __init__(
@@ -48,7 +48,6 @@ class BatchRunner:
         *,
         current_ticket: dispatch.CurrentTicket,
         request_more_tickets: Callable[[], None],
-        tickets: int,
     ) -> None:
         self.batch = batch
         self.slice = time_slice
@@ -62,9 +61,7 @@ class BatchRunner:
         self._request_more_tickets_of_session = request_more_tickets
         self._read_at = time.monotonic()
         self._attempts = ClaimAttempts(self.queue, self.using)
-        self.tickets = TicketSupply(
-            self.queue, max_tickets=tickets, isolated=self.isolated, attempts=self._attempts
-        )
+        self.tickets = TicketSupply(self.queue, attempts=self._attempts)
         self._checked_callbacks = False
         self._last_claimed = 0
         self._claim_size = 1

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-from django_jobbatch import conf, db, dispatch, transport, tuning
+from django_jobbatch import conf, db, dispatch, transport
 from django_jobbatch.connection_state import hold_open_transactions, renew_connections
 from django_jobbatch.exceptions import JobTimeout
 from django_jobbatch.logs import get_logger
@@ -115,8 +115,8 @@ class TicketSession:
             while self._stack:
                 self._pop()
 
-    def push(self, batch: JobBatch, *, tickets: int = 1) -> BatchRunner:
-        """Make the batch the current one; at most `tickets` tickets continue it afterwards."""
+    def push(self, batch: JobBatch) -> BatchRunner:
+        """Make the batch the current one."""
         if self._stack:
             self._current().suspend()
         runner = self._stack[batch.pk] = BatchRunner(
@@ -124,7 +124,6 @@ class TicketSession:
             self.slice,
             current_ticket=self,
             request_more_tickets=self.request_more_tickets,
-            tickets=tickets,
         )
         return runner
 
@@ -140,7 +139,7 @@ class TicketSession:
             return queue
         if queue not in due or not self._accepts(batch):
             return None
-        self.push(batch, tickets=tuning.MAX_TICKETS)
+        self.push(batch)
         return queue
 
     def request_more_tickets(self) -> None:

@@ -25,6 +25,7 @@ from django_jobbatch.transport.inspection import (
     waiting_by_batch,
     waiting_tickets,
 )
+from django_jobbatch.transport.line import Line, QueueLoad, line_of, load_of
 from django_jobbatch.transport.producer import schedule, send
 from django_jobbatch.transport.queue_scan import QueueScan
 from django_jobbatch.transport.queues import check_queue, default_timeout, is_sync
@@ -35,6 +36,8 @@ from django_jobbatch.transport.tickets import Ticket, belongs_to
 
 __all__ = [
     "NO_TICKETS",
+    "Line",
+    "QueueLoad",
     "QueueScan",
     "RedisBudget",
     "Ticket",
@@ -48,7 +51,9 @@ __all__ = [
     "is_rq_retry",
     "is_sync",
     "is_work_horse",
+    "line_of",
     "live_executions",
+    "load_of",
     "operation",
     "parse_ticket",
     "scan_of",

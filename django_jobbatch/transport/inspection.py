@@ -49,7 +49,7 @@ def waiting_tickets(batch_id: uuid.UUID, queue: str) -> WaitingTickets:
     rq_queue = queue_named(queue)
     registered = registry.tickets_of(rq_queue, [batch_id])
     registered.check()
-    queued = _queued(rq_queue, registered.tickets)
+    queued = queued_among(rq_queue, registered.tickets)
     return _located(rq_queue, registered.tickets, queued).get(batch_id, NO_TICKETS)
 
 
@@ -161,8 +161,11 @@ def _live_entries(started: StartedJobRegistry) -> list[tuple[str, str]]:
     return found
 
 
-def _queued(queue: Queue, ids: Iterable[str]) -> set[str]:
-    """Return the tickets that are in the list of the queue, or probably are in a long one."""
+def queued_among(queue: Queue, ids: Iterable[str], *, length: int | None = None) -> set[str]:
+    """Return the tickets that are in the list of the queue, or probably are in a long one.
+
+    `length` is that of the list, if it is known.
+    """
     list_key = queue.key
 
     def ask(pipe: Any, ticket: str | None) -> None:
@@ -174,8 +177,9 @@ def _queued(queue: Queue, ids: Iterable[str]) -> set[str]:
     asked = list(ids)
     if not asked:
         return set()
-    places = pipelined(queue.connection, [None, *asked], ask)
-    is_long = places.pop(None) > tuning.MAX_SEARCHED
+    questions = [None, *asked] if length is None else asked
+    places = pipelined(queue.connection, questions, ask)
+    is_long = places.pop(None, length) > tuning.MAX_SEARCHED
     missing = [each for each in asked if places[each] is None]
     if not (is_long and missing):
         return set(asked).difference(missing)

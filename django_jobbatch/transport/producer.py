@@ -9,13 +9,14 @@ from rq.job import Job, JobStatus
 
 from django_jobbatch import tuning
 from django_jobbatch.transport import inline, registry
+from django_jobbatch.transport.line import INLINE_LOAD, QueueLoad, ask_load
 from django_jobbatch.transport.queues import is_sync, queue_named
 from django_jobbatch.transport.redis import redis_errors
 from django_jobbatch.transport.tickets import TICKET_FUNCTION, Ticket, new_id
 
 
-def send(ticket: Ticket, count: int = 1) -> None:
-    """Send `count` tickets to the tail of the queue, each with its own id.
+def send(ticket: Ticket, count: int = 1) -> QueueLoad:
+    """Send `count` tickets to the tail of the queue, each with its own id; return its load before.
 
     With `ASYNC: False` they run inline, after the ticket that this thread works on, if any.
 
@@ -24,18 +25,20 @@ def send(ticket: Ticket, count: int = 1) -> None:
     """
     if is_sync(ticket.queue):
         inline.run_inline(ticket, count)
-        return
+        return INLINE_LOAD
     queue = queue_named(ticket.queue)
     with redis_errors(), queue.connection.pipeline() as pipe:
         # As `enqueue_many` does, but the status of each job is written once.
         jobs = [_job(queue, ticket, JobStatus.QUEUED) for _ in range(count)]
+        ask_load(pipe, queue)
         pipe.sadd(queue.redis_queues_keys, queue.key)
         registry.add(pipe, ticket, [job.id for job in jobs])
         for job in jobs:
             job.enqueued_at = job.created_at
             job.save(pipeline=pipe)
             queue.push_job_id(job.id, pipeline=pipe)
-        pipe.execute()
+        length, workers, *_ = pipe.execute()
+    return QueueLoad(length, workers)
 
 
 def schedule(ticket: Ticket, at: datetime) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -66,9 +66,19 @@ def tickets_of(queue: Queue, batch_ids: Iterable[uuid.UUID]) -> Registered:
     answers = pipelined(
         queue.connection,
         batch_ids,
-        lambda pipe, each: pipe.smembers(_key(each, queue.name)),
+        lambda pipe, each: ask(pipe, each, queue.name),
         with_errors=True,
     )
+    return read(queue, answers)
+
+
+def ask(pipe: Any, batch_id: uuid.UUID, queue: str) -> None:
+    """Request the members of the set of this batch and queue."""
+    pipe.smembers(_key(batch_id, queue))
+
+
+def read(queue: Queue, answers: Mapping[uuid.UUID, Any]) -> Registered:
+    """Return the registered tickets that these answers name, as `tickets_of` does."""
     tickets: dict[str, uuid.UUID] = {}
     unreadable: dict[uuid.UUID, str] = {}
     for batch_id, members in answers.items():

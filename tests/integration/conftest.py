@@ -8,6 +8,16 @@ from django.conf import settings
 from django.db import connection
 from django.test import override_settings
 
+from django_jobbatch import tuning
+from tests.servers import RedisServer
+
+
+@pytest.fixture
+def idle_workers(redis_server: RedisServer) -> None:
+    """As many workers listen as a batch may have tickets."""
+    for queue in ("default", "other", "slow"):
+        redis_server.listen(tuning.MAX_TICKETS, queue)
+
 
 @pytest.fixture
 def referencing_app(transactional_db: None) -> Iterator[None]:

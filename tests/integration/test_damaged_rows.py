@@ -123,7 +123,7 @@ def test_a_ticket_that_can_claim_nothing_leaves_due_links_to_reconcile(
     monkeypatch.undo()
 
     assert redis_server.client.llen(LIST) == 0
-    assert list(reconcile(ALIAS)) == [Repair(RepairKind.TICKET, batch.pk, "default", 2)]
+    assert list(reconcile(ALIAS)) == [Repair(RepairKind.TICKET, batch.pk, "default", 1)]
 
 
 # Child batches that cannot be started

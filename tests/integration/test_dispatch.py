@@ -34,7 +34,7 @@ from tests.tuning import Tuning
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.usefixtures("redis_server"),
+    pytest.mark.usefixtures("idle_workers"),
 ]
 
 
@@ -55,10 +55,10 @@ def test_everything_is_sent_after_the_transaction_and_nothing_in_it(
     with transaction.atomic():
         batch = bus.batch([ADD] * 3).dispatch()
         batch.add([ADD] * 2)
-        keys = redis_server.client.dbsize()
+        keys = redis_server.client.keys("*job*")
 
-    assert keys == 0
-    assert waiting(batch).queued == 5
+    assert keys == []
+    assert waiting(batch).queued == 3
 
 
 def test_a_rollback_to_a_savepoint_takes_its_batch_along(redis_server: RedisServer) -> None:
@@ -270,21 +270,55 @@ def test_a_delete_cancels_every_descendant_before_it_deletes_one(
     assert (JobBatch.objects.count(), BatchedJob.objects.count()) == (0, 0)
 
 
-def test_tickets_are_replenished_up_to_what_is_due() -> None:
+@pytest.mark.parametrize(
+    ("due", "length", "workers", "wanted"),
+    [
+        (0, 0, 4, 0),
+        (0, 3, 4, 0),
+        (1, 0, 0, 1),
+        (10, 0, 0, 1),
+        (10, 0, 1, 1),
+        (10, 0, 4, 4),
+        (3, 0, 4, 3),
+        (1_000_000, 0, 100, 16),
+        (10, 1, 4, 1),
+        (1_000_000, 1000, 100, 1),
+    ],
+)
+def test_one_function_says_how_many_tickets_wait(
+    due: int, length: int, workers: int, wanted: int
+) -> None:
+    assert dispatch.wanted_tickets(due, transport.QueueLoad(length, workers)) == wanted
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_each_idle_worker_gets_a_ticket_and_a_busy_queue_gets_one(
+    redis_server: RedisServer, *, isolated: bool
+) -> None:
+    redis_server.listen(4)
+    builder = bus.batch([ADD] * 10)
+    first, *others = [(builder.isolated() if isolated else builder).dispatch() for _ in range(3)]
+
+    assert [waiting(batch).queued for batch in (first, *others)] == [4, 1, 1]
+
+
+def test_tickets_are_replenished_while_links_are_due(redis_server: RedisServer) -> None:
+    redis_server.listen(2)
     batch = with_nothing_sent(*[ADD] * 3)
+    other = with_nothing_sent(ADD)
 
     counts = []
-    for tickets in (1, 1, 2, 16, 16):
-        dispatch.ensure_tickets(batch, "default", tickets)
-        counts.append(waiting(batch).queued)
+    for each in (batch, batch, other, other):
+        dispatch.ensure_tickets(each, "default")
+        counts.append((waiting(batch).queued, waiting(other).queued))
 
-    assert counts == [1, 1, 2, 3, 3]
+    assert counts == [(2, 0), (2, 0), (2, 1), (2, 1)]
 
 
 def test_a_batch_with_nothing_due_gets_no_ticket() -> None:
     batch = with_nothing_sent(ADD.options(delay=3600))
 
-    dispatch.ensure_tickets(batch, "default", 16)
+    dispatch.ensure_tickets(batch, "default")
 
     assert waiting(batch) == WaitingTickets(0, None)
 
@@ -460,4 +494,4 @@ def test_due_links_are_counted_equally_for_one_batch_and_for_many() -> None:
     assert counted == {batch.pk: count for batch, count in due.items()}
     for batch in batches:
         transport.discard(batch.pk, batch.queues)
-        assert dispatch.missing_tickets(batch, "default", 16) == counted[batch.pk]
+        assert dispatch.missing_tickets(batch, "default") == counted[batch.pk]

@@ -24,7 +24,7 @@ from tests.jobs import ADD
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.usefixtures("redis_server"),
+    pytest.mark.usefixtures("idle_workers"),
 ]
 
 TOKYO, NEW_YORK = ZoneInfo("Asia/Tokyo"), ZoneInfo("America/New_York")

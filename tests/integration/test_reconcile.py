@@ -45,7 +45,7 @@ from tests.tuning import Tuning
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.usefixtures("redis_server"),
+    pytest.mark.usefixtures("idle_workers"),
 ]
 
 INNER = bus.batch([ADD, ADD])
@@ -181,7 +181,11 @@ def test_a_ticket_that_died_with_nothing_in_hand_is_not_followed_by_another_at_o
     assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 2)]
 
 
-def test_links_of_a_dead_ticket_are_found_in_a_large_tree_at_the_same_cost() -> None:
+def test_links_of_a_dead_ticket_are_found_in_a_large_tree_at_the_same_cost(
+    redis_server: RedisServer,
+) -> None:
+    redis_server.listen(1)
+
     def statements(children: int) -> int:
         root = store_tree(bus.batch([bus.batch([ADD]) for _ in range(children)]))
         child = start_child(root)
@@ -365,7 +369,7 @@ def test_an_interrupted_retry_is_continued_with_its_own_options(
     )
     retry = ledger.reopen(ALIAS, batch.pk, include_cancelled=include_cancelled)
     next(retry)
-    dispatch.ensure_tickets(read(batch), "default", 16)
+    dispatch.ensure_tickets(read(batch), "default")
     fresh = found()
     long_ago = {**(read(batch).retry_cursor or {}), "moved_at": "2026-01-01T00:00:00+00:00"}
     JobBatch.objects.update(retry_cursor=long_ago)
@@ -414,7 +418,7 @@ def test_a_child_batch_of_a_settled_stand_in_is_stopped(*, allowing: bool) -> No
     fail(root, claim(root, 1))
     if not allowing:
         list(ledger.sweep(ALIAS, root.pk))
-    dispatch.ensure_tickets(read(root), "default", 16)
+    dispatch.ensure_tickets(read(root), "default")
 
     assert Repair(RepairKind.STOP, child.pk) in found()
     assert state(child) == ("finished", "cancelled", 1)
@@ -512,6 +516,8 @@ def everything() -> list[Any]:
 
 
 def test_a_dry_run_finds_the_same_and_changes_nothing(redis_server: RedisServer) -> None:
+    for queue in ("default", "other", "slow"):
+        redis_server.listen(0, queue)
     batches = trouble()
     before = everything()
 
@@ -591,7 +597,8 @@ def test_queries_for_a_batch_with_fewer_tickets(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [2, 20])
-def test_queries_for_small_batches_without_tickets(size: int) -> None:
+def test_queries_for_small_batches_without_tickets(size: int, redis_server: RedisServer) -> None:
+    redis_server.listen(1)
     batches = [bus.batch([ADD] * 3).dispatch() for _ in range(size)]
     claim(batches[0], 1)
     for batch in batches:
@@ -602,7 +609,7 @@ def test_queries_for_small_batches_without_tickets(size: int) -> None:
         "SELECT",  # how many links of each are due
         "SELECT",  # another page
     ]
-    assert [waiting(batch).queued for batch in batches] == [1] + [3] * (size - 1)
+    assert [waiting(batch).queued for batch in batches] == [0] + [1] * (size - 1)
 
 
 @pytest.mark.parametrize("size", [10, 1000])
@@ -611,6 +618,16 @@ def test_queries_for_a_batch_whose_turn_has_not_come(size: int) -> None:
     claim(JobBatch.objects.get(root=None))
 
     assert queries(found) == ["SELECT"] * 4
+
+
+def test_a_thousand_small_batches_that_wait_get_no_further_ticket(
+    redis_server: RedisServer,
+) -> None:
+    batches = [bus.batch([ADD] * 10).dispatch() for _ in range(1000)]
+    sent = redis_server.client.llen("rq:queue:default")
+
+    assert queries(found) == [*LOOK, *LOOK, "SELECT"]
+    assert redis_server.client.llen("rq:queue:default") == sent == 10 + len(batches) - 1
 
 
 @pytest.mark.parametrize("size", [2, 20])

@@ -20,9 +20,10 @@ from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.runner.time_slice import Slice
 from tests import jobs
 from tests.event_log import EventLog
+from tests.servers import RedisServer
 from tests.tuning import Tuning
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("idle_workers")]
 
 
 def work_once(root: JobBatch) -> None:
@@ -115,22 +116,22 @@ def test_a_child_started_at_the_end_of_a_slice_is_left_to_sixteen_tickets(
     assert waiting() == {"default": 16, "other": 0}
 
 
-def test_a_batch_on_the_way_gets_help_once_when_it_takes_long(
-    event_log: EventLog, tuning: Tuning
+def test_a_batch_on_the_way_gets_help_again_and_again_when_it_takes_long(
+    event_log: EventLog, tuning: Tuning, redis_server: RedisServer
 ) -> None:
-    record = event_log.job()
-    batch = bus.batch([record] * 3).dispatch()
+    redis_server.listen(2)
+    batch = bus.batch([event_log.job()] * 3).dispatch()
     ticket_session = TicketSession("default", "default", "ticket")
-    ticket_session.push(batch, tickets=2)
+    ticket_session.push(batch)
     sent = []
 
-    for seconds in (9, 0, 0):
+    for seconds in (9, 0, 0, 9):
         django_rq.get_queue("default").empty()
         tuning(HELP_AFTER_SECONDS=seconds)
         ticket_session.request_more_tickets()
         sent.append(waiting()["default"])
 
-    assert sent == [0, 2, 0]
+    assert sent == [0, 2, 2, 0]
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from django_jobbatch.operations import previews, reach
 from django_jobbatch.operations.reach import ReachedAncestor
 from django_jobbatch.reconcile import reconcile
 from django_jobbatch.states import Role
-from django_jobbatch.transport import Ticket, WaitingTickets
+from django_jobbatch.transport import Line, QueueLoad, Ticket, WaitingTickets
 from tests.ledger import tree_model as model
 from tests.ledger.helpers import ALIAS, claim, claimant, failure, success
 from tests.ledger.machines import run
@@ -49,6 +49,7 @@ class Post:
 
     def __init__(self) -> None:
         self.tickets: list[Ticket] = []
+        self.workers = 4
         self.scheduled: list[tuple[datetime, Ticket]] = []
         self.late = False
         self.held: list[Message] = []
@@ -63,6 +64,8 @@ class Post:
             "send",
             "schedule",
             "waiting_tickets",
+            "line_of",
+            "load_of",
             "waiting_by_batch",
             "scan_of",
             "discard",
@@ -75,8 +78,17 @@ class Post:
 
     # Tickets
 
-    def send(self, ticket: Ticket, count: int = 1) -> None:
+    def send(self, ticket: Ticket, count: int = 1) -> QueueLoad:
+        load = self.load_of(ticket.queue)
         self.tickets += [ticket] * count
+        return load
+
+    def load_of(self, queue: str) -> QueueLoad:
+        return QueueLoad(sum(each.queue == queue for each in self.tickets), self.workers)
+
+    def line_of(self, batch_id: uuid.UUID, queue: str) -> Line:
+        own = sum((each.batch_id, each.queue) == (batch_id, queue) for each in self.tickets)
+        return Line(self.load_of(queue), own)
 
     def schedule(self, ticket: Ticket, at: datetime) -> None:
         self.scheduled.append((at, ticket))

@@ -1,0 +1,82 @@
+"""The line of a queue: how many jobs wait there, who takes them, and which are tickets of a batch."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Final, NamedTuple
+
+from rq import Queue
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
+
+from django_jobbatch.exceptions import TransportError
+from django_jobbatch.transport import inline, registry
+from django_jobbatch.transport.inspection import queued_among
+from django_jobbatch.transport.queues import is_sync, queue_named
+from django_jobbatch.transport.redis import redis_errors
+
+
+class QueueLoad(NamedTuple):
+    """The jobs that wait in a queue, those of others included, and the workers that listen on it.
+
+    A worker that was killed counts until RQ forgets it, for up to ten minutes.
+    """
+
+    length: int
+    workers: int
+
+
+class Line(NamedTuple):
+    """The load of a queue, and the tickets of one batch that wait there."""
+
+    load: QueueLoad
+    tickets: int
+
+
+#: The load of an inline queue: its thread works, and takes the tickets one after another.
+INLINE_LOAD: Final = QueueLoad(0, 1)
+
+
+def ask_load(pipe: Any, queue: Queue) -> None:
+    """Request the two numbers of a load."""
+    pipe.llen(queue.key)
+    pipe.scard(WORKERS_BY_QUEUE_KEY % queue.name)
+
+
+def load_of(queue: str) -> QueueLoad:
+    """Return the load of this queue.
+
+    Raises:
+        TransportError: Redis did not answer.
+    """
+    if is_sync(queue):
+        return INLINE_LOAD
+    rq_queue = queue_named(queue)
+    with redis_errors(), rq_queue.connection.pipeline(transaction=False) as pipe:
+        ask_load(pipe, rq_queue)
+        return QueueLoad(*pipe.execute())
+
+
+def line_of(batch_id: uuid.UUID, queue: str) -> Line:
+    """Return the line of this queue, with the tickets of this batch in it.
+
+    It is one round trip, or two if the batch may have tickets there.
+
+    Raises:
+        TransportError: Redis did not answer.
+    """
+    if is_sync(queue):
+        return Line(INLINE_LOAD, inline.count_waiting(queue)[batch_id])
+    rq_queue = queue_named(queue)
+    with redis_errors(), rq_queue.connection.pipeline(transaction=False) as pipe:
+        ask_load(pipe, rq_queue)
+        registry.ask(pipe, batch_id, queue)
+        length, workers, members = pipe.execute(raise_on_error=False)
+    for answer in (length, workers):
+        if isinstance(answer, Exception):
+            raise TransportError(f"Redis: {answer}") from answer
+    registered = registry.read(rq_queue, {batch_id: members})
+    registered.check()
+    load = QueueLoad(length, workers)
+    # Nothing waits in an empty list, and what is registered all the same is forgotten later.
+    tickets = queued_among(rq_queue, registered.tickets, length=length) if length else set()
+    return Line(load, len(tickets))
