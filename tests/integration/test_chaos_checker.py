@@ -257,9 +257,9 @@ def test_an_accepted_addition_has_stored_all_its_jobs_and_a_rejected_one_none() 
 
 
 def test_an_added_child_batch_may_be_deleted_with_its_jobs() -> None:
-    batch = bus.batch([bus.job(jobs.work, 0)]).on_queue("default").dispatch()
+    inner = bus.batch([bus.job(jobs.added, "token"), bus.job(jobs.added, "token")])
+    batch = bus.batch([inner]).on_queue("sync").dispatch()
     addition = Addition(batch.pk, [], "token", 2, {2})
-    batch.add(bus.batch([bus.job(jobs.added, "token"), bus.job(jobs.added, "token")]))
     (child,) = batch.children
     deletion = Deletion.of(child)
     injected = Injected(additions=[addition], deletions=[deletion])
