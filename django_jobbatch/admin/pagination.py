@@ -13,7 +13,7 @@ from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.db.models import DateTimeField, Model, QuerySet
+from django.db.models import DateTimeField, QuerySet, Subquery
 from django.db.models.expressions import Combinable
 from django.http import HttpRequest
 from django.utils.functional import cached_property
@@ -97,13 +97,14 @@ class KeysetChangeList(ChangeList):
         cursor = request.GET.get(BEFORE if backward else AFTER)
         pks = self._pks(cursor, backward=backward)
         has_more = len(pks) > self.list_per_page
-        rows = self._rows(pks[: self.list_per_page])
+        page = pks[: self.list_per_page]
         if backward:
-            rows.reverse()
-        self.previous_url = self._url(BEFORE, rows[:1], exists=has_more if backward else cursor)
-        self.next_url = self._url(AFTER, rows[-1:], exists=backward or has_more)
+            page.reverse()
+        self.result_list = rows = self._rows(page)
+        first, last = (page[0], page[-1]) if page else (None, None)
+        self.previous_url = self._url(BEFORE, first, exists=has_more if backward else cursor)
+        self.next_url = self._url(AFTER, last, exists=backward or has_more)
         self.first_url = self.get_query_string() if cursor else ""
-        self.result_list = rows
         self.result_count = len(rows)
         self.full_result_count = self.result_count  # so the page shows no total
         self.show_full_result_count = False
@@ -136,10 +137,16 @@ class KeysetChangeList(ChangeList):
         rows = {row.pk: row for row in read_rows(listed.order_by(), report_unreadable_row).rows}
         return [rows[pk] for pk in pks if pk in rows]
 
-    def _url(self, direction: str, rows: list[Model], *, exists: object) -> str:
-        if not rows or not exists:
+    def _url(self, direction: str, pk: Any, *, exists: object) -> str:
+        """Return the address of the page before or after the row with this id.
+
+        The address has the values of the ordered columns, so the row may be deleted meanwhile. Of
+        an unreadable row it has the id only.
+        """
+        if pk is None or not exists:
             return ""
-        values = [field.value_to_string(rows[0]) for field in self._fields]
+        row = next((row for row in self.result_list if row.pk == pk), None)
+        values = [str(pk)] if row is None else [each.value_to_string(row) for each in self._fields]
         return self.get_query_string({direction: json.dumps(values, separators=(",", ":"))})
 
     def _values(self, cursor: str) -> list[Any]:
@@ -147,6 +154,11 @@ class KeysetChangeList(ChangeList):
             texts = json.loads(cursor)
             if not all(isinstance(text, str) and is_storable(text) for text in texts):
                 raise IncorrectLookupParameters
+            if len(texts) == 1 < len(self._fields):  # of an unreadable row
+                pk: Any = self.lookup_opts.pk
+                pk.run_validators(value := pk.to_python(texts[0]))
+                row = self.root_queryset.order_by().filter(pk=value)
+                return [Subquery(row.values(name)[:1]) for name in self.order.fields]
             return [_to_value(field, text) for field, text in zip(self._fields, texts, strict=True)]
         except (ValueError, TypeError, OverflowError, RecursionError, ValidationError) as error:
             raise IncorrectLookupParameters from error
