@@ -141,7 +141,7 @@ MIN_REDIS_SECONDS = 0.1
 #: Seconds for which a process waits only briefly for a server that has used a whole budget.
 HANGING_REDIS_SECONDS = 10.0
 #: Seconds for which a stop request is repeated until its worker listens, and pauses between them.
-STOP_SECONDS = 1.0
+STOP_SECONDS = 2.0
 STOP_PAUSE_SECONDS = 0.1
 
 # Worker
