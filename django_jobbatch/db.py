@@ -228,6 +228,11 @@ def read_rows(rows: QuerySet[R], report: Callable[[object, Exception], None]) ->
     return ReadRows(found, found[-1].pk if found else None)
 
 
+def read_row(rows: QuerySet[R], report: Callable[[object, Exception], None]) -> R | None:
+    """Return the first of these rows; None if there is none or it cannot be read."""
+    return next(iter(read_rows(rows[:1], report).rows), None)
+
+
 def _read_one_by_one(rows: QuerySet[R], report: Callable[[object, Exception], None]) -> ReadRows[R]:
     found: list[R] = []
     keys = list(rows.values_list("pk", flat=True))

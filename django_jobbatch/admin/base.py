@@ -19,7 +19,9 @@ from django.utils.http import urlencode
 from django_jobbatch import tuning
 from django_jobbatch.admin.pagination import CappedPaginator
 from django_jobbatch.admin.permissions import APP, has_perm
+from django_jobbatch.db import is_lost
 from django_jobbatch.models import JobBatch
+from django_jobbatch.models.shape import report_unreadable_row
 
 if TYPE_CHECKING:
     AdminBase = admin.ModelAdmin[Any]
@@ -112,7 +114,13 @@ class ReadOnlyAdmin(AdminBase):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Any:
-        return super().get_object(request, object_id, from_field or None)  # `?_to_field=`
+        try:
+            return super().get_object(request, object_id, from_field or None)  # `?_to_field=`
+        except Exception as error:
+            if is_lost(error, self.get_queryset(request).db):
+                raise
+            report_unreadable_row(object_id, error)
+            return None
 
     # Pages
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -28,9 +28,15 @@ from django_jobbatch.models import FailedJob, JobBatch, JobBatchQuerySet
 from django_jobbatch.models.shape import readable_queues, report_unreadable, report_unreadable_row
 from django_jobbatch.models.tree import jobs_of_trees, own_jobs
 from django_jobbatch.operations import previews
-from django_jobbatch.operations.reach import ancestors_of_cancel, ancestors_of_retry
+from django_jobbatch.operations.reach import (
+    UnreadableAncestor,
+    ancestors_of_cancel,
+    ancestors_of_retry,
+)
 from django_jobbatch.states import BatchStatus
 from django_jobbatch.text import escape
+
+_NO_BUTTONS: Final = {"can_cancel": False, "can_retry": False}
 
 
 class BatchChangeList(ChangeList):
@@ -129,8 +135,13 @@ class JobBatchAdmin(ReadOnlyAdmin):
     def get_context(self, request: HttpRequest, batch: JobBatch) -> dict[str, Any]:
         """Return the context of the page of one batch, its buttons included."""
         jobs = batch.tree_jobs
-        parent = batch.parent_batch
-        may_retry = self.has_retry_permission(request, batch)
+        parents = JobBatch.objects.through(batch).filter(jobs=batch.parent_id)
+        parent, is_readable = None, True
+        if batch.parent_id is not None:
+            read = read_rows(parents, report_unreadable)
+            parent = next(iter(read.rows), None)
+            is_readable = parent is not None or read.last is None
+        buttons = self._buttons(request, batch) if is_readable else _NO_BUTTONS
         return {
             "title": batch.name,
             "subtitle": None,
@@ -150,13 +161,8 @@ class JobBatchAdmin(ReadOnlyAdmin):
             "segments": snapshot.segments(jobs, snapshot.running_jobs(batch)),
             "failures": snapshot.failure_groups(batch),
             "callbacks": snapshot.callback_states(batch),
-            "can_cancel": previews.can_cancel(batch)
-            and self.has_cancel_permission(request, batch)
-            and may_reach(self, request, "cancel", ancestors_of_cancel(batch)),
-            "can_retry": may_retry
-            and previews.can_retry(batch)
-            and may_reach(self, request, "retry", ancestors_of_retry(batch)),
-            "may_retry": may_retry,
+            **buttons,
+            "may_retry": self.has_retry_permission(request, batch),
             "may_view_jobs": has_perm(request, "view_batchedjob"),
             "may_view_failures": has_perm(request, "view_failedjob"),
             "max_running": tuning.MAX_RUNNING_COUNTED,
@@ -166,6 +172,20 @@ class JobBatchAdmin(ReadOnlyAdmin):
             if batch.meta
             else "",
         }
+
+    def _buttons(self, request: HttpRequest, batch: JobBatch) -> dict[str, bool]:
+        """Return which buttons the page has: none if an ancestor is unreadable."""
+        try:
+            return {
+                "can_cancel": previews.can_cancel(batch)
+                and self.has_cancel_permission(request, batch)
+                and may_reach(self, request, "cancel", ancestors_of_cancel(batch)),
+                "can_retry": self.has_retry_permission(request, batch)
+                and previews.can_retry(batch)
+                and may_reach(self, request, "retry", ancestors_of_retry(batch)),
+            }
+        except UnreadableAncestor:
+            return _NO_BUTTONS
 
     # Actions
 

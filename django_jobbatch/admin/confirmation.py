@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django import forms
@@ -19,9 +20,11 @@ from django_jobbatch import tuning
 from django_jobbatch.admin.display import format_affected
 from django_jobbatch.admin.permissions import may_reach
 from django_jobbatch.counters import Affected
+from django_jobbatch.db import read_rows
 from django_jobbatch.exceptions import JobBatchError
 from django_jobbatch.models import JobBatch
-from django_jobbatch.operations.reach import Effect, ReachedAncestor
+from django_jobbatch.models.shape import report_unreadable
+from django_jobbatch.operations.reach import Effect, ReachedAncestor, UnreadableAncestor
 
 if TYPE_CHECKING:
     FormViewBase = FormView["ConfirmForm"]
@@ -125,28 +128,37 @@ class ConfirmView(FormViewBase):
         if len(pks) > tuning.MAX_CHOSEN:
             raise Http404
         found = self.model_admin.get_queryset(self.request).for_write().filter(pk__in=pks)
-        batches = list(found.order_by("-created_at", "pk"))
+        batches = read_rows(found.order_by("-created_at", "pk"), report_unreadable).rows
         if not batches:
             raise Http404
         return batches
 
     @cached_property
     def applicable(self) -> list[JobBatch]:
-        """Batches whose state allows the action."""
-        return [batch for batch in self.batches if self.is_applicable(batch)]
+        """Batches whose state allows the action, and whose ancestors can be read."""
+        return [batch for batch in self.batches if batch.pk in self._reach]
+
+    @cached_property
+    def _reach(self) -> dict[uuid.UUID, list[ReachedAncestor]]:
+        """Ancestors that the action changes, by the id of each applicable batch."""
+        reach = {}
+        for batch in self.batches:
+            if self.is_applicable(batch):
+                with suppress(UnreadableAncestor):
+                    reach[batch.pk] = self.reached_by(batch)
+        return reach
 
     @cached_property
     def reached(self) -> list[ReachedAncestor]:
         """Ancestors that the action changes, each once, without applicable batches."""
-        applicable = {batch.pk for batch in self.applicable}
         reached = {
             (
                 ancestor.batch.pk,
                 ancestor.stand_in.pk if ancestor.effect == Effect.SKIPS else None,
             ): (ancestor)
-            for batch in self.applicable
-            for ancestor in self.reached_by(batch)
-            if ancestor.batch.pk not in applicable
+            for ancestors in self._reach.values()
+            for ancestor in ancestors
+            if ancestor.batch.pk not in self._reach
         }
         return list(reached.values())
 

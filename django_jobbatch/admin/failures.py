@@ -17,11 +17,11 @@ from django_jobbatch.admin import display, filters
 from django_jobbatch.admin.actions import redirect_to_retry
 from django_jobbatch.admin.changelist import BatchRowsAdmin
 from django_jobbatch.admin.pagination import Order
-from django_jobbatch.admin.permissions import may_reach
+from django_jobbatch.admin.permissions import may_retry_job
 from django_jobbatch.admin.search import as_uuid
+from django_jobbatch.db import read_row, read_rows
 from django_jobbatch.models import BatchedJob, FailedJob, FailedJobQuerySet
-from django_jobbatch.operations import previews
-from django_jobbatch.operations.reach import ancestors_of_retry
+from django_jobbatch.models.shape import report_unreadable_row
 
 
 @admin.register(FailedJob)
@@ -69,8 +69,12 @@ class FailedJobAdmin(BatchRowsAdmin):
 
     def get_context(self, request: HttpRequest, failure: FailedJob) -> dict[str, Any]:
         """Return the context of the page of a failure; its job is None if deleted."""
-        jobs = BatchedJob.objects.select_related("batch")
-        job = jobs.filter(pk=failure.job_id, batch_id=failure.batch_id).first()
+        jobs = BatchedJob.objects.filter(pk=failure.job_id, batch_id=failure.batch_id)
+        read = read_rows(jobs.select_related("batch"), report_unreadable_row)
+        job = next(iter(read.rows), None)
+        batch = None if job is None else job.batch
+        if job is None and read.last is not None:  # perhaps only its batch is unreadable
+            job = read_row(jobs, report_unreadable_row)
         return {
             "title": failure.exception_class,
             "subtitle": None,
@@ -79,9 +83,8 @@ class FailedJobAdmin(BatchRowsAdmin):
             "call": snapshot.display_call(failure.payload),
             "may_see_payload": self.has_payload_permission(request),
             "can_retry": job is not None
-            and previews.can_retry_job(job.batch, job)
-            and self.has_retry_permission(request, job.batch)
-            and may_reach(self.batch_admin, request, "retry", ancestors_of_retry(job.batch, [job])),
+            and batch is not None
+            and may_retry_job(self, request, batch, job),
         }
 
     @admin.action(permissions=["retry"], description=_("Retry selected jobs"))

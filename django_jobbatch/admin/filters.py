@@ -18,7 +18,9 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
 from django_jobbatch.admin.search import is_searchable
+from django_jobbatch.db import read_row
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.models.shape import report_unreadable
 from django_jobbatch.models.tree import with_descendants
 from django_jobbatch.specs.validation import MAX_TEXT_LENGTH
 from django_jobbatch.states import BatchStatus, LinkStatus, Outcome, Role
@@ -141,7 +143,7 @@ class BatchFilter(admin.SimpleListFilter):
             self.batch_id = uuid.UUID(value)
         except ValueError as error:
             raise IncorrectLookupParameters from error
-        self.batch = JobBatch.objects.filter(pk=self.batch_id).first()
+        self.batch = read_row(JobBatch.objects.filter(pk=self.batch_id), report_unreadable)
         return [(value, str(self.batch or self.batch_id))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:

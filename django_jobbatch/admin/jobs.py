@@ -15,11 +15,11 @@ from django_jobbatch.admin import display, filters
 from django_jobbatch.admin.actions import redirect_to_retry
 from django_jobbatch.admin.changelist import BatchRowsAdmin
 from django_jobbatch.admin.pagination import Order
-from django_jobbatch.admin.permissions import has_perm, may_reach
+from django_jobbatch.admin.permissions import has_perm, may_retry_job
 from django_jobbatch.admin.search import as_number, as_uuid
-from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob
-from django_jobbatch.operations import previews
-from django_jobbatch.operations.reach import ancestors_of_retry
+from django_jobbatch.db import read_row, read_rows
+from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
+from django_jobbatch.models.shape import report_unreadable, report_unreadable_row
 
 
 @admin.register(BatchedJob)
@@ -72,23 +72,20 @@ class BatchedJobAdmin(BatchRowsAdmin):
 
     def get_context(self, request: HttpRequest, job: BatchedJob) -> dict[str, Any]:
         """Return the context of the page of a job."""
-        batch = job.batch
+        batch = read_row(JobBatch.objects.filter(pk=job.batch_id), report_unreadable)
+        failures = FailedJob.objects.filter(job_id=job.pk).order_by("-failed_at")
         return {
             "title": job.func,
             "subtitle": None,
             "job": job,
             "batch": batch,
             "call": snapshot.display_call(job.payload),
-            "failures": list(
-                FailedJob.objects.filter(job_id=job.pk).order_by("-failed_at")[
-                    : tuning.MAX_FAILURES_LISTED
-                ]
-            ),
+            "failures": read_rows(
+                failures[: tuning.MAX_FAILURES_LISTED], report_unreadable_row
+            ).rows,
             "may_view_failures": has_perm(request, "view_failedjob"),
             "may_see_payload": self.has_payload_permission(request),
-            "can_retry": previews.can_retry_job(batch, job)
-            and self.has_retry_permission(request, batch)
-            and may_reach(self.batch_admin, request, "retry", ancestors_of_retry(batch, [job])),
+            "can_retry": batch is not None and may_retry_job(self, request, batch, job),
         }
 
     @admin.action(permissions=["retry"], description=_("Retry selected jobs"))

@@ -8,7 +8,13 @@ from typing import Any
 from django.db.models import Model
 from django.http import HttpRequest
 
-from django_jobbatch.operations.reach import ReachedAncestor
+from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.operations import previews
+from django_jobbatch.operations.reach import (
+    ReachedAncestor,
+    UnreadableAncestor,
+    ancestors_of_retry,
+)
 
 APP = "django_jobbatch"
 
@@ -40,3 +46,16 @@ def may_reach(
             return False
     visible = batch_admin.get_queryset(request).for_write().filter(pk__in=list(batches))
     return set(visible.order_by().values_list("pk", flat=True)) == set(batches)
+
+
+def may_retry_job(model_admin: Any, request: HttpRequest, batch: JobBatch, job: BatchedJob) -> bool:
+    """Return whether the user may retry this job now. No ancestor may be unreadable."""
+    if not previews.can_retry_job(batch, job):
+        return False
+    if not model_admin.has_retry_permission(request, batch):
+        return False
+    try:
+        reached = ancestors_of_retry(batch, [job])
+    except UnreadableAncestor:
+        return False
+    return may_reach(model_admin.batch_admin, request, "retry", reached)

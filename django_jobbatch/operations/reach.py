@@ -6,13 +6,22 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from django_jobbatch import db
 from django_jobbatch.counters import Affected
 from django_jobbatch.ledger import cancellation, lanes, rows
 from django_jobbatch.ledger.retries.counting import count_links
+from django_jobbatch.logs import get_logger
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch
+from django_jobbatch.models.shape import reason_text
 from django_jobbatch.models.tree import descendants
 from django_jobbatch.operations.retry_preview import count_chosen
 from django_jobbatch.states import OPEN
+
+logger = get_logger(__name__)
+
+
+class UnreadableAncestor(Exception):
+    """An ancestor cannot be read, so the effect of a cancel or retry is unknown."""
 
 
 class Effect(StrEnum):
@@ -41,6 +50,9 @@ def ancestors_of_cancel(batch: JobBatch) -> list[ReachedAncestor]:
 
     A strict parent is cancelled with its child. A parent that allows failures continues, but it
     skips the links that follow the child in its lane.
+
+    Raises:
+        UnreadableAncestor: an ancestor cannot be read, which is logged.
     """
     reached = []
     for stand_in, child in _ancestors(batch):
@@ -61,6 +73,9 @@ def ancestors_of_retry(
 
     An ancestor whose stand-in is unsettled waits for its child anyway. A retry of callbacks alone
     reopens no batch.
+
+    Raises:
+        UnreadableAncestor: an ancestor cannot be read, which is logged.
     """
     if jobs is not None and all(job.is_callback for job in jobs):
         return []
@@ -109,12 +124,29 @@ def _ancestors(batch: JobBatch) -> Iterator[tuple[BatchedJob, JobBatch]]:
     stand_ins = BatchedJob.objects.through(batch).select_related("batch")
     seen = {batch.pk}
     while batch.parent_id is not None:
-        stand_in = stand_ins.filter(pk=batch.parent_id).first()
+        stand_in = _read(stand_ins.filter(pk=batch.parent_id), batch)
         if stand_in is None or stand_in.batch_id in seen:  # a damaged row may close a circle
             return
         yield stand_in, batch
         batch = stand_in.batch
         seen.add(batch.pk)
+
+
+def _read(stand_ins: BatchedJobQuerySet, child: JobBatch) -> BatchedJob | None:
+    try:
+        return stand_ins.first()
+    except Exception as error:
+        if db.is_lost(error, stand_ins.db):
+            raise
+        logger.error(  # noqa: TRY400 - the error is in the line
+            "The parent of batch %s is unreadable, so its page has no buttons:"
+            " %s. Correct the row of the parent, or of job %s in it.",
+            child.pk,
+            reason_text(error),
+            child.parent_id,
+            extra={"batch_id": str(child.pk)},
+        )
+        raise UnreadableAncestor from error
 
 
 def _following(stand_in: BatchedJob) -> BatchedJobQuerySet:

@@ -9,8 +9,9 @@ from typing import Any, Final
 from django.utils.translation import pgettext_lazy
 
 from django_jobbatch import payload, tuning
+from django_jobbatch.db import read_rows
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
-from django_jobbatch.models.shape import readable_callbacks
+from django_jobbatch.models.shape import readable_callbacks, report_unreadable_row
 from django_jobbatch.states import LinkStatus, Role
 
 NOT_REACHED: Final = "not_reached"
@@ -70,7 +71,11 @@ def _links(batch: JobBatch) -> list[BatchedJob]:
     """Return the callback links of the batch, the newest first."""
     lane = batch.jobs.callback_lane().order_by("-run", "-position")
     reports = batch.jobs.filter(role=Role.EACH_FAILURE).order_by("-run", "-lane", "-position")
-    return [*lane[: tuning.MAX_CALLBACKS_READ], *reports[: tuning.MAX_CALLBACKS_READ]]
+    return [
+        link
+        for links in (lane, reports)
+        for link in read_rows(links[: tuning.MAX_CALLBACKS_READ], report_unreadable_row).rows
+    ]
 
 
 def _failures(batch: JobBatch, links: Iterable[BatchedJob]) -> dict[int, FailedJob]:
@@ -78,7 +83,8 @@ def _failures(batch: JobBatch, links: Iterable[BatchedJob]) -> dict[int, FailedJ
     if not failed:
         return {}
     failures = FailedJob.objects.through(batch).filter(job_id__in=failed).oldest_first()
-    return {failure.job_id: failure for failure in failures}
+    rows = read_rows(failures, report_unreadable_row).rows
+    return {failure.job_id: failure for failure in rows}
 
 
 def _matches(link: BatchedJob, entry: dict[str, Any], position: int, run: int) -> bool:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import uuid
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from datetime import datetime
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from django_jobbatch import tuning
+from django_jobbatch.db import read_rows
 from django_jobbatch.models import FailedJob, FailedJobQuerySet, JobBatch
+from django_jobbatch.models.shape import report_unreadable_row
 from django_jobbatch.models.tree import with_descendants
 
 
@@ -76,7 +77,8 @@ def failure_groups(batch: JobBatch) -> FailureGroups:
         elif len(retryable[name]) < tuning.MAX_JOBS_PER_FAILURE:
             retryable[name].append(JobOfBatch(failure.batch_id, failure.job_id))
     most_frequent = counts.most_common(tuning.MAX_FAILURE_GROUPS)
-    failures = _failures(batch).in_bulk([newest[name] for name, _ in most_frequent])
+    named = _failures(batch).filter(pk__in=[newest[name] for name, _ in most_frequent])
+    failures = {each.pk: each for each in read_rows(named, report_unreadable_row).rows}
     return FailureGroups(
         groups=[
             FailureGroup(
@@ -87,7 +89,8 @@ def failure_groups(batch: JobBatch) -> FailureGroups:
                 retryable=retryable[name],
             )
             for name, count in most_frequent
-            if newest[name] in failures  # a prune may have deleted it meanwhile
+            if newest[name]
+            in failures  # a prune may have deleted it meanwhile, or it is unreadable
         ],
         counted=min(len(read), tuning.MAX_FAILURES_READ),
         has_more=len(read) > tuning.MAX_FAILURES_READ,
@@ -95,18 +98,11 @@ def failure_groups(batch: JobBatch) -> FailureGroups:
     )
 
 
-class _FailureColumns(NamedTuple):
-    """Columns that are read of each counted failure."""
-
-    pk: uuid.UUID
-    exception_class: str
-    retried_at: datetime | None
-    batch_id: uuid.UUID
-    job_id: int
-    failed_at: datetime
+#: Columns that are read of each counted failure.
+_COLUMNS: Final = ("exception_class", "retried_at", "batch_id", "job_id", "failed_at")
 
 
-def _newest_failures(batch: JobBatch) -> list[_FailureColumns]:
+def _newest_failures(batch: JobBatch) -> list[FailedJob]:
     """Return at most `MAX_FAILURES_READ + 1` failures of the tree, the newest first."""
     if not batch.child_batches:
         own = _failures(batch).filter(batch_id=batch.pk).order_by("-failed_at")
@@ -116,10 +112,9 @@ def _newest_failures(batch: JobBatch) -> list[_FailureColumns]:
     return sorted(_read(of_tree), key=attrgetter("failed_at"), reverse=True)
 
 
-def _read(failures: FailedJobQuerySet) -> list[_FailureColumns]:
-    columns = _FailureColumns._fields  # noqa: SLF001 - the public name of a named tuple's fields
-    rows = failures.values_list(*columns)[: tuning.MAX_FAILURES_READ + 1]
-    return [_FailureColumns(*row) for row in rows]
+def _read(failures: FailedJobQuerySet) -> list[FailedJob]:
+    rows = failures.only(*_COLUMNS)[: tuning.MAX_FAILURES_READ + 1]
+    return read_rows(rows, report_unreadable_row).rows
 
 
 def _failures(batch: JobBatch) -> FailedJobQuerySet:

@@ -8,9 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.contrib import admin
 from django.core.management import call_command
 from django.db import connection
-from django.db.models import JSONField, Value
+from django.db.models import JSONField, Model, Value
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -21,7 +23,7 @@ from django_jobbatch.models import BatchedJob, JobBatch, tree
 from django_jobbatch.reconcile import Repair, RepairKind, reconcile
 from django_jobbatch.runner import work
 from tests import jobs
-from tests.factories import BatchedJobFactory, JobBatchFactory
+from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
 from tests.jobs import ADD
 from tests.ledger.helpers import ALIAS, age, claim, read, statuses
 from tests.servers import RedisServer, Workers
@@ -247,7 +249,7 @@ def write_unreadable_date(table: str, column: str, pk: object) -> None:
     with connection.cursor() as cursor:
         if connection.vendor == "mysql":
             cursor.execute("SET SESSION sql_mode = ''")
-        field = JobBatch._meta.pk if table.endswith("jobbatch") else BatchedJob._meta.pk
+        field = apps.get_model("django_jobbatch", table.rpartition("_")[2])._meta.pk
         key = field.get_db_prep_value(pk, connection)
         sql = f"UPDATE {table} SET {column} = %s WHERE id = %s"  # noqa: S608 - names of this module
         cursor.execute(sql, [value, key])
@@ -395,6 +397,145 @@ def test_a_child_batch_that_cannot_be_read_hides_no_other_on_the_page_of_its_par
     assert page.status_code == 200
     assert page.context["children"] == [children[1]]
     assert str(children[0].pk) in caplog.text
+
+
+def change_page(client: Client, row: Model) -> Any:
+    return client.get(
+        reverse(f"admin:django_jobbatch_{row._meta.model_name}_change", args=[row.pk])
+    )
+
+
+def unreadable_root(levels: int) -> list[JobBatch]:
+    """A failed and running batch in batches; the first of them cannot be read."""
+    batches = [JobBatchFactory.create(child_batches=1, jobs=["failed"], running=True)]
+    for _ in range(levels):
+        stand_in = BatchedJobFactory.create(batch=batches[-1], role="job")
+        batches.append(
+            JobBatchFactory.create(
+                parent=stand_in,
+                root=batches[0],
+                jobs=["failed", "pending"],
+                running=True,
+                child_batches=1,
+            )
+        )
+    unreadable(batches[0])
+    return batches
+
+
+@not_on_mariadb
+@pytest.mark.parametrize("levels", [1, 2])
+def test_an_ancestor_that_cannot_be_read_leaves_the_page_of_its_descendant_without_buttons(
+    levels: int, admin_client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    batch = unreadable_root(levels)[-1]
+
+    page = change_page(admin_client, batch)
+
+    assert page.status_code == 200
+    assert [page.context[name] for name in ("can_cancel", "can_retry")] == [False, False]
+    assert len([line for line in caplog.messages if "unreadable" in line]) == 1
+
+
+@not_on_mariadb
+@pytest.mark.parametrize("verb", ["cancel", "retry"])
+def test_an_ancestor_that_cannot_be_read_lets_no_page_confirm_a_change_of_its_descendant(
+    verb: str, admin_client: Client
+) -> None:
+    batch = unreadable_root(1)[-1]
+    address = reverse(f"admin:django_jobbatch_jobbatch_{verb}", args=[batch.pk])
+
+    page = admin_client.get(address)
+    posted = admin_client.post(address)
+
+    assert page.status_code == posted.status_code == 302
+    assert read(batch).status == "running"
+
+
+@not_on_mariadb
+def test_a_batch_that_cannot_be_read_hides_none_of_its_jobs_and_failures(
+    admin_client: Client,
+) -> None:
+    batch = JobBatchFactory.create(jobs=["failed"], running=True)
+    job = batch.jobs.get()
+    failure = FailedJobFactory.create(job=job)
+    unreadable(batch)
+    lists = [
+        admin_client.get(
+            reverse(f"admin:django_jobbatch_{name}_changelist"), {"batch": str(batch.pk)}
+        )
+        for name in ("batchedjob", "failedjob")
+    ]
+
+    pages = [change_page(admin_client, row) for row in (job, failure)]
+
+    assert [page.status_code for page in [*lists, *pages]] == [200] * 4
+    assert [page.context["can_retry"] for page in pages] == [False, False]
+    assert [len(page.context["cl"].result_list) for page in lists] == [1, 1]
+
+
+@not_on_mariadb
+def test_a_failure_or_callback_that_cannot_be_read_hides_no_other_on_the_page_of_its_batch(
+    admin_client: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = JobBatchFactory.create(jobs=["failed", "failed"], roles=["finally"], running=True)
+    jobs = list(batch.jobs.order_by("pk"))
+    failures = [FailedJobFactory.create(job=job) for job in jobs]
+    write_unreadable_date("django_jobbatch_failedjob", "failed_at", failures[0].pk)
+    callback = BatchedJobFactory.create(batch=batch, role="finally", status="failed")
+    write_unreadable_date("django_jobbatch_batchedjob", "started_at", callback.pk)
+
+    page = change_page(admin_client, batch)
+    with pytest.raises(SystemExit):  # as it reports errors
+        call_command("show_batch", str(batch.pk))
+
+    assert page.status_code == 200
+    assert [each.count for each in page.context["failures"].groups] == [1]
+    printed = capsys.readouterr()
+    assert "1 x tests.jobs.JobFailed" in printed.out
+    assert {str(row.pk) for row in (failures[0], callback) if f"Row {row.pk} " in printed.err} == {
+        str(failures[0].pk),
+        str(callback.pk),
+    }
+
+
+@not_on_mariadb
+def test_the_page_of_a_row_that_cannot_be_read_redirects_to_the_list(admin_client: Client) -> None:
+    batch = unreadable(JobBatchFactory.create(jobs=1, running=True))
+
+    page = change_page(admin_client, batch)
+
+    assert page.status_code == 302
+
+
+@not_on_mariadb
+@pytest.mark.parametrize("model", ["batchedjob", "failedjob"])
+def test_a_page_of_rows_that_cannot_be_read_leads_to_the_rows_after_it(
+    model: str, admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_admin = admin.site.get_model_admin(apps.get_model("django_jobbatch", model))
+    monkeypatch.setattr(model_admin, "list_per_page", 2)
+    batch = JobBatchFactory.create(jobs=5, running=True)
+    rows: list[Any] = list(batch.jobs.order_by("lane", "position"))
+    column = "started_at"
+    if model == "failedjob":
+        rows = [FailedJobFactory.create(job=row) for row in rows]
+        rows.sort(key=lambda row: (row.failed_at, row.pk), reverse=True)
+        column = "failed_at"
+    for row in rows[:4] if model == "batchedjob" else rows:
+        write_unreadable_date(f"django_jobbatch_{model}", column, row.pk)
+    address = reverse(f"admin:django_jobbatch_{model}_changelist")
+
+    pages = [admin_client.get(address, {"batch": str(batch.pk)})]
+    while (url := pages[-1].context["cl"].next_url) and len(pages) < 9:
+        pages.append(admin_client.get(address + url))
+    earlier = admin_client.get(address + pages[-1].context["cl"].previous_url)
+
+    listed = [[row.pk for row in page.context["cl"].result_list] for page in pages]
+    last = [rows[4].pk] if model == "batchedjob" else []
+    assert listed == [[], [], last]
+    assert earlier.context["cl"].next_url
+    assert earlier.context["cl"].previous_url
 
 
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
