@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install check test coverage test-postgres test-mariadb test-redis hunt demo sandbox bench bench-peers chaos chaos-sqlite chaos-postgres chaos-mariadb lint format types layers migrations docs package clean
+.PHONY: help install check test coverage test-postgres test-mariadb test-redis hunt demo sandbox bench bench-peers bench-scale chaos chaos-sqlite chaos-postgres chaos-mariadb lint format types layers migrations docs package clean
 
 help: ## Show these targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ bench: $(VENV)/.postgres ## Compare batches with RQ alone; takes minutes (BENCH_
 
 bench-peers: $(VENV)/.postgres ## Compare it with Celery, django-ox, Huey, Dramatiq and RQ alone (BENCH_ARGS="--quick")
 	$(BIN)/python -m benchmarks.peers $(BENCH_ARGS)
+
+bench-scale: $(VENV)/.postgres ## Measure all that shall be fast, with its aims (BENCH_ARGS="--quick --parent HEAD~10")
+	$(BIN)/python -m benchmarks.scale $(BENCH_ARGS)
 
 chaos: $(VENV)/.postgres $(VENV)/.mariadb ## Run random trees while faults are injected, and count wrong results (CHAOS_ARGS="--seed 7 --rounds 1")
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target chaos-sqlite chaos-postgres chaos-mariadb

@@ -13,7 +13,6 @@ from math import floor, log10
 from statistics import median
 from typing import Any, Final
 
-import django_rq
 from django.db import connection
 
 from benchmarks.stage import QUEUE, ROOT
@@ -54,6 +53,8 @@ def figures(rounds: Sequence[Rates]) -> dict[str, Any]:
 
 def machine(*packages: str) -> dict[str, Any]:
     """Return the hardware and the versions of the measurement, with those of these packages."""
+    import django_rq  # noqa: PLC0415 - it needs the settings
+
     redis = django_rq.get_connection(QUEUE).info()
     return {
         "processors": os.cpu_count(),

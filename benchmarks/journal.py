@@ -28,6 +28,10 @@ class Journal:
     def add(self, measured: dict[str, Any]) -> None:
         """Store a round."""
         self.rounds.append(measured)
+        self.save()
+
+    def save(self) -> None:
+        """Write the rounds to the file, if there is one."""
         if self._file is None:
             return
         # A reader never meets a half-written file.

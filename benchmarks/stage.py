@@ -22,6 +22,9 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 QUEUE: Final = "default"
 #: All queues; the second is for links that change their queue.
 QUEUES: Final = (QUEUE, "other")
+#: Environment variables with the log and the process id of the database server, if there is one.
+DATABASE_LOG: Final = "BENCHMARK_DATABASE_LOG"
+DATABASE_PID: Final = "BENCHMARK_DATABASE_PID"
 DATABASES: Final = ("postgres", "mariadb", "sqlite")
 
 
@@ -41,6 +44,8 @@ class Stage(NamedTuple):
             "REDIS_URL": self.redis.url,
             "QUEUES": ",".join(QUEUES),
             "DEBUG": "0",  # in debug mode Django stores all statements
+            DATABASE_LOG: str(database.log) if database else "",
+            DATABASE_PID: str(database.pid) if database else "",
         }
 
 
@@ -88,14 +93,18 @@ class Worked(NamedTuple):
     rq_jobs: float
 
 
-def work(worker_class: str, *queues: str) -> Worked:
-    """Run a new worker of this class until these queues are empty; by default the first queue."""
+def work(worker_class: str, *queues: str, logs: bool = True) -> Worked:
+    """Run a new worker of this class until these queues are empty; by default the first queue.
+
+    Without `logs` its warnings and errors are not shown.
+    """
     with subprocess.Popen(
         # -P: the working directory is no folder of modules.
         [sys.executable, "-P", "-m", "benchmarks.worker", worker_class, *(queues or (QUEUE,))],
         env={**os.environ, "PYTHONPATH": python_path()},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=None if logs else subprocess.DEVNULL,
         text=True,
     ) as process:
         try:

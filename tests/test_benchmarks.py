@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from benchmarks.scale.aims import ROWS
+from benchmarks.scale.measured import Measured
 from tests.settings import ROOT
+from tests.thoroughness import tries
 
 DATABASES = {"sqlite": "sqlite", "postgresql": "postgres", "mysql": "mariadb"}
 
@@ -139,3 +142,51 @@ def test_the_comparison_with_other_packages_prints_every_rate_and_each_reason_wi
     assert sorted(found["not_measured"]["rq_simple_worker"]) == ["batch_5000"]
     assert found["machine"]["processors"] > 0
     assert found["command"].startswith("python -m benchmarks.peers")
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_aims_prints_the_value_and_the_aim_of_every_row() -> None:
+    few = ["small_dispatch", "dispatch_large", "cancel"]
+    rows = list(ROWS)[: tries(quick=0, full=len(ROWS))] or few
+
+    found = run("scale", "--smallest", "--only", ",".join(rows))
+
+    assert list(found["rows"]) == rows
+    for name, row in found["rows"].items():
+        assert row["title"] == ROWS[name].title
+        assert [check["title"] for check in row["checks"]] == [
+            check.title for check in ROWS[name].checks
+        ]
+        for check in row["checks"]:
+            assert check["aim"] in row["aim"]
+            # Either a value that is judged, or the reason why there is none.
+            assert check["met"] in ((None,) if check["value"] is None else (True, False))
+            assert bool(check.get("reason")) == (check["value"] is None)
+        met = [check["met"] for check in row["checks"]]
+        assert row["met"] == (False if False in met else None if None in met else True)
+    parent = found["rows"]["small_dispatch"]["checks"][0]
+    assert parent["reason"] == "it compares with a parent: --parent REV"
+    assert found["machine"]["processors"] > 0
+
+
+def test_a_row_is_judged_by_its_aims() -> None:
+    """By the parent, by another package, and by figures of the same round."""
+    rounds = [
+        {"current": {"run_per_s": rate, "few_writers_per_s": 5, "many_writers_per_s": 3}}
+        | {"parent": {"run_per_s": 10}}
+        for rate in (12, 16, 40)
+    ]
+    peers = {"ratios": {"tasks": {"celery": {"median": 9, "low": 8, "high": 10}}}}
+    measured = Measured(rounds, "postgres", peers)
+
+    run_large, writers = ROWS["run_large"].judge(measured), ROWS["many_writers"].judge(measured)
+
+    assert [check["value"] for check in run_large["checks"]] == [
+        {"median": 1.6, "low": 1.2, "high": 4.0},
+        {"median": 9, "low": 8, "high": 10},
+    ]
+    assert (run_large["met"], writers["met"]) == (True, False)
+    assert writers["value"] == {"median": 0.6, "low": 0.6, "high": 0.6}
+    assert ROWS["run_large"].judge(Measured(rounds[:1], "postgres"))["met"] is False
+    assert ROWS["run_large"].judge(Measured(rounds[1:], "postgres"))["met"] is None
+    assert ROWS["chain"].judge(measured)["met"] is None

@@ -20,10 +20,9 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Final
 
-from benchmarks.command import count, parser
+from benchmarks.command import add_rounds, one_of, parser
 from benchmarks.peers import environment, marks
 from benchmarks.peers.sides import SIDES
 from benchmarks.stage import ROOT, python_path, servers, set_up
@@ -64,24 +63,12 @@ def _compare_here(chosen: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     arguments = parser("peers", __doc__)
+    add_rounds(arguments, default=f"{ROUNDS}, with --quick {QUICK_ROUNDS}")
     arguments.add_argument(
-        "--rounds", type=count, help=f"default: {ROUNDS}, with --quick {QUICK_ROUNDS}"
+        "--only", type=one_of(SIDES), metavar="SIDE[,SIDE]", help="only these sides"
     )
-    arguments.add_argument("--quick", action="store_true", help="a quarter of the jobs")
-    arguments.add_argument("--smallest", action="store_true", help="a few jobs, without meaning")
-    arguments.add_argument("--only", type=_names, metavar="SIDE[,SIDE]", help="only these sides")
     arguments.add_argument("--here", action="store_true", help="measure in this environment")
-    arguments.add_argument(
-        "--append", type=Path, metavar="FILE", help="continue the rounds in this JSON file"
-    )
-    arguments.add_argument(
-        "--write-docs", action="store_true", help="write the table and the chart of the docs"
-    )
     return arguments
-
-
-def _names(text: str) -> list[str]:
-    return text.split(",")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Benchmark of everything that shall be fast: `python -m benchmarks.scale`, in a checkout."""
