@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -14,13 +12,11 @@ from rq import Worker
 
 from benchmarks.parts import BATCH, flush
 from benchmarks.stage import QUEUE, python_path
+from benchmarks.waiting import pause_when_idle, wait_for
 from sandbox.servers import Server, ServerFailed, manage
 
-POLL_SECONDS: Final = 0.01
 #: Seconds in which many workers start on few processors.
 START_TIMEOUT: Final = 120
-#: Seconds in which a worker finishes its records after its last job.
-IDLE_SECONDS: Final = 0.3
 
 
 class Crew:
@@ -63,9 +59,8 @@ class Crew:
 
     def pause(self) -> None:
         """Wait until the workers are idle, and stop them by a signal."""
-        time.sleep(IDLE_SECONDS)
         for worker in self._workers:
-            worker.pause()
+            pause_when_idle(worker)
 
     def resume(self) -> None:
         """Let paused workers continue."""
@@ -77,17 +72,3 @@ class Crew:
             if not worker.is_alive:
                 raise ServerFailed(f"{worker.name} exited:\n{worker.tail()}")
         return int(Worker.count(queue=django_rq.get_queue(self._queue))) >= self._count
-
-
-def wait_for(condition: Callable[[], bool], *, timeout: float = 600) -> float:
-    """Wait until the condition is true; return the time at which it was.
-
-    Raises:
-        ServerFailed: If it is not true in time.
-    """
-    deadline = time.perf_counter() + timeout
-    while not condition():
-        if time.perf_counter() > deadline:
-            raise ServerFailed(f"nothing happened for {timeout:.0f} s")
-        time.sleep(POLL_SECONDS)
-    return time.perf_counter()

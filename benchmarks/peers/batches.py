@@ -21,6 +21,7 @@ class Batches(Side):
 
     name = "batches"
     callbacks = 2
+    forks = True
 
     def command(self) -> list[str]:
         return manage_command("rqworker", "default", "-v", "0")

@@ -12,10 +12,9 @@ from typing import ClassVar, Final
 from benchmarks.peers import marks
 from benchmarks.peers.work import Work
 from benchmarks.stage import python_path
+from benchmarks.waiting import pause_when_idle
 from sandbox.servers import MANAGE, Server
 
-#: Seconds in which a worker finishes its records after the last call.
-IDLE_SECONDS: Final = 0.3
 WARM_UP: Final = Work("warm_up", "", 2, 3)
 
 
@@ -31,6 +30,8 @@ class Side:
     callbacks: ClassVar[int] = 1
     #: Share of the jobs that this side gets, because it is slow. Only the rate counts.
     share: ClassVar[float] = 1.0
+    #: Whether the worker forks for its jobs, so that it is idle without a child process.
+    forks: ClassVar[bool] = False
     #: Reasons why a piece of work is not measured, by its name.
     reasons: ClassVar[Mapping[str, str]] = {}
 
@@ -69,7 +70,7 @@ class Side:
         """Let the worker run a few jobs of each kind, which also waits for its start."""
         before = marks.count()
         self._send(WARM_UP, WARM_UP.count)
-        marks.wait_for(before + self._calls(WARM_UP, WARM_UP.count), timeout=90)
+        marks.wait_for(before + self._calls(WARM_UP, WARM_UP.count), timeout=300)
         self.pause()
 
     def measure(self, work: Work) -> tuple[float, float]:
@@ -81,15 +82,15 @@ class Side:
         sent = time.perf_counter() - started
         self._server.resume()
         started = time.perf_counter()
-        finished = marks.wait_for(before + self._calls(work, count), timeout=600)
+        finished = marks.wait_for(before + self._calls(work, count), timeout=1800)
         self.pause()
         marks.wait_for(before + self._calls(work, count), timeout=0)
         return work.rate(count, sent), work.rate(count, finished - started)
 
     def pause(self) -> None:
         """Wait until the worker is idle, and stop it by a signal."""
-        time.sleep(IDLE_SECONDS)
-        self._server.pause()
+        children = 0 if self.forks else len(self._server.children())
+        pause_when_idle(self._server, children=children)
 
     def stop(self) -> None:
         """End the worker; nothing of the next round needs its records."""

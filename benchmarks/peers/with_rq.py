@@ -14,6 +14,12 @@ from benchmarks.peers.side import Side, manage_command
 
 #: Jobs of one `enqueue_many`.
 CHUNK = 1000
+#: Reasons why something is not measured.
+FORK = "each job forks, so a thousand take minutes; the rate is that of its batches of 10"
+DEPENDENCIES = (
+    "each job that ends reads the status of all jobs that its dependent waits for, so the time grows"
+    " with the square of their number"
+)
 
 
 def noop(number: int) -> None:
@@ -29,10 +35,8 @@ class ForkingWorker(Side):
 
     name = "rq_worker"
     share = 0.02
-    reasons = {
-        "batch_5000": "each job that ends reads the status of all jobs that its dependent waits for,"
-        " so the time grows with the square of their number",
-    }
+    forks = True
+    reasons = dict.fromkeys(("group_1000", "batch_1000", "batch_5000"), FORK)
     worker_class: ClassVar[str] = "rq.Worker"
 
     def command(self) -> list[str]:
@@ -63,4 +67,6 @@ class ForkingWorker(Side):
 class SimpleWorker(ForkingWorker):
     name = "rq_simple_worker"
     share = 0.1
+    forks = False
+    reasons = {"batch_5000": DEPENDENCIES}
     worker_class = "rq.SimpleWorker"

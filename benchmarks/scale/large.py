@@ -12,12 +12,13 @@ from typing import Any, Final
 from django.db import connection
 
 from benchmarks import jobs
-from benchmarks.crew import Crew, wait_for
+from benchmarks.crew import Crew
 from benchmarks.parts import BATCH, FORKING, SIMPLE, enqueue, flush, run_alone, run_batch
 from benchmarks.rows import all_at_rest, check_all_succeeded, delete_all, refreshed
 from benchmarks.scale.missing import missing
 from benchmarks.scale.sizes import Sizes
 from benchmarks.stage import work
+from benchmarks.waiting import wait_for
 from benchmarks.worker import megabytes
 from django_jobbatch import bus
 from django_jobbatch.models import JobBatch

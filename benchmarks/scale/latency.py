@@ -15,11 +15,12 @@ from typing import Any, Final
 import django_rq
 
 from benchmarks import jobs
-from benchmarks.crew import Crew, wait_for
+from benchmarks.crew import Crew
 from benchmarks.rows import all_at_rest, delete_all, refreshed
 from benchmarks.scale.missing import missing
 from benchmarks.scale.sizes import Sizes
 from benchmarks.stage import QUEUE, QUEUES
+from benchmarks.waiting import wait_for
 from django_jobbatch import bus
 
 JOBS: Final = 10

@@ -6,7 +6,7 @@ import time
 from typing import Any, Final
 
 from benchmarks import jobs
-from benchmarks.crew import Crew, wait_for
+from benchmarks.crew import Crew
 from benchmarks.parts import BATCH, enqueue, flush
 from benchmarks.rows import all_at_rest, check_all_succeeded, delete_all
 from benchmarks.scale.counting import (
@@ -20,6 +20,7 @@ from benchmarks.scale.counting import (
 from benchmarks.scale.missing import NO_LOG, missing
 from benchmarks.scale.sizes import Sizes
 from benchmarks.stage import Worked, work
+from benchmarks.waiting import wait_for
 from django_jobbatch import bus
 from django_jobbatch.models import JobBatch
 

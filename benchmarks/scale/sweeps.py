@@ -10,10 +10,11 @@ from typing import Any, Final
 from django.db import connection
 
 from benchmarks import jobs
-from benchmarks.crew import Crew, wait_for
+from benchmarks.crew import Crew
 from benchmarks.rows import all_at_rest, delete_all, refreshed
 from benchmarks.scale.large import rate_of
 from benchmarks.scale.sizes import Sizes
+from benchmarks.waiting import wait_for
 from django_jobbatch import bus
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import LinkStatus
