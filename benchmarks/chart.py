@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Final, NamedTuple
 
-WIDTH: Final = 760
-LABELS: Final = 230
-VALUES: Final = 110
+#: Pixels of the longest bar, of the values beside it, and of a letter of a label.
+BARS: Final = 340
+VALUES: Final = 120
+LETTER: Final = 7
 BAR: Final = 16
 ROW: Final = 22
 TITLE: Final = 34
@@ -44,32 +45,33 @@ class Panel(NamedTuple):
 
 def svg(title: str, panels: Sequence[Panel]) -> str:
     """Return the panels, one above the other, as an SVG document."""
+    labels = LETTER * max(len(bar.label) for panel in panels for bar in panel.bars)
+    width = labels + BARS + VALUES + 2 * MARGIN
     height = 2 * MARGIN + sum(TITLE + ROW * len(panel.bars) for panel in panels)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}"'
-        f' width="{WIDTH}" height="{height}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
+        f' width="{width}" height="{height}" role="img">',
         f"<title>{escape(title)}</title>",
         f"<style>\n{STYLE}\n</style>",
-        f'<rect class="page" width="{WIDTH}" height="{height}" rx="8"/>',
+        f'<rect class="page" width="{width}" height="{height}" rx="8"/>',
     ]
     top = MARGIN
     for panel in panels:
-        parts += _panel(panel, top)
+        parts += _panel(panel, labels, top)
         top += TITLE + ROW * len(panel.bars)
     return "\n".join([*parts, "</svg>", ""])
 
 
-def _panel(panel: Panel, top: int) -> Iterator[str]:
-    space = WIDTH - LABELS - VALUES - 2 * MARGIN
-    left = MARGIN + LABELS
+def _panel(panel: Panel, labels: int, top: int) -> Iterator[str]:
+    left = MARGIN + labels
     yield f'<text class="title" x="{MARGIN}" y="{top + 20}">{escape(panel.title)}</text>'
     for number, bar in enumerate(panel.bars):
         y = top + TITLE + ROW * number
-        width = max(round(bar.length * space, 1), 1)
+        width = max(round(bar.length * BARS, 1), 1)
         yield f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{escape(bar.label)}</text>'
         yield f'<rect class="{bar.style}" x="{left}" y="{y}" width="{width}" height="{BAR}" rx="2"/>'
         yield f'<text class="value" x="{left + width + 6}" y="{y + 12}">{escape(bar.value)}</text>'
     if panel.line is not None:
-        x = round(left + panel.line * space, 1)
+        x = round(left + panel.line * BARS, 1)
         bottom = top + TITLE + ROW * len(panel.bars)
         yield f'<line class="line" x1="{x}" x2="{x}" y1="{top + TITLE - 6}" y2="{bottom}"/>'

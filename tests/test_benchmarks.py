@@ -136,6 +136,7 @@ def test_the_comparison_with_other_packages_prints_every_rate_and_each_reason_wi
         for side in rates.values():
             assert side["per_s"]["low"] == side["per_s"]["median"] == side["per_s"]["high"] > 0
             assert side["sent_per_s"]["median"] > 0
+            assert side["cpu_ms"]["median"] >= 0
     assert found["not_measured"]["celery"] == {
         "": "celery is not installed in this environment",
     }

@@ -23,8 +23,8 @@ from sandbox.servers import ServerFailed
 
 QUICK_SCALE: Final = 0.25
 
-#: Rates of one round: by work, by side, of sending and of running.
-Round = dict[str, dict[str, list[float]]]
+#: Measurements of one round, by work and side.
+Round = dict[str, dict[str, dict[str, float]]]
 
 
 def compare(chosen: Namespace, folder: Path) -> None:
@@ -61,9 +61,12 @@ def _round(classes: dict[str, type[Side]], planned: Sequence[Work], folder: Path
         for work in planned:
             for name, side in sides.items():
                 if work.name not in side.reasons:
-                    sent, ran = side.measure(work)
-                    rates[work.name][name] = [round(sent, 2), round(ran, 2)]
-                    _report(f"{work.name:<12}{name:<18}{sent:>12,.1f} sent/s{ran:>12,.1f} run/s")
+                    measured = side.measure(work)
+                    rates[work.name][name] = measured._asdict()
+                    _report(
+                        f"{work.name:<12}{name:<18}{measured.sent_per_s:>10,.1f} sent/s"
+                        f"{measured.per_s:>10,.1f} run/s{measured.cpu_ms:>9.2f} ms of processor time"
+                    )
     return rates
 
 
@@ -101,13 +104,12 @@ def _figures(rounds: Sequence[Round]) -> dict[str, Any]:
     for work, sides in rounds[0].items():
         works_of[work] = {
             name: {
-                "per_s": spread([each[work][name][1] for each in rounds]),
-                "sent_per_s": spread([each[work][name][0] for each in rounds]),
+                figure: spread([each[work][name][figure] for each in rounds]) for figure in figures
             }
-            for name in sides
+            for name, figures in sides.items()
         }
         ratios[work] = {
-            name: spread([each[work][OURS][1] / each[work][name][1] for each in rounds])
+            name: spread([each[work][OURS]["per_s"] / each[work][name]["per_s"] for each in rounds])
             for name in sides
             if OURS in sides and name != OURS
         }

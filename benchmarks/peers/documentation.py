@@ -29,6 +29,7 @@ def text(found: dict[str, Any]) -> str:
             *(
                 f"{work:<12}{name:<18}{number(side['per_s']['median']):>12}"
                 f"   ({number(side['per_s']['low'])} to {number(side['per_s']['high'])})"
+                f"{number(side['cpu_ms']['median']):>10} ms"
                 for work, sides in found["works"].items()
                 for name, side in sides.items()
             ),
@@ -58,6 +59,12 @@ def _part(found: dict[str, Any]) -> Iterator[str]:
         ["ratio", *columns], (_row(found, name, _ratio) for name in _names(found) if name != OURS)
     )
     yield ""
+    yield "Milliseconds of processor time of the worker, PostgreSQL and Redis, for each job or batch:"
+    yield ""
+    yield from markdown_table(
+        ["ms", *columns], (_row(found, name, _processor_time) for name in _names(found))
+    )
+    yield ""
     for reason in _reasons(found):
         yield f"* {reason}"
     yield ""
@@ -72,6 +79,11 @@ def _row(found: dict[str, Any], name: str, cell: Any) -> list[str]:
 def _rate(found: dict[str, Any], work: str, name: str) -> str:
     side = found["works"][work].get(name)
     return _spread(side["per_s"]) if side else ""
+
+
+def _processor_time(found: dict[str, Any], work: str, name: str) -> str:
+    side = found["works"][work].get(name)
+    return number(side["cpu_ms"]["median"]) if side else ""
 
 
 def _ratio(found: dict[str, Any], work: str, name: str) -> str:

@@ -7,15 +7,24 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 from benchmarks.peers import marks
 from benchmarks.peers.work import Work
+from benchmarks.processor_time import database_server, redis_server, seconds_of
 from benchmarks.stage import python_path
 from benchmarks.waiting import pause_when_idle
 from sandbox.servers import MANAGE, Server
 
 WARM_UP: Final = Work("warm_up", "", 2, 3)
+
+
+class Measurement(NamedTuple):
+    """Units a second that were sent and run, and the processor time of worker and servers for one."""
+
+    sent_per_s: float
+    per_s: float
+    cpu_ms: float
 
 
 class Side:
@@ -73,19 +82,22 @@ class Side:
         marks.wait_for(before + self._calls(WARM_UP, WARM_UP.count), timeout=300)
         self.pause()
 
-    def measure(self, work: Work) -> tuple[float, float]:
-        """Send the work, and let the worker run it; return the rates of both."""
+    def measure(self, work: Work) -> Measurement:
+        """Send the work, and let the worker run it."""
         count = work.scaled(self.share)
         before = marks.count()
         started = time.perf_counter()
         self._send(work, count)
         sent = time.perf_counter() - started
+        used = self._processor_seconds()
         self._server.resume()
         started = time.perf_counter()
         finished = marks.wait_for(before + self._calls(work, count), timeout=1800)
         self.pause()
         marks.wait_for(before + self._calls(work, count), timeout=0)
-        return work.rate(count, sent), work.rate(count, finished - started)
+        used = self._processor_seconds() - used
+        units = work.units(count)
+        return Measurement(units / sent, units / (finished - started), 1000 * used / units)
 
     def pause(self) -> None:
         """Wait until the worker is idle, and stop it by a signal."""
@@ -111,6 +123,9 @@ class Side:
                 self.send_group(work.size)
         if work.has_callback:
             self.finish_sending()
+
+    def _processor_seconds(self) -> float:
+        return seconds_of(self._server.pid, *database_server(), *redis_server())
 
     def _calls(self, work: Work, count: int) -> int:
         callbacks = self.callbacks if work.has_callback else 0

@@ -25,10 +25,9 @@ class Work:
         """Return the number of groups or tasks for a package that gets this share of the work."""
         return max(round(self.count * share), 1)
 
-    def rate(self, count: int, seconds: float) -> float:
-        """Return the rate if `count` groups or tasks took these seconds."""
-        units = count if self.counts_groups or not self.size else count * self.size
-        return units / seconds
+    def units(self, count: int) -> int:
+        """Return how much the rate counts for so many groups or tasks."""
+        return count if self.counts_groups or not self.size else count * self.size
 
 
 def works(scale: float = 1.0) -> list[Work]:

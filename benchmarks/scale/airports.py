@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
-
-import psutil
 
 from airports.jobs import import_airport, prepare
 from airports.rows import Rows
 from benchmarks.parts import BATCH
+from benchmarks.processor_time import database_server, seconds_of
 from benchmarks.rows import delete_all
 from benchmarks.scale.sizes import Sizes
-from benchmarks.stage import DATABASE_PID, work
+from benchmarks.stage import work
 from django_jobbatch import bus
 from django_jobbatch.bus import Builder, JobBuilder
 
@@ -37,18 +35,8 @@ def airports(sizes: Sizes) -> dict[str, Any]:
 def _processor_seconds(builder: Builder) -> float:
     """Return the processor time of the worker and of the database server for a batch."""
     builder.dispatch()
-    before = _server_seconds()
+    before = seconds_of(*database_server())
     worked = work(BATCH, logs=False)  # the log would name each airport without a city
-    used = worked.processor_s + _server_seconds() - before
+    used = worked.processor_s + seconds_of(*database_server()) - before
     delete_all()
     return used
-
-
-def _server_seconds() -> float:
-    """Return the processor time of the database server with all its processes; 0 without one."""
-    if not os.environ.get(DATABASE_PID):
-        return 0.0
-    server = psutil.Process(int(os.environ[DATABASE_PID]))
-    return sum(
-        sum(process.cpu_times()[:4]) for process in [server, *server.children(recursive=True)]
-    )

@@ -89,7 +89,7 @@ def _figures(row: dict[str, Any]) -> Iterator[str]:
 def _panel(found: dict[str, Any]) -> Panel:
     bars = [
         Bar(
-            f"{name}: {check['title']}",
+            f"{name}: {check['title']}".replace("`", ""),
             _position(check["share"]),
             f"{number(check['value']['median'])} ({check['aim']})",
             "own" if check["met"] else "miss",
