@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from django.db import connection
 
+from benchmarks.chart import Bar, Panel, svg
+from benchmarks.documentation import replace_part
+from benchmarks.journal import Journal
 from benchmarks.scale.aims import ROWS
 from benchmarks.scale.measured import Measured
 from tests.settings import ROOT
@@ -191,3 +196,53 @@ def test_a_row_is_judged_by_its_aims() -> None:
     assert ROWS["run_large"].judge(Measured(rounds[:1], "postgres"))["met"] is False
     assert ROWS["run_large"].judge(Measured(rounds[1:], "postgres"))["met"] is None
     assert ROWS["chain"].judge(measured)["met"] is None
+
+
+@pytest.mark.slow
+def test_an_earlier_commit_is_measured_by_the_same_benchmark() -> None:
+    found = run("scale", "--smallest", "--only", "dispatch_large", "--parent", "HEAD")
+
+    figures = found["rows"]["dispatch_large"]["figures"]
+    assert {name: sorted(trees) for name, trees in figures.items()} == {
+        "dispatch_per_s": ["current", "parent"],
+        "enqueue_many_per_s": ["current", "parent"],
+    }
+    assert found["parent"] == "HEAD"
+
+
+def test_a_generated_part_of_a_page_replaces_only_what_is_between_its_markers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.md"
+    monkeypatch.setattr("benchmarks.documentation.PAGE", page)
+    page.write_text("before\n<!-- one: generated -->\nold\n<!-- one: end -->\nafter\n")
+
+    replace_part("one", ["new", r"and \1"])
+
+    assert page.read_text() == (
+        "before\n<!-- one: generated -->\nnew\nand \\1\n<!-- one: end -->\nafter\n"
+    )
+    with pytest.raises(ValueError, match="has not exactly one <!-- two: generated -->"):
+        replace_part("two", [])
+
+
+def test_a_chart_is_well_formed_and_has_every_bar() -> None:
+    bars = [Bar("a & b", 1.0, "2"), Bar("c", 0.5, "< 1", "own")]
+
+    document = svg("Title", [Panel("Panel", bars, line=0.5)])
+    root = ElementTree.fromstring(document)  # noqa: S314 - it is our own text
+
+    name = "{http://www.w3.org/2000/svg}"
+    texts = [text.text for text in root.iter(f"{name}text")]
+    assert texts == ["Panel", "a & b", "2", "c", "< 1"]
+    widths = [float(bar.get("width", 0)) for bar in root.iter(f"{name}rect")][1:]
+    assert widths[0] == 2 * widths[1] > 0
+
+
+def test_a_benchmark_continues_the_rounds_in_a_file_of_the_same_conditions(tmp_path: Path) -> None:
+    file = tmp_path / "rounds.json"
+    Journal({"sizes": "quick"}, file).add({"figure": 1})
+
+    assert Journal({"sizes": "quick"}, file).rounds == [{"figure": 1}]
+    with pytest.raises(SystemExit, match="has rounds under other conditions"):
+        Journal({"sizes": "full"}, file)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 from typing import Final
 
@@ -46,7 +45,8 @@ def main() -> None:
         "PYTHONPATH": os.pathsep.join([str(ROOT), python_path()]),
         "BENCHMARK_MISSING": json.dumps(made.missing),
     }
-    sys.exit(subprocess.run(command, check=False, env=env).returncode)
+    # The process itself, so a signal reaches what started the servers.
+    os.execve(made.python, command, env)  # noqa: S606 - no shell is wanted
 
 
 def _compare_here(chosen: argparse.Namespace) -> None:
