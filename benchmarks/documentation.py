@@ -50,7 +50,7 @@ def origin_sentence(found: dict[str, Any]) -> str:
     packages = ", ".join(f"{NAMES.get(name, name)} {number}" for name, number in machine.items())
     return (
         f"`{found['command']}`, {found['rounds']} rounds, {found['date']}, revision"
-        f" {found['revision']}: {processors} processors, Python {python}, {database}, Redis server"
+        f" {found['revision']}: {processors} processors with a load of {found['load']}, Python {python}, {database}, Redis server"
         f" {redis}, {packages}."
     )
 

@@ -75,13 +75,15 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def origin(module: str, *packages: str) -> dict[str, Any]:
-    """Return the origin of figures: machine, versions, date, revision and command.
+    """Return the origin of figures: machine, versions, load, date, revision and command.
 
+    The load is that of the last minutes, the benchmark included: about one for each process of it.
     Options that do not change the figures are left out of the command.
     """
     options = [option for option in sys.argv[1:] if option not in UNNAMED_OPTIONS]
     return {
         "machine": machine(*packages),
+        "load": round(os.getloadavg()[1], 1),
         "date": datetime.now(UTC).date().isoformat(),
         "revision": revision(),
         "command": " ".join(["python", "-m", f"benchmarks.{module}", *options]),
