@@ -272,6 +272,16 @@ def test_an_added_child_batch_may_be_deleted_with_its_jobs() -> None:
     assert "0 of 2 jobs were added, expected: [2]" in texts
 
 
+def test_a_batch_stays_partial_when_its_partial_child_is_deleted() -> None:
+    inner = bus.batch([bus.job(jobs.fail_runs, 1)]).allow_failures()
+    batch = bus.batch([inner]).on_queue("sync").dispatch()
+    assert (batch.outcome, violations(Record())) == (Outcome.PARTIAL, [])
+
+    batch.children.get().delete()
+
+    assert violations(Record()) == []
+
+
 @pytest.mark.parametrize("func", [jobs.fail, jobs.fail_first, jobs.fail_runs])
 def test_a_job_that_always_failed_has_not_succeeded(func: Any) -> None:
     batch = bus.batch([bus.job(func, 1)]).on_queue("sync").dispatch()
