@@ -65,7 +65,12 @@ class JobBatch(BatchVerbs, RoutedModel):
         _("status"), max_length=8, choices=BatchStatus.choices, default=BatchStatus.PENDING
     )
     outcome = models.CharField(
-        _("outcome"), max_length=9, choices=Outcome.choices, default=Outcome.NONE, blank=True
+        _("outcome"),
+        max_length=9,
+        choices=Outcome.choices,
+        default=Outcome.NONE,
+        db_default=Outcome.NONE.value,
+        blank=True,
     )
     # A batch and its stand-in refer to each other, so neither key can be a database constraint.
     parent = models.ForeignKey(
@@ -100,25 +105,31 @@ class JobBatch(BatchVerbs, RoutedModel):
 
     total_jobs = models.PositiveIntegerField(_("total jobs"), default=0)
     pending_jobs = models.PositiveIntegerField(_("pending jobs"), default=0)
-    failed_jobs = models.PositiveIntegerField(_("failed jobs"), default=0)
-    cancelled_jobs = models.PositiveIntegerField(_("cancelled jobs"), default=0)
-    skipped_jobs = models.PositiveIntegerField(_("skipped jobs"), default=0)
+    failed_jobs = models.PositiveIntegerField(_("failed jobs"), default=0, db_default=0)
+    cancelled_jobs = models.PositiveIntegerField(_("cancelled jobs"), default=0, db_default=0)
+    skipped_jobs = models.PositiveIntegerField(_("skipped jobs"), default=0, db_default=0)
     # The number of its stand-ins. The counters above count each of them as one link.
     child_batches = models.PositiveIntegerField(_("child batches"), default=0)
     # Whether a child batch has ever finished as partial; its retry leaves this as it is.
-    has_partial = models.BooleanField(_("has partial"), default=False, editable=False)
-    run = models.PositiveIntegerField(_("run"), default=1)
-    version = models.PositiveBigIntegerField(_("version"), default=0)
+    has_partial = models.BooleanField(
+        _("has partial"), default=False, db_default=False, editable=False
+    )
+    run = models.PositiveIntegerField(_("run"), default=1, db_default=1)
+    version = models.PositiveBigIntegerField(_("version"), default=0, db_default=0)
 
     # The number of outcomes whose claim was no longer valid.
-    late_outcomes = models.PositiveIntegerField(_("late outcomes"), default=0, editable=False)
+    late_outcomes = models.PositiveIntegerField(
+        _("late outcomes"), default=0, db_default=0, editable=False
+    )
 
     # Whether nothing of the batch is left to do. Reconcile inspects all other batches.
-    at_rest = models.BooleanField(_("at rest"), default=False, editable=False)
+    at_rest = models.BooleanField(_("at rest"), default=False, db_default=False, editable=False)
     # Progress and parameters of a retry that needs several transactions.
     retry_cursor = models.JSONField(_("retry cursor"), null=True, blank=True, editable=False)
     # For a finished child whose stand-in was reset: whether its cancelled links are reset too.
-    reopen_cancelled = models.BooleanField(_("reopen cancelled"), default=False, editable=False)
+    reopen_cancelled = models.BooleanField(
+        _("reopen cancelled"), default=False, db_default=False, editable=False
+    )
     # Start time of the earliest delayed link, if a ticket is scheduled for it.
     next_event_at = models.DateTimeField(_("next event at"), null=True, blank=True, db_index=True)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
@@ -127,7 +138,7 @@ class JobBatch(BatchVerbs, RoutedModel):
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
     cancel_reason = models.TextField(_("cancel reason"), blank=True, default="")
     cancelled_by = models.CharField(
-        _("cancelled by"), max_length=MAX_PERSON_LENGTH, blank=True, default=""
+        _("cancelled by"), max_length=MAX_PERSON_LENGTH, blank=True, default="", db_default=""
     )
     # Set to NULL when the batch finishes, so that another batch can have this key.
     unique_key = models.CharField(  # noqa: DJ001 - only NULLs may repeat under a unique constraint

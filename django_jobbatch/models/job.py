@@ -96,9 +96,15 @@ class BatchedJob(RoutedModel):
     batch = models.ForeignKey(
         JobBatch, models.CASCADE, verbose_name=_("batch"), related_name="jobs", db_index=False
     )
-    role = models.CharField(_("role"), max_length=12, choices=Role.choices, default=Role.JOB)
+    role = models.CharField(
+        _("role"),
+        max_length=12,
+        choices=Role.choices,
+        default=Role.JOB,
+        db_default=Role.JOB.value,
+    )
     # 0 for jobs. For a callback, the run of the batch in which it became due.
-    run = models.PositiveIntegerField(_("run"), default=0)
+    run = models.PositiveIntegerField(_("run"), default=0, db_default=0)
     lane = models.PositiveIntegerField(_("lane"), default=0)
     position = models.PositiveIntegerField(_("position"), default=0)
     status = models.CharField(
@@ -107,10 +113,12 @@ class BatchedJob(RoutedModel):
     queue = models.CharField(_("queue"), max_length=MAX_QUEUE_LENGTH)
     payload = models.TextField(_("payload"))
     options = models.JSONField(_("options"), default=dict)
-    attempts = models.PositiveIntegerField(_("attempts"), default=0)
-    worker_losses = models.PositiveIntegerField(_("worker losses"), default=0)
-    fence = models.PositiveIntegerField(_("fence"), default=0)
-    claimed_by = models.CharField(_("claimed by"), max_length=64, blank=True, default="")
+    attempts = models.PositiveIntegerField(_("attempts"), default=0, db_default=0)
+    worker_losses = models.PositiveIntegerField(_("worker losses"), default=0, db_default=0)
+    fence = models.PositiveIntegerField(_("fence"), default=0, db_default=0)
+    claimed_by = models.CharField(
+        _("claimed by"), max_length=64, blank=True, default="", db_default=""
+    )
     lease_until = models.DateTimeField(_("lease until"), null=True, blank=True)
     available_at = models.DateTimeField(_("available at"), null=True, blank=True)
     started_at = models.DateTimeField(_("started at"), null=True, blank=True)
@@ -138,7 +146,7 @@ class BatchedJob(RoutedModel):
         null=True,
         blank=True,
     )
-    child_run = models.PositiveIntegerField(_("child run"), default=0)
+    child_run = models.PositiveIntegerField(_("child run"), default=0, db_default=0)
 
     objects = BatchedJobManager()
 
