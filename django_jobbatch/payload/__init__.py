@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django_jobbatch.payload.errors import EncodingError
 from django_jobbatch.payload.signing import (
     PROGRESS,
     SALT,
@@ -21,6 +22,7 @@ __all__ = [
     "UNREADABLE",
     "Call",
     "CallSigner",
+    "EncodingError",
     "dumps",
     "load_unverified",
     "loads",
