@@ -201,6 +201,8 @@ MAX_CHILD_NAME_SHOWN = 30
 
 #: Functions, dotted paths and Tasks in each cache.
 FUNCTION_CACHE_SIZE = 1024
+#: Texts of statements that insert rows, in their cache: one for each table and number of rows.
+INSERT_CACHE_SIZE = 64
 #: Keys of signatures in their cache: one for each batch and role.
 SIGNING_KEY_CACHE_SIZE = 64
 #: Whole seconds between two reconciles of a worker class that does not set them.

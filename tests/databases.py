@@ -32,6 +32,9 @@ LOWERS_ISOLATION: Final = connection.settings_dict["OPTIONS"].get("isolation_lev
     "read committed",
 )
 
+#: The first words of a statement that inserts many rows.
+BULK_INSERT: Final = "COPY" if connection.vendor == "postgresql" else "INSERT INTO"
+
 #: MariaDB's counters are unsigned: the column rejects what elsewhere a constraint rejects.
 NEGATIVE_COUNTER_ERROR: Final[type[Exception]] = (
     DataError if connection.vendor == "mysql" else IntegrityError

@@ -22,7 +22,7 @@ from factory.django import DjangoModelFactory
 from factory.helpers import post_generation
 
 from django_jobbatch.counters import COUNTER_BY_STATUS
-from django_jobbatch.ledger import insert_links
+from django_jobbatch.ledger import LinkRow
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.payload import CallSigner
 from django_jobbatch.specs.batch import JobSpec
@@ -42,6 +42,19 @@ CALL = JobSpec("tests.jobs.add", (1, 2))
 def signed(batch_id: uuid.UUID, spec: JobSpec = CALL, *, role: str = Role.JOB) -> str:
     """The payload of a link of this batch in this role."""
     return CallSigner(batch_id, role).sign(spec, "a job")
+
+
+def link_row(batch: JobBatch, lane: int, **named: Any) -> LinkRow:
+    """A job of this batch as a dispatch inserts it."""
+    values = {
+        "position": 0,
+        "status": LinkStatus.PENDING,
+        "queue": batch.queue,
+        "payload": signed(batch.pk),
+        "options": {},
+        "available_at": None,
+    }
+    return LinkRow(batch_id=batch.pk, lane=lane, **{**values, **named})
 
 
 def registered(batch_id: uuid.UUID, roles: Collection[Role], queue: str) -> list[dict[str, Any]]:
@@ -117,7 +130,7 @@ class JobBatchFactory(DjangoModelFactory[JobBatch]):
         _count(batch, statuses)
         if create:
             batch.save(using=batch._state.db)
-            insert_links(str(batch._state.db), links)
+            BatchedJob.objects.using(batch._state.db).bulk_create(links)
 
 
 class BatchedJobFactory(DjangoModelFactory[BatchedJob]):

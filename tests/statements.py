@@ -23,14 +23,17 @@ class Statement(NamedTuple):
 
 Statements = tuple[Statement, ...]
 
-#: In the transaction of a dispatch.
+#: In the transaction of a dispatch whose items are a short list.
 DISPATCH: Final[Statements] = (
+    Statement("INSERT jobbatch", "the batch, with its counters"),
+    Statement("INSERT batchedjob", "its links"),
+)
+#: In the transaction of any other dispatch.
+DISPATCH_CHUNKS: Final[Statements] = (
     Statement("INSERT jobbatch", "the batch"),
     Statement("INSERT batchedjob", "its links, one statement for each chunk"),
     Statement("UPDATE jobbatch", "its counters"),
 )
-#: After the commit of a dispatch.
-AFTER_DISPATCH: Final[Statements] = (Statement("SELECT jobbatch", "the batch, for the caller"),)
 CLAIM: Final[Statements] = (
     Statement("SELECT batchedjob", "due links"),
     Statement("UPDATE batchedjob", "claim them"),

@@ -40,7 +40,9 @@ from django_jobbatch.ledger.claims import (
     running_tickets,
 )
 from django_jobbatch.ledger.creation import (
+    LinkRow,
     count_inserted,
+    count_new,
     insert_batch,
     insert_children,
     insert_links,
@@ -67,6 +69,7 @@ __all__ = [  # noqa: RUF022 - grouped by verb
     "Change",
     "Claimant",
     "Failure",
+    "LinkRow",
     "Settlement",
     # Read
     "ancestor_ids",
@@ -77,6 +80,7 @@ __all__ = [  # noqa: RUF022 - grouped by verb
     "insert_children",
     "insert_links",
     "count_inserted",
+    "count_new",
     "lock_for_add",
     "reserve_positions",
     # Claim and start

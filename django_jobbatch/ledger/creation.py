@@ -5,18 +5,78 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
-from django.db import IntegrityError, connections, transaction
+from django.db import IntegrityError, transaction
+from django.db.models.signals import post_save, pre_save
+from django.utils import timezone
 
 from django_jobbatch import tuning
-from django_jobbatch.db import chunked_by_size
 from django_jobbatch.exceptions import BatchCancelled, BatchDeleted, BatchFinished
 from django_jobbatch.ledger import completion, positions, rows
 from django_jobbatch.ledger.change import Change
+from django_jobbatch.ledger.inserts import insert_returning_ids, insert_rows
 from django_jobbatch.ledger.transition import Transition
-from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch, pin
+from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch, mark_inserted
 from django_jobbatch.schedule import earliest
-from django_jobbatch.states import LANE_STOPPING, OPEN
+from django_jobbatch.states import LANE_STOPPING, OPEN, LinkStatus
+
+
+class LinkRow(NamedTuple):
+    """The columns of a new link; the database sets all others. A stand-in has a child."""
+
+    batch_id: uuid.UUID
+    lane: int
+    position: int
+    status: LinkStatus
+    queue: str
+    payload: str
+    options: dict[str, Any]
+    available_at: datetime | None
+    child_id: uuid.UUID | None = None
+    child_run: int = 0
+
+
+#: The columns of a job, and of a stand-in, in the order of a `LinkRow`.
+_JOB_COLUMNS: Final = (
+    "batch_id",
+    "lane",
+    "position",
+    "status",
+    "queue",
+    "payload",
+    "options",
+    "available_at",
+)
+_STAND_IN_COLUMNS: Final = (*_JOB_COLUMNS, "child_id", "child_run")
+_child_id: Final = attrgetter("child_id")
+
+#: The columns of a new batch.
+_BATCH_COLUMNS: Final = (
+    "id",
+    "name",
+    "kind",
+    "status",
+    "parent_id",
+    "root_id",
+    "queue",
+    "queues",
+    "options",
+    "meta",
+    "callbacks",
+    "allow_failures",
+    "has_lanes",
+    "longest_timeout",
+    "total_jobs",
+    "pending_jobs",
+    "child_batches",
+    "next_event_at",
+    "created_at",
+    "cancel_reason",
+    "unique_key",
+)
+_batch_values: Final = attrgetter(*_BATCH_COLUMNS)
 
 
 def insert_batch(using: str, batch: JobBatch) -> tuple[JobBatch, bool]:
@@ -29,7 +89,7 @@ def insert_batch(using: str, batch: JobBatch) -> tuple[JobBatch, bool]:
             batch that has the key.
     """
     if batch.unique_key is None:
-        pin(batch, using).save(using=using, force_insert=True)
+        _insert_root(using, batch)
         return batch, True
     # Read without a lock: a lock on the key would block the finish that empties it.
     holders = rows.batches(using).filter(unique_key=batch.unique_key)
@@ -38,7 +98,7 @@ def insert_batch(using: str, batch: JobBatch) -> tuple[JobBatch, bool]:
     while holder is None:
         try:
             with transaction.atomic(using=using):
-                pin(batch, using).save(using=using, force_insert=True)
+                _insert_root(using, batch)
         except IntegrityError:
             # Only a locking read sees a batch that is newer than the caller's transaction. On
             # PostgreSQL, no read does.
@@ -51,58 +111,98 @@ def insert_batch(using: str, batch: JobBatch) -> tuple[JobBatch, bool]:
     return holder, False
 
 
+def _insert_root(using: str, batch: JobBatch) -> None:
+    """Insert one batch, and send the signals that `save()` sends."""
+    sent: dict[str, Any] = {"sender": JobBatch, "instance": batch, "raw": False, "using": using}
+    pre_save.send(**sent, update_fields=None)
+    insert_children(using, [batch])
+    post_save.send(**sent, created=True, update_fields=None)
+
+
 def insert_children(using: str, batches: Sequence[JobBatch]) -> None:
     """Insert child batches, whose stand-ins are inserted already."""
-    for chunk in chunked_by_size(
-        batches, lambda batch: len(str(batch.meta)) + len(str(batch.callbacks))
-    ):
-        JobBatch.objects.using(using).bulk_create(chunk)
+    now = timezone.now()
+    for batch in batches:
+        batch.created_at = now
+    insert_rows(using, JobBatch, _BATCH_COLUMNS, [_batch_values(batch) for batch in batches])
+    for batch in batches:
+        mark_inserted(batch, using)
 
 
-def insert_links(using: str, links: Sequence[BatchedJob]) -> None:
-    """Insert one chunk of links; this transaction has written the row of their batch before."""
-    alone: list[BatchedJob] = []
-    if not connections[using].features.can_return_rows_from_bulk_insert:
-        # MySQL does not return the new ids, and a child batch refers to its stand-in.
-        alone = [link for link in links if link.child_id]
-        links = [link for link in links if not link.child_id]
-    for chunk in chunked_by_size(links, lambda link: len(link.payload)):
-        BatchedJob.objects.using(using).bulk_create(chunk)
-    for link in alone:
-        pin(link, using).save(using=using, force_insert=True)
+def insert_links(using: str, links: Sequence[LinkRow]) -> dict[uuid.UUID, int]:
+    """Insert one chunk of links, and return the ids of its stand-ins by their child batches.
+
+    This transaction has written the rows of their batches before.
+    """
+    if any(map(_child_id, links)):
+        return insert_returning_ids(using, BatchedJob, _STAND_IN_COLUMNS, links, "child_id")
+    insert_rows(using, BatchedJob, _JOB_COLUMNS, links)
+    return {}
+
+
+def count_new(
+    using: str,
+    batch: JobBatch,
+    *,
+    due: dict[str, int],
+    next_event_at: datetime | None,
+    **values: Any,
+) -> Change:
+    """Count all links of a batch that is not inserted yet; return the change for its commit.
+
+    `values` are those of `count_inserted`.
+    """
+    for name, value in _counted(batch, next_event_at=next_event_at, **values).items():
+        setattr(batch, name, value)
+    return Change(batch_id=batch.pk, using=using, batch=batch, due=due, next_event_at=next_event_at)
 
 
 def count_inserted(
     using: str,
     batch: JobBatch,
     *,
-    count: int,
-    children: int = 0,
     due: dict[str, int],
-    queues: Sequence[str],
-    longest_timeout: int,
     next_event_at: datetime | None,
-    **values: object,
+    **values: Any,
 ) -> Change:
     """Count the links that were inserted for `batch`, whose row this transaction has written.
 
-    `children` of them are stand-ins. A new batch without links finishes at once, unless it is a
-    child whose turn has not come.
+    A new batch without links finishes at once, unless it is a child whose turn has not come.
+
+    Arguments:
+        due: The number of due links, by queue.
+        next_event_at: The time when the first delayed link is due.
+        values: Their number (`count`), how many of them are stand-ins (`children`), their `queues`
+            and `longest_timeout`, and further columns of the batch.
     """
     transition = Transition(using, batch)
-    transition.write(
-        total_jobs=batch.total_jobs + count,
-        pending_jobs=batch.pending_jobs + count,
-        child_batches=batch.child_batches + children,
-        queues=sorted({*batch.queues, *queues}),
-        longest_timeout=longest_timeout,
-        next_event_at=earliest(batch.next_event_at, next_event_at),
-        **values,
-    )
+    transition.write(**_counted(batch, next_event_at=next_event_at, **values))
     transition.due.update(due)
     transition.next_event_at = next_event_at
     completion.finish_if_done(transition)
     return transition.freeze()
+
+
+def _counted(
+    batch: JobBatch,
+    *,
+    count: int,
+    children: int = 0,
+    queues: Sequence[str],
+    longest_timeout: int,
+    next_event_at: datetime | None,
+    **values: object,
+) -> dict[str, object]:
+    """Return the columns of a batch that count new links."""
+    return {
+        "total_jobs": batch.total_jobs + count,
+        "pending_jobs": batch.pending_jobs + count,
+        "child_batches": batch.child_batches + children,
+        "queues": sorted({*batch.queues, *queues}),
+        "longest_timeout": longest_timeout,
+        "next_event_at": earliest(batch.next_event_at, next_event_at),
+        **values,
+    }
 
 
 def lock_for_add(using: str, batch: JobBatch) -> tuple[JobBatch, int]:

@@ -11,7 +11,7 @@ from django_jobbatch.models.installation import (
     store_installation,
 )
 from django_jobbatch.models.job import BatchedJob, BatchedJobQuerySet
-from django_jobbatch.models.routing import RoutedQuerySet, pin
+from django_jobbatch.models.routing import RoutedQuerySet, mark_inserted, pin
 
 __all__ = [
     "BatchedJob",
@@ -24,6 +24,7 @@ __all__ = [
     "RoutedQuerySet",
     "ensure_installation",
     "installation_key",
+    "mark_inserted",
     "pin",
     "store_installation",
 ]

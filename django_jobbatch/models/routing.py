@@ -45,6 +45,12 @@ def pin(row: M, using: str) -> M:
     return row
 
 
+def mark_inserted(row: RoutedModel, using: str) -> None:
+    """Have a row that was inserted without `save()` know that this database has it, and use it."""
+    state = pin(row, using)._state
+    state.adding, state.db = False, using
+
+
 def explicit_database(row: RoutedModel) -> str | None:
     """Return the alias that the row keeps, or None if the routers decide."""
     return row._using  # noqa: SLF001 - of this module

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
 from django_jobbatch import conf, ledger, payload
-from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.models import JobBatch
 from django_jobbatch.schedule import start_time
 from django_jobbatch.specs.batch import BatchSpec, JobSpec
 from django_jobbatch.specs.options import Options
@@ -26,16 +27,18 @@ def batch_row(spec: BatchSpec) -> JobBatch:
     return batch
 
 
-def child_batch_row(spec: BatchSpec, parent: JobBatch, stand_in: BatchedJob) -> JobBatch:
-    """Return the row of a child batch: id from its stand-in, default options from its parent."""
-    assert stand_in.child_id is not None  # noqa: S101 - the definition of a stand-in
+def child_batch_row(spec: BatchSpec, parent: JobBatch, pk: uuid.UUID, stand_in: int) -> JobBatch:
+    """Return the row of a child batch, with default options from its parent.
+
+    `pk` is the id that its stand-in refers to, and `stand_in` is the id of that link.
+    """
     defaults = replace(inherited_options(parent), description=None)
     options = spec.options.without_delay.with_defaults(defaults)
-    batch = _new_row(stand_in.child_id, spec, options, parent.queue)
+    batch = _new_row(pk, spec, options, parent.queue)
     for switch in ("isolated", "store_results"):
         batch.options[switch] = batch.options[switch] or parent.options.get(switch, False)
     batch.status = BatchStatus.WAITING
-    batch.parent = stand_in
+    batch.parent_id = stand_in
     batch.root_id = parent.root_id or parent.pk
     return batch
 
@@ -53,7 +56,7 @@ def stored_options(options: Options) -> dict[str, Any]:
     values = {
         "timeout": options.timeout,
         "retry": options.retry,
-        "retry_interval": options.retry_interval,
+        "retry_interval": options.retry_interval and list(options.retry_interval),
         "transactional": options.transactional,
         "description": options.description,
     }
@@ -63,10 +66,10 @@ def stored_options(options: Options) -> dict[str, Any]:
 def _new_row(pk: uuid.UUID, spec: BatchSpec, options: Options, queue: str) -> JobBatch:
     batch = JobBatch(
         pk=pk,
-        kind=spec.kind,
+        kind=str(spec.kind),
         name=spec.name[:MAX_TEXT_LENGTH],
         queue=options.queue or queue,
-        meta=spec.meta,
+        meta=deepcopy(spec.meta),  # of the builder, which may be dispatched again
         allow_failures=spec.allow_failures,
     )
     signer = payload.CallSigner(batch.pk, payload.PROGRESS)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from django.db import router
 
-from django_jobbatch import db, dispatch, ledger
+from django_jobbatch import db, dispatch, transport
 from django_jobbatch.models import JobBatch
 from django_jobbatch.operations.batch_rows import batch_row
 from django_jobbatch.operations.deleted_rows import refresh_if_exists
-from django_jobbatch.operations.insertion import LinkInserter, run_before_hooks
+from django_jobbatch.operations.insertion import NewBatch
 from django_jobbatch.specs.batch import BatchSpec
-from django_jobbatch.specs.items import read_lanes
+from django_jobbatch.specs.items import are_listed
 
 
 def create(spec: BatchSpec) -> JobBatch:
@@ -26,15 +24,17 @@ def create(spec: BatchSpec) -> JobBatch:
         BuilderSpent: the builder reads an iterator and was dispatched before.
     """
     using = spec.using or router.db_for_write(JobBatch)
-    insert = partial(ledger.insert_batch, using, batch_row(spec))
-    with db.transaction_starting_with(using, insert) as (batch, created):
+    new = NewBatch(using, batch_row(spec), spec)
+    # An iterator may write rows, so it is read in the transaction, after the step that is repeated.
+    # The items of a batch that exists already are not read at all.
+    if are_listed(spec.sources) and spec.unique is None:
+        new.read()
+    with db.transaction_starting_with(using, new.insert_row) as (batch, created):
         if not created:
             batch.existed = True
             return batch
-        run_before_hooks(using, batch, spec)
-        inserter = LinkInserter(using, batch)
-        inserter.insert_lanes(read_lanes(spec.sources), lane=batch.total_jobs)
-        dispatch.after_commit(inserter.finish(), is_new=True)
-    # A `finally_` of a queue that runs in place may have deleted the batch by now.
-    refresh_if_exists(using, batch)
+        dispatch.after_commit(new.insert_links(), is_new=True)
+    if any(map(transport.is_sync, batch.queues)):
+        # Its jobs have run by now, and a `finally_` may have deleted it.
+        refresh_if_exists(using, batch)
     return batch

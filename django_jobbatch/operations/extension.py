@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from django_jobbatch import context, db, dispatch, ledger
+from django_jobbatch import context, db, ledger
 from django_jobbatch.exceptions import BatchFinished, InvalidJob
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations.deleted_rows import refresh_if_exists
-from django_jobbatch.operations.insertion import LinkInserter
+from django_jobbatch.operations.insertion import insert_links
+from django_jobbatch.operations.link_rows import placed_after, placed_lanes
 from django_jobbatch.specs.batch import Lane
 from django_jobbatch.specs.items import ItemSource, read_lanes, to_links
 from django_jobbatch.states import Kind
@@ -36,12 +37,9 @@ def add(batch: JobBatch, items: object) -> int:
         locked,
         lane,
     ):
-        inserter = LinkInserter(using, locked)
-        inserter.insert_lanes(read_lanes([source]), lane=lane)
-        if inserter.count:
-            dispatch.after_commit(inserter.finish())
+        count = insert_links(using, locked, placed_lanes(read_lanes([source]), lane))
     refresh_if_exists(using, batch)
-    return inserter.count
+    return count
 
 
 def append(link: BatchedJob, *links: object) -> int:
@@ -72,10 +70,7 @@ def _extend(link: BatchedJob, links: Lane, *, at_end: bool) -> int:
     using = link.database
     extend = partial(ledger.reserve_positions, using, link, len(links), at_end=at_end)
     with db.transaction_starting_with(using, extend) as (batch, positions):
-        inserter = LinkInserter(using, batch)
-        inserter.insert_after(links, link.lane, positions)
-        dispatch.after_commit(inserter.finish())
-    return inserter.count
+        return insert_links(using, batch, placed_after(links, link.lane, positions))
 
 
 def _reject_callback(batch: JobBatch) -> None:

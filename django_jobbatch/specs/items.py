@@ -43,6 +43,11 @@ class ItemSource:
             raise InvalidJob(rejection_reason(items))
         return cls(items)
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether the items are in memory and were checked, so that reading them runs no other code."""
+        return isinstance(self._items, tuple)
+
     def __iter__(self) -> Iterator[object]:
         """Iterate over the items.
 
@@ -67,6 +72,11 @@ def read_lanes(sources: Iterable[Iterable[object]]) -> Iterator[Lane]:
     for index, item in enumerate(chain.from_iterable(sources)):
         if lane := to_lane(item, index):
             yield lane
+
+
+def are_listed(sources: Iterable[Iterable[object]]) -> bool:
+    """Return whether the items of these sources are in memory; those of child batches may not be."""
+    return all(isinstance(each, tuple) or getattr(each, "is_listed", False) for each in sources)
 
 
 def to_lane(item: object, index: int) -> Lane:

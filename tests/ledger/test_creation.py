@@ -14,7 +14,7 @@ from django_jobbatch.exceptions import BatchCancelled, BatchFinished
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import CALLBACKS, Role
 from tests.databases import NEGATIVE_COUNTER_ERROR
-from tests.factories import BatchedJobFactory, JobBatchFactory
+from tests.factories import BatchedJobFactory, JobBatchFactory, link_row
 from tests.ledger.helpers import (
     ALIAS,
     NOON,
@@ -105,9 +105,11 @@ def test_a_page_of_long_payloads_is_stored() -> None:
     # Longer together than one statement may be on MariaDB.
     batch = JobBatchFactory.create()
     lengths = [2**20] * 18
-    links = [BatchedJobFactory.build(batch=batch, payload="x" * length) for length in lengths]
 
-    ledger.insert_links(ALIAS, links)
+    ledger.insert_links(
+        ALIAS,
+        [link_row(batch, lane, payload="x" * length) for lane, length in enumerate(lengths)],
+    )
 
     stored = BatchedJob.objects.annotate(length=Length("payload")).values_list("length", flat=True)
     assert list(stored) == lengths
@@ -159,7 +161,7 @@ def test_links_that_a_running_job_adds_keep_the_batch_open() -> None:
     (loader,) = claim(batch)
     with transaction.atomic():
         locked, lane = ledger.lock_for_add(ALIAS, batch)
-        ledger.insert_links(ALIAS, [BatchedJobFactory.build(batch=locked, lane=lane)])
+        ledger.insert_links(ALIAS, [link_row(locked, lane)])
         complete(locked, 1)
 
     assert not succeed(batch, [loader]).finished

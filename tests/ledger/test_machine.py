@@ -21,7 +21,7 @@ from django_jobbatch.exceptions import BatchBusy, BatchCancelled, BatchFinished
 from django_jobbatch.ledger import Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import CALLBACK_LANE, CALLBACKS, OPEN, Role
-from tests.factories import BatchedJobFactory, JobBatchFactory
+from tests.factories import JobBatchFactory, link_row
 from tests.ledger.helpers import (
     ALIAS,
     BROKE,
@@ -153,7 +153,7 @@ class LedgerMachine(RuleBasedStateMachine):
         try:
             with transaction.atomic():
                 batch, lane = ledger.lock_for_add(ALIAS, self.batch)
-                ledger.insert_links(ALIAS, [BatchedJobFactory.build(batch=batch, lane=lane)])
+                ledger.insert_links(ALIAS, [link_row(batch, lane)])
                 ledger.count_inserted(
                     ALIAS,
                     batch,

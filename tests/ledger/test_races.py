@@ -17,7 +17,7 @@ from django_jobbatch.exceptions import BatchBusy
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import Role
-from tests.factories import BatchedJobFactory, JobBatchFactory
+from tests.factories import JobBatchFactory, link_row
 from tests.ledger.helpers import (
     ALIAS,
     FAILED,
@@ -191,10 +191,7 @@ def test_a_batch_waits_for_what_a_job_adds_while_the_other_ends(attempt: int) ->
     def load() -> Change:
         with transaction.atomic():
             locked, lane = ledger.lock_for_add(ALIAS, batch)
-            added = BatchedJobFactory.build_batch(3, batch=locked)
-            for place, link in enumerate(added, start=lane):
-                link.lane = place
-            ledger.insert_links(ALIAS, added)
+            ledger.insert_links(ALIAS, [link_row(locked, lane + number) for number in range(3)])
             ledger.count_inserted(
                 ALIAS, locked, count=3, due={}, queues=[], longest_timeout=0, next_event_at=None
             )

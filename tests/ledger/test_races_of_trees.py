@@ -11,9 +11,9 @@ from django_jobbatch import bus, ledger
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled, BatchFinished
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.states import BatchStatus
+from django_jobbatch.states import BatchStatus, LinkStatus
 from tests import jobs
-from tests.factories import BatchedJobFactory
+from tests.factories import link_row
 from tests.jobs import ADD
 from tests.ledger.helpers import (
     ALIAS,
@@ -178,9 +178,7 @@ def appended(root: JobBatch, link: BatchedJob) -> bool:
     try:
         with transaction.atomic():
             batch, (position,) = ledger.reserve_positions(ALIAS, link, 1, at_end=True)
-            new = BatchedJobFactory.build(
-                batch=batch, lane=link.lane, position=position, status="waiting"
-            )
+            new = link_row(batch, link.lane, position=position, status=LinkStatus.WAITING)
             ledger.insert_links(ALIAS, [new])
             ledger.count_inserted(
                 ALIAS, batch, count=1, due={}, queues=[], longest_timeout=0, next_event_at=None

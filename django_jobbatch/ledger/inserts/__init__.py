@@ -1,0 +1,51 @@
+"""Inserts of many rows of one model, by statements that are compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connections
+from django.db.models import Model
+
+from django_jobbatch.ledger.inserts import copy, multi_row
+from django_jobbatch.ledger.inserts.table import Row, table_of
+
+__all__ = ["insert_returning_ids", "insert_rows"]
+
+#: Names of columns as attributes of the model, such as `batch_id`.
+Columns = tuple[str, ...]
+
+
+def insert_rows(using: str, model: type[Model], columns: Columns, rows: Sequence[Row]) -> None:
+    """Insert rows, each with the values of these columns. The database sets all other columns.
+
+    A row may have more values than there are columns; they are ignored.
+    """
+    if not rows:
+        return
+    connection = connections[using]
+    table = table_of(connection, model, columns)
+    with connection.cursor() as cursor:
+        # A copy takes two round trips, so it pays off for several rows.
+        is_copied = len(rows) > 1 and copy.is_possible(connection, cursor)
+        insert = copy.insert if is_copied else multi_row.insert
+        insert(connection, cursor, table, table.prepare(connection, rows))
+
+
+def insert_returning_ids(
+    using: str, model: type[Model], columns: Columns, rows: Sequence[Row], key: str
+) -> dict[Any, int]:
+    """Insert rows and return their new ids, by the values of the column `key`.
+
+    Rows without a value in this column are inserted too. The ids grow in the order of the rows.
+    """
+    connection = connections[using]
+    table = table_of(connection, model, columns)
+    with connection.cursor() as cursor:
+        insert = (
+            multi_row.insert_returning
+            if connection.features.can_return_rows_from_bulk_insert
+            else multi_row.insert_one_by_one
+        )
+        return insert(connection, cursor, table, table.prepare(connection, rows), key)

@@ -1,0 +1,81 @@
+"""Inserts by one statement of many rows. Its text is compiled once for each number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from django_jobbatch import tuning
+from django_jobbatch.db import chunked_by_size
+from django_jobbatch.ledger.inserts.table import Row, Table
+
+
+def insert(connection: BaseDatabaseWrapper, cursor: Any, table: Table, rows: Sequence[Row]) -> None:
+    """Insert rows, by as few statements as the database allows."""
+    for chunk in _chunks(connection, table, rows):
+        cursor.execute(_sql(table, len(chunk)), list(chain.from_iterable(chunk)))
+
+
+def insert_returning(
+    connection: BaseDatabaseWrapper, cursor: Any, table: Table, rows: Sequence[Row], key: str
+) -> dict[Any, int]:
+    """Insert rows and return their ids by the values of a column; the statements return both."""
+    field = table.fields[table.index(key)]
+    returning = f" RETURNING {table.pk}, {connection.ops.quote_name(str(field.column))}"
+    ids: dict[Any, int] = {}
+    for chunk in _chunks(connection, table, rows):
+        sql = _sql(table, len(chunk)) + returning
+        cursor.execute(sql, list(chain.from_iterable(chunk)))
+        ids |= {field.to_python(value): pk for pk, value in cursor.fetchall() if value is not None}
+    return ids
+
+
+def insert_one_by_one(
+    connection: BaseDatabaseWrapper, cursor: Any, table: Table, rows: Sequence[Row], key: str
+) -> dict[Any, int]:
+    """Insert rows and return their ids by the values of a column. MySQL returns only the last id.
+
+    Rows without a value in that column are inserted by as few statements as possible, and first.
+    """
+    index = table.index(key)
+    insert(connection, cursor, table, [row for row in rows if row[index] is None])
+    ids: dict[Any, int] = {}
+    for row in rows:
+        if row[index] is not None:
+            cursor.execute(_sql(table, 1), row)
+            pk = connection.ops.last_insert_id(cursor, table.name, table.pk)
+            ids[table.fields[index].to_python(row[index])] = pk
+    return ids
+
+
+def _chunks(
+    connection: BaseDatabaseWrapper, table: Table, rows: Sequence[Row]
+) -> Iterator[Sequence[Row]]:
+    """Yield the rows in chunks of one statement."""
+    max_values = connection.features.max_query_params
+    size = max_values // len(table.fields) if max_values else tuning.INSERT_CHUNK
+    for start in range(0, len(rows), size):
+        yield from _bounded(rows[start : start + size])
+
+
+def _bounded(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """Yield the rows in chunks that no statement is too long for; nearly always in one."""
+    if sum(map(_length, rows)) <= tuning.MAX_STATEMENT_CHARS:
+        yield rows
+    else:
+        yield from chunked_by_size(rows, _length)
+
+
+def _length(row: Row) -> int:
+    return sum([len(value) for value in row if isinstance(value, str)])
+
+
+@lru_cache(maxsize=tuning.INSERT_CACHE_SIZE)
+def _sql(table: Table, rows: int) -> str:
+    row = f"({', '.join(['%s'] * len(table.fields))})"
+    values = ", ".join([row] * rows)
+    return f"INSERT INTO {table.name} ({table.column_names}) VALUES {values}"  # noqa: S608 - names
