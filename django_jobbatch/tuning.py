@@ -24,10 +24,16 @@ MAX_REASON_LENGTH = 10_000
 
 # Chunks of rows
 
-#: Links that one transaction of a sweep, a retry or a delete changes. It locks the batch row.
+#: Links that one transaction of a sweep, a retry or a delete changes at most. It locks the batch row.
 LINKS_CHUNK = 5000
-#: Child batches that one transaction stops, and stand-ins that it sweeps.
+#: Links of the first and smallest chunk of a sweep or a retry. Chunks grow while one takes less than
+#: these seconds, and shrink if one takes more than twice as long.
+FIRST_CHUNK = 1000
+CHUNK_SECONDS = 0.2
+#: Running child batches that one transaction stops.
 CHILDREN_CHUNK = 100
+#: Stand-ins of unstarted child batches that one transaction sweeps. Each child is swept separately.
+STAND_INS_CHUNK = 25
 #: Rows of one INSERT, and in memory, while a batch is created.
 INSERT_CHUNK = 1000
 #: Results in memory while they are read.
@@ -121,10 +127,11 @@ TICKET_REGISTRY_TTL = timedelta(days=30)
 OVERDUE_AFTER = timedelta(seconds=2)
 #: Overdue batches that one process takes at once.
 OVERDUE_CHUNK = 100
-#: Steps of a cancel in the caller's process, perhaps in a web request. Tickets do the remaining
-#: ones. A step is one small transaction, or `LINKS_PER_STEP` links of a large one.
-INLINE_STEPS = 500
-LINKS_PER_STEP = 200
+#: Seconds of a cancel or a retry in the caller's process, perhaps in a web request. The chunk that is
+#: in progress is completed. A ticket continues.
+CALL_SECONDS = 0.2
+#: Seconds for which one ticket continues. Then it sends the next ticket.
+TICKET_CALL_SECONDS = 1.0
 
 # Requests to Redis
 

@@ -85,7 +85,6 @@ def numbers() -> dict[str, str]:
         "RQ_TIMEOUT": Queue.DEFAULT_TIMEOUT,
         "SQLITE_TIMEOUT": checks.MIN_SQLITE_TIMEOUT,
         "MIN_POOL_SIZE": checks.MIN_POOL_SIZE,
-        "INLINE_LINKS": tuning.INLINE_STEPS * tuning.LINKS_PER_STEP,
         "MAX_LANE_LENGTH": tuning.MAX_POSITION // tuning.POSITION_STEP,
     }
     return {

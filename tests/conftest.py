@@ -9,6 +9,7 @@ import pytest
 from django.db import connection, connections
 
 from tests import thoroughness  # noqa: F401 - its profiles are there before options name one
+from tests.clock import Clock, fake_clock
 from tests.event_log import EventLog
 from tests.launcher import Launcher
 from tests.second_database import second_database
@@ -92,6 +93,13 @@ def our_redis(redis_server: RedisServer) -> RedisServer:
 @pytest.fixture
 def tuning(monkeypatch: pytest.MonkeyPatch) -> Tuning:
     return Tuning(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def clock() -> Iterator[Clock]:
+    """The clock of time budgets, which stands still: no slow machine changes what a call does."""
+    with fake_clock() as clock:
+        yield clock
 
 
 @pytest.fixture

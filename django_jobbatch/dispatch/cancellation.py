@@ -8,7 +8,7 @@ from functools import partial
 
 from django.db.models import Q
 
-from django_jobbatch import ledger, transport
+from django_jobbatch import ledger, transport, tuning
 from django_jobbatch.dispatch.effects import apply, pending_cancel
 from django_jobbatch.dispatch.error_log import NOT_KILLED, log_transport_errors
 from django_jobbatch.dispatch.hooks import run_after_commit
@@ -19,15 +19,15 @@ from django_jobbatch.states import ACTIVE, BatchStatus
 
 
 def continue_cancel(batch: JobBatch) -> None:
-    """Do now the remaining part of an interrupted cancel: the batch is stopping."""
-    apply(pending_cancel(batch))
+    """Continue the cancel of a stopping batch for some seconds; a ticket does what remains."""
+    apply(pending_cancel(batch), seconds=tuning.TICKET_CALL_SECONDS)
 
 
 def cancel_tree(batch: JobBatch) -> None:
     """Stop all descendants of a stopping batch after the commit. No part is left to tickets."""
 
     def stop_tree() -> None:
-        apply(pending_cancel(batch), budget=math.inf)
+        apply(pending_cancel(batch), seconds=math.inf)
 
     run_after_commit(batch.database, stop_tree)
 
@@ -37,7 +37,7 @@ def kill_running(batch: JobBatch) -> None:
 
     def kill_tree() -> None:
         # No part is left to tickets, since a ticket kills no work-horse.
-        apply(pending_cancel(batch), budget=math.inf)
+        apply(pending_cancel(batch), seconds=math.inf)
         for each in with_descendants(batch).filter(status=BatchStatus.STOPPING):
             _kill(each)
         if batch.root_id is not None:

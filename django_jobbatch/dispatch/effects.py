@@ -17,6 +17,7 @@ from django_jobbatch.exceptions import WorkerLost
 from django_jobbatch.ledger import Change
 from django_jobbatch.logs import get_logger
 from django_jobbatch.models import JobBatch
+from django_jobbatch.pacing import TimeBudget
 from django_jobbatch.states import BatchStatus
 
 logger = get_logger(__name__)
@@ -53,44 +54,26 @@ def apply(
     change: Change,
     *,
     current_ticket: CurrentTicket | None = None,
-    budget: float | None = None,
+    seconds: float | None = None,
     is_new: bool = False,
 ) -> None:
     """Send and delete tickets and stop child batches, as `change` and its consequences demand.
 
-    `current_ticket` may take batches over instead. `budget` is the number of steps that are done
-    here, by default INLINE_STEPS; a ticket continues a cancel that needs more. `is_new` says that the
-    batch of the change has no tickets yet.
+    `current_ticket` may take batches over instead. A ticket continues a cancel that takes longer than
+    `seconds`, by default CALL_SECONDS. All descendants share them. `is_new` says that the batch of the
+    change has no tickets yet.
     """
-    steps = _Budget(tuning.INLINE_STEPS if budget is None else budget)
+    budget = TimeBudget(tuning.CALL_SECONDS if seconds is None else seconds)
     with log_errors_once(change.batch):
         # A stack, since a tree may have more levels than Python allows calls. Each change is
         # applied before the next one is made, since a sweep may have many.
-        stack = [_apply_one(change, current_ticket, steps, is_new=is_new)]
+        stack = [_apply_one(change, current_ticket, budget, is_new=is_new)]
         while stack:
             following = next(stack[-1], None)
             if following is None:
                 stack.pop()
             else:
-                steps.spend(following)
-                stack.append(_apply_one(following, current_ticket, steps))
-
-
-class _Budget:
-    """The number of steps that remain."""
-
-    def __init__(self, steps: float) -> None:
-        self._remaining = steps
-
-    def spend(self, change: Change) -> None:
-        """Subtract the steps of a change: one, and one per LINKS_PER_STEP links."""
-        links = len(change.settled) + len(change.reset)
-        self._remaining -= 1 + links // tuning.LINKS_PER_STEP
-
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether no step remains."""
-        return self._remaining <= 0
+                stack.append(_apply_one(following, current_ticket, budget))
 
 
 def continue_batch(batch: JobBatch) -> None:
@@ -119,7 +102,7 @@ def pending_cancel(batch: JobBatch) -> Change:
 def _apply_one(
     change: Change,
     current_ticket: CurrentTicket | None,
-    steps: _Budget,
+    budget: TimeBudget,
     *,
     is_new: bool = False,
 ) -> Iterator[Change]:
@@ -131,7 +114,7 @@ def _apply_one(
         return
     own_queue = current_ticket.take_over(batch, change.due) if current_ticket else None
     _send_for_due(change, batch, set(change.due) - {own_queue}, is_new=is_new)
-    is_stopped = not change.stopping or (yield from _stop_descendants(batch, steps))
+    is_stopped = not change.stopping or (yield from _stop_descendants(batch, budget))
     yield from chain.from_iterable(_stop_children(change.using, change.children_to_stop))
     if not is_stopped:
         _continue_by_ticket(batch)
@@ -149,21 +132,42 @@ def _apply_one(
             yield parent_change
 
 
-def _stop_descendants(batch: JobBatch, steps: _Budget) -> Generator[Change, None, bool]:
-    """Stop the child batches of a stopping batch and sweep its links; return whether all is done.
+def _stop_descendants(batch: JobBatch, budget: TimeBudget) -> Generator[Change, None, bool]:
+    """Stop the descendants of a stopping batch and sweep its links; return whether all is done.
 
-    Tickets stay until the stop is complete, so they can continue it.
+    All running descendants are stopped first, whatever that takes: from then on no job of the tree
+    starts. The sweeps come after that. Tickets stay until they are complete, so they can continue
+    them.
     """
-    if steps.is_exhausted and batch.child_batches:
-        return not _has_unstopped(batch)  # the first children alone may be a large tree
     using = batch.database
-    children = db.retry_transient(using, partial(ledger.running_children, using, batch))
-    chunks = ([change] for change in ledger.sweep(using, batch.pk))
-    for changes in chain(_stop_children(using, children), chunks):
-        yield from changes
-        if steps.is_exhausted:
+    if budget.is_exhausted():
+        return not _has_unstopped(batch)
+    children = _stop_running(batch)
+    for change in chain(map(pending_cancel, children), ledger.sweep(using, batch.pk)):
+        yield change
+        if budget.is_exhausted():
             return not _has_unstopped(batch)
     return True
+
+
+def _stop_running(batch: JobBatch) -> list[JobBatch]:
+    """Stop all running descendants of a stopping batch, and return its stopping child batches."""
+    using = batch.database
+    found: dict[uuid.UUID, list[JobBatch]] = {}  # parents may form a circle
+    level = [batch]
+    while level:
+        for parent in level:
+            open_children = db.retry_transient(
+                using, partial(ledger.running_children, using, parent)
+            )
+            for _ in _stop_children(using, open_children):
+                pass  # each of them is swept later
+            found[parent.pk] = db.retry_transient(
+                using, partial(ledger.stopping_children, using, parent)
+            )
+        children = chain.from_iterable(found[parent.pk] for parent in level)
+        level = [child for child in children if child.child_batches and child.pk not in found]
+    return found[batch.pk]
 
 
 def _has_unstopped(batch: JobBatch) -> bool:

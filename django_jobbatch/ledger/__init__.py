@@ -29,6 +29,7 @@ from django_jobbatch.ledger.children import (
     settle_stand_in,
     start_child,
     stop_children,
+    stopping_children,
 )
 from django_jobbatch.ledger.claims import (
     Claimant,
@@ -108,6 +109,7 @@ __all__ = [  # noqa: RUF022 - grouped by verb
     "sweep",
     "stop_children",
     "running_children",
+    "stopping_children",
     "has_unstopped",
     # Retry
     "reopen",

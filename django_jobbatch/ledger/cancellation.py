@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db.models import F
 from django.utils import timezone
@@ -13,8 +13,10 @@ from django_jobbatch import tuning
 from django_jobbatch.db import idempotent, in_transaction
 from django_jobbatch.ledger import completion, rows
 from django_jobbatch.ledger.change import Change
+from django_jobbatch.ledger.ranges import Place, next_range
 from django_jobbatch.ledger.transition import Transition
-from django_jobbatch.models import JobBatch
+from django_jobbatch.models import BatchedJobQuerySet, JobBatch
+from django_jobbatch.pacing import ChunkSize
 from django_jobbatch.states import NOT_STARTED, OPEN, BatchStatus, LinkStatus
 
 
@@ -69,74 +71,102 @@ def sweep(using: str, batch_id: uuid.UUID, *, running: bool = False) -> Iterator
     """Cancel the unstarted links of a stopping batch, chunk by chunk.
 
     Any process may continue a sweep. With `running`, claimed links are cancelled too; the outcomes
-    of their jobs are late.
+    of their jobs are late. Stand-ins come last: each of them has a child batch to stop.
     """
     statuses = [*NOT_STARTED, LinkStatus.RUNNING] if running else list(NOT_STARTED)
-    more = True
-    while more:
-        changes, more = _sweep_next(using, batch_id, statuses)
+    progress: _Progress | None = _Progress()
+    size = ChunkSize()
+    while progress is not None:
+        with size.measured() as links:
+            changes, progress = _sweep_next(using, batch_id, statuses, progress, links)
         yield from changes
 
 
+class _Progress(NamedTuple):
+    """How far a sweep is: the place after the last job, and whether all jobs are swept."""
+
+    place: Place | None = None
+    are_jobs_swept: bool = False
+
+
 def _sweep_next(
-    using: str, batch_id: uuid.UUID, statuses: list[LinkStatus]
-) -> tuple[list[Change], bool]:
-    """Sweep one chunk; return its change, and that of a commit before that got no answer."""
+    using: str, batch_id: uuid.UUID, statuses: list[LinkStatus], progress: _Progress, size: int
+) -> tuple[list[Change], _Progress | None]:
+    """Sweep one chunk; return its change, and that of a commit before that got no answer.
+
+    The progress is None if nothing remains.
+    """
     changes: list[Change] = []
 
-    def operation() -> bool:
-        change, more = _sweep_chunk(using, batch_id, statuses)
+    def operation() -> _Progress | None:
+        change, following = _sweep_chunk(using, batch_id, statuses, progress, size)
         changes.append(change)
-        return more
+        return following
 
-    more = in_transaction(using, operation)
-    return changes, more
+    following = in_transaction(using, operation)
+    return changes, following
 
 
 def _sweep_chunk(
-    using: str, batch_id: uuid.UUID, statuses: list[LinkStatus]
-) -> tuple[Change, bool]:
+    using: str, batch_id: uuid.UUID, statuses: list[LinkStatus], progress: _Progress, size: int
+) -> tuple[Change, _Progress | None]:
     transition = Transition.lock(using, batch_id)
     if transition is None:
-        return Change.of_deleted(batch_id, using), False
-    batch = transition.batch
-    if batch.status != BatchStatus.STOPPING:
-        return transition.freeze(), False
-    size = tuning.LINKS_CHUNK
-    if batch.child_batches:
-        size = min(size, tuning.CHILDREN_CHUNK)
-    child_by_link = _not_started(transition, statuses, size)
-    chunk = sorted(child_by_link)
-    if chunk:
-        unstarted = transition.links_by_id(chunk).filter(status__in=statuses)
-        count = unstarted.update(
-            status=LinkStatus.CANCELLED, ended_at=timezone.now(), lease_until=None
-        )
+        return Change.of_deleted(batch_id, using), None
+    if transition.batch.status != BatchStatus.STOPPING:
+        return transition.freeze(), None
+    following: _Progress | None = progress
+    if not progress.are_jobs_swept:
+        following = _sweep_jobs(transition, statuses, progress.place, size)
+    if following is not None and following.are_jobs_swept:
+        following = _sweep_stand_ins(transition, following)
+    if transition.swept:
+        batch, count = transition.batch, transition.swept
         transition.write(
             pending_jobs=batch.pending_jobs - count, cancelled_jobs=batch.cancelled_jobs + count
         )
-    transition.settled += chunk
-    transition.add_children_to_stop(child_by_link.values())
     completion.finish_if_done(transition)
-    return transition.freeze(), len(chunk) == size
+    return transition.freeze(), following
 
 
-def _not_started(
-    transition: Transition, statuses: list[LinkStatus], size: int
-) -> dict[int, uuid.UUID | None]:
-    """Lock one chunk of jobs in these statuses, and return the child batch of each.
+def _sweep_jobs(
+    transition: Transition, statuses: list[LinkStatus], place: Place | None, size: int
+) -> _Progress | None:
+    """Cancel the next `size` jobs, range by range; return None if no link is left to settle."""
+    links = transition.links().jobs_only()
+    if transition.batch.child_batches:
+        links = links.filter(child=None)
+    end = transition.swept + size
+    while transition.swept < transition.batch.pending_jobs:
+        found = next_range(links, statuses, place, end - transition.swept)
+        if found is None:
+            return _Progress(place, are_jobs_swept=True)
+        _cancel(transition, found.select(links))
+        place = found.end
+        if found.last is not None or transition.swept >= end:
+            return _Progress(place)
+    return None
 
-    The order is that of the index of claims, one status after another. In the order of ids, a
-    server that expects the rows of all batches to be mixed would read those of other batches.
+
+def _sweep_stand_ins(transition: Transition, progress: _Progress) -> _Progress | None:
+    """Cancel one chunk of unstarted stand-ins, whose child batches must be stopped next.
+
+    A running child batch is stopped itself, and its finish settles its stand-in. Return None if no
+    stand-in follows.
     """
-    found: dict[int, uuid.UUID | None] = {}
-    for status in statuses:
-        links = transition.links().jobs_only().filter(status=status)
-        if status == LinkStatus.RUNNING:
-            # A running child batch is stopped itself, and its finish settles its stand-in.
-            links = links.filter(child=None)
-        ordered = links.order_by("queue", "pk").select_for_update()
-        found |= dict(ordered.values_list("pk", "child_id")[: size - len(found)])
-        if len(found) == size:
-            break
-    return found
+    if not transition.batch.child_batches:
+        return None
+    unstarted = transition.links().jobs_only().not_started().exclude(child=None)
+    locked = unstarted.order_by("queue", "pk").select_for_update()
+    child_by_link = dict(locked.values_list("pk", "child_id")[: tuning.STAND_INS_CHUNK])
+    if child_by_link:
+        _cancel(transition, transition.links_by_id(sorted(child_by_link)).not_started())
+        transition.add_children_to_stop(child_by_link.values())
+    return progress if len(child_by_link) == tuning.STAND_INS_CHUNK else None
+
+
+def _cancel(transition: Transition, links: BatchedJobQuerySet) -> None:
+    """Settle these links as cancelled, and record their number."""
+    transition.swept += links.update(
+        status=LinkStatus.CANCELLED, ended_at=timezone.now(), lease_until=None
+    )

@@ -83,7 +83,8 @@ class Change:
         child_settled: The batch is a child and is settled; its stand-in must be settled next.
         children_to_stop: The child batches whose stand-ins were cancelled or skipped.
         next_event_at: The time when the first delayed link is due, if that time changed.
-        settled: The ids of the links that this transition settled.
+        settled: The ids of the links that this transition settled, without those of a sweep.
+        swept: The number of links that a sweep cancelled.
         reset: The ids of the links that this transition reset for a retry, callbacks included.
         rerun_jobs: The number of jobs of the tree that a retry lets run again, if it counts them.
         lost: The number of links that a dead ticket held.
@@ -101,6 +102,7 @@ class Change:
     children_to_stop: tuple[uuid.UUID, ...] = ()
     next_event_at: datetime | None = None
     settled: tuple[int, ...] = ()
+    swept: int = 0
     reset: tuple[int, ...] = ()
     rerun_jobs: int = 0
     lost: int = 0

@@ -14,7 +14,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from django_jobbatch import counters, tuning
-from django_jobbatch.db import idempotent, in_transaction
+from django_jobbatch.db import chunked, idempotent, in_transaction
 from django_jobbatch.ledger import callbacks, cancellation, completion, lanes, rows
 from django_jobbatch.ledger.change import Change, Settlement
 from django_jobbatch.ledger.retries import chunks
@@ -255,9 +255,42 @@ def running_children(using: str, batch: JobBatch) -> list[uuid.UUID]:
     return list(running.values_list("child", flat=True))
 
 
+def stopping_children(using: str, batch: JobBatch) -> list[JobBatch]:
+    """Return the started child batches that are stopping."""
+    if not batch.child_batches:
+        return []
+    return _stopping_children(using, [batch.pk])
+
+
 def has_unstopped(using: str, batch: JobBatch) -> bool:
-    """Return whether a stopping batch has unstarted links or running children that are not stopped."""
-    links = rows.links(using, batch.pk).jobs_only()
-    if links.not_started().exists():
-        return rows.batches(using).filter(pk=batch.pk, status=BatchStatus.STOPPING).exists()
-    return bool(running_children(using, batch))
+    """Return whether a stopping batch or a running descendant has unstarted links, or is not stopping.
+
+    A few queries per level of running child batches.
+    """
+    visited: set[uuid.UUID] = set()
+    level = list(rows.batches(using).filter(pk=batch.pk, status=BatchStatus.STOPPING))
+    while level:
+        visited.update(each.pk for each in level)
+        for chunk in chunked([each.pk for each in level]):
+            links = BatchedJob.objects.using(using).filter(batch__in=chunk).jobs_only()
+            if links.not_started().exists():
+                return True
+        parents = [each.pk for each in level if each.child_batches]
+        level = []
+        for chunk in chunked(parents):
+            running = BatchedJob.objects.using(using).filter(batch__in=chunk).running()
+            if running.filter(child__status__in=OPEN).exists():
+                return True
+            children = _stopping_children(using, chunk)
+            level += [child for child in children if child.pk not in visited]
+    return False
+
+
+def _stopping_children(using: str, parents: Sequence[uuid.UUID]) -> list[JobBatch]:
+    running = BatchedJob.objects.using(using).filter(batch__in=parents).running()
+    stopping = running.filter(child__status=BatchStatus.STOPPING).values_list("child", flat=True)
+    return [
+        child
+        for pks in chunked(list(stopping))
+        for child in rows.batches(using).filter(pk__in=pks).order_by()
+    ]

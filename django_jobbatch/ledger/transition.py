@@ -29,6 +29,7 @@ class Transition:
     batch: JobBatch
     due: Counter[str] = field(default_factory=Counter)
     settled: list[int] = field(default_factory=list)
+    swept: int = 0
     reset: list[int] = field(default_factory=list)
     children_to_stop: list[uuid.UUID] = field(default_factory=list)
     next_event_at: datetime | None = None
@@ -92,6 +93,7 @@ class Transition:
             children_to_stop=tuple(self.children_to_stop),
             next_event_at=self.next_event_at,
             settled=tuple(self.settled),
+            swept=self.swept,
             reset=tuple(self.reset),
             rerun_jobs=self.rerun_jobs,
             lost=self.lost,

@@ -24,7 +24,9 @@ from django_jobbatch.runner import work
 from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.states import Role
 from django_jobbatch.transport import WaitingTickets
+from tests import clock as statement
 from tests import jobs
+from tests.clock import Clock
 from tests.event_log import EventLog
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.jobs import ADD
@@ -122,8 +124,14 @@ def work_until_idle() -> int:
     return worked
 
 
-def test_tickets_continue_a_large_cancel(event_log: EventLog, tuning: Tuning) -> None:
-    tuning(LINKS_CHUNK=2, INLINE_STEPS=2)
+def slow_sweeps(clock: Clock, tuning: Tuning, chunks: int) -> None:
+    """Have so many chunks of a sweep, of two links each, use the time of a call; one that of a ticket."""
+    tuning(LINKS_CHUNK=2, STAND_INS_CHUNK=2, CHILDREN_CHUNK=2, CALL_SECONDS=chunks)
+    clock.advance_with(statement.SWEEP, 1)
+
+
+def test_tickets_continue_a_large_cancel(event_log: EventLog, clock: Clock, tuning: Tuning) -> None:
+    slow_sweeps(clock, tuning, chunks=2)
     builder = bus.batch([[ADD, ADD] for _ in range(6)])
     batch = builder.finally_(jobs.record_call, event_log.path("calls"), "finally").dispatch()
     transport.discard(batch.pk, batch.queues)  # those that it was dispatched with would do, too
@@ -139,9 +147,9 @@ def test_tickets_continue_a_large_cancel(event_log: EventLog, tuning: Tuning) ->
 
 
 def test_a_cancel_of_a_deep_tree_does_no_more_in_place_than_of_a_flat_one(
-    tuning: Tuning,
+    clock: Clock, tuning: Tuning
 ) -> None:
-    tuning(CHILDREN_CHUNK=2, INLINE_STEPS=3)
+    slow_sweeps(clock, tuning, chunks=2)
     level = bus.batch([ADD])
     for _ in range(3):
         level = bus.batch([level] * 4)
@@ -157,9 +165,9 @@ def test_a_cancel_of_a_deep_tree_does_no_more_in_place_than_of_a_flat_one(
 
 
 def test_tickets_continue_a_large_cancel_on_the_queues_of_its_links(
-    tuning: Tuning,
+    clock: Clock, tuning: Tuning
 ) -> None:
-    tuning(LINKS_CHUNK=2, INLINE_STEPS=2)
+    slow_sweeps(clock, tuning, chunks=2)
     batch = bus.batch([ADD.on_queue("slow")] * 12).on_queue("other").dispatch()
     transport.discard(batch.pk, batch.queues)
 
@@ -170,10 +178,10 @@ def test_tickets_continue_a_large_cancel_on_the_queues_of_its_links(
     assert queued == {"other": 0, "slow": 1}
 
 
-def test_a_cancel_that_finishes_with_its_last_step_leaves_no_ticket(
-    tuning: Tuning,
+def test_a_cancel_that_finishes_with_its_last_chunk_leaves_no_ticket(
+    clock: Clock, tuning: Tuning
 ) -> None:
-    tuning(INLINE_STEPS=1)
+    slow_sweeps(clock, tuning, chunks=2)
     batch = bus.batch([ADD] * 4).dispatch()
 
     batch.cancel()
@@ -185,9 +193,10 @@ def test_a_cancel_that_finishes_with_its_last_step_leaves_no_ticket(
 def test_tickets_continue_the_cancel_of_many_child_batches(
     started: bool,  # noqa: FBT001 - a parameter of the test
     event_log: EventLog,
+    clock: Clock,
     tuning: Tuning,
 ) -> None:
-    tuning(CHILDREN_CHUNK=2, INLINE_STEPS=3)
+    slow_sweeps(clock, tuning, chunks=2)
     root = bus.batch(
         bus.chain(ADD, bus.batch([ADD])).finally_(
             jobs.record_call, event_log.path("calls"), "finally"
@@ -213,6 +222,58 @@ def test_tickets_continue_the_cancel_of_many_child_batches(
     assert event_log.calls == ["finally cancelled"] * 7
 
 
+def test_a_cancel_stops_all_running_descendants_before_its_time_is_over(
+    clock: Clock, tuning: Tuning
+) -> None:
+    slow_sweeps(clock, tuning, chunks=1)
+    root = store_tree(bus.batch([bus.batch([bus.batch([ADD, ADD])] * 3)] * 3))
+    for parent in (root, *root.children):
+        for link in claim(parent):
+            list(ledger.start_child("default", link))
+    descendants = JobBatch.objects.filter(root=root)
+
+    root.cancel("enough")
+    open_in_place = list(descendants.open())
+    cancelled_in_place = BatchedJob.objects.filter(status="cancelled", child=None).count()
+    claimed = [link for batch in descendants for link in claim(batch)]
+    worked = work_until_idle()
+
+    assert (open_in_place, claimed, cancelled_in_place) == ([], [], 2)
+    assert worked > 1
+    assert set(JobBatch.objects.values_list("outcome", "cancel_reason")) == {
+        ("cancelled", "enough")
+    }
+    assert list(JobBatch.objects.not_at_rest()) == []
+
+
+def test_a_ticket_continues_the_cancel_of_running_child_batches_that_are_stopped_already() -> None:
+    root = store_tree(bus.batch([bus.batch([ADD, ADD])] * 3))
+    for link in claim(root):
+        list(ledger.start_child("default", link))
+    ledger.cancel("default", root.pk)
+    ledger.stop_children("default", ledger.running_children("default", read(root)))
+
+    unstopped = ledger.has_unstopped("default", read(root))
+    work(str(root.pk), "default", "default")
+
+    assert unstopped
+    assert not ledger.has_unstopped("default", read(root))
+    assert set(JobBatch.objects.values_list("outcome", flat=True)) == {"cancelled"}
+
+
+def test_a_child_batch_whose_jobs_run_needs_no_further_sweep() -> None:
+    root = store_tree(bus.batch([bus.batch([ADD])]))
+    for link in claim(root):
+        list(ledger.start_child("default", link))
+    claim(root.children.get())
+
+    root.cancel("enough")
+
+    assert (root.status, root.children.get().status) == ("stopping", "stopping")
+    assert not ledger.has_unstopped("default", root)
+    assert waiting(root).queued == 0
+
+
 def test_a_retry_before_the_end_of_a_cancel_has_its_tickets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -230,9 +291,9 @@ def test_a_retry_before_the_end_of_a_cancel_has_its_tickets(
     assert (read(batch).status, waiting(batch).queued) == ("running", 4)
 
 
-def with_more_children_than_steps(tuning: Tuning) -> JobBatch:
-    """A batch with seven child batches, a job of each running; three steps are done in place."""
-    tuning(CHILDREN_CHUNK=2, INLINE_STEPS=3)
+def with_many_running_children(clock: Clock, tuning: Tuning) -> JobBatch:
+    """A batch with seven child batches, a job of each running; a call sweeps two of them."""
+    slow_sweeps(clock, tuning, chunks=2)
     root = store_tree(bus.batch([bus.batch([ADD, ADD])] * 7))
     for link in claim(root):
         list(ledger.start_child("default", link))
@@ -241,8 +302,10 @@ def with_more_children_than_steps(tuning: Tuning) -> JobBatch:
     return root
 
 
-def test_a_cancel_that_stops_what_runs_leaves_nothing_to_tickets(tuning: Tuning) -> None:
-    root = with_more_children_than_steps(tuning)
+def test_a_cancel_that_stops_what_runs_leaves_nothing_to_tickets(
+    clock: Clock, tuning: Tuning
+) -> None:
+    root = with_many_running_children(clock, tuning)
 
     root.cancel("enough", stop_running=True)
 
@@ -252,9 +315,9 @@ def test_a_cancel_that_stops_what_runs_leaves_nothing_to_tickets(tuning: Tuning)
 
 
 def test_a_delete_cancels_every_descendant_before_it_deletes_one(
-    monkeypatch: pytest.MonkeyPatch, tuning: Tuning
+    monkeypatch: pytest.MonkeyPatch, clock: Clock, tuning: Tuning
 ) -> None:
-    root = with_more_children_than_steps(tuning)
+    root = with_many_running_children(clock, tuning)
     remove = ledger.delete_batch
     seen: list[set[str]] = []
 

@@ -15,6 +15,7 @@ from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import LinkStatus
 from tests import jobs
+from tests.clock import SWEEP, Clock
 from tests.event_log import EventLog
 from tests.jobs import ADD
 from tests.tuning import Tuning
@@ -222,9 +223,10 @@ def test_a_lease_without_renewal_covers_the_longest_job(
 
 @pytest.mark.django_db(transaction=True)
 def test_a_large_batch_that_a_failure_stops_is_swept_completely(
-    event_log: EventLog, tuning: Tuning
+    event_log: EventLog, clock: Clock, tuning: Tuning
 ) -> None:
-    tuning(LINKS_CHUNK=2, INLINE_STEPS=2)
+    tuning(LINKS_CHUNK=2, CALL_SECONDS=2)
+    clock.advance_with(SWEEP, 1)
 
     batch = event_log.with_all_callbacks(sync(bus.job(jobs.fail, "boom"), *[ADD] * 20)).dispatch()
 

@@ -25,6 +25,7 @@ from tests.ledger.helpers import (
     claim,
     counters,
     fail,
+    pks,
     read,
     reopen,
     settle,
@@ -105,7 +106,7 @@ def test_a_sweep_cancels_unstarted_links() -> None:
         "failed": 1,
         "cancelled": 2,
     }
-    assert (len(change.settled), change.finished) == (2, False)
+    assert (change.swept, change.finished) == (2, False)
     ended = BatchedJob.objects.filter(status=CANCELLED).values_list("ended_at", flat=True)
     assert list(ended) == [NOON, NOON]
     callback.refresh_from_db()
@@ -119,7 +120,7 @@ def test_a_sweep_cancels_chunk_by_chunk_and_the_last_one_finishes() -> None:
 
     changes = sweep(batch)
 
-    assert [(len(change.settled), change.finished) for change in changes] == [
+    assert [(change.swept, change.finished) for change in changes] == [
         (2, False),
         (2, False),
         (1, True),
@@ -128,6 +129,49 @@ def test_a_sweep_cancels_chunk_by_chunk_and_the_last_one_finishes() -> None:
     assert counters(batch) == {"total": 5, "cancelled": 5}
     assert state(batch) == ("finished", "cancelled", 1)
     assert callback_rows(batch) == [(1, "finally", PENDING)]
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_sweep_takes_one_status_and_queue_after_another() -> None:
+    batch = JobBatchFactory.create(jobs=[WAITING, PENDING] * 5, stopping=True)
+    for number, pk in enumerate(pks(batch)):
+        BatchedJob.objects.filter(pk=pk).update(queue="abc"[number % 3])
+    BatchedJobFactory.create(batch=batch, role=Role.CATCH, run=1, queue="b")
+
+    changes = sweep(batch)
+
+    assert sum(change.swept for change in changes) == 10
+    assert max(change.swept for change in changes) == 2
+    assert [change.finished for change in changes].count(True) == 1
+    assert counters(batch) == {"total": 10, "cancelled": 10}
+    assert callback_rows(batch) == [(1, "catch", PENDING)]
+
+
+def test_a_small_batch_of_many_queues_is_swept_in_one_chunk() -> None:
+    batch = JobBatchFactory.create(jobs=6, stopping=True)
+    for number, pk in enumerate(pks(batch)):
+        BatchedJob.objects.filter(pk=pk).update(queue="abc"[number % 3])
+
+    assert [(change.swept, change.finished) for change in sweep(batch)] == [(6, True)]
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_links_that_tickets_claim_between_two_chunks_are_not_counted() -> None:
+    batch = JobBatchFactory.create(jobs=6)
+    (running,) = claim(batch, 1)
+    ledger.cancel(ALIAS, batch.pk)
+    chunks = ledger.sweep(ALIAS, batch.pk)
+    next(chunks)
+    third = pks(batch)[4]
+    BatchedJob.objects.filter(pk=third).update(status=RUNNING, fence=1)
+
+    swept = [change.swept for change in chunks]
+
+    assert sum(swept) == 2
+    assert counters(batch) == {"total": 6, "pending": 2, "cancelled": 4}
+    late = BatchedJob.objects.get(pk=third)
+    assert not succeed(batch, [running]).finished
+    assert succeed(batch, [late]).finished
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -149,7 +193,7 @@ def test_two_sweeps_at_once_count_each_link_once() -> None:
 
     changes = [change for pair in zip(mine, other, strict=False) for change in pair]
 
-    assert sum(len(change.settled) for change in changes) == 6
+    assert sum(change.swept for change in changes) == 6
     assert [change.finished for change in changes].count(True) == 1
     assert counters(batch) == {"total": 6, "cancelled": 6}
     assert callback_rows(batch) == [(1, "finally", PENDING)]
@@ -197,7 +241,7 @@ def test_a_batch_that_is_not_stopping_is_not_swept(trait: str) -> None:
 
     (change,) = sweep(batch)
 
-    assert (change.settled, change.finished, statuses(batch)) == ((), False, [PENDING])
+    assert (change.swept, change.finished, statuses(batch)) == (0, False, [PENDING])
 
 
 def test_a_deleted_batch_is_not_swept(django_assert_num_queries: Any) -> None:
@@ -206,7 +250,7 @@ def test_a_deleted_batch_is_not_swept(django_assert_num_queries: Any) -> None:
 
     (change,) = sweep(batch)
 
-    assert (change.batch, change.settled) == (None, ())
+    assert (change.batch, change.swept) == (None, 0)
 
 
 def test_an_empty_stopping_batch_finishes_with_its_sweep() -> None:
@@ -227,5 +271,5 @@ def test_a_sweep_leaves_the_links_that_a_retry_has_reset() -> None:
     sweep(batch)
     reopen(batch, include_cancelled=True)
 
-    assert [change.settled for change in interrupted] == [()]
+    assert [change.swept for change in interrupted] == [0]
     assert statuses(batch) == [PENDING] * 4

@@ -129,9 +129,12 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(pages=st.integers(1, 3))
     def sweep(self, pages: int) -> None:
         for _, change in zip(range(pages), ledger.sweep(ALIAS, self.batch.pk), strict=False):
-            for pk in change.settled:
-                assert self.jobs[pk] == PENDING
-                self.jobs[pk] = CANCELLED
+            rows = dict(self.batch.jobs.jobs_only().values_list("pk", "status"))
+            swept = [pk for pk, status in self.jobs.items() if status != rows[pk]]
+            assert {self.jobs[pk] for pk in swept} <= {PENDING}
+            assert {rows[pk] for pk in swept} <= {CANCELLED}
+            assert change.swept == len(swept)
+            self.jobs.update(dict.fromkeys(swept, CANCELLED))
             assert change.finished == (bool(self.stopped_by) and self._finish())
 
     @rule(include_cancelled=st.booleans())

@@ -38,6 +38,7 @@ from tests.ledger.helpers import (
     sweep,
 )
 from tests.thoroughness import tries
+from tests.tuning import Tuning
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -143,6 +144,39 @@ def test_a_cancel_races_with_the_last_job(attempt: int) -> None:
     assert [change.finished for change in changes].count(True) == 1
     assert counters(batch) == {"total": 2, "succeeded": 1, "cancelled": 1}
     assert state(batch) == ("finished", "cancelled", 1)
+    assert callback_rows(batch) == [(1, "finally", "pending")]
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_claims_race_with_a_sweep(attempt: int, tuning: Tuning) -> None:
+    tuning(LINKS_CHUNK=7)
+    batch = JobBatchFactory.create(jobs=120, roles=[Role.FINALLY])
+    for number, queue in enumerate("abc"):
+        batch.jobs.filter(pk__in=pks(batch)[number::3]).update(queue=queue)
+
+    def run(queue: str) -> int:
+        ran = 0
+        while links := claim(batch, 3, queue, queue=queue):
+            ran += len(links)
+            assert succeed(batch, links).late == 0
+        return ran
+
+    def cancel() -> int:
+        assert ledger.cancel(ALIAS, batch.pk) is not None
+        return sum(change.swept for change in sweep(batch))
+
+    ran, swept, *further = run_concurrently(
+        partial(run, "a"), cancel, partial(run, "b"), partial(run, "c")
+    )
+    ran += sum(further)
+
+    assert ran + swept == 120
+    assert state(batch)[:2] == ("finished", "cancelled")
+    assert counters(batch) == {
+        name: count
+        for name, count in {"total": 120, "succeeded": ran, "cancelled": swept}.items()
+        if count
+    }
     assert callback_rows(batch) == [(1, "finally", "pending")]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -411,7 +412,11 @@ def test_guards_stand_on_the_row_itself(act: Callable[[], Callable[[], object]])
         assert not re.search(r"\b(SELECT|JOIN|LIMIT)\b", sql), sql
         by_key = re.search(r"\b(id|job_id) (=|IN \(\S)", where)
         by_place = re.search(r"\bbatch_id = .*\blane = \d+ .*\bposition > \d+", where)
-        assert by_key or by_place, sql
+        in_range = all(
+            re.search(rf"\b{each}", where)
+            for each in (r"batch_id = ", r"status = ", r"queue = ", r"id >= \d+")
+        )
+        assert by_key or by_place or in_range, sql
 
 
 @pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
@@ -457,6 +462,7 @@ def test_every_function_of_the_ledger_that_writes_is_checked() -> None:
         ledger.has_callbacks,
         ledger.has_unstopped,
         ledger.running_children,
+        ledger.stopping_children,
         ledger.running_tickets,
         ledger.first_unreported,
         ledger.sorted_by_role,
@@ -584,10 +590,29 @@ def test_a_sweep_walks_along_the_index_of_claims() -> None:
 
     lookups = re.findall(
         rf"batch_id = \S+ AND {LINK}.role = 'job' AND {LINK}.status = '(\w+)'\)"
-        rf" ORDER BY {LINK}.queue ASC, (?:1|{LINK}.id) ASC LIMIT",
+        rf" ORDER BY (?:1|{LINK}.queue) ASC, (?:2|{LINK}.id) ASC LIMIT",
         sql,
     )
     assert lookups == ["waiting", "pending"]
+
+
+@pytest.mark.parametrize("size", [2, 100])
+def test_statements_of_a_chunk_of_a_sweep(tuning: Tuning, size: int) -> None:
+    tuning(LINKS_CHUNK=size)
+    batch = JobBatchFactory.create(jobs=3 * size)
+    ledger.cancel(ALIAS, batch.pk)
+    chunks = ledger.sweep(ALIAS, batch.pk)
+
+    sent = [capture(partial(next, chunks)).shapes for _ in range(3)]
+
+    lock, read, write = "UPDATE jobbatch", "SELECT batchedjob", "UPDATE batchedjob"
+    first = [lock, "SELECT jobbatch", *[read] * 3, write, lock]
+    following = [lock, "SELECT jobbatch", *[read] * 2, write, lock]
+    assert sent == [
+        in_transaction(*first),  # which finds no waiting link, too
+        in_transaction(*following),
+        in_transaction(*following, lock),
+    ]
 
 
 @pytest.mark.parametrize(("size", "further_pages"), [(0, 0), (1, 0), (2, 1), (5, 2)])
