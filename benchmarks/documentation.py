@@ -48,11 +48,20 @@ def origin_sentence(found: dict[str, Any]) -> str:
     processors, python = machine.pop("processors"), machine.pop("python")
     database, redis = machine.pop("database"), machine.pop("redis_server")
     packages = ", ".join(f"{NAMES.get(name, name)} {number}" for name, number in machine.items())
+    rounds = f"{found['rounds']} round{'s' if found['rounds'] > 1 else ''}"
     return (
-        f"`{found['command']}`, {found['rounds']} rounds, {found['date']}, revision"
-        f" {found['revision']}: {processors} processors with a load of {found['load']}, Python {python}, {database}, Redis server"
+        f"`{found['command']}`, {rounds}, {circumstances(found)}: {processors} processors, Python {python}, {database}, Redis server"
         f" {redis}, {packages}."
     )
+
+
+def circumstances(found: dict[str, Any]) -> str:
+    """Return the dates, commits and load of the figures.
+
+    A benchmark alone causes a load of about one for each of its processes.
+    """
+    commits = ", ".join(found["revisions"])
+    return f"{', '.join(found['dates'])}, commit {commits}, load at most {found['load']}"
 
 
 def number(value: float) -> str:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from math import floor, log10
+from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 from django.db import connection
 
-from benchmarks.stage import QUEUE, ROOT
+from benchmarks.stage import QUEUE
 
 #: Jobs per second, by part.
 Rates = dict[str, float]
@@ -29,8 +28,9 @@ RATIOS: Final = {
     "isolated_vs_simple_worker": ("run_isolated_per_s", "rq_simple_worker_query_per_s"),
 }
 
-#: Options that change no figure.
-UNNAMED_OPTIONS: Final = ("--here", "--write-docs")
+#: Options that change no figure, without and with a value.
+UNNAMED_OPTIONS: Final = ("--here", "--write-docs", "--json")
+UNNAMED_FILES: Final = "--append"
 
 
 def figures(rounds: Sequence[Rates]) -> dict[str, Any]:
@@ -74,31 +74,30 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     }
 
 
-def origin(module: str, *packages: str) -> dict[str, Any]:
-    """Return the origin of figures: machine, versions, load, date, revision and command.
+def origin(module: str, circumstances: Mapping[str, Any], *packages: str) -> dict[str, Any]:
+    """Return the origin of figures: machine, versions, circumstances and command.
 
-    The load is that of the last minutes, the benchmark included: about one for each process of it.
     Options that do not change the figures are left out of the command.
     """
-    options = [option for option in sys.argv[1:] if option not in UNNAMED_OPTIONS]
     return {
         "machine": machine(*packages),
-        "load": round(os.getloadavg()[1], 1),
-        "date": datetime.now(UTC).date().isoformat(),
-        "revision": revision(),
-        "command": " ".join(["python", "-m", f"benchmarks.{module}", *options]),
+        **circumstances,
+        "command": " ".join(
+            ["python", "-m", f"benchmarks.{module}", *_named_options(sys.argv[1:])]
+        ),
     }
 
 
-def revision() -> str:
-    """Return the short hash of the checked-out commit; an empty text outside git."""
-    git = subprocess.run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],  # noqa: S607 - git of the PATH
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    return git.stdout.strip()
+def _named_options(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments of a command without those that change no figure, and files by name."""
+    remaining = iter(arguments)
+    for argument in remaining:
+        option = argument.partition("=")[0]
+        if option == UNNAMED_FILES:
+            if argument == option:
+                next(remaining)
+        elif option not in UNNAMED_OPTIONS:
+            yield Path(argument).name if "/" in argument else argument
 
 
 def _rounded(number: float) -> float:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from benchmarks.stage import ROOT
 
 
 class Journal:
@@ -19,11 +23,14 @@ class Journal:
         self._conditions = conditions
         self._file = file
         self.rounds: list[dict[str, Any]] = []
+        #: Dates and commits of the measurements, and the highest load of the machine.
+        self.circumstances: dict[str, Any] = {"dates": [], "revisions": [], "load": 0.0}
         if file is not None and file.exists():
             stored = json.loads(file.read_text())
             if stored["conditions"] != conditions:
                 sys.exit(f"{file} has rounds under other conditions: {stored['conditions']}")
             self.rounds = stored["rounds"]
+            self.circumstances = stored["circumstances"]
 
     def add(self, measured: dict[str, Any]) -> None:
         """Store a round."""
@@ -31,11 +38,34 @@ class Journal:
         self.save()
 
     def save(self) -> None:
-        """Write the rounds to the file, if there is one."""
+        """Note the circumstances of what was just measured, and write the file, if there is one."""
+        self._note("dates", datetime.now(UTC).date().isoformat())
+        self._note("revisions", revision())
+        load = round(os.getloadavg()[1], 1)
+        self.circumstances["load"] = max(self.circumstances["load"], load)
         if self._file is None:
             return
         # A reader never meets a half-written file.
         written = self._file.with_name(f"{self._file.name}.new")
-        text = json.dumps({"conditions": self._conditions, "rounds": self.rounds}, indent=2)
-        written.write_text(text)
+        content = {
+            "conditions": self._conditions,
+            "circumstances": self.circumstances,
+            "rounds": self.rounds,
+        }
+        written.write_text(json.dumps(content, indent=2))
         os.replace(written, self._file)
+
+    def _note(self, name: str, value: str) -> None:
+        if value not in self.circumstances[name]:
+            self.circumstances[name].append(value)
+
+
+def revision() -> str:
+    """Return the short hash of the checked-out commit; an empty text outside git."""
+    git = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],  # noqa: S607 - git of the PATH
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    return git.stdout.strip()

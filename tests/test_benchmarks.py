@@ -14,6 +14,7 @@ from django.db import connection
 
 from benchmarks.chart import Bar, Panel, svg
 from benchmarks.documentation import replace_part
+from benchmarks.figures import origin
 from benchmarks.journal import Journal
 from benchmarks.scale.aims import ROWS
 from benchmarks.scale.measured import Measured
@@ -246,3 +247,16 @@ def test_a_benchmark_continues_the_rounds_in_a_file_of_the_same_conditions(tmp_p
     assert Journal({"sizes": "quick"}, file).rounds == [{"figure": 1}]
     with pytest.raises(SystemExit, match="has rounds under other conditions"):
         Journal({"sizes": "full"}, file)
+
+
+def test_the_command_of_figures_has_the_options_that_change_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = "--quick --append=/tmp/a --only tasks --append /tmp/a --peers /tmp/p.json --here"
+    monkeypatch.setattr("sys.argv", ["", *options.split()])
+    monkeypatch.setattr("benchmarks.figures.machine", dict)
+
+    found = origin("scale", {"load": 1.5})
+
+    command = "python -m benchmarks.scale --quick --only tasks --peers p.json"
+    assert found == {"machine": {}, "load": 1.5, "command": command}

@@ -47,7 +47,7 @@ def compare(chosen: Namespace, folder: Path) -> None:
             **{name: dict(side.reasons) for name, side in classes.items() if side.reasons},
         },
         "sizes": sizes,
-        **origin("peers", *_packages(classes)),
+        **origin("peers", journal.circumstances, *_packages(classes)),
     }
     if chosen.write_docs:
         documentation.write(found)

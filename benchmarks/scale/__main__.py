@@ -53,8 +53,9 @@ def main() -> None:
             "rounds": len(rounds),
             "sizes": sizes,
             "parent": chosen.parent,
-            "peers": peers and {name: peers[name] for name in ("command", "date", "revision")},
-            **origin("scale"),
+            "peers": peers
+            and {name: peers[name] for name in ("command", "dates", "revisions", "load")},
+            **origin("scale", journal.circumstances),
         }
     if chosen.write_docs:
         documentation.write(found)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from benchmarks.chart import Bar, Panel, svg
 from benchmarks.documentation import (
+    circumstances,
     markdown_table,
     number,
     origin_sentence,
@@ -46,7 +47,7 @@ def _part(found: dict[str, Any]) -> Iterator[str]:
         yield f"The parent is {found['parent']}."
     if found["peers"]:
         peers = found["peers"]
-        yield f"Other packages: `{peers['command']}`, {peers['date']}, revision {peers['revision']}."
+        yield f"Other packages: `{peers['command']}`, {circumstances(peers)}."
     yield ""
     yield from markdown_table(
         ["work", "value", "aim", "met"],
