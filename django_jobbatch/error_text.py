@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable
 from types import TracebackType
+from typing import Final
 
 from django_jobbatch import tuning
 from django_jobbatch.shutdown import is_shutdown
@@ -51,6 +52,81 @@ def first_line(error: BaseException) -> str:
     return message(error, tuning.MAX_ERROR_LOGGED).partition("\n")[0]
 
 
+class KnownFrames:
+    """Texts of the frames of tracebacks, so that equal frames are formatted once.
+
+    Frames are equal if they have the same code and positions. The text also depends on the files of
+    the source, so `clear` it after some time. It has at most MAX_KNOWN_FRAMES texts.
+    """
+
+    def __init__(self) -> None:
+        self._stacks: dict[tuple[int, ...], tuple[_FormattedStack, list[object]]] = {}
+
+    def clear(self) -> None:
+        """Forget all texts."""
+        self._stacks.clear()
+
+    def text(self, error: BaseException, trace: TracebackType | None) -> str | None:
+        """Return the traceback from `trace` on, exactly as Python writes it.
+
+        The message, notes, causes and members of a group are those of this error. None if the text
+        is long, if its frames are none or many, or if it cannot be formatted.
+        """
+        text = first_readable(lambda: "".join(self._formatter(error, trace).format()))
+        return text if 0 < len(text) <= tuning.MAX_MESSAGE_LENGTH else None
+
+    def _formatter(
+        self, error: BaseException, trace: TracebackType | None
+    ) -> traceback.TracebackException:
+        key, owners = _positions(trace)
+        if not key or issubclass(type(error), _WITH_SUGGESTIONS):
+            return _formatter(error, trace)
+        found = self._stacks.get(key)
+        if found is None:
+            formatter = _formatter(error, trace)
+            if len(self._stacks) >= tuning.MAX_KNOWN_FRAMES:
+                self._stacks.clear()
+            # The owners stay alive, so that no other object gets one of their ids.
+            found = self._stacks[key] = _FormattedStack(formatter.stack), owners
+        else:
+            formatter = _formatter(error, None)
+        formatter.stack = found[0]
+        return formatter
+
+
+class _FormattedStack(traceback.StackSummary):
+    """The frames of a traceback, and their text."""
+
+    def __init__(self, frames: traceback.StackSummary) -> None:
+        super().__init__(frames)
+        self._text = ["".join(frames.format())]
+
+    def format(self, **options: object) -> list[str]:
+        """Return the text of the frames. Python passes an option for colours, which has no effect."""
+        return self._text
+
+
+#: Errors whose message depends on the frames: Python suggests names there.
+_WITH_SUGGESTIONS: Final = (AttributeError, ImportError, NameError, SyntaxError)
+
+
+def _positions(trace: TracebackType | None) -> tuple[tuple[int, ...], list[object]]:
+    """Return the code and positions of all frames, and the objects whose ids are among them.
+
+    Both are empty if there are more than MAX_KNOWN_DEPTH frames.
+    """
+    key: list[int] = []
+    owners: list[object] = []
+    while trace is not None:
+        code, names = trace.tb_frame.f_code, trace.tb_frame.f_globals
+        key += id(code), id(names), trace.tb_lasti, trace.tb_lineno
+        owners += code, names
+        trace = trace.tb_next
+        if len(owners) > 2 * tuning.MAX_KNOWN_DEPTH:
+            return (), []
+    return tuple(key), owners
+
+
 def traceback_text(error: BaseException, trace: TracebackType | None) -> str:
     """Return the traceback from `trace` on, as every database stores it.
 
@@ -58,10 +134,15 @@ def traceback_text(error: BaseException, trace: TracebackType | None) -> str:
     long message. If it cannot be formatted, it has the frames of this exception alone, else none.
     """
     text = first_readable(
-        lambda: _formatted(error, trace),
+        lambda: _join(_formatter(error, trace).format()),
         lambda: _join([*traceback.format_tb(trace, -tuning.MAX_FRAMES), _last_line(error)]),
         lambda: _last_line(error),
     )
+    return storable_traceback(text)
+
+
+def storable_traceback(text: str) -> str:
+    """Return the text of a traceback as every database stores it."""
     return cut_middle(escape(text), tuning.MAX_TRACEBACK_LENGTH)
 
 
@@ -81,11 +162,10 @@ def can_be_formatted(error: BaseException) -> bool:
     return True
 
 
-def _formatted(error: BaseException, trace: TracebackType | None) -> str:
-    formatter = traceback.TracebackException(
+def _formatter(error: BaseException, trace: TracebackType | None) -> traceback.TracebackException:
+    return traceback.TracebackException(
         type(error), error, trace, limit=-tuning.MAX_FRAMES, compact=True
     )
-    return _join(formatter.format())
 
 
 def _join(pieces: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from django_jobbatch import error_text
@@ -28,9 +28,16 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
     """
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log a record, if this level is enabled."""
+        """Log a record, if this level is enabled.
+
+        `exc_text` is the traceback of `exc_info`, exactly as Python writes it, or None.
+        """
+        text: str | None = kwargs.pop("exc_text", None)
         try:
             if self.isEnabledFor(level):
+                if text is not None and _has_python_tracebacks(self.logger):
+                    self._log_formatted(level, msg, args, text, **kwargs)
+                    return
                 kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
                 super().log(level, *_with_readable_error(msg, args, kwargs), **kwargs)
         except BaseException as error:
@@ -38,11 +45,42 @@ class SafeLogger(logging.LoggerAdapter[logging.Logger]):
                 raise
             _report_loss(self.logger.name, error)
 
+    def _log_formatted(
+        self,
+        level: int,
+        msg: object,
+        args: tuple[object, ...],
+        text: str,
+        *,
+        exc_info: Any,
+        extra: Mapping[str, object],
+    ) -> None:
+        """Log a record that has its traceback as text, so that no handler formats it again."""
+        # The caller of this logger: above this method, `log` and the methods of `logging`.
+        path, line, function, _ = self.logger.findCaller(stacklevel=3)
+        record = self.logger.makeRecord(
+            self.logger.name, level, path, line, msg, args, exc_info, function, extra
+        )
+        record.exc_text = text.removesuffix("\n")
+        self.logger.handle(record)
+
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
     ) -> tuple[Any, MutableMapping[str, Any]]:
         """Keep `extra` of the call."""
         return msg, kwargs
+
+
+def _has_python_tracebacks(logger: logging.Logger) -> bool:
+    """Return whether each handler of the logger writes a traceback as Python does."""
+    current: logging.Logger | None = logger
+    while current is not None:
+        for handler in current.handlers:
+            method = getattr(handler.formatter, "formatException", None)
+            if method is not None and method.__func__ is not logging.Formatter.formatException:
+                return False
+        current = current.parent if current.propagate else None
+    return True
 
 
 def _with_readable_error(

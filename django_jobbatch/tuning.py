@@ -106,11 +106,14 @@ MAX_MESSAGE_LENGTH = 10_000
 MAX_TRACEBACK_LENGTH = 100_000
 #: Innermost frames of a traceback that are formatted.
 MAX_FRAMES = 2_000
+#: Texts of frames that are kept until a group is settled, and frames of each.
+MAX_KNOWN_FRAMES = 64
+MAX_KNOWN_DEPTH = 100
 #: Characters of an exception's message in a line of the log.
 MAX_ERROR_LOGGED = 500
 #: Failures that wait for the settlement of their group. Their exceptions are kept for the log, with
 #: the values of all their frames.
-MAX_FAILURES_HELD = 50
+MAX_FAILURES_HELD = 100
 
 # Tickets
 

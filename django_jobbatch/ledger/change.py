@@ -23,12 +23,24 @@ class Failure:
     traceback: str
 
     @classmethod
-    def of(cls, error: BaseException, trace: TracebackType | None = None) -> Self:
-        """Return the failure for an error, with the frames of `trace`, if it was raised."""
+    def of(
+        cls,
+        error: BaseException,
+        trace: TracebackType | None = None,
+        text: str | None = None,
+    ) -> Self:
+        """Return the failure for an error, with the frames of `trace`, if it was raised.
+
+        `text` is its traceback, if it is formatted already.
+        """
         return cls(
             exception_class=error_text.class_name(error),
             message=error_text.message(error),
-            traceback=error_text.traceback_text(error, trace),
+            traceback=(
+                error_text.traceback_text(error, trace)
+                if text is None
+                else error_text.storable_traceback(text)
+            ),
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain, groupby
+from operator import attrgetter
 from typing import Final
 
 from django.db.models import Case, F, TextField, Value, When
@@ -13,12 +14,18 @@ from django.db.models import Case, F, TextField, Value, When
 from django_jobbatch.db import chunked_by_size
 from django_jobbatch.ledger import completion
 from django_jobbatch.ledger.change import Change, Settlement
+from django_jobbatch.ledger.inserts import insert_rows
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob, FailedJob
 from django_jobbatch.states import SETTLED, LinkStatus
 
 #: The length of the name of an exception, as the column allows it.
 _MAX_CLASS_NAME: Final = FailedJob._meta.get_field("exception_class").max_length
+
+
+#: The columns of a new failure: all.
+_FAILURE_COLUMNS: Final = tuple(field.attname for field in FailedJob._meta.concrete_fields)
+_failure_values: Final = attrgetter(*_FAILURE_COLUMNS)
 
 
 class LateOutcome(Exception):  # not an error: the settlements are checked one by one
@@ -108,12 +115,7 @@ def failure_row(settlement: Settlement, now: datetime, sequence: int) -> FailedJ
 
 def insert_failures(using: str, failures: Sequence[FailedJob]) -> None:
     """Insert failures."""
-    for chunk in chunked_by_size(failures, _failure_length):
-        FailedJob.objects.using(using).bulk_create(chunk)
-
-
-def _failure_length(failure: FailedJob) -> int:
-    return len(failure.payload) + len(failure.message) + len(failure.traceback)
+    insert_rows(using, FailedJob, _FAILURE_COLUMNS, list(map(_failure_values, failures)))
 
 
 # Late outcomes

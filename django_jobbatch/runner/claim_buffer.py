@@ -13,7 +13,7 @@ from datetime import timedelta
 from django_jobbatch import conf, transport, tuning
 from django_jobbatch.ledger import Change, Claimant, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.runner import rejections
+from django_jobbatch.runner import failure_log, rejections
 from django_jobbatch.runner.time_slice import Slice
 
 
@@ -142,6 +142,7 @@ class ClaimBuffer:
             outcomes, self._outcomes, self._failures = self._outcomes, [], 0
         if not outcomes:
             return
+        failure_log.start_group()
         unsettled = outcomes
         try:
             for settled, change in rejections.settle(self.claimant, outcomes, seconds=seconds):

@@ -57,12 +57,8 @@ def settlement_for_exception(
             available_at=policy.retry_at(link),
             log=failure_log.retried(link, error),
         )
-    return Settlement(
-        link=link,
-        status=LinkStatus.FAILED,
-        failure=failure_log.failure_of(error),
-        log=failure_log.failed(link, error),
-    )
+    failure, line = failure_log.failed(link, error)
+    return Settlement(link=link, status=LinkStatus.FAILED, failure=failure, log=line)
 
 
 def settlement_for_loss(error: BaseException, link: BatchedJob) -> Settlement:
@@ -72,8 +68,8 @@ def settlement_for_loss(error: BaseException, link: BatchedJob) -> Settlement:
     """
     if link.worker_losses + 1 < tuning.MAX_LOSSES:
         return replace(Settlement.lost(link), log=failure_log.lost(link, error))
-    failure = failure_log.failure_of(error)
-    return replace(Settlement.lost(link, failure), log=failure_log.failed(link, error))
+    failure, line = failure_log.failed(link, error)
+    return replace(Settlement.lost(link, failure), log=line)
 
 
 def _encode_result(value: object, policy: RunPolicy) -> str | None:

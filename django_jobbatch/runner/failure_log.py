@@ -19,15 +19,27 @@ logger = get_logger("django_jobbatch")
 _OUR_FRAMES: Final = ("django_jobbatch.", "contextlib", "asgiref.")
 
 
-def failure_of(error: BaseException) -> Failure:
-    """Return the failure to be stored for an exception, as text."""
-    return Failure.of(error, _own_traceback(error))
+#: The frames of the failures of one group. Jobs that fail mostly do so at one place.
+_known: Final = error_text.KnownFrames()
 
 
-def failed(link: BatchedJob, error: BaseException) -> Callable[[], None]:
-    """Return the log line of a final failure, with the exception."""
-    exc_info = (type(error), error, _own_traceback(error))
-    return _line(logger.error, "%s failed: job %d of batch %s", link, exc_info=exc_info)
+def start_group() -> None:
+    """Forget the frames of earlier failures: a file of the source may have changed since."""
+    _known.clear()
+
+
+def failed(link: BatchedJob, error: BaseException) -> tuple[Failure, Callable[[], None]]:
+    """Return the failure to be stored for an exception, and its log line, with the exception."""
+    trace = _own_traceback(error)
+    text = _known.text(error, trace)
+    line = _line(
+        logger.error,
+        "%s failed: job %d of batch %s",
+        link,
+        exc_info=(type(error), error, trace),
+        exc_text=text,
+    )
+    return Failure.of(error, trace, text), line
 
 
 def lost(link: BatchedJob, error: BaseException) -> Callable[[], None]:

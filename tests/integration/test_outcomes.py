@@ -12,6 +12,7 @@ from unittest import mock
 
 import pytest
 from django.db import DataError, OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 
 from django_jobbatch import bus, conf, ledger, tuning
 from django_jobbatch.ledger import Settlement
@@ -21,10 +22,11 @@ from django_jobbatch.runner.policy import RunPolicy
 from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.states import LinkStatus
 from tests import hostile_jobs, jobs
-from tests.databases import Dropped
+from tests.databases import BULK_INSERT, Dropped
 from tests.event_log import EventLog
+from tests.factories import JobBatchFactory
 from tests.jobs import ADD
-from tests.ledger.helpers import claimant
+from tests.ledger.helpers import claim, claimant, failure, settle
 from tests.tuning import Tuning
 
 transactional = pytest.mark.django_db(transaction=True)
@@ -154,6 +156,45 @@ def test_few_exceptions_live_on_for_the_log(tuning: Tuning, on_record: Any) -> N
 
     assert (batch.outcome, batch.failed_jobs, logged) == ("partial", 41, [True] * 41)
     assert most <= 6  # with the one that is raised
+
+
+@transactional
+@with_redis
+def test_each_of_many_failures_keeps_its_message_and_its_traceback(on_record: Any) -> None:
+    logged: dict[int, str] = {}
+
+    def note(record: logging.LogRecord) -> None:
+        assert record.exc_info
+        logged[int(record.__dict__["job_id"])] = logging.Formatter().formatException(
+            record.exc_info
+        )
+
+    on_record(note)
+    items = [bus.job(jobs.fail, f"number {number}") for number in range(120)]
+    batch = bus.batch(items).allow_failures().dispatch()
+    run_ticket(batch)
+
+    failures = {failure.job_id: failure for failure in batch.failures}
+    lanes = dict(batch.jobs.values_list("pk", "lane"))
+    assert len(failures) == len(logged) == 120
+    for pk, row in failures.items():
+        assert row.message == f"number {lanes[pk]}"
+        assert row.traceback == f"{logged[pk]}\n"
+        assert row.traceback.endswith(f"JobFailed: number {lanes[pk]}\n")
+
+
+@transactional
+@with_redis
+def test_failures_of_one_group_are_one_insert() -> None:
+    batch = JobBatchFactory.create(jobs=20, running=True, allow_failures=True)
+    links = claim(batch)
+
+    with CaptureQueriesContext(connection) as captured:
+        settle(batch, *map(failure, links))
+
+    inserts = [each for each in captured if each["sql"].startswith(BULK_INSERT)]
+    assert len(inserts) == 1
+    assert [each.sequence for each in batch.failures] == list(range(20))
 
 
 @transactional

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
+from io import StringIO
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -129,6 +131,82 @@ def test_another_exception_is_logged_as_it_is(logger: SafeLogger) -> None:
     logger.error("text", exc_info=(ValueError, error, None))
 
     assert [record.exc_info and record.exc_info[1] for record in handler.records] == [error] * 2
+
+
+# Tracebacks that are text already
+
+
+def log_failure(logger: SafeLogger, text: str | None) -> None:
+    with pytest.raises(ValueError, match="broke") as caught:
+        raise ValueError("broke")
+    exc_info = (caught.type, caught.value, caught.tb)
+    logger.error("job %d", 7, exc_info=exc_info, exc_text=text, extra={"job_id": "7"})
+
+
+def python_text(logger: SafeLogger) -> str:
+    """The traceback that `log_failure` logs, with its line break."""
+    handler = Handler(None)
+    logger.logger.addHandler(handler)
+    log_failure(logger, None)
+    logger.logger.removeHandler(handler)
+    (record,) = handler.records
+    assert record.exc_info
+    return logging.Formatter().formatException(record.exc_info) + "\n"
+
+
+@pytest.mark.parametrize("formatter", [None, logging.Formatter("%(message)s by %(funcName)s")])
+def test_a_traceback_that_is_text_already_is_logged_as_python_formats_it(
+    formatter: logging.Formatter | None, logger: SafeLogger
+) -> None:
+    text = python_text(logger)
+    outputs = []
+    for each in (None, text):
+        stream = StringIO()
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(formatter)
+        logger.logger.addHandler(handler)
+        log_failure(logger, each)
+        logger.logger.removeHandler(handler)
+        outputs.append(stream.getvalue())
+
+    assert outputs[0] == outputs[1]
+    assert outputs[1].endswith(text)
+
+
+def test_a_record_with_a_traceback_as_text_has_all_that_others_have(logger: SafeLogger) -> None:
+    handler = Handler(None)
+    logger.logger.addHandler(handler)
+
+    log_failure(logger, None)
+    log_failure(logger, "its text\n")
+
+    plain, formatted = (dict(record.__dict__) for record in handler.records)
+    assert formatted["exc_text"] == "its text"
+    own = ("exc_info", "exc_text", "created", "msecs", "relativeCreated")
+    for name in own:
+        del plain[name], formatted[name]
+    assert plain == formatted
+    assert plain["funcName"] == "log_failure"
+    assert [str(record.exc_info and record.exc_info[1]) for record in handler.records] == [
+        "broke",
+        "broke",
+    ]
+
+
+def test_a_formatter_with_tracebacks_of_its_own_makes_them(logger: SafeLogger) -> None:
+    class Short(logging.Formatter):
+        def formatException(self, ei: Any) -> str:  # noqa: N802 - the name in logging
+            return f"<{ei[1]}>"
+
+    stream = StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(Short("%(message)s"))
+    # In front of the handler of pytest: a record keeps the text of the first formatter.
+    logger.logger.handlers.insert(0, handler)
+
+    log_failure(logger, "its text\n")
+
+    assert stream.getvalue() == "job 7\n<broke>\n"
 
 
 #: The safe logger itself, and a handler that a command adds while it runs.
