@@ -30,6 +30,9 @@ class Journal:
             if stored["conditions"] != conditions:
                 sys.exit(f"{file} has rounds under other conditions: {stored['conditions']}")
             self.rounds = stored["rounds"]
+            # Never assumed: figures without their origin are measured again.
+            if "circumstances" not in stored:
+                sys.exit(f"{file} does not say where its rounds were measured: use a new file")
             self.circumstances = stored["circumstances"]
 
     def add(self, measured: dict[str, Any]) -> None:

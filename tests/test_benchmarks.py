@@ -247,6 +247,9 @@ def test_a_benchmark_continues_the_rounds_in_a_file_of_the_same_conditions(tmp_p
     assert Journal({"sizes": "quick"}, file).rounds == [{"figure": 1}]
     with pytest.raises(SystemExit, match="has rounds under other conditions"):
         Journal({"sizes": "full"}, file)
+    file.write_text(json.dumps({"conditions": {"sizes": "quick"}, "rounds": [{"figure": 1}]}))
+    with pytest.raises(SystemExit, match="does not say where its rounds were measured"):
+        Journal({"sizes": "quick"}, file)
 
 
 def test_the_command_of_figures_has_the_options_that_change_them(

@@ -14,11 +14,11 @@ from benchmarks.peers.side import Side, manage_command
 
 #: Jobs of one `enqueue_many`.
 CHUNK = 1000
-#: Reasons why something is not measured.
-FORK = "each job forks, so a thousand take minutes; the rate is that of its batches of 10"
+#: Reasons why something is left out.
+FORK = "each job forks, so a thousand take minutes"
 DEPENDENCIES = (
-    "each job that ends reads the status of all jobs that its dependent waits for, so the time grows"
-    " with the square of their number"
+    "each job that ends reads all dependencies of the callback (`dependencies_are_met`), so 5,000 jobs"
+    " would take too long"
 )
 
 
