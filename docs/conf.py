@@ -103,7 +103,10 @@ def statement_tables() -> dict[str, str]:
             [
                 "| statement | purpose |",
                 "|---|---|",
-                *(f"| `{each.shape}` | {each.purpose} |" for each in rows),
+                *(
+                    f"| `{each.shape}` | {each.purpose}{', on MariaDB' * each.on_mariadb} |"
+                    for each in rows
+                ),
             ]
         )
         for name, rows in constants(statements).items()

@@ -15,6 +15,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 #: SQLite has one writer at a time and no row locks.
 SKIPS_LOCKED: Final = connection.vendor != "sqlite"
 
+#: An UPDATE returns the rows that it wrote, so that no SELECT follows.
+RETURNS_UPDATES: Final = connection.vendor != "mysql"
+
 needs_server = pytest.mark.skipif(
     connection.vendor == "sqlite", reason="SQLite has no server that could end a connection"
 )

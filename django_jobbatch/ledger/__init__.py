@@ -21,7 +21,7 @@ from django_jobbatch.ledger.callbacks import (
     waits_for_previous_run,
 )
 from django_jobbatch.ledger.cancellation import cancel, sweep
-from django_jobbatch.ledger.change import Change, Failure, Settlement
+from django_jobbatch.ledger.change import Change, Claimant, Failure, Settlement
 from django_jobbatch.ledger.children import (
     cancel_stand_in,
     has_unstopped,
@@ -32,7 +32,6 @@ from django_jobbatch.ledger.children import (
     stopping_children,
 )
 from django_jobbatch.ledger.claims import (
-    Claimant,
     claim,
     claim_callback,
     first_unreported,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
@@ -42,6 +42,21 @@ class Failure:
                 else error_text.storable_traceback(text)
             ),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimant:
+    """A ticket that claims links of one batch on one queue, each time for one lease.
+
+    With `ignore_delays` it claims delayed links before their start time.
+    """
+
+    using: str
+    batch_id: uuid.UUID
+    queue: str
+    ticket: str
+    lease: timedelta
+    ignore_delays: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

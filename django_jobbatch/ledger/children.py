@@ -179,7 +179,7 @@ def _write_stand_in(transition: Transition, link: BatchedJob, child: JobBatch) -
         lanes.skip_following(transition, [link])
         _propagate_failure(transition, child)
     else:
-        lanes.make_next_due(transition, [link.pk])
+        lanes.make_next_due(transition, [link])
     completion.finish_if_done(transition)
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import partial
-from itertools import groupby, takewhile
-from typing import Any
+from datetime import datetime
+from typing import NamedTuple
 
 from django.db import connections
-from django.db.models import F, Subquery, Value
+from django.db.models import Subquery, Value
 from django.utils import timezone
 
 from django_jobbatch import tuning
-from django_jobbatch.db import in_transaction, read_rows, retry_transient
-from django_jobbatch.ledger import callbacks, rows
+from django_jobbatch.db import in_transaction, is_lost, read_rows, retry_transient
+from django_jobbatch.ledger import callbacks, leases, rows
+from django_jobbatch.ledger.change import Claimant
+from django_jobbatch.ledger.statements import statements_of
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch, pin
 from django_jobbatch.models.job import CLAIM_INDEX
 from django_jobbatch.models.shape import report_unreadable_link
@@ -26,30 +25,15 @@ from django_jobbatch.states import ACTIVE, CALLBACKS, BatchStatus, LinkStatus
 def mark_running(using: str, batch: JobBatch) -> None:
     """Mark a batch as started: pending -> running."""
     now = timezone.now()
-    pending = rows.batches(using).filter(pk=batch.pk, status=BatchStatus.PENDING)
-    started = {"status": BatchStatus.RUNNING, "started_at": now, "version": F("version") + 1}
-    if in_transaction(using, lambda: pending.update(**started)):
+    if in_transaction(using, lambda: statements_of(using).start(batch.pk, now)):
         batch.status, batch.started_at = BatchStatus.RUNNING, now
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimant:
-    """A ticket that claims links of one batch on one queue, each time for one lease.
+class _Due(NamedTuple):
+    """Due links that were read, and the run of their batch then; None if it was not active."""
 
-    With `ignore_delays` it claims delayed links before their start time.
-    """
-
-    using: str
-    batch_id: uuid.UUID
-    queue: str
-    ticket: str
-    lease: timedelta
-    ignore_delays: bool = False
-
-    def due(self) -> BatchedJobQuerySet:
-        """Return the links that the ticket may claim now, jobs and callbacks."""
-        links = rows.links(self.using, self.batch_id).filter(queue=self.queue)
-        return links.pending() if self.ignore_delays else links.due()
+    links: list[BatchedJob]
+    run: int | None
 
 
 def claim(claimant: Claimant, *, after: int, limit: int) -> list[BatchedJob]:
@@ -59,23 +43,15 @@ def claim(claimant: Claimant, *, after: int, limit: int) -> list[BatchedJob]:
     start. If no due job has a higher id, the claim starts once more at the lowest id. A claim is one
     read and one write. They share a transaction if the database can skip locked rows.
     """
-    # The run is read by the same statement as the links, so a retry is seen whole or not at all.
-    # The run is None if the batch is waiting, stopping or finished.
-    live = rows.batches(claimant.using).filter(pk=claimant.batch_id, status__in=ACTIVE)
-    run = live.order_by().values("run")
-    # Jobs are selected by their run, not by their role: an index starts with batch and role, and
-    # PostgreSQL without statistics uses it and sorts the whole batch for each claim.
-    due = claimant.due().filter(run=0).annotate(batch_run=Subquery(run))
-    claimed = _claim_links(claimant, due.filter(pk__gt=after), limit)
+    claimed = _claim_links(claimant, lambda: _due_jobs(claimant, after, limit))
     if not claimed and after:
-        claimed = _claim_links(claimant, due, limit)
+        claimed = _claim_links(claimant, lambda: _due_jobs(claimant, 0, limit))
     return claimed
 
 
 def claim_callback(claimant: Claimant) -> BatchedJob | None:
     """Claim one due callback; return None if no callback is due."""
-    due = claimant.due().filter(role__in=CALLBACKS, run__gte=1)
-    claimed = _claim_links(claimant, due.annotate(batch_run=Value(1)), 1)
+    claimed = _claim_links(claimant, lambda: _due_callback(claimant))
     return claimed[0] if claimed else None
 
 
@@ -111,22 +87,22 @@ def first_unreported(using: str, batch_id: uuid.UUID) -> FailedJob | None:
     return retry_transient(using, callbacks.unreported(using, batch_id).first)
 
 
-def _claim_links(claimant: Claimant, due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
-    """Claim the first `limit` due links, except those that another ticket claims first."""
+# The two steps of a claim
+
+
+def _claim_links(claimant: Claimant, read: Callable[[], _Due]) -> list[BatchedJob]:
+    """Claim the due links that `read` returns, except those that another ticket claims first."""
     if _can_skip_locked(claimant.using):
-        due = due.select_for_update(skip_locked=True)
-        return _claim_in_transaction(claimant, lambda: _first_due(due, limit))
+        return _claim_in_transaction(claimant, read)
     for _ in range(tuning.CLAIM_ATTEMPTS):
-        links = _first_due(due, limit)
-        claimed = _claim_in_transaction(claimant, partial(list, links)) if links else []
-        if claimed or not links:
+        due = read()
+        claimed = _claim_in_transaction(claimant, lambda due=due: due) if due.links else []  # type: ignore[misc]  # mypy infers no lambda with a default
+        if claimed or not due.links:
             return claimed
     return []
 
 
-def _claim_in_transaction(
-    claimant: Claimant, read: Callable[[], list[BatchedJob]]
-) -> list[BatchedJob]:
+def _claim_in_transaction(claimant: Claimant, read: Callable[[], _Due]) -> list[BatchedJob]:
     """Claim the links that `read` returns.
 
     After an unanswered commit, return the links claimed then.
@@ -148,13 +124,76 @@ def _claimed_at(claimant: Claimant, moments: Sequence[datetime]) -> list[Batched
     return list(held.filter(claimed_by=claimant.ticket, started_at__in=moments).order_by("pk"))
 
 
+def _claim_read(claimant: Claimant, due: _Due, *, now: datetime) -> list[BatchedJob]:
+    if not due.links or due.run is None:
+        return []
+    if callbacks.waits_for_previous_run(claimant.using, claimant.batch_id, due.run):
+        return []
+    links = leases.isolate_lost(due.links)
+    count = leases.write_claims(claimant, links, now=now)
+    for link in links:
+        leases.set_claimed(link, claimant, now)
+    if count != len(links):
+        links = leases.still_held(claimant, links)
+    return links
+
+
+# Reading
+
+
 def _can_skip_locked(using: str) -> bool:
     return bool(connections[using].features.has_select_for_update_skip_locked)
 
 
-def _first_due(due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
+def _due_jobs(claimant: Claimant, after: int, limit: int) -> _Due:
+    """Return the first due jobs with an id above `after`."""
+    using, batch_id = claimant.using, claimant.batch_id
+    if not claimant.ignore_delays:
+        try:
+            found = statements_of(using).due_jobs(
+                batch_id, claimant.queue, timezone.now(), after=after, limit=limit
+            )
+        except Exception as error:
+            # A row that cannot be read hides the others of its statement.
+            if is_lost(error, using):
+                raise
+        else:
+            return _Due([link for link, _ in found], found[0][1] if found else None)
+    live = rows.batches(using).filter(pk=batch_id, status__in=ACTIVE)
+    run = live.order_by().values("run")
+    due = _due(claimant).filter(run=0, pk__gt=after)
+    links = _readable(due.annotate(batch_run=Subquery(run)), limit)
+    return _Due(links, _run_of(links[0]) if links else None)
+
+
+def _due_callback(claimant: Claimant) -> _Due:
+    """Return the first due callback. The run of the batch does not matter for it."""
+    using = claimant.using
+    if not claimant.ignore_delays:
+        try:
+            links = statements_of(using).due_callbacks(
+                claimant.batch_id, claimant.queue, timezone.now(), limit=1
+            )
+        except Exception as error:
+            if is_lost(error, using):
+                raise
+        else:
+            return _Due(links, 1)
+    due = _due(claimant).filter(role__in=CALLBACKS, run__gte=1)
+    return _Due(_readable(due.annotate(batch_run=Value(1)), 1), 1)
+
+
+def _due(claimant: Claimant) -> BatchedJobQuerySet:
+    """Return the links that the ticket may claim now, jobs and callbacks."""
+    links = rows.links(claimant.using, claimant.batch_id).filter(queue=claimant.queue)
+    return links.pending() if claimant.ignore_delays else links.due()
+
+
+def _readable(due: BatchedJobQuerySet, limit: int) -> list[BatchedJob]:
     """Return the first due links. Those that the driver cannot read are named and passed over."""
     due = due.order_by("pk")
+    if _can_skip_locked(due.db):
+        due = due.select_for_update(skip_locked=True)
     if connections[due.db].vendor == "mysql":  # whose driver reads every date
         return _force_claim_index(due[:limit])
     while True:
@@ -176,68 +215,7 @@ def _force_claim_index(due: BatchedJobQuerySet) -> list[BatchedJob]:
     return [pin(row, due.db) for row in BatchedJob.objects.using(due.db).raw(hinted, params)]
 
 
-def _claim_read(claimant: Claimant, links: list[BatchedJob], *, now: datetime) -> list[BatchedJob]:
-    run = _run_of(links[0]) if links else None
-    if run is None or callbacks.waits_for_previous_run(claimant.using, claimant.batch_id, run):
-        return []
-    links = _isolate_lost(links)
-    values: dict[str, Any] = {
-        "status": LinkStatus.RUNNING,
-        "claimed_by": claimant.ticket,
-        "started_at": now,
-        "lease_until": now + claimant.lease,
-    }
-    if _write_claims(claimant, links, values) != len(links):
-        links = _confirm(claimant, links, since=now)
-    for link in links:
-        link.fence += 1
-        for name, value in values.items():
-            setattr(link, name, value)
-    return links
-
-
-def _isolate_lost(links: list[BatchedJob]) -> list[BatchedJob]:
-    """Return the links of one claim: a link with a worker loss is claimed alone."""
-    if links[0].worker_losses:
-        return links[:1]
-    return list(takewhile(lambda link: not link.worker_losses, links))
-
-
-def _write_claims(claimant: Claimant, links: list[BatchedJob], values: dict[str, Any]) -> int:
-    """Write the claims, by one UPDATE per fence, and return their number. Mostly there is one fence.
-
-    The fence is a guard: a link that was claimed and released since the read may have other attempts
-    and a delay.
-    """
-    count = 0
-    for fence, group in groupby(sorted(links, key=_fence), key=_fence):
-        guarded = BatchedJob.objects.using(claimant.using).filter(
-            pk__in=[link.pk for link in group], status=LinkStatus.PENDING, fence=fence
-        )
-        count += guarded.update(fence=fence + 1, **values)
-    return count
-
-
-def _fence(link: BatchedJob) -> int:
-    return link.fence
-
-
 def _run_of(link: BatchedJob) -> int | None:
     """Return the run of the batch when `link` was read; None if the batch was not active."""
     run: int | None = link.batch_run  # type: ignore[attr-defined]  # an annotation of the query
     return run
-
-
-def _confirm(claimant: Claimant, links: list[BatchedJob], *, since: datetime) -> list[BatchedJob]:
-    # The time is checked too: RQ may run one ticket twice at the same time, under one name.
-    fences = dict(
-        BatchedJob.objects.using(claimant.using)
-        .filter(
-            pk__in=[link.pk for link in links],
-            status=LinkStatus.RUNNING,
-            claimed_by=claimant.ticket,
-            started_at=since,
-        )
-        .values_list("pk", "fence")
-    )
-    return [link for link in links if fences.get(link.pk) == link.fence + 1]

@@ -12,6 +12,7 @@ from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
 
 from django_jobbatch.exceptions import InvalidOption
+from django_jobbatch.ledger.statements import statements_of
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet
 from django_jobbatch.schedule import read_moment, start_time
@@ -45,10 +46,13 @@ def waiting_after(links: BatchedJobQuerySet, stopped: Iterable[BatchedJob]) -> B
     return links.filter(reduce(or_, positions), status=LinkStatus.WAITING)
 
 
-def make_next_due(transition: Transition, succeeded: Iterable[int]) -> None:
+def make_next_due(transition: Transition, succeeded: Iterable[BatchedJob]) -> None:
     """Make the links due that follow these in their lanes, unless the batch is stopping."""
-    batch, pks = transition.batch, list(succeeded)
-    if not batch.has_lanes or batch.status not in OPEN or not pks:
+    batch, links = transition.batch, list(succeeded)
+    if not batch.has_lanes or batch.status not in OPEN or not links:
+        return
+    if len(links) == 1:
+        _make_next_of_lane_due(transition, links[0])
         return
     following = transition.lane_links().filter(
         lane=OuterRef("lane"), position__gt=OuterRef("position")
@@ -57,9 +61,22 @@ def make_next_due(transition: Transition, succeeded: Iterable[int]) -> None:
     following = following.exclude(status=LinkStatus.SUCCEEDED)
     first = following.order_by("position").values("pk")[:1]
     # By ids alone: PostgreSQL without statistics would read the whole batch.
-    found = transition.links_by_id(pks).values_list(Subquery(first), flat=True)
+    ids = transition.links_by_id(link.pk for link in links)
+    found = ids.values_list(Subquery(first), flat=True)
     # The last links of lanes are dropped here: in SQL the subquery would run twice.
     _make_due(transition, [pk for pk in found if pk is not None])
+
+
+def _make_next_of_lane_due(transition: Transition, succeeded: BatchedJob) -> None:
+    following = statements_of(transition.using).following(succeeded)
+    if following is None or following.status != LinkStatus.WAITING:
+        return
+    at = _start_time(following)
+    statements_of(transition.using).make_due(following.pk, at)
+    if at is None:
+        transition.add_due(following.queue)
+    else:
+        transition.record_next_event([at])
 
 
 def start_delays(transition: Transition, delayed: Iterable[BatchedJob]) -> None:

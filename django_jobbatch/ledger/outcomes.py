@@ -15,6 +15,7 @@ from django_jobbatch.db import chunked_by_size
 from django_jobbatch.ledger import completion
 from django_jobbatch.ledger.change import Change, Settlement
 from django_jobbatch.ledger.inserts import insert_rows
+from django_jobbatch.ledger.statements import statements_of
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob, FailedJob
 from django_jobbatch.states import SETTLED, LinkStatus
@@ -44,22 +45,37 @@ def write_outcomes(using: str, settlements: Sequence[Settlement], now: datetime)
     ordered = sorted(settlements, key=_update_order)
     groups = (list(group) for _, group in groupby(ordered, key=_update_order))
     for group in chain.from_iterable(chunked_by_size(each, _result_length) for each in groups):
-        status, fence, attempts, losses, available_at = group[0].update_key
-        pks = sorted(each.link.pk for each in group)
-        claimed = BatchedJob.objects.using(using).filter(
-            pk__in=pks, status=LinkStatus.RUNNING, fence=fence
-        )
-        count = claimed.update(
-            status=status,
-            lease_until=None,
-            available_at=available_at,
-            ended_at=now if status in SETTLED else None,
-            **({"attempts": F("attempts") + attempts} if attempts else {}),
-            **({"worker_losses": F("worker_losses") + losses} if losses else {}),
-            **_result_values(group),
-        )
-        if count != len(group):
+        if _write_group(using, group, now) != len(group):
             raise LateOutcome
+
+
+def _write_group(using: str, group: Sequence[Settlement], now: datetime) -> int:
+    """Write the outcomes of one group, and return the number of rows."""
+    status, fence, attempts, losses, available_at = group[0].update_key
+    pks = sorted(each.link.pk for each in group)
+    ended_at = now if status in SETTLED else None
+    if all(each.result is None for each in group):
+        return statements_of(using).settle(
+            pks,
+            status=status,
+            fence=fence,
+            attempts=attempts,
+            losses=losses,
+            available_at=available_at,
+            ended_at=ended_at,
+        )
+    claimed = BatchedJob.objects.using(using).filter(
+        pk__in=pks, status=LinkStatus.RUNNING, fence=fence
+    )
+    return claimed.update(
+        status=status,
+        lease_until=None,
+        available_at=available_at,
+        ended_at=ended_at,
+        attempts=F("attempts") + attempts,
+        worker_losses=F("worker_losses") + losses,
+        result=_results(group),
+    )
 
 
 def _update_order(settlement: Settlement) -> tuple[str, int, int, int, str]:
@@ -71,11 +87,11 @@ def _result_length(settlement: Settlement) -> int:
     return len(settlement.result or "")
 
 
-def _result_values(group: Sequence[Settlement]) -> dict[str, object]:
+def _results(group: Sequence[Settlement]) -> Case:
     cases = [
         When(pk=each.link.pk, then=Value(each.result)) for each in group if each.result is not None
     ]
-    return {"result": Case(*cases, default=None, output_field=TextField())} if cases else {}
+    return Case(*cases, default=None, output_field=TextField())
 
 
 def record_releases(transition: Transition, settlements: Sequence[Settlement]) -> None:

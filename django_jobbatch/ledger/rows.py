@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, Final
 
-from django.db.models import F
+from django.db.models import JSONField
 
+from django_jobbatch.ledger.statements import statements_of
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch, JobBatchQuerySet
 from django_jobbatch.models.tree import report_circle
+
+#: Columns that are written by the ORM, since the form of their values differs between databases.
+_JSON_COLUMNS: Final = frozenset(
+    field.attname for field in JobBatch._meta.concrete_fields if isinstance(field, JSONField)
+)
 
 
 def batches(using: str) -> JobBatchQuerySet:
@@ -28,15 +34,15 @@ def lane_links(using: str, batch_id: uuid.UUID) -> BatchedJobQuerySet:
 
 def lock(using: str, batch_id: uuid.UUID) -> JobBatch | None:
     """Write `version + 1` to lock a batch row, and return the row; None if deleted."""
-    row = batches(using).filter(pk=batch_id)
-    if not row.update(version=F("version") + 1):
-        return None
-    return row.get()
+    return statements_of(using).lock(batch_id)
 
 
 def write(using: str, batch: JobBatch, **values: Any) -> None:
     """Write columns of a batch row that this transaction has locked, and set them on `batch`."""
-    batches(using).filter(pk=batch.pk).update(**values)
+    if values.keys() & _JSON_COLUMNS:
+        batches(using).filter(pk=batch.pk).update(**values)
+    else:
+        statements_of(using).write(batch.pk, values)
     for name, value in values.items():
         setattr(batch, name, value)
 

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from django.db.models import F
 from django.utils import timezone
 
 from django_jobbatch import counters
 from django_jobbatch.db import MayRepeat, in_transaction
-from django_jobbatch.ledger import callbacks, cancellation, completion, lanes, rows
+from django_jobbatch.ledger import callbacks, cancellation, completion, lanes
 from django_jobbatch.ledger.change import Change, Settlement
 from django_jobbatch.ledger.outcomes import (
     LateOutcome,
@@ -26,6 +25,7 @@ from django_jobbatch.ledger.outcomes import (
     record_releases,
     write_outcomes,
 )
+from django_jobbatch.ledger.statements import statements_of
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.states import LANE_STOPPING, OPEN, SETTLED, LinkStatus
 
@@ -108,7 +108,7 @@ def _settle_counted(transition: Transition, settlements: Sequence[Settlement]) -
     lanes.skip_following(transition, stopped)
     _store_failures(transition, settlements, now)
     record_releases(transition, settlements)
-    succeeded = [each.link.pk for each in settlements if each.status == LinkStatus.SUCCEEDED]
+    succeeded = [each.link for each in settlements if each.status == LinkStatus.SUCCEEDED]
     lanes.make_next_due(transition, succeeded)
     completion.finish_if_done(transition)
 
@@ -118,14 +118,15 @@ def _lock_and_count(
 ) -> Transition:
     """Lock the batch row and move its counters, by one statement; the links follow."""
     final = _final_statuses(settlements)
-    row = rows.batches(using).filter(pk=batch_id)
-    moves = {column: F(column) + move for column, move in _counter_moves(final).items()}
-    is_counted = row.filter(pending_jobs__gte=final.total()).update(
-        version=F("version") + 1, **moves
+    batch = statements_of(using).count(
+        batch_id,
+        settled=final.total(),
+        failed=final[LinkStatus.FAILED],
+        cancelled=final[LinkStatus.CANCELLED],
     )
-    if not is_counted:
+    if batch is None:
         raise LateOutcome
-    return Transition(using, row.get())
+    return Transition(using, batch)
 
 
 def _final_statuses(settlements: Sequence[Settlement]) -> Counter[LinkStatus]:

@@ -505,9 +505,12 @@ def test_a_claim_asks_for_no_role() -> None:
     assert "role" not in read.partition(" WHERE ")[2]
 
 
-def test_what_follows_in_a_lane_is_found_by_ids_alone() -> None:
+def test_what_follows_in_several_lanes_is_found_by_ids_alone() -> None:
     # With the batch in its condition, such a PostgreSQL would read all jobs of the batch.
-    statements = capture(act_settle_in_lanes())
+    batch = store_tree(bus.batch([[ADD, ADD], [ADD, ADD]]))
+    links = claim(batch)
+
+    statements = capture(lambda: succeed(batch, links))
 
     reads = [sql for sql in statements.sql if sql.startswith("SELECT")]
     conditions = [sql.rpartition(" WHERE ")[2] for sql in reads]

@@ -1,0 +1,83 @@
+"""Writing claims: the fence, the ticket and the lease of links that this transaction may claim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import groupby, takewhile
+from operator import attrgetter
+from typing import Any
+
+from django_jobbatch.ledger.change import Claimant
+from django_jobbatch.ledger.statements import statements_of
+from django_jobbatch.models import BatchedJob
+from django_jobbatch.states import LinkStatus
+
+_fence = attrgetter("fence")
+
+
+def isolate_lost(links: list[BatchedJob]) -> list[BatchedJob]:
+    """Return the links of one claim: a link with a worker loss is claimed alone."""
+    if links and links[0].worker_losses:
+        return links[:1]
+    return list(takewhile(lambda link: not link.worker_losses, links))
+
+
+def write_claims(
+    claimant: Claimant,
+    links: Sequence[BatchedJob],
+    *,
+    now: datetime,
+    status: LinkStatus = LinkStatus.PENDING,
+) -> int:
+    """Claim links that still have this status, by one UPDATE per fence; return their number.
+
+    The fence is a guard: a link that was claimed and released since the read may have other attempts
+    and a delay. Mostly there is one fence.
+    """
+    count = 0
+    for fence, group in groupby(sorted(links, key=_fence), key=_fence):
+        count += statements_of(claimant.using).claim(
+            [link.pk for link in group],
+            status=status,
+            fence=fence,
+            ticket=claimant.ticket,
+            started_at=now,
+            lease_until=now + claimant.lease,
+        )
+    return count
+
+
+def set_claimed(link: BatchedJob, claimant: Claimant, now: datetime) -> BatchedJob:
+    """Set the columns of a claim on a link, and return the link."""
+    values: dict[str, Any] = {
+        "status": LinkStatus.RUNNING,
+        "fence": link.fence + 1,
+        "claimed_by": claimant.ticket,
+        "started_at": now,
+        "lease_until": now + claimant.lease,
+    }
+    for name, value in values.items():
+        setattr(link, name, value)
+    return link
+
+
+def still_held(claimant: Claimant, links: Sequence[BatchedJob]) -> list[BatchedJob]:
+    """Return those of these claimed links that this ticket holds by this claim.
+
+    The time of the claim is checked too: RQ may run one ticket twice at the same time, under one
+    name.
+    """
+    if not links:
+        return []
+    held = dict(
+        BatchedJob.objects.using(claimant.using)
+        .filter(
+            pk__in=[link.pk for link in links],
+            status=LinkStatus.RUNNING,
+            claimed_by=claimant.ticket,
+            started_at__in={link.started_at for link in links},
+        )
+        .values_list("pk", "fence")
+    )
+    return [link for link in links if held.get(link.pk) == link.fence]
