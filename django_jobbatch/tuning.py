@@ -98,6 +98,16 @@ STATUS_MAX_AGE = 0.3
 UNLIMITED_JOB_LEASE = 86_400
 #: Seconds after which a batch with due links gets more tickets.
 HELP_AFTER_SECONDS = 1
+#: Seconds of a batch in a session, after which it gives way to another job that waits.
+TURN_SECONDS = 1.0
+#: Seconds between two questions for such a job, after the turn.
+TURN_PEEK_SECONDS = 0.25
+#: Seconds that a session must have left to take over the next ticket of its queue, and attempts if
+#: other workers take it first.
+TAKE_OVER_SECONDS = 1.0
+TAKE_OVER_ATTEMPTS = 3
+#: Milliseconds in which one session of a database looks for overdue batches.
+OVERDUE_INTERVAL_MS = 1000
 #: Seconds until the next claim of a stand-in whose child batch is stopping.
 STOPPING_RECHECK_SECONDS = 1
 #: Characters of an exception's message and of its traceback that a failure stores. Of a longer text
@@ -126,6 +136,8 @@ TICKET_FAILURE_TTL = timedelta(hours=1)
 #: Time after which Redis forgets the waiting tickets of a batch, counted from the last one that was
 #: sent or is scheduled. A queue without a worker for so long gets further tickets.
 TICKET_REGISTRY_TTL = timedelta(days=30)
+#: Time after which Redis forgets which tickets a session has taken over, counted from the last one.
+SESSION_TTL = timedelta(days=1)
 #: Delay of a scheduled ticket after which another process sends one.
 OVERDUE_AFTER = timedelta(seconds=2)
 #: Overdue batches that one process takes at once.
@@ -148,6 +160,8 @@ TICKET_REDIS_SECONDS = 10.0
 #: Seconds of a request that are not counted, and seconds that each request has at least.
 FREE_REDIS_SECONDS = 0.05
 MIN_REDIS_SECONDS = 0.1
+#: Seconds for which a session waits for Redis to learn which job is next.
+PEEK_SECONDS = 1.0
 #: Seconds for which a process waits only briefly for a server that has used a whole budget.
 HANGING_REDIS_SECONDS = 10.0
 #: Seconds for which a stop request is repeated until its worker listens, and pauses between them.

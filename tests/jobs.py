@@ -77,6 +77,11 @@ def sleep(seconds: float) -> None:
 # Records
 
 
+def record_and_sleep(path: str, text: str, seconds: float) -> None:
+    record(path, text)
+    time.sleep(seconds)
+
+
 def stamp(path: str, seconds: float = 0) -> None:
     """Record when it started."""
     record(path, repr(time.time()))

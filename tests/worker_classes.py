@@ -5,11 +5,14 @@ A spawned work-horse imports this before Django is set up.
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from typing import Any
 
 from rq.worker import HerokuWorker, RoundRobinWorker, SimpleWorker, SpawnWorker
 
+from django_jobbatch import transport
 from django_jobbatch.worker import BatchWorker, BatchWorkerMixin
 
 
@@ -33,6 +36,22 @@ class RoundRobinBatchWorker(BatchWorkerMixin, RoundRobinWorker): ...
 
 
 class SpawnBatchWorker(BatchWorkerMixin, SpawnWorker): ...
+
+
+class DyingBatchWorker(BatchWorker):
+    """Its first work-horse that takes over a ticket dies before it works on the batch."""
+
+    def main_work_horse(self, *args: Any, **kwargs: Any) -> Any:
+        take_over = transport.take_over
+
+        def take_over_and_die(*arguments: Any) -> Any:
+            taken = take_over(*arguments)
+            if self.connection.set("rq:died", 1, nx=True):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return taken
+
+        transport.take_over = take_over_and_die  # type: ignore[assignment]  # for this process
+        return super().main_work_horse(*args, **kwargs)
 
 
 class LateBatchWorker(BatchWorker):

@@ -231,8 +231,8 @@ def _in_redis() -> Iterator[Violation]:
     """Check that Redis contains no ticket.
 
     A registry may remain if the process that settled its batch was killed. It does no harm, and the
-    report counts it.
+    report counts it. The list of a session remains if its worker was killed too, and expires.
     """
-    for read in (tickets.queued, tickets.scheduled, tickets.started):
+    for read in (tickets.queued, tickets.scheduled, tickets.started, tickets.lasting_sessions):
         if ids := read():
             yield Violation(f"{read.__name__} in Redis: {ids}")

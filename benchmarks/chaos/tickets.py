@@ -46,6 +46,12 @@ def registries() -> list[str]:
     return sorted(key.decode() for key in redis().scan_iter(REGISTRIES))
 
 
+def lasting_sessions() -> list[str]:
+    """Return the keys of sessions that never expire. Those of killed workers expire within a day."""
+    keys = redis().scan_iter("jobbatch:session:*")
+    return sorted(key.decode() for key in keys if redis().ttl(key) == -1)
+
+
 def deliver(queue: str, ticket: str) -> None:
     """Append the id of a ticket to its queue again."""
     redis().rpush(django_rq.get_queue(queue).key, ticket)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django_jobbatch.connection_state.check import ConnectionCheck
 from django_jobbatch.connection_state.reset import (
     ask_servers,
+    check_connections,
     close_read_only,
     close_unusable,
     hold_open_transactions,
@@ -15,6 +16,7 @@ from django_jobbatch.connection_state.reset import (
 __all__ = [
     "ConnectionCheck",
     "ask_servers",
+    "check_connections",
     "close_read_only",
     "close_unusable",
     "hold_open_transactions",

@@ -98,6 +98,20 @@ def renew_connections() -> None:
             connection.close_if_unusable_or_obsolete()
 
 
+def check_connections() -> None:
+    """Close the connections that are unusable, or in a transaction that was left open.
+
+    Others stay, whatever CONN_MAX_AGE says, because to connect takes longer than a small batch.
+    """
+    for problem in reset_left_open(close=True):
+        logger.warning("Code that ran before left a transaction open. %s", problem)
+    for connection in known():
+        if connection.alias not in thread.held:
+            close_at, connection.close_at = connection.close_at, None
+            connection.close_if_unusable_or_obsolete()
+            connection.close_at = close_at
+
+
 def close_read_only(using: str) -> None:
     """Close the connection to this database if its session accepts no writes."""
     for connection in known():

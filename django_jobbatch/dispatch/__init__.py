@@ -7,7 +7,7 @@ reconcile repairs the difference.
 from __future__ import annotations
 
 from django_jobbatch.dispatch.cancellation import cancel_tree, continue_cancel, kill_running
-from django_jobbatch.dispatch.delays import schedule_next_event, send_overdue
+from django_jobbatch.dispatch.delays import look_for_overdue, schedule_next_event, send_overdue
 from django_jobbatch.dispatch.effects import CurrentTicket, after_commit, apply, continue_batch
 from django_jobbatch.dispatch.error_log import errors_of_pass, log_errors_once
 from django_jobbatch.dispatch.tickets import (
@@ -31,6 +31,7 @@ __all__ = [
     "errors_of_pass",
     "kill_running",
     "log_errors_once",
+    "look_for_overdue",
     "max_job_timeout",
     "missing_tickets",
     "schedule_next_event",

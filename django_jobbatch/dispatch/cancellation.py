@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
+from collections.abc import Collection
 from functools import partial
 
 from django.db.models import Q
@@ -52,7 +53,20 @@ def _kill(batch: JobBatch) -> None:
     for change in ledger.sweep(using, batch.pk, running=True):
         apply(change)
     for queue, ids in tickets.items():
-        log_transport_errors(batch, partial(transport.stop, queue, ids), message=NOT_KILLED)
+        request = partial(transport.stop, queue, ids, still_held=partial(_working_on, batch, queue))
+        log_transport_errors(batch, request, message=NOT_KILLED)
+
+
+def _working_on(batch: JobBatch, queue: str, tickets: Collection[str]) -> set[str]:
+    """Return those of these tickets whose sessions still work on the tree of the batch.
+
+    The job of another one has returned, and its session has taken over the ticket of another batch.
+    """
+    current = transport.current_batches(queue, tickets)
+    rows = JobBatch.objects.using(batch.database).filter(pk__in=set(current.values()))
+    roots: dict[uuid.UUID, uuid.UUID | None] = dict(rows.values_list("pk", "root_id"))
+    root = batch.root_id or batch.pk
+    return {ticket for ticket, pk in current.items() if pk in roots and (roots[pk] or pk) == root}
 
 
 def _ensure_tickets_of_tree(using: str, root_id: uuid.UUID) -> None:

@@ -49,6 +49,9 @@ class CurrentTicket(Protocol):
         `due` are the queues with due links of the batch.
         """
 
+    def has_no_tickets(self, batch: JobBatch) -> bool:
+        """Return whether it is known that no ticket of this finished batch waits."""
+
 
 def apply(
     change: Change,
@@ -119,7 +122,8 @@ def _apply_one(
     if not is_stopped:
         _continue_by_ticket(batch)
     elif change.stopping or change.finished:
-        _discard_tickets(batch)
+        if not (current_ticket and change.finished and current_ticket.has_no_tickets(batch)):
+            _discard_tickets(batch)
         # One of them may have been the ticket of a callback, or of a retry in between.
         _ensure_tickets_on(batch, set(batch.queues) - {own_queue})
     if batch.next_event_at is not None and (

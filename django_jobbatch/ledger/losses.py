@@ -18,20 +18,25 @@ from django_jobbatch.states import OPEN
 
 
 def rescue_ticket(
-    using: str, batch_id: uuid.UUID, ticket: str, *, is_dead: bool = False
+    using: str, batch_id: uuid.UUID, ticket: str, *, is_dead: bool = False, is_stopped: bool = False
 ) -> list[Change]:
     """Return the links of a ticket to pending, and count a worker loss for each.
 
     Without `is_dead`, only links with an expired lease are rescued. A link with `MAX_LOSSES` losses
-    fails with `WorkerLost`; in a stopping batch it is cancelled. Attempts do not change. The caller
-    has checked that no process works on the ticket; an outcome that arrives nevertheless is late.
+    fails with `WorkerLost`; in a stopping batch it is cancelled. Attempts do not change. If a
+    person has stopped the ticket, no loss is counted. The caller has checked that no process works on the
+    ticket; an outcome that arrives nevertheless is late.
     """
-    return in_transaction(
-        using, idempotent(lambda: _rescue(using, batch_id, ticket, is_dead=is_dead))
-    )
+
+    def operation() -> list[Change]:
+        return _rescue(using, batch_id, ticket, is_dead=is_dead, is_stopped=is_stopped)
+
+    return in_transaction(using, idempotent(operation))
 
 
-def _rescue(using: str, batch_id: uuid.UUID, ticket: str, *, is_dead: bool) -> list[Change]:
+def _rescue(
+    using: str, batch_id: uuid.UUID, ticket: str, *, is_dead: bool, is_stopped: bool
+) -> list[Change]:
     transition = Transition.lock(using, batch_id)
     if transition is None:
         return []
@@ -42,23 +47,32 @@ def _rescue(using: str, batch_id: uuid.UUID, ticket: str, *, is_dead: bool) -> l
     if not held:
         return []
     jobs = [link for link in held if not link.is_callback]
-    lost = _rescue_jobs(transition, jobs) if jobs else []
-    lost += [_rescue_callback(transition, link) for link in held if link.is_callback]
+    lost = _rescue_jobs(transition, jobs, is_stopped=is_stopped) if jobs else []
+    for link in held:
+        if link.is_callback:
+            lost.append(_rescue_callback(transition, link, is_stopped=is_stopped))
     transition.lost = len(lost)
     transition.failed_by_loss = tuple(each.link for each in lost if each.failure is not None)
     return [transition.freeze()]
 
 
-def _rescue_jobs(transition: Transition, links: Sequence[BatchedJob]) -> list[Settlement]:
+def _rescue_jobs(
+    transition: Transition, links: Sequence[BatchedJob], *, is_stopped: bool
+) -> list[Settlement]:
     # A stopping batch cancels its links, and a stand-in has not killed any worker.
     may_fail = transition.batch.status in OPEN
-    lost = [_lost_settlement(link, may_fail=may_fail and not link.is_stand_in) for link in links]
+    lost = [
+        Settlement.released(link)
+        if is_stopped
+        else _lost_settlement(link, may_fail=may_fail and not link.is_stand_in)
+        for link in links
+    ]
     settlement.settle_locked(transition, lost)
     return lost
 
 
-def _rescue_callback(transition: Transition, link: BatchedJob) -> Settlement:
-    lost = _lost_settlement(link, may_fail=True)
+def _rescue_callback(transition: Transition, link: BatchedJob, *, is_stopped: bool) -> Settlement:
+    lost = Settlement.released(link) if is_stopped else _lost_settlement(link, may_fail=True)
     if lost.failure is not None:
         callback_settlement.skip_unreported(link)  # that failure killed the worker
     callback_settlement.settle_callback_locked(transition, lost)

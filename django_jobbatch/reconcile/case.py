@@ -11,12 +11,12 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from django_jobbatch import conf, dispatch, transport
+from django_jobbatch import conf, dispatch
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import loader
 from django_jobbatch.reconcile.loader import PendingCallback, TicketHoldings, with_parents
-from django_jobbatch.reconcile.queue_state import QueueState
+from django_jobbatch.reconcile.queue_state import DeadTicket, QueueState
 from django_jobbatch.states import UNSETTLED
 
 
@@ -38,8 +38,8 @@ class Case:
         return self.batch.pk
 
     @property
-    def dead(self) -> str:
-        """The id of the ticket that is known to be dead, or an empty string."""
+    def dead(self) -> DeadTicket | None:
+        """The ticket that is known to be dead, if there is one."""
         return self.queues.dead
 
     @property
@@ -86,18 +86,19 @@ class Case:
         return None if self.is_repaired else self.queues.due(queue, self.batch)
 
     def running_tickets(self, queue: str) -> int:
-        """Return the number of tickets that hold links of the batch or are executed by RQ.
+        """Return the number of tickets that hold links of the batch or are executed by RQ for it.
 
         A ticket whose last claim is older than a slice is left out, because it claims no further
         links.
         """
-        executing = self.queues.executing(queue) or set()
-        tickets = {each for each in executing if transport.belongs_to(each, self.pk)}
+        current = self.queues.current_batches(queue)
+        tickets = {each for each, batch_id in current.items() if batch_id == self.pk}
         holdings = [each for each in self.holdings if each.queue == queue]
         tickets |= {each.ticket for each in holdings if each.expired < each.links}
         slice_start = timezone.now() - timedelta(seconds=conf.current().SLICE)
         finishing = {each.ticket for each in holdings if each.claimed_at < slice_start}
-        return len(tickets - finishing - {self.dead})
+        dead = set() if self.dead is None else {self.dead.id}
+        return len(tickets - finishing - dead)
 
     def _annotated(self, name: str) -> Any:
         return getattr(self.batch, name)

@@ -112,7 +112,7 @@ def finished_not_at_rest(case: Case) -> Iterator[Repair]:
 
 
 def _is_lost(case: Case, held: TicketHoldings) -> bool:
-    if held.ticket == case.dead:
+    if case.dead is not None and held.ticket == case.dead.id:
         return True
     if not held.expired:
         return False
@@ -121,7 +121,10 @@ def _is_lost(case: Case, held: TicketHoldings) -> bool:
 
 
 def _rescue(case: Case, ticket: str) -> list[Change]:
-    return ledger.rescue_ticket(case.using, case.pk, ticket, is_dead=ticket == case.dead)
+    dead = case.dead
+    is_dead = dead is not None and ticket == dead.id
+    is_stopped = dead is not None and is_dead and dead.is_stopped
+    return ledger.rescue_ticket(case.using, case.pk, ticket, is_dead=is_dead, is_stopped=is_stopped)
 
 
 def _mark_at_rest(case: Case) -> Iterator[Repair]:

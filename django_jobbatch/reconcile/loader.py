@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections import ChainMap, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -92,9 +92,18 @@ def unsettled_chunks(using: str, within: uuid.UUID | None) -> Iterator[list[JobB
         page = batches.order_by("pk").filter(pk__gt=read.last)[: tuning.RECONCILE_CHUNK]
 
 
-def batches_of_ticket(using: str, within: uuid.UUID, ticket: str) -> list[JobBatch]:
-    """Return the batches of the tree `within` whose links this ticket holds, and their ancestors."""
-    tree = JobBatch.objects.using(using).not_at_rest().filter(_in_tree_of(using, within))
+def batches_of_ticket(
+    using: str, within: uuid.UUID, ticket: str, taken_over: Collection[uuid.UUID] = ()
+) -> list[JobBatch]:
+    """Return the batches of the tree `within` whose links this ticket holds, and their ancestors.
+
+    Those of the trees of the batches `taken_over` are included, and these themselves.
+    """
+    unsettled = JobBatch.objects.using(using).not_at_rest()
+    roots = _roots(unsettled, taken_over)
+    tree = unsettled.filter(
+        _in_tree_of(using, within) | Q(pk__in=roots.values()) | Q(root_id__in=roots.values())
+    )
     holding = BatchedJob.objects.using(using).running().filter(claimed_by=ticket)
     # By ids: no index has the links of a ticket, and with a subquery PostgreSQL would read the links
     # of all batches.
@@ -104,7 +113,7 @@ def batches_of_ticket(using: str, within: uuid.UUID, ticket: str) -> list[JobBat
         for each in holding.filter(batch_id__in=chunk).order_by().values_list("batch_id", flat=True)
     }
     ancestors = {each for pk in ids for each in ledger.ancestor_ids(using, pk)}
-    batches = with_parents(using).not_at_rest().filter(pk__in=ids | ancestors)
+    batches = with_parents(using).not_at_rest().filter(pk__in=ids | ancestors | roots.keys())
     return db.read_rows(batches.order_by("pk"), report_unreadable).rows
 
 
@@ -151,6 +160,15 @@ def pending_callbacks(
             each = PendingCallback(*row)
             found[each.batch_id].append(each)
     return found
+
+
+def _roots(batches: JobBatchQuerySet, pks: Collection[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:
+    """Return the root of each of these batches that is among `batches`."""
+    if not pks:
+        return {}
+    rows = batches.filter(pk__in=pks).order_by().values_list("pk", "root_id")
+    roots: dict[uuid.UUID, uuid.UUID | None] = dict(rows)
+    return {pk: root or pk for pk, root in roots.items()}
 
 
 def _in_tree_of(using: str, batch_id: uuid.UUID) -> Q:

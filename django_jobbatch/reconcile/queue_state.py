@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from django_jobbatch import db, dispatch, transport, tuning
 from django_jobbatch.exceptions import TransportError, UnknownQueue
@@ -56,19 +56,28 @@ class QueueLists:
         return None
 
 
+class DeadTicket(NamedTuple):
+    """A ticket that is known to be dead, and whether a person has stopped it."""
+
+    id: str
+    is_stopped: bool
+
+
 class QueueState:
     """The tickets that RQ has for a chunk of batches, and the links that are due.
 
-    Each queue is read once for all batches. `dead` is the id of a ticket that is known to be dead, or
-    an empty string.
+    Each queue is read once for all batches. `dead` is a ticket that is known to be dead, if there is one.
     """
 
-    def __init__(self, using: str, chunk: Sequence[JobBatch], lists: QueueLists, dead: str) -> None:
+    def __init__(
+        self, using: str, chunk: Sequence[JobBatch], lists: QueueLists, dead: DeadTicket | None
+    ) -> None:
         self.dead = dead
         self.lists = lists
         self._using = using
         self._chunk = chunk
         self._executing: dict[str, set[str] | None] = {}
+        self._current: dict[str, dict[str, uuid.UUID]] = {}
         self._waiting: dict[str, dict[uuid.UUID, WaitingTickets] | None] = {}
         self._asked: dict[str, set[uuid.UUID]] = {}
         self._due: dict[str, dict[uuid.UUID, int]] = {}
@@ -84,6 +93,13 @@ class QueueState:
         if queue not in self._executing:
             self._executing[queue] = self._read_executing(queue)
         return self._executing[queue]
+
+    def current_batches(self, queue: str) -> dict[str, uuid.UUID]:
+        """Return the batch that each executed ticket works for: its own, or one it has taken over."""
+        if queue not in self._current:
+            read = partial(transport.current_batches, queue, self.executing(queue) or ())
+            self._current[queue] = self.lists.inspect(queue, read) or {}
+        return self._current[queue]
 
     def waiting(self, queue: str, batch: JobBatch) -> WaitingTickets | None:
         """Return the tickets of the batch that waited in this queue when it was read.
@@ -142,7 +158,8 @@ class QueueState:
         ]
 
     def _read_executing(self, queue: str) -> set[str] | None:
-        return self.lists.inspect(queue, lambda: transport.executing(queue) - {self.dead})
+        dead = set() if self.dead is None else {self.dead.id}
+        return self.lists.inspect(queue, lambda: transport.executing(queue) - dead)
 
 
 def max_due(batch: JobBatch) -> int:

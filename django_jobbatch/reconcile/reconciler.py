@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Final
 
 from django_jobbatch.logs import get_logger
 from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import ledger_rules, loader, ticket_rules
 from django_jobbatch.reconcile.case import Case
-from django_jobbatch.reconcile.queue_state import QueueLists, QueueState
+from django_jobbatch.reconcile.queue_state import DeadTicket, QueueLists, QueueState
 from django_jobbatch.reconcile.repairs import Repair
 
 logger = get_logger(__name__)
@@ -49,22 +49,34 @@ def reconcile(
     A batch whose repair fails is logged, and so is a Redis that does not answer; the other batches are
     repaired. Do not call this inside a transaction.
     """
-    yield from _pass(using, loader.unsettled_chunks(using, batch_id), dead="", dry_run=dry_run)
+    yield from _pass(using, loader.unsettled_chunks(using, batch_id), dead=None, dry_run=dry_run)
 
 
-def reconcile_ticket(using: str, batch_id: uuid.UUID, ticket: str) -> list[Repair]:
+def reconcile_ticket(
+    using: str,
+    batch_id: uuid.UUID,
+    ticket: str,
+    *,
+    taken_over: Collection[uuid.UUID] = (),
+    is_stopped: bool = False,
+) -> list[Repair]:
     """Rescue the links of a ticket whose work-horse is dead, and reconcile their batches.
 
     These are the batches in the tree of `batch_id` whose links it holds, and their ancestors. Leases do
     not matter. A ticket without links changes nothing here: if it died at its start, the next ticket
     would die as well, without a pause between them.
+
+    The same holds for the trees of the batches `taken_over` by its session. Their own tickets are gone,
+    so they are reconciled in any case. If a person has stopped the ticket, its death costs no link a
+    worker loss.
     """
-    chunk = loader.batches_of_ticket(using, batch_id, ticket)
-    return list(_pass(using, [chunk], dead=ticket, dry_run=False))
+    chunk = loader.batches_of_ticket(using, batch_id, ticket, taken_over)
+    dead = DeadTicket(ticket, is_stopped=is_stopped)
+    return list(_pass(using, [chunk], dead=dead, dry_run=False))
 
 
 def _pass(
-    using: str, chunks: Iterable[list[JobBatch]], *, dead: str, dry_run: bool
+    using: str, chunks: Iterable[list[JobBatch]], *, dead: DeadTicket | None, dry_run: bool
 ) -> Iterator[Repair]:
     lists = QueueLists()
     for batches in chunks:

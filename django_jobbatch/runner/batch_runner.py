@@ -38,7 +38,7 @@ class BatchRunner:
     """The loop of a session over one batch.
 
     `batch` is the row as the newest known change left it. `current_ticket` is the session: it takes
-    over batches that become due here.
+    over batches that become due here. `waiting` tickets of the batch wait in the queue, if that is known.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class BatchRunner:
         *,
         current_ticket: dispatch.CurrentTicket,
         request_more_tickets: Callable[[], None],
+        waiting: int | None = None,
     ) -> None:
         self.batch = batch
         self.slice = time_slice
@@ -61,7 +62,7 @@ class BatchRunner:
         self._request_more_tickets_of_session = request_more_tickets
         self._read_at = time.monotonic()
         self._attempts = ClaimAttempts(self.queue, self.using)
-        self.tickets = TicketSupply(self.queue, attempts=self._attempts)
+        self.tickets = TicketSupply(batch, self.queue, attempts=self._attempts, waiting=waiting)
         self._checked_callbacks = False
         self._last_claimed = 0
         self._claim_size = 1
@@ -239,6 +240,7 @@ class BatchRunner:
         """Queue a change, and take over its row if it is of this batch."""
         if change.batch is not None and change.batch_id == self.batch.pk:
             self.refresh(change.batch)
+            self.tickets.note(change)
         self.changes.add(change, has_progress=has_progress)
 
     def _apply_changes(self, *, is_last: bool = False) -> None:

@@ -6,15 +6,26 @@ import time
 import uuid
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import copy_context
 
 from django_jobbatch import conf, db, dispatch, transport
-from django_jobbatch.connection_state import hold_open_transactions, renew_connections
+from django_jobbatch.connection_state import (
+    check_connections,
+    hold_open_transactions,
+    renew_connections,
+)
 from django_jobbatch.exceptions import JobTimeout
 from django_jobbatch.logs import get_logger
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner.batch_runner import BatchRunner
 from django_jobbatch.runner.heartbeat import ExpiredCall
-from django_jobbatch.runner.time_slice import Slice
+from django_jobbatch.runner.next_ticket import (
+    TakenTicket,
+    forget_session,
+    others_wait,
+    take_next,
+)
+from django_jobbatch.runner.time_slice import Slice, Turn
 from django_jobbatch.runner.timed_calls import TimedCall
 from django_jobbatch.runner.watchdog import Watchdog, watching
 from django_jobbatch.states import BatchStatus
@@ -32,7 +43,7 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
         logger.error("A ticket was rejected, and it ran no job: %s", error)
         return
     with _fresh_connections(queue):
-        ticket, rq_timeout, _ = transport.start_ticket(uuid.UUID(batch_id), queue)
+        ticket, rq_timeout, waiting = transport.start_ticket(uuid.UUID(batch_id), queue)
         row = JobBatch.objects.using(using).filter(pk=batch_id)
         batch = db.retry_transient(using, row.first)
         if batch is None:
@@ -47,8 +58,9 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
         max_job_timeout = (
             batch.longest_timeout if rq_timeout is None else dispatch.max_job_timeout(rq_timeout)
         )
-        TicketSession(queue, using, ticket, max_job_timeout=max_job_timeout).run(batch)
-        dispatch.send_overdue(using)
+        session = TicketSession(queue, using, ticket, max_job_timeout=max_job_timeout)
+        session.run(batch, waiting=waiting)
+        dispatch.look_for_overdue(using, queue)
 
 
 def _warn_of_unknown_batch(ticket: str, description: str, batch_id: str, using: str) -> None:
@@ -76,7 +88,9 @@ class TicketSession:
     the current batch is suspended meanwhile. So a small child batch costs no request to Redis. After
     HELP_AFTER_SECONDS a suspended batch gets tickets, like any other.
 
-    `run` may be called for one batch after another, while the slice has time.
+    In a work-horse of a `BatchWorker` the session then takes over the next ticket of its queue, and
+    works on its batch, as long as the slice has time. `run` may also be called for one batch after
+    another.
 
     A batch with jobs longer than `max_job_timeout` seconds is left to tickets with a longer timeout
     of RQ; -1 is no bound.
@@ -84,24 +98,50 @@ class TicketSession:
 
     def __init__(self, queue: str, using: str, ticket: str, *, max_job_timeout: int = -1) -> None:
         hold_open_transactions()
+        self._turn = None if transport.is_sync(queue) else Turn(self._others_wait)
         self.slice = Slice(
             ticket=ticket,
             queue=queue,
             using=using,
             deadline=time.monotonic() + conf.current().SLICE,
             max_job_timeout=max_job_timeout,
+            turn=self._turn,
         )
         # By the ids of their batches; the last one is current.
         self._stack: dict[uuid.UUID, BatchRunner] = {}
 
-    def run(self, batch: JobBatch) -> None:
+    def run(self, batch: JobBatch, *, waiting: int | None = None) -> None:
         """Work on the batch and on the batches that it makes due; leave tickets for the remaining.
 
-        A shutdown of the worker releases the unstarted links and is raised again.
+        `waiting` is the number of its other tickets that wait, if it is known. A shutdown of the worker
+        releases the unstarted links and is raised again.
         """
-        self.push(batch)
+        has_taken = False
         with self._watched():
-            self._run_stack()
+            while True:
+                self.push(batch, waiting=waiting)
+                # What code around the jobs sets, such as a language, ends with the batch.
+                copy_context().run(self._run_stack)
+                following = self._take_next(batch)
+                if following is None:
+                    break
+                batch, waiting = following
+                has_taken = True
+                check_connections()
+                if self._turn is not None:
+                    self._turn.start()
+        if has_taken:
+            forget_session(self.slice)
+
+    def _take_next(self, batch: JobBatch) -> TakenTicket | None:
+        """Take over the next ticket after this batch; a work-horse with an isolated job ends."""
+        if batch.options.get("isolated"):
+            return None
+        has_given_way = self._turn is not None and self._turn.has_given_way
+        return take_next(self.slice, after=batch if has_given_way else None)
+
+    def _others_wait(self) -> bool:
+        return others_wait(self.slice.queue, set(self._stack))
 
     def _run_stack(self) -> None:
         try:
@@ -115,8 +155,8 @@ class TicketSession:
             while self._stack:
                 self._pop()
 
-    def push(self, batch: JobBatch) -> BatchRunner:
-        """Make the batch the current one."""
+    def push(self, batch: JobBatch, *, waiting: int | None = None) -> BatchRunner:
+        """Make the batch the current one; `waiting` of its tickets wait, if that is known."""
         if self._stack:
             self._current().suspend()
         runner = self._stack[batch.pk] = BatchRunner(
@@ -124,6 +164,7 @@ class TicketSession:
             self.slice,
             current_ticket=self,
             request_more_tickets=self.request_more_tickets,
+            waiting=waiting,
         )
         return runner
 
@@ -141,6 +182,11 @@ class TicketSession:
             return None
         self.push(batch)
         return queue
+
+    def has_no_tickets(self, batch: JobBatch) -> bool:
+        """Return whether no ticket of this finished batch waits, as far as the session knows."""
+        runner = self._stack.get(batch.pk)
+        return runner is not None and runner.tickets.none_waits(batch)
 
     def request_more_tickets(self) -> None:
         """Send tickets for each batch on the stack that takes long."""

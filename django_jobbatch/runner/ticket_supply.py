@@ -5,23 +5,47 @@ from __future__ import annotations
 import time
 
 from django_jobbatch import dispatch, tuning
+from django_jobbatch.ledger import Change
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner.claim_attempts import ClaimAttempts
 
 
 class TicketSupply:
-    """The tickets for the due links of one batch on one queue."""
+    """The tickets for the due links of one batch on one queue.
 
-    def __init__(self, queue: str, *, attempts: ClaimAttempts) -> None:
+    `waiting` of them waited when the session started with the batch, None if that is not known.
+    """
+
+    def __init__(
+        self, batch: JobBatch, queue: str, *, attempts: ClaimAttempts, waiting: int | None
+    ) -> None:
         self._queue = queue
         self._attempts = attempts
         self._requested_at = time.monotonic()
+        self._first = (batch.run, batch.total_jobs)
+        self._has_sent = waiting != 0
+        self._settled = 0
+
+    def note(self, change: Change) -> None:
+        """Note a change of the batch that this session has made."""
+        self._settled += len(change.settled)
+
+    def none_waits(self, batch: JobBatch) -> bool:
+        """Return whether no ticket of the finished batch can wait.
+
+        None waited at the start, the session has sent none, and it has settled every job. So no other
+        session had a part in the batch, and no jobs were added or retried. A ticket that waits
+        all the same finds nothing to do.
+        """
+        if self._has_sent or batch.queues != [self._queue]:
+            return False
+        return self._first == (batch.run, self._settled) and batch.total_jobs == self._settled
 
     def leave(self, batch: JobBatch) -> None:
         """Send tickets for the links that are still due, and schedule one for delayed links."""
-        if self._attempts.is_in_vain(batch):
+        if batch.at_rest or self._attempts.is_in_vain(batch):
             return
-        dispatch.ensure_tickets(batch, self._queue)
+        self._ensure(batch)
         if batch.next_event_at is not None:
             dispatch.schedule_next_event(batch)
 
@@ -30,4 +54,8 @@ class TicketSupply:
         now = time.monotonic()
         if now - self._requested_at >= tuning.HELP_AFTER_SECONDS:
             self._requested_at = now
-            dispatch.ensure_tickets(batch, self._queue)
+            self._ensure(batch)
+
+    def _ensure(self, batch: JobBatch) -> None:
+        self._has_sent = True
+        dispatch.ensure_tickets(batch, self._queue)

@@ -25,42 +25,61 @@ from django_jobbatch.transport.inspection import (
     waiting_by_batch,
     waiting_tickets,
 )
-from django_jobbatch.transport.line import Line, QueueLoad, line_of, load_of
+from django_jobbatch.transport.line import Line, QueueLoad, line_of, load_of, others_wait
 from django_jobbatch.transport.producer import schedule, send
+from django_jobbatch.transport.queue_head import (
+    NotTaken,
+    allow_taking_over,
+    head_ticket,
+    may_take_over,
+    move_to_tail,
+    take_over,
+)
 from django_jobbatch.transport.queue_scan import QueueScan
 from django_jobbatch.transport.queues import check_queue, default_timeout, is_sync
 from django_jobbatch.transport.redis import driver_info
 from django_jobbatch.transport.removal import discard
+from django_jobbatch.transport.sessions import current_batches, forget, is_first_since, taken_over
 from django_jobbatch.transport.stop_requests import stop
-from django_jobbatch.transport.tickets import Ticket, belongs_to
+from django_jobbatch.transport.tickets import Ticket
 
 __all__ = [
     "NO_TICKETS",
     "Line",
+    "NotTaken",
     "QueueLoad",
     "QueueScan",
     "RedisBudget",
     "Ticket",
     "WaitingTickets",
-    "belongs_to",
+    "allow_taking_over",
     "check_queue",
+    "current_batches",
     "default_timeout",
     "discard",
     "driver_info",
     "executing",
+    "forget",
+    "head_ticket",
+    "is_first_since",
     "is_rq_retry",
     "is_sync",
     "is_work_horse",
     "line_of",
     "live_executions",
     "load_of",
+    "may_take_over",
+    "move_to_tail",
     "operation",
+    "others_wait",
     "parse_ticket",
     "scan_of",
     "schedule",
     "send",
     "start_ticket",
     "stop",
+    "take_over",
+    "taken_over",
     "ticket_description",
     "ticket_error",
     "waiting_by_batch",

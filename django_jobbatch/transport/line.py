@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 from rq import Queue
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
+from django_jobbatch import tuning
 from django_jobbatch.exceptions import TransportError
 from django_jobbatch.transport import inline, registry
 from django_jobbatch.transport.inspection import queued_among
 from django_jobbatch.transport.queues import is_sync, queue_named
 from django_jobbatch.transport.redis import redis_errors
+from django_jobbatch.transport.tickets import batch_of, parse_id
 
 
 class QueueLoad(NamedTuple):
@@ -54,6 +57,21 @@ def load_of(queue: str) -> QueueLoad:
     with redis_errors(), rq_queue.connection.pipeline(transaction=False) as pipe:
         ask_load(pipe, rq_queue)
         return QueueLoad(*pipe.execute())
+
+
+def others_wait(queue: str, batch_ids: Collection[uuid.UUID]) -> bool:
+    """Return whether anything but tickets of these batches waits in this queue.
+
+    A batch has at most MAX_TICKETS tickets in line, so the head of the list is enough.
+
+    Raises:
+        TransportError: Redis did not answer.
+    """
+    rq_queue = queue_named(queue)
+    with redis_errors():
+        head: Any = rq_queue.connection.lrange(rq_queue.key, 0, tuning.MAX_TICKETS)
+    tickets = [parse_id(entry) for entry in head]
+    return any(each is None or batch_of(each) not in batch_ids for each in tickets)
 
 
 def line_of(batch_id: uuid.UUID, queue: str) -> Line:

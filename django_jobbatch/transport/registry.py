@@ -34,7 +34,7 @@ def add(pipe: Any, ticket: Ticket, ids: Iterable[str], *, at: datetime | None = 
     The set has the suffixes of their ids, which are unique within the batch. It outlives a ticket
     that is scheduled `at` a time, and one that is scheduled for the next event of the batch.
     """
-    key = _key(ticket.batch_id, ticket.queue)
+    key = key_of(ticket.batch_id, ticket.queue)
     now = datetime.now(UTC)
     last = max(now, at or now, ticket.next_event_at or now)
     seconds = math.ceil((last - now + tuning.TICKET_REGISTRY_TTL).total_seconds())
@@ -74,7 +74,7 @@ def tickets_of(queue: Queue, batch_ids: Iterable[uuid.UUID]) -> Registered:
 
 def ask(pipe: Any, batch_id: uuid.UUID, queue: str) -> None:
     """Request the members of the set of this batch and queue."""
-    pipe.smembers(_key(batch_id, queue))
+    pipe.smembers(key_of(batch_id, queue))
 
 
 def read(queue: Queue, answers: Mapping[uuid.UUID, Any]) -> Registered:
@@ -85,7 +85,7 @@ def read(queue: Queue, answers: Mapping[uuid.UUID, Any]) -> Registered:
         if isinstance(members, Exception):
             if not is_wrong_type(members):
                 raise TransportError(f"Redis: {members}") from members
-            unreadable[batch_id] = _key(batch_id, queue.name)
+            unreadable[batch_id] = key_of(batch_id, queue.name)
             continue
         suffixes = {member: parse_suffix(member) for member in members}
         invalid = [member for member, suffix in suffixes.items() if suffix is None]
@@ -104,28 +104,29 @@ def unreadable_key(key: str) -> str:
 
 def remove(redis: Any, batch_id: uuid.UUID, queue: str, ticket_id: str) -> None:
     """Delete a ticket from its set, because it does not wait any more."""
-    redis.srem(_key(batch_id, queue), ticket_suffix(ticket_id))
+    redis.srem(key_of(batch_id, queue), ticket_suffix(ticket_id))
 
 
 def remove_and_count(redis: Any, batch_id: uuid.UUID, queue: str, ticket_id: str) -> int:
     """Delete a ticket from its set, and return how many remain there, by one round trip."""
     with redis.pipeline(transaction=False) as pipe:
         remove(pipe, batch_id, queue, ticket_id)
-        pipe.scard(_key(batch_id, queue))
+        pipe.scard(key_of(batch_id, queue))
         return int(pipe.execute()[1])
 
 
 def remove_all(redis: Any, batch_id: uuid.UUID, queue: str) -> None:
     """Delete the set of this batch and queue."""
-    redis.delete(_key(batch_id, queue))
+    redis.delete(key_of(batch_id, queue))
 
 
-def _key(batch_id: uuid.UUID, queue: str) -> str:
+def key_of(batch_id: uuid.UUID, queue: str) -> str:
+    """Return the key of the set of this batch and queue."""
     return f"jobbatch:{batch_id.hex}:{queue}"
 
 
 def _discard_invalid(queue: Queue, batch_id: uuid.UUID, members: Sequence[bytes]) -> None:
-    key = _key(batch_id, queue.name)
+    key = key_of(batch_id, queue.name)
     logger.warning(
         "The set %s in Redis had %d members that are no tickets, such as %r; they are deleted",
         key,

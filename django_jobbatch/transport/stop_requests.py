@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 
 from rq.command import send_command
@@ -19,12 +19,19 @@ from django_jobbatch.transport.redis import pipelined
 _MAX_NAMED: Final = 3
 
 
-def stop(queue: str, ticket_ids: Iterable[str]) -> set[str]:
+def stop(
+    queue: str,
+    ticket_ids: Iterable[str],
+    *,
+    still_held: Callable[[Collection[str]], Collection[str]] | None = None,
+) -> set[str]:
     """Ask RQ to kill the work-horses of these tickets; return the tickets whose workers heard it.
 
     A ticket that RQ does not execute is left out: it has finished. Redis delivers a request only to
     a worker that listens, and one whose connection was lost listens again a moment later. So a
     request without a listener is repeated for up to STOP_SECONDS, as far as the budget allows.
+
+    `still_held` returns which of these tickets may be stopped, and is asked again before each request.
 
     Raises:
         TransportError: Redis did not answer, or a worker did not listen.
@@ -36,7 +43,7 @@ def stop(queue: str, ticket_ids: Iterable[str]) -> set[str]:
     deadline = time.monotonic() + tuning.STOP_SECONDS
     with operation():
         budget = current_budget()
-        while missing := executing_workers(rq_queue, ids) - heard:
+        while missing := executing_workers(rq_queue, _asked(ids, still_held)) - heard:
             receivers = pipelined(rq_queue.connection, missing, _send_stop)
             heard.update(request for request, count in receivers.items() if count)
             if missing <= heard:
@@ -44,6 +51,12 @@ def stop(queue: str, ticket_ids: Iterable[str]) -> set[str]:
             if time.monotonic() >= deadline or not budget.wait(tuning.STOP_PAUSE_SECONDS):
                 raise TransportError(_not_listening(missing - heard))
     return {ticket for _, ticket in heard}
+
+
+def _asked(
+    ids: Collection[str], still_held: Callable[[Collection[str]], Collection[str]] | None
+) -> list[str]:
+    return list(ids if still_held is None else still_held(ids))
 
 
 def _send_stop(pipe: Any, request: tuple[str, str]) -> None:

@@ -63,6 +63,6 @@ def parse_suffix(member: bytes) -> str | None:
     return member.decode() if _SUFFIX.fullmatch(member) else None
 
 
-def belongs_to(ticket_id: str, batch_id: uuid.UUID) -> bool:
-    """Return whether this is the id of a ticket of this batch."""
-    return ticket_id == id_of(batch_id, ticket_suffix(ticket_id))
+def batch_of(ticket_id: str) -> uuid.UUID:
+    """Return the id of the batch of this ticket."""
+    return uuid.UUID(ticket_id.removeprefix(PREFIX).rpartition("-")[0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -110,7 +111,21 @@ def reconcile_database(using: str) -> None:
             logger.info("Repaired batch %s", repair)
 
 
-def rescue(using: str, batch_id: uuid.UUID, ticket_id: str, call: SharedCall | None = None) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadTicket:
+    """A ticket whose work-horse is dead, and the batches of the tickets that it had taken over.
+
+    `is_stopped` says that a person has asked RQ to kill it.
+    """
+
+    id: str
+    using: str
+    batch_id: uuid.UUID
+    taken_over: tuple[uuid.UUID, ...]
+    is_stopped: bool
+
+
+def rescue(dead: DeadTicket, call: SharedCall | None = None) -> None:
     """Release the links of a dead ticket, and log each repair.
 
     `call` is the call that ignored its timeout, if that was the cause of the death.
@@ -120,8 +135,14 @@ def rescue(using: str, batch_id: uuid.UUID, ticket_id: str, call: SharedCall | N
 
     if call is not None:
         with logging_errors("settle a job that ignored its timeout"):
-            settle_after_death(using, ticket_id, call)
-    for repair in reconcile_ticket(using, batch_id, ticket_id):
+            settle_after_death(dead.using, dead.id, call)
+    for repair in reconcile_ticket(
+        dead.using,
+        dead.batch_id,
+        dead.id,
+        taken_over=dead.taken_over,
+        is_stopped=dead.is_stopped,
+    ):
         logger.info("Repaired batch %s", repair)
 
 

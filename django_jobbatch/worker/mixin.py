@@ -115,7 +115,9 @@ class BatchWorkerMixin(Base):
             self.kill_horse()
 
     def main_work_horse(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the work-horse as RQ does."""
+        """Run the work-horse as RQ does. Its ticket may take over others that follow in the queue."""
+        queues = getattr(self, "_ordered_queues", self.queues)
+        transport.allow_taking_over(self.key, [queue.key for queue in queues])
         if self._driver_info is not None:
             # Otherwise redis-py reads its version from disk for each connection.
             self.connection.connection_pool.connection_kwargs.setdefault(
@@ -206,8 +208,18 @@ class BatchWorkerMixin(Base):
         else:
             call, message = None, "The work-horse of ticket %s died; its jobs run again"
         logger.warning(message, job.id, extra=details)
-        action = partial(maintenance.rescue, ticket.using, ticket.batch_id, job.id, call)
+        taken_over = transport.taken_over(ticket.queue, job.id)
+        dead = maintenance.DeadTicket(
+            id=job.id,
+            using=ticket.using,
+            batch_id=ticket.batch_id,
+            taken_over=tuple(taken_over),
+            is_stopped=_rq_status(job) == JobStatus.STOPPED,
+        )
+        action = partial(maintenance.rescue, dead, call)
         processes.wait_for_exit(self._fork(action, tuning.RESCUE_TIMEOUT))
+        if taken_over:
+            transport.forget(ticket.queue, job.id)
 
     # Forked processes
 

@@ -40,6 +40,8 @@ class Scene:
         self._arguments = (queue, *options)
 
     def dispatch(self, builder: BatchBuilder) -> None:
+        # A second worker might take a ticket too, so one is left if the first ticket dies.
+        self.redis.listen(2, self.queue.name)
         self.batch = self.event_log.with_all_callbacks(builder).on_queue(self.queue.name).dispatch()
 
     def start(self) -> Server:

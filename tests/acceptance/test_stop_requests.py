@@ -79,8 +79,9 @@ def test_a_stop_request_reaches_a_worker_that_does_not_know_its_work_horse_yet(
 
 @pytest.mark.skipif(version("rq").startswith("2."), reason="RQ 2 names one worker of a job only")
 def test_a_stop_request_reaches_all_workers_of_a_ticket_that_was_delivered_twice(
-    start_worker: Start, event_log: EventLog
+    start_worker: Start, event_log: EventLog, redis_server: RedisServer
 ) -> None:
+    redis_server.listen(2)
     queue = django_rq.get_queue("default")
     batch = bus.batch([event_log.blocking_job(text) for text in "ab"]).dispatch()
     first, second = queue.job_ids

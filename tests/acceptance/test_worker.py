@@ -106,6 +106,7 @@ def test_the_death_of_a_second_work_horse_of_a_ticket_leaves_the_jobs_of_the_fir
         bus.job(jobs.hold_or_exit, event_log.path("jobs"), text, event_log.path("gate"))
         for text in ("first", "second")
     )
+    redis_server.listen(2)
     batch = bus.batch([first, second]).dispatch()
     queue = django_rq.get_queue("default")
     ticket, other = queue.job_ids

@@ -221,9 +221,11 @@ def test_a_redis_that_is_stopped_and_continues_gets_the_tickets_by_reconcile(
     repairs = list(reconcile(ALIAS))
 
     assert while_stopped == [unsent(batch)]
-    assert repairs == [
-        Repair(RepairKind.TICKET, batch.pk, queue, 1) for queue in ("default", "other", "slow")
-    ]
+    # The request that it had received before it was stopped, for the first queue, may count as well.
+    queues = ("default", "other", "slow")
+    sent = [Repair(RepairKind.TICKET, batch.pk, queue, 1) for queue in queues]
+    assert repairs in (sent, sent[1:])
+    assert [transport.waiting_tickets(batch.pk, each).queued >= 1 for each in queues] == [True] * 3
 
 
 @contextmanager

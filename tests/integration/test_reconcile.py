@@ -214,8 +214,8 @@ def test_missing_tickets_are_sent_on_every_queue() -> None:
 def test_tickets_at_work_need_not_be_sent_again(redis_server: RedisServer) -> None:
     batch = store_tree(bus.batch([ADD] * 10))
     claim(batch, 1, "holds")
-    execute(redis_server, f"jb-{batch.pk.hex}-executed")
-    execute(redis_server, f"jb-{uuid.uuid4().hex}-other")
+    execute(redis_server, f"jb-{batch.pk.hex}-00000001")
+    execute(redis_server, f"jb-{uuid.uuid4().hex}-00000002")
 
     assert found() == [Repair(RepairKind.TICKET, batch.pk, "default", 7)]
 

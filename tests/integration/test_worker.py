@@ -51,7 +51,7 @@ def handlers() -> Iterator[None]:
 def asked(event_log: EventLog, monkeypatch: pytest.MonkeyPatch) -> Asked:
     """The repairs that the worker requested: of a database, or of the links of a ticket."""
 
-    def note(*args: object) -> list[Any]:
+    def note(*args: object, **named: object) -> list[Any]:
         jobs.record(event_log.path("asked"), " ".join(map(str, args)))
         return []
 

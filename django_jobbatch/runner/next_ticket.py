@@ -1,0 +1,90 @@
+"""The next job in the queue of a session: whether one waits, and the ticket at the head.
+
+A small batch runs in milliseconds, and a fork for each takes longer. So a work-horse of a `BatchWorker`
+works on tickets that follow each other in its queue, as its worker would take them one by one.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from contextlib import suppress
+from typing import NamedTuple
+
+from django_jobbatch import db, transport, tuning
+from django_jobbatch.exceptions import TransportError
+from django_jobbatch.logs import get_logger
+from django_jobbatch.models import JobBatch
+from django_jobbatch.models.shape import shape_error
+from django_jobbatch.runner.time_slice import Slice
+from django_jobbatch.states import ACTIVE
+from django_jobbatch.transport import NotTaken, RedisBudget
+
+logger = get_logger(__name__)
+
+
+def others_wait(queue: str, batch_ids: Collection[uuid.UUID]) -> bool:
+    """Return whether anything but tickets of these batches waits; False if Redis does not answer."""
+    try:
+        with transport.operation(RedisBudget(tuning.PEEK_SECONDS)):
+            return transport.others_wait(queue, batch_ids)
+    except TransportError as error:
+        logger.warning("A session could not inspect queue %s, and continues: %s", queue, error)
+        return False
+
+
+class TakenTicket(NamedTuple):
+    """The batch of a ticket that was taken over, and the number of its tickets that still wait."""
+
+    batch: JobBatch
+    waiting: int
+
+
+def take_next(time_slice: Slice, *, after: JobBatch | None = None) -> TakenTicket | None:
+    """Take over the ticket at the head of the queue, and return it; None if it stays there.
+
+    The turn of the batch `after` is over, so other jobs that wait come before its own tickets.
+    """
+    if not transport.may_take_over(time_slice.queue):
+        return None
+    try:
+        with transport.operation(RedisBudget(tuning.PEEK_SECONDS)):
+            if after is not None:
+                transport.move_to_tail(time_slice.queue, after.pk)
+            return _take_next(time_slice)
+    except TransportError as error:
+        logger.warning("Ticket %s took over no other: %s", time_slice.ticket, error)
+        return None
+
+
+def forget_session(time_slice: Slice) -> None:
+    """Delete the list of what the session has taken over, because it holds nothing any more."""
+    with suppress(TransportError), transport.operation(RedisBudget(tuning.PEEK_SECONDS)):
+        transport.forget(time_slice.queue, time_slice.ticket)  # else it expires
+
+
+def _take_next(time_slice: Slice) -> TakenTicket | None:
+    for _ in range(tuning.TAKE_OVER_ATTEMPTS):
+        head = transport.head_ticket(time_slice.queue) if time_slice.has_time_for_another else None
+        if head is None:
+            return None
+        row = JobBatch.objects.using(time_slice.using).filter(pk=head.batch_id)
+        batch = db.retry_transient(time_slice.using, row.first)
+        if batch is None or not _may_run(batch, time_slice):
+            return None
+        taken = transport.take_over(head, time_slice.queue, time_slice.ticket)
+        if taken is NotTaken.FORBIDDEN:
+            return None
+        if taken is not NotTaken.MOVED:
+            return TakenTicket(batch, taken)
+    return None
+
+
+def _may_run(batch: JobBatch, time_slice: Slice) -> bool:
+    """Return whether the batch needs no ticket of its own.
+
+    Isolated jobs have work-horses of their own, and a stopping batch is swept first.
+    """
+    if shape_error(batch) or batch.options.get("isolated") or not time_slice.allows(batch):
+        return False
+    return batch.status in ACTIVE or batch.is_finished
