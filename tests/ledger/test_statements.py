@@ -608,13 +608,13 @@ def test_statements_of_a_chunk_of_a_sweep(tuning: Tuning, size: int) -> None:
 
     sent = [capture(partial(next, chunks)).shapes for _ in range(3)]
 
-    lock, read, write = "UPDATE jobbatch", "SELECT batchedjob", "UPDATE batchedjob"
-    first = [lock, "SELECT jobbatch", *[read] * 3, write, lock]
-    following = [lock, "SELECT jobbatch", *[read] * 2, write, lock]
+    lock, read, write = shapes(expected.SETTLEMENT[:2]), "SELECT batchedjob", "UPDATE batchedjob"
+    first = [*lock, *[read] * 3, write, "UPDATE jobbatch"]
+    following = [*lock, *[read] * 2, write, "UPDATE jobbatch"]
     assert sent == [
         in_transaction(*first),  # which finds no waiting link, too
         in_transaction(*following),
-        in_transaction(*following, lock),
+        in_transaction(*following, "UPDATE jobbatch"),
     ]
 
 
