@@ -61,7 +61,7 @@ def measure(links: int, per_batch: int) -> dict[str, Any]:
         "batches": batches,
         "tickets": len(queue),
         "seconds": round(seconds, 2),
-        "correct": len(queue) == sent == batches * min(per_batch, 16),
+        "correct": len(queue) == sent == batches,  # no worker is idle
     }
 
 

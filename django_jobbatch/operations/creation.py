@@ -37,4 +37,11 @@ def create(spec: BatchSpec) -> JobBatch:
     if any(map(transport.is_sync, batch.queues)):
         # Its jobs have run by now, and a `finally_` may have deleted it.
         refresh_if_exists(using, batch)
+    _store_plain_texts(batch)
     return batch
+
+
+def _store_plain_texts(batch: JobBatch) -> None:
+    """Replace enumeration members by their texts, as in a batch that is read from the database."""
+    for name in ("kind", "status", "outcome"):
+        setattr(batch, name, str(getattr(batch, name)))

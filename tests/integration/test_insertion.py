@@ -12,6 +12,7 @@ from django.db.models.signals import post_save, pre_save
 from django.test.utils import CaptureQueriesContext
 
 from django_jobbatch import bus, payload
+from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.exceptions import UnencodableArgument
 from django_jobbatch.models import BatchedJob, JobBatch
 from tests import jobs
@@ -210,3 +211,27 @@ def test_a_stored_call_is_the_signed_canonical_json_of_its_arguments(value: Any)
     content = f'{{"f":"tests.jobs.add","a":[{encoded}],"k":{{"b":{encoded}}}}}'
     assert link.payload.partition(":")[2] == content
     assert payload.CallSigner(batch.pk, "job").unsign(link.payload).args == (value,)
+
+
+@pytest.mark.parametrize(
+    "builder",
+    [
+        bus.batch([ADD, ADD]),
+        bus.batch(each for each in [ADD, ADD]),
+        bus.batch([]),
+        bus.batch([]).then("tests.jobs.add"),
+        bus.batch([ADD]).named("n").with_meta(pair=[1, {"a": [2]}]).options(retry_interval=(1, 2)),
+        bus.batch([ADD]).options(delay=timedelta(hours=1), timeout=7).allow_failures(),
+        bus.chain(ADD, bus.batch([ADD])).finally_("tests.jobs.add"),
+        bus.batch([ADD]).on_queue("sync"),
+    ],
+)
+def test_a_dispatched_batch_is_as_one_that_is_read(builder: BatchBuilder) -> None:
+    batch = builder.dispatch()
+
+    # With their types: a text is no enumeration member, and a list no tuple.
+    names = [field.attname for field in JobBatch._meta.concrete_fields]
+    found = JobBatch.objects.get(pk=batch.pk)
+    assert [repr(getattr(batch, name)) for name in names] == [
+        repr(getattr(found, name)) for name in names
+    ]

@@ -25,7 +25,7 @@ def test_every_finding_is_a_line() -> None:
     batch = store_tree(bus.batch([ADD, ADD, ADD.on_queue("slow")]))
 
     assert manage("reconcile_batches") == (
-        f"{batch.pk} ticket: jobs or callbacks are due, and tickets are missing (2 on queue default)\n"
+        f"{batch.pk} ticket: jobs or callbacks are due, and tickets are missing (1 on queue default)\n"
         f"{batch.pk} ticket: jobs or callbacks are due, and tickets are missing (1 on queue slow)\n"
         "Made 2 repairs.\n",
         "",
