@@ -77,7 +77,9 @@ def _has_python_tracebacks(logger: logging.Logger) -> bool:
     while current is not None:
         for handler in current.handlers:
             method = getattr(handler.formatter, "formatException", None)
-            if method is not None and method.__func__ is not logging.Formatter.formatException:
+            # A formatter may have any callable there.
+            function = getattr(method, "__func__", method)
+            if function not in (None, logging.Formatter.formatException):
                 return False
         current = current.parent if current.propagate else None
     return True

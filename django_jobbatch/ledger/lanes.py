@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import reduce
 from operator import or_
@@ -12,7 +13,7 @@ from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
 
 from django_jobbatch.exceptions import InvalidOption
-from django_jobbatch.ledger.statements import statements_of
+from django_jobbatch.ledger.statements import Unreadable, statements_of
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet
 from django_jobbatch.schedule import read_moment, start_time
@@ -52,8 +53,9 @@ def make_next_due(transition: Transition, succeeded: Iterable[BatchedJob]) -> No
     if not batch.has_lanes or batch.status not in OPEN or not links:
         return
     if len(links) == 1:
-        _make_next_of_lane_due(transition, links[0])
-        return
+        with suppress(Unreadable):
+            _make_next_of_lane_due(transition, links[0])
+            return
     following = transition.lane_links().filter(
         lane=OuterRef("lane"), position__gt=OuterRef("position")
     )

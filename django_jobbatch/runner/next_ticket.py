@@ -9,13 +9,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from django_jobbatch import db, transport, tuning
 from django_jobbatch.exceptions import TransportError
 from django_jobbatch.logs import get_logger
 from django_jobbatch.models import JobBatch
-from django_jobbatch.models.shape import shape_error
+from django_jobbatch.models.shape import report_unreadable, shape_error
 from django_jobbatch.runner.time_slice import Slice
 from django_jobbatch.states import ACTIVE
 from django_jobbatch.transport import NotTaken, RedisBudget
@@ -69,7 +70,7 @@ def _take_next(time_slice: Slice) -> TakenTicket | None:
         if head is None:
             return None
         row = JobBatch.objects.using(time_slice.using).filter(pk=head.batch_id)
-        batch = db.retry_transient(time_slice.using, row.first)
+        batch = db.retry_transient(time_slice.using, partial(db.read_row, row, report_unreadable))
         if batch is None or not _may_run(batch, time_slice):
             return None
         taken = transport.take_over(head, time_slice.queue, time_slice.ticket)

@@ -22,6 +22,7 @@ from django_jobbatch.exceptions import BatchBusy, BatchCancelled
 from django_jobbatch.models import BatchedJob, JobBatch, tree
 from django_jobbatch.reconcile import Repair, RepairKind, reconcile
 from django_jobbatch.runner import work
+from django_jobbatch.transport import queue_head
 from tests import jobs
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
 from tests.jobs import ADD
@@ -293,6 +294,36 @@ def test_a_date_of_a_link_that_cannot_be_read_hides_no_other_batch_from_reconcil
 
     assert repairs == repairs_of(batches[0], batches[2])
     assert errors(caplog) == [str(batches[1].pk)]
+
+
+@not_on_mariadb
+def test_a_next_link_that_cannot_be_read_fails_no_link_before_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    batch = bus.chain(ADD, ADD).dispatch()
+    second = batch.jobs.jobs_only().order_by("position")[1]
+    write_unreadable_date("django_jobbatch_batchedjob", "started_at", second.pk)
+
+    work(str(batch.pk), "default", ALIAS)
+
+    found = batch.jobs.order_by("position").values_list("status", flat=True)
+    assert list(found) == ["succeeded", "pending"]
+    assert not batch.failures.exists()
+    assert {f"Job {second.pk} is unreadable" in each for each in errors(caplog)} == {True}
+
+
+@not_on_mariadb
+def test_an_unreadable_batch_at_the_head_of_a_queue_ends_no_ticket_of_another(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(queue_head, "_work_horse", None)
+    transport.allow_taking_over("rq:worker:ours", [LIST])
+    damaged = unreadable(bus.batch([ADD]).dispatch())
+    batch = bus.batch([ADD]).dispatch()
+
+    work(str(batch.pk), "default", ALIAS)
+
+    assert (read(batch).outcome, errors(caplog)) == ("succeeded", [str(damaged.pk)])
 
 
 @not_on_mariadb

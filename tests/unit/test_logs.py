@@ -193,14 +193,30 @@ def test_a_record_with_a_traceback_as_text_has_all_that_others_have(logger: Safe
     ]
 
 
-def test_a_formatter_with_tracebacks_of_its_own_makes_them(logger: SafeLogger) -> None:
-    class Short(logging.Formatter):
-        def formatException(self, ei: Any) -> str:  # noqa: N802 - the name in logging
-            return f"<{ei[1]}>"
+class Short(logging.Formatter):
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name in logging
+        return f"<{ei[1]}>"
 
+
+class ShortByStaticMethod(logging.Formatter):
+    @staticmethod
+    def formatException(ei: Any) -> str:  # noqa: N802 - as above
+        return f"<{ei[1]}>"
+
+
+class ShortByAttribute(logging.Formatter):
+    def __init__(self, fmt: str) -> None:
+        super().__init__(fmt)
+        self.formatException = lambda ei: f"<{ei[1]}>"  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("formatter", [Short, ShortByStaticMethod, ShortByAttribute])
+def test_a_formatter_with_tracebacks_of_its_own_makes_them(
+    logger: SafeLogger, formatter: type[logging.Formatter]
+) -> None:
     stream = StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(Short("%(message)s"))
+    handler.setFormatter(formatter("%(message)s"))
     # In front of the handler of pytest: a record keeps the text of the first formatter.
     logger.logger.handlers.insert(0, handler)
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from django_jobbatch.db import is_lost
 from django_jobbatch.ledger.statements.table import Table
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import (
@@ -25,6 +26,11 @@ from django_jobbatch.states import (
     LinkStatus,
     Role,
 )
+
+
+class Unreadable(Exception):  # not an error: the ORM reads fewer columns, or the rows one by one
+    """A row of a statement cannot be read, which hides the others: a date after 9999, for example."""
+
 
 #: The numbers of ids in one statement. A smaller group repeats its last id, so the number of
 #: different statements is bounded.
@@ -207,10 +213,19 @@ class Statements:
         return [self._link(row) for row in self._read(self._due_callback, [key, queue, at, limit])]
 
     def following(self, link: BatchedJob) -> BatchedJob | None:
-        """Lock and return the first link after this one in its lane that has not succeeded."""
+        """Lock and return the first link after this one in its lane that has not succeeded.
+
+        Raises:
+            Unreadable: a value of the link cannot be read. The transaction is as before.
+        """
         key = self._batches.value("id", link.batch_id, self._connection)
-        rows = self._read(self._following, [key, link.lane, link.position])
-        return self._link(rows[0]) if rows else None
+        try:
+            rows = self._read(self._following, [key, link.lane, link.position])
+            return self._link(rows[0]) if rows else None
+        except Exception as error:
+            if is_lost(error, self._connection.alias):
+                raise
+            raise Unreadable from error
 
     def callback_lane(self, batch_id: uuid.UUID) -> list[BatchedJob]:
         """Lock and return the unsettled callbacks of the callback lane, in their order."""
