@@ -144,9 +144,10 @@ def _stop_descendants(batch: JobBatch, budget: TimeBudget) -> Generator[Change, 
     them.
     """
     using = batch.database
-    if budget.is_exhausted():
-        return not _has_unstopped(batch)
+    is_late = budget.is_exhausted()
     children = _stop_running(batch)
+    if is_late:
+        return not _has_unstopped(batch)
     for change in chain(map(pending_cancel, children), ledger.sweep(using, batch.pk)):
         yield change
         if budget.is_exhausted():

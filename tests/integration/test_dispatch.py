@@ -246,6 +246,30 @@ def test_a_cancel_stops_all_running_descendants_before_its_time_is_over(
     assert list(JobBatch.objects.not_at_rest()) == []
 
 
+def test_a_child_batch_that_stops_its_parent_after_its_time_stops_its_siblings_in_place(
+    clock: Clock, tuning: Tuning
+) -> None:
+    slow_sweeps(clock, tuning, chunks=1)
+    deep = bus.batch([bus.batch([ADD, ADD])])
+    root = store_tree(bus.batch([bus.batch([ADD, ADD]), deep, deep]))
+    for link in claim(root):
+        list(ledger.start_child("default", link))
+    first, *others = root.children
+    for other in others:
+        for link in claim(other):
+            list(ledger.start_child("default", link))
+
+    first.cancel("enough")
+    descendants = JobBatch.objects.filter(root=root)
+    open_in_place = list(descendants.open())
+    claimed = [link for batch in descendants for link in claim(batch)]
+    work_until_idle()
+
+    assert (read(root).cancelled_at is not None, open_in_place, claimed) == (True, [], [])
+    assert set(JobBatch.objects.values_list("outcome", flat=True)) == {"cancelled"}
+    assert list(JobBatch.objects.not_at_rest()) == []
+
+
 def test_a_ticket_continues_the_cancel_of_running_child_batches_that_are_stopped_already() -> None:
     root = store_tree(bus.batch([bus.batch([ADD, ADD])] * 3))
     for link in claim(root):
