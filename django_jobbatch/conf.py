@@ -27,7 +27,7 @@ class Settings:
             no limit. None means the queue's `DEFAULT_TIMEOUT` in `RQ_QUEUES`.
         RETRY: Further attempts of a job that does not set them.
         RETRY_INTERVAL: Seconds before each further attempt. The last value repeats.
-        SLICE: Seconds that a ticket works before it returns to the tail of its queue.
+        SLICE: Seconds for which a work-horse works on a ticket, and on those that it takes over.
         LEASE: Seconds for which a claim is valid without renewal. They exceed `SLICE`.
         MAX_RESULT: Characters that a stored result may have as JSON.
         REDIS_TIMEOUT: Seconds that all requests to Redis of one call may wait together.

@@ -54,8 +54,8 @@ def wanted_tickets(due: int, load: transport.QueueLoad) -> int:
     """Return how many tickets of a batch with `due` links that are due should wait in a queue.
 
     While other jobs wait there, no worker is idle, and one ticket continues the batch. Each worker
-    that listens on an empty queue may take one. So a batch has at most as many tickets in line as
-    there are workers, and a large batch does not fill the line of a small one.
+    that listens on an empty queue may take one. So a large batch does not fill the line of a small
+    one. Two processes that ask at the same time may both send these tickets.
     """
     if due <= 0:
         return 0
