@@ -20,9 +20,9 @@ def cancel(
     work-horses are killed; later outcomes of them change nothing. `finally_` is called when all jobs are
     settled.
 
-    Running child batches are stopped first, whatever time that takes. Then this call sweeps for
-    CALL_SECONDS, and at least one chunk of links; tickets continue the sweep. With `stop_running` no
-    part is left to tickets.
+    Running child batches are stopped first, whatever time that takes. CALL_SECONDS after its start
+    this call makes its last chunk of the sweep, and tickets continue. With `stop_running` no part is
+    left to tickets.
 
     A batch that is already stopping can be cancelled with `stop_running`. A call for it also continues
     a cancel that was interrupted, because its process died or Redis was away.
