@@ -106,12 +106,13 @@ class BatchWorkerMixin(Base):
     def fork_work_horse(self, job: Job, *args: Any, **kwargs: Any) -> None:
         """Fork a work-horse as RQ does, without an open database connection.
 
-        A request to stop this job may have come before the worker knew the id of the work-horse.
+        A request to stop this ticket may have come before the worker knew the id of the work-horse.
+        Any other job is RQ's: its id may be of an earlier run.
         """
         timed_calls.clear_shared()
         processes.close_connections()  # a handler of the project may have opened one
         super().fork_work_horse(job, *args, **kwargs)
-        if self._stopped_job_id == job.id:
+        if self._stopped_job_id == job.id and transport.parse_ticket(job):
             self.kill_horse()
 
     def main_work_horse(self, *args: Any, **kwargs: Any) -> Any:
@@ -155,6 +156,9 @@ class BatchWorkerMixin(Base):
             if self._horse_statuses:
                 with logging_errors("rescue the jobs of a work-horse"):
                     self._rescue_horse(job, queue, execution_id, *args, **kwargs)
+            if self._stopped_job_id == job.id:
+                # RQ forgets a request only if the job fails. This one came as it succeeded.
+                self._stopped_job_id = None
 
     def _kill_overdue_horse(self) -> None:
         """Kill the work-horse if its job ignores its timeout and the watchdog does not end it.

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
-from django_rq import get_connection
+from django_rq import get_connection, get_queue
 from django_rq.workers import get_worker
 from rq import Queue
+from rq.job import Job, JobStatus
 from rq.worker import HerokuWorker, RoundRobinWorker, SimpleWorker, Worker
 
 from django_jobbatch import bus, reconcile
@@ -205,6 +206,42 @@ def test_a_worker_in_a_transaction_reconciles_nothing_and_closes_no_connection(
         batch.refresh_from_db()
 
     assert asked() == []
+
+
+# Requests to stop a job
+
+
+class LateStopWorker(BatchWorker):
+    """Gets the request to stop a job when that has just succeeded."""
+
+    def wait_for_horse(self) -> Any:
+        waited = super().wait_for_horse()
+        self._stopped_job_id = "ours"
+        return waited
+
+
+class EarlyStopWorker(BatchWorker):
+    """Gets the request to stop a job before its work-horse is forked."""
+
+    def fork_work_horse(self, job: Job, *args: Any, **kwargs: Any) -> None:
+        self._stopped_job_id = job.id
+        super().fork_work_horse(job, *args, **kwargs)
+
+
+@pytest.mark.parametrize("worker_class", [LateStopWorker, EarlyStopWorker])
+def test_a_stop_request_at_the_wrong_moment_ends_no_later_run_of_another_job(
+    worker_class: type[BatchWorker], asked: Asked, event_log: EventLog
+) -> None:
+    queue = get_queue("default")
+    job = queue.enqueue(jobs.record, event_log.path("jobs"), "a", job_id="ours")
+    queue.push_job_id(job.id)  # again, as a periodic job
+    worker = get_worker("default", worker_class=worker_class)
+
+    worker.work(burst=True)
+
+    assert event_log.lines("jobs") == ["a", "a"]
+    assert job.get_status() == JobStatus.FINISHED
+    assert worker._stopped_job_id is None  # noqa: SLF001 - RQ shows it nowhere else
 
 
 # Names: RQ's classes may gain attributes at any release
