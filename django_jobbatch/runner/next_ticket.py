@@ -25,13 +25,13 @@ logger = get_logger(__name__)
 
 
 def others_wait(queue: str, batch_ids: Collection[uuid.UUID]) -> bool:
-    """Return whether anything but tickets of these batches waits; False if Redis does not answer."""
-    try:
-        with transport.operation(RedisBudget(tuning.PEEK_SECONDS)):
-            return transport.others_wait(queue, batch_ids)
-    except TransportError as error:
-        logger.warning("A session could not inspect queue %s, and continues: %s", queue, error)
-        return False
+    """Return whether anything but tickets of these batches waits.
+
+    Raises:
+        TransportError: Redis did not answer.
+    """
+    with transport.operation(RedisBudget(tuning.PEEK_SECONDS)):
+        return transport.others_wait(queue, batch_ids)
 
 
 class TakenTicket(NamedTuple):

@@ -7,7 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from django_jobbatch import tuning
+from django_jobbatch.exceptions import TransportError
+from django_jobbatch.logs import get_logger
 from django_jobbatch.models import JobBatch
+
+logger = get_logger(__name__)
 
 
 class Turn:
@@ -15,11 +19,13 @@ class Turn:
 
     After TURN_SECONDS it is over as soon as `others_wait` says that another job waits. So a large
     batch gives way to a small one, and alone it uses the whole slice. The first question comes after
-    that time, so a small batch asks none.
+    that time, so a small batch asks none. If Redis does not answer, the next question comes as late, as
+    each may cost a second; the first error of a session is logged.
     """
 
     def __init__(self, others_wait: Callable[[], bool]) -> None:
         self._others_wait = others_wait
+        self._has_logged = False
         self.start()
 
     def start(self) -> None:
@@ -36,9 +42,19 @@ class Turn:
     def is_over(self) -> bool:
         """Whether another job is next."""
         if not self._is_over and time.monotonic() >= self._asks_at:
-            self._is_over = self._others_wait()
-            self._asks_at = time.monotonic() + tuning.TURN_PEEK_SECONDS
+            self._ask()
         return self._is_over
+
+    def _ask(self) -> None:
+        seconds = tuning.TURN_PEEK_SECONDS
+        try:
+            self._is_over = self._others_wait()
+        except TransportError as error:
+            seconds = tuning.TURN_SECONDS
+            if not self._has_logged:
+                self._has_logged = True
+                logger.warning("A session does not know which jobs wait, and continues: %s", error)
+        self._asks_at = time.monotonic() + seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

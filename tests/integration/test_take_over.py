@@ -20,6 +20,7 @@ from rq.suspension import suspend
 
 from django_jobbatch import bus, dispatch, ledger, transport
 from django_jobbatch.bus import BatchBuilder
+from django_jobbatch.exceptions import TransportError
 from django_jobbatch.reconcile import Repair, RepairKind, reconcile, reconcile_ticket
 from django_jobbatch.runner.next_ticket import take_next
 from django_jobbatch.runner.session import TicketSession
@@ -251,6 +252,29 @@ def test_a_turn_asks_for_others_only_after_its_second(tuning: Tuning) -> None:
     late = [turn.is_over, turn.is_over, turn.is_over]
 
     assert (early, late, answers) == ([False, False], [False, True, True], [])
+
+
+def test_without_redis_a_turn_asks_once_in_its_seconds_and_a_session_logs_it_once(
+    tuning: Tuning, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = []
+
+    def fail(*arguments: object) -> bool:
+        asked.append(arguments)
+        raise TransportError("Redis is away")
+
+    monkeypatch.setattr(transport, "others_wait", fail)
+    tuning(TURN_SECONDS=0, TURN_PEEK_SECONDS=0)
+    turn = TicketSession("default", ALIAS, FIRST).slice.turn
+    assert turn is not None
+
+    answers = [turn.is_over, turn.is_over]
+    tuning(TURN_SECONDS=600)
+    answers += [turn.is_over, turn.is_over]
+
+    assert answers == [False] * 4
+    assert len(asked) == 3
+    assert caplog.text.count("Redis is away") == 1
 
 
 def test_tickets_of_the_batches_of_a_session_end_no_turn(redis_server: RedisServer) -> None:
