@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from django_jobbatch import db, transport, tuning
+from django_jobbatch import db, dispatch, transport, tuning
 from django_jobbatch.exceptions import TransportError
 from django_jobbatch.logs import get_logger
 from django_jobbatch.models import JobBatch
@@ -41,6 +41,14 @@ class TakenTicket(NamedTuple):
     waiting: int
 
 
+class _NoAnswer(TransportError):
+    """It is not known whether the ticket of this batch was taken over, and so is gone."""
+
+    def __init__(self, error: TransportError, batch: JobBatch) -> None:
+        super().__init__(str(error))
+        self.batch = batch
+
+
 def take_next(time_slice: Slice, *, after: JobBatch | None = None) -> TakenTicket | None:
     """Take over the ticket at the head of the queue, and return it; None if it stays there.
 
@@ -55,6 +63,8 @@ def take_next(time_slice: Slice, *, after: JobBatch | None = None) -> TakenTicke
             return _take_next(time_slice)
     except TransportError as error:
         logger.warning("Ticket %s took over no other: %s", time_slice.ticket, error)
+        if isinstance(error, _NoAnswer):
+            dispatch.ensure_tickets(error.batch, time_slice.queue)
         return None
 
 
@@ -73,7 +83,10 @@ def _take_next(time_slice: Slice) -> TakenTicket | None:
         batch = db.retry_transient(time_slice.using, partial(db.read_row, row, report_unreadable))
         if batch is None or not _may_run(batch, time_slice):
             return None
-        taken = transport.take_over(head, time_slice.queue, time_slice.ticket)
+        try:
+            taken = transport.take_over(head, time_slice.queue, time_slice.ticket)
+        except TransportError as error:
+            raise _NoAnswer(error, batch) from error
         if taken is NotTaken.FORBIDDEN:
             return None
         if taken is not NotTaken.MOVED:

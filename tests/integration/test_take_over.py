@@ -26,6 +26,8 @@ from django_jobbatch.runner.next_ticket import take_next
 from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.runner.time_slice import Slice, Turn
 from django_jobbatch.transport import NotTaken, queue_head
+from django_jobbatch.transport.budget import current_budget
+from django_jobbatch.transport.queue_head import HeadTicket
 from tests import jobs
 from tests.event_log import EventLog
 from tests.jobs import ADD
@@ -237,6 +239,28 @@ def test_without_redis_a_session_ends_with_its_batch(
 
     assert taken(slice_of()) is None
     assert f"Ticket {FIRST} took over no other" in caplog.text
+
+
+@pytest.mark.parametrize("has_run", [True, False])
+def test_a_batch_keeps_a_ticket_if_the_answer_to_its_take_over_never_comes(
+    has_run: bool,  # noqa: FBT001 - a parameter of the test
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch = bus.batch([ADD]).dispatch()
+    take_over = transport.take_over
+    address = django_rq.get_connection("default").connection_pool.connection_kwargs["path"]
+
+    def lose_answer(head: HeadTicket, queue: str, session: str) -> int | NotTaken:
+        if has_run:
+            assert take_over(head, queue, session) == 0
+        # All requests of an operation fail after the first one that was not answered.
+        current_budget().note_failure(address, TimeoutError("late"))
+        raise TransportError("no answer")
+
+    monkeypatch.setattr(transport, "take_over", lose_answer)
+
+    assert taken(slice_of()) is None
+    assert transport.waiting_tickets(batch.pk, "default").queued == 1
 
 
 # Turns
