@@ -180,14 +180,23 @@ SETTINGS: dict[str, list[str]] = {
         "SET default_transaction_read_only = on",
         "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
         "SELECT 1; SET search_path TO nowhere",
+        "CREATE TEMPORARY TABLE left_behind (a int)",
+        "SELECT pg_advisory_lock(1)",
+        "LISTEN left_behind",
     ],
     "mysql": [
         "SET TRANSACTION READ ONLY",
         "SET SESSION TRANSACTION READ ONLY",
         "USE information_schema",
         "SET sql_mode = 'ANSI_QUOTES'",
+        "CREATE TEMPORARY TABLE left_behind (a int)",
+        "SELECT GET_LOCK('left_behind', 0)",
     ],
-    "sqlite": ["PRAGMA query_only = ON", "pragma query_only(1)"],
+    "sqlite": [
+        "PRAGMA query_only = ON",
+        "pragma query_only(1)",
+        "CREATE TEMP TABLE left_behind (a int)",
+    ],
 }
 
 

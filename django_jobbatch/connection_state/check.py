@@ -25,7 +25,7 @@ class _Seen:
 
     def note(self, vendor: str, sql: object) -> None:
         """Note one statement."""
-        if statements.changes_settings(vendor, sql) and not statements.is_connecting():
+        if statements.changes_session(vendor, sql) and not statements.is_connecting():
             self.changed = True
         if statements.ends_transaction(sql):
             self.ended = True

@@ -14,8 +14,14 @@ _MAX_READ: Final = 2_000
 
 _START: Final = r"(?:^|;)(?:\s|/\*.*?\*/|--[^\n]*\n)*"
 
-_SETTINGS: Final = re.compile(
-    _START + r"(?:SET|RESET|DISCARD|USE|PRAGMA|ATTACH|DETACH)\b|\bset_config\s*\(",
+#: Functions that change the session although their statement is a SELECT.
+_FUNCTIONS: Final = ("set_config", "advisory_lock", "GET_LOCK")
+
+_SESSION: Final = re.compile(
+    _START
+    + r"(?:SET|RESET|DISCARD|USE|PRAGMA|ATTACH|DETACH|LISTEN|PREPARE|LOCK\s+TABLES"
+    + r"|CREATE\s+(?:(?:OR\s+REPLACE|GLOBAL|LOCAL)\s+)*TEMP(?:ORARY)?)\b"
+    + r"|\b(?:set_config|pg_(?:try_)?advisory_lock(?:_shared)?|get_lock)\s*\(",
     re.IGNORECASE | re.DOTALL,
 )
 #: On PostgreSQL these end with the transaction.
@@ -43,15 +49,15 @@ _CONNECT: Final = inspect.unwrap(BaseDatabaseWrapper.connect).__code__
 
 def is_common(sql: object) -> bool:
     """Return whether the statement only reads or writes rows; if in doubt, it does not."""
-    return (
-        isinstance(sql, str) and sql[:6] in _COMMON and ";" not in sql and "set_config" not in sql
-    )
+    if not isinstance(sql, str) or sql[:6] not in _COMMON or ";" in sql:
+        return False
+    return not any(name in sql for name in _FUNCTIONS)
 
 
-def changes_settings(vendor: str, sql: object) -> bool:
-    """Return whether the statement changes a setting of the session."""
+def changes_session(vendor: str, sql: object) -> bool:
+    """Return whether the statement leaves a setting, an object or a lock in the session."""
     text = _beginning(sql)
-    if _SETTINGS.search(text) is None:
+    if _SESSION.search(text) is None:
         return False
     return vendor != "postgresql" or _LOCAL_SETTINGS.match(text) is None
 

@@ -117,7 +117,8 @@ class BatchWorkerMixin(Base):
 
     def main_work_horse(self, *args: Any, **kwargs: Any) -> Any:
         """Run the work-horse as RQ does. Its ticket may take over others that follow in the queue."""
-        queues = getattr(self, "_ordered_queues", self.queues)
+        # A work-horse that was spawned has no order of its own.
+        queues = getattr(self, "_ordered_queues", None) or self.queues
         transport.allow_taking_over(self.key, [queue.key for queue in queues])
         if self._driver_info is not None:
             # Otherwise redis-py reads its version from disk for each connection.

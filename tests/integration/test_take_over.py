@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import django_rq
 import pytest
@@ -17,6 +18,7 @@ from django.utils import timezone, translation
 from rq import SimpleWorker
 from rq.job import JobStatus
 from rq.suspension import suspend
+from rq.worker import SpawnWorker
 
 from django_jobbatch import bus, dispatch, ledger, transport
 from django_jobbatch.bus import BatchBuilder
@@ -34,6 +36,7 @@ from tests.jobs import ADD
 from tests.ledger.helpers import ALIAS, claim, read, statuses
 from tests.servers import RedisServer
 from tests.tuning import Tuning
+from tests.worker_classes import SpawnBatchWorker
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
 
@@ -69,6 +72,19 @@ def taken(time_slice: Slice) -> uuid.UUID | None:
 
 
 # One ticket
+
+
+def test_a_spawned_work_horse_knows_the_queues_of_its_worker(redis_server: RedisServer) -> None:
+    worker = SpawnBatchWorker(["other", "default"], connection=redis_server.client)
+    worker._ordered_queues = []  # noqa: SLF001 - as RQ leaves it in a spawned process
+
+    with (
+        mock.patch.object(transport, "allow_taking_over") as allow,
+        mock.patch.object(SpawnWorker, "main_work_horse"),
+    ):
+        worker.main_work_horse(None, None)
+
+    assert allow.call_args == mock.call(worker.key, ["rq:queue:other", LIST])
 
 
 def test_a_ticket_at_the_head_is_taken_over_without_a_trace(redis_server: RedisServer) -> None:

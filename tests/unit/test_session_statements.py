@@ -19,6 +19,17 @@ CHANGES = [
     ("postgresql", "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", True),
     ("mysql", "SET TRANSACTION READ ONLY", True),
     ("mysql", "USE other", True),
+    ("mysql", "LOCK TABLES t WRITE", True),
+    ("mysql", "SELECT GET_LOCK('a', 1)", True),
+    ("mysql", "CREATE TEMPORARY TABLE t (a int)", True),
+    ("postgresql", "create local temp table t (a int)", True),
+    ("postgresql", "CREATE OR REPLACE TEMP VIEW v AS SELECT 1", True),
+    ("postgresql", "CREATE TABLE temporary_things (a int)", False),
+    ("postgresql", "LISTEN news", True),
+    ("postgresql", "PREPARE p AS SELECT 1", True),
+    ("postgresql", "SELECT pg_advisory_lock(1)", True),
+    ("postgresql", "SELECT pg_try_advisory_lock_shared(1)", True),
+    ("postgresql", "SELECT pg_advisory_xact_lock(1)", False),
     ("sqlite", "PRAGMA query_only = ON", True),
     ("sqlite", "ATTACH DATABASE 'x' AS x", True),
     ("sqlite", 'UPDATE "t" SET "a" = 1', False),
@@ -29,7 +40,7 @@ CHANGES = [
 
 @pytest.mark.parametrize(("vendor", "sql", "changes"), CHANGES)
 def test_statements_that_change_a_session(vendor: str, sql: str, *, changes: bool) -> None:
-    assert statements.changes_settings(vendor, sql) is changes
+    assert statements.changes_session(vendor, sql) is changes
 
 
 @pytest.mark.parametrize(
@@ -81,9 +92,9 @@ class Unreadable:
 
 
 def test_statements_that_are_no_text_are_read() -> None:
-    assert statements.changes_settings("postgresql", Composed("SET search_path TO nowhere"))
+    assert statements.changes_session("postgresql", Composed("SET search_path TO nowhere"))
     assert not statements.is_common(Composed("SELECT 1"))
-    assert not statements.changes_settings("postgresql", Unreadable())
+    assert not statements.changes_session("postgresql", Unreadable())
 
 
 @pytest.mark.parametrize(
@@ -93,6 +104,8 @@ def test_statements_that_are_no_text_are_read() -> None:
         ('UPDATE "t" SET "a" = %s', True),
         ("SELECT 1; SET a = 1", False),
         ("SELECT set_config('a', 'b', false)", False),
+        ("SELECT pg_advisory_lock(1)", False),
+        ("SELECT GET_LOCK('a', 1)", False),
         ("SET a = 1", False),
     ],
 )
