@@ -16,18 +16,22 @@ from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import CALLBACKS, BatchStatus
 
 
-def ensure_tickets(batch: JobBatch, queue: str, *, is_due: bool = False) -> None:
+def ensure_tickets(batch: JobBatch, queue: str, *, is_due: bool = False) -> bool:
     """Send the tickets that are missing in the line of this queue, if links of the batch are due.
 
     `is_due` says that some are. Then they are counted only if several tickets may be missing.
+    Return False if they were counted, and none is due.
     """
+    missing: list[int | None] = []
 
     def send_missing() -> None:
-        count = missing_tickets(batch, queue, is_due=is_due)
+        count = _missing_tickets(batch, queue, is_due=is_due)
+        missing.append(count)
         if count:
             transport.send(new_ticket(batch, queue), count)
 
     log_transport_errors(batch, send_missing)
+    return missing != [None]
 
 
 def send_first_tickets(batch: JobBatch, queue: str, due: int) -> None:
@@ -80,6 +84,18 @@ def missing_tickets(
     Raises:
         TransportError: Redis did not answer.
     """
+    return _missing_tickets(batch, queue, due=due, is_due=is_due, running=running) or 0
+
+
+def _missing_tickets(
+    batch: JobBatch,
+    queue: str,
+    *,
+    due: int | None = None,
+    is_due: bool = False,
+    running: int = 0,
+) -> int | None:
+    """Return the number of missing tickets; None if the due links were counted and there is none."""
     load, waiting = transport.line_of(batch.pk, queue)
     most = wanted_tickets(tuning.MAX_TICKETS if due is None else due, load)
     if most <= waiting + running:
@@ -88,6 +104,8 @@ def missing_tickets(
         return 1
     if due is None:
         due = db.retry_transient(batch.database, lambda: _count_due_links(batch, queue, most))
+        if not due:
+            return None
     return max(0, wanted_tickets(due, load) - waiting - running)
 
 

@@ -176,7 +176,10 @@ class TicketSession:
         """
         queue = self.slice.queue
         if batch.pk in self._stack:
-            self._stack[batch.pk].refresh(batch)
+            runner = self._stack[batch.pk]
+            runner.refresh(batch)
+            if queue in due:
+                runner.tickets.note_due()
             return queue
         if queue not in due or not self._accepts(batch):
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from django_jobbatch import dispatch, tuning
+from django_jobbatch import conf, dispatch, tuning
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner.claim_attempts import ClaimAttempts
@@ -22,6 +22,7 @@ class TicketSupply:
         self._queue = queue
         self._attempts = attempts
         self._requested_at = time.monotonic()
+        self._factor = 1  # of the seconds between two requests
         self._first = (batch.run, batch.total_jobs)
         self._has_sent = waiting != 0
         self._settled = 0
@@ -50,12 +51,25 @@ class TicketSupply:
             dispatch.schedule_next_event(batch)
 
     def request_more(self, batch: JobBatch) -> None:
-        """Send tickets for the due links, if the last time was HELP_AFTER_SECONDS ago."""
-        now = time.monotonic()
-        if now - self._requested_at >= tuning.HELP_AFTER_SECONDS:
-            self._requested_at = now
-            self._ensure(batch)
+        """Send tickets for the due links, if the last time was HELP_AFTER_SECONDS ago.
 
-    def _ensure(self, batch: JobBatch) -> None:
+        Where none was due, twice as many seconds pass until the next time, up to half a lease. A link
+        that is delayed becomes due without a change, so a batch with one is asked as often as before.
+        """
+        now = time.monotonic()
+        seconds = tuning.HELP_AFTER_SECONDS * self._factor
+        if now - self._requested_at < seconds:
+            return
+        self._requested_at = now
+        if self._ensure(batch) or batch.next_event_at is not None:
+            self._factor = 1
+        elif 2 * seconds <= conf.current().LEASE / 2:
+            self._factor *= 2
+
+    def note_due(self) -> None:
+        """Note that a change made links due, and that no ticket was sent for them."""
+        self._factor = 1
+
+    def _ensure(self, batch: JobBatch) -> bool:
         self._has_sent = True
-        dispatch.ensure_tickets(batch, self._queue)
+        return dispatch.ensure_tickets(batch, self._queue)

@@ -12,14 +12,15 @@ import django_rq
 import pytest
 from rq import SimpleWorker
 
-from django_jobbatch import bus
+from django_jobbatch import bus, dispatch
 from django_jobbatch.bus import Builder, ChainBuilder, JobBuilder
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.runner import work
+from django_jobbatch.runner import ticket_supply, work
 from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.runner.time_slice import Slice
 from tests import jobs
 from tests.event_log import EventLog
+from tests.ledger.helpers import claim
 from tests.servers import RedisServer
 from tests.tuning import Tuning
 
@@ -132,6 +133,45 @@ def test_a_batch_on_the_way_gets_help_again_and_again_when_it_takes_long(
         sent.append(waiting()["default"])
 
     assert sent == [0, 2, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("claimed", "expected"),
+    [(2, [1, 3, 7, 11, 15, 16, 18, 22]), (1, list(range(1, 25)))],
+    ids=["none is due", "one is due"],
+)
+def test_a_session_rarely_asks_for_due_links_where_there_are_none(
+    claimed: int,
+    expected: list[int],
+    event_log: EventLog,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings.JOBBATCH = {"SLICE": 4, "LEASE": 8}
+    batch = bus.batch([event_log.job()] * 2).dispatch()
+    claim(batch, claimed)
+    django_rq.get_queue("default").empty()
+    clock = mock.Mock()
+    clock.monotonic.return_value = 0
+    monkeypatch.setattr(ticket_supply, "time", clock)
+    asked = []
+    ensure = dispatch.ensure_tickets
+
+    def note(batch: JobBatch, queue: str) -> bool:
+        asked.append(clock.monotonic())
+        return ensure(batch, queue)
+
+    monkeypatch.setattr(dispatch, "ensure_tickets", note)
+    ticket_session = TicketSession("default", "default", "ticket")
+    ticket_session.push(batch)
+
+    for second in range(1, 25):
+        clock.monotonic.return_value = second
+        ticket_session.request_more_tickets()
+        if second == 15:
+            ticket_session.take_over(batch, {"default"})
+
+    assert asked == expected
 
 
 @pytest.fixture
