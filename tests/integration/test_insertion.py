@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pprint import pformat
 from typing import Any
 
 import pytest
@@ -229,9 +230,9 @@ def test_a_stored_call_is_the_signed_canonical_json_of_its_arguments(value: Any)
 def test_a_dispatched_batch_is_as_one_that_is_read(builder: BatchBuilder) -> None:
     batch = builder.dispatch()
 
-    # With their types: a text is no enumeration member, and a list no tuple.
+    # With their types: a text is no enumeration member, and a list no tuple. PostgreSQL sorts keys.
     names = [field.attname for field in JobBatch._meta.concrete_fields]
     found = JobBatch.objects.get(pk=batch.pk)
-    assert [repr(getattr(batch, name)) for name in names] == [
-        repr(getattr(found, name)) for name in names
+    assert [pformat(getattr(batch, name)) for name in names] == [
+        pformat(getattr(found, name)) for name in names
     ]
