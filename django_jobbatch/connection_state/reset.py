@@ -108,8 +108,10 @@ def check_connections() -> None:
     for connection in known():
         if connection.alias not in thread.held:
             close_at, connection.close_at = connection.close_at, None
-            connection.close_if_unusable_or_obsolete()
-            connection.close_at = close_at
+            try:
+                connection.close_if_unusable_or_obsolete()
+            finally:
+                connection.close_at = close_at
 
 
 def close_read_only(using: str) -> None:
