@@ -7,7 +7,7 @@ reconcile repairs the difference.
 from __future__ import annotations
 
 from django_jobbatch.dispatch.cancellation import cancel_tree, continue_cancel, kill_running
-from django_jobbatch.dispatch.delays import look_for_overdue, schedule_next_event, send_overdue
+from django_jobbatch.dispatch.delays import check_overdue, schedule_next_event, send_overdue
 from django_jobbatch.dispatch.effects import CurrentTicket, after_commit, apply, continue_batch
 from django_jobbatch.dispatch.error_log import errors_of_pass, log_errors_once
 from django_jobbatch.dispatch.tickets import (
@@ -24,6 +24,7 @@ __all__ = [
     "after_commit",
     "apply",
     "cancel_tree",
+    "check_overdue",
     "continue_batch",
     "continue_cancel",
     "count_due",
@@ -31,7 +32,6 @@ __all__ = [
     "errors_of_pass",
     "kill_running",
     "log_errors_once",
-    "look_for_overdue",
     "max_job_timeout",
     "missing_tickets",
     "schedule_next_event",

@@ -40,7 +40,7 @@ def send_overdue(using: str) -> None:
         schedule_next_event(batch)
 
 
-def look_for_overdue(using: str, queue: str) -> None:
+def check_overdue(using: str, queue: str) -> None:
     """Send tickets for overdue links, unless another session has looked in the last second.
 
     Each work-horse is a new process, so Redis remembers it.

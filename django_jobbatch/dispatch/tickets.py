@@ -97,13 +97,13 @@ def _missing_tickets(
 ) -> int | None:
     """Return the number of missing tickets; None if the due links were counted and there is none."""
     load, waiting = transport.line_of(batch.pk, queue)
-    most = wanted_tickets(tuning.MAX_TICKETS if due is None else due, load)
-    if most <= waiting + running:
+    max_wanted = wanted_tickets(tuning.MAX_TICKETS if due is None else due, load)
+    if max_wanted <= waiting + running:
         return 0
-    if is_due and most == 1:
+    if is_due and max_wanted == 1:
         return 1
     if due is None:
-        due = db.retry_transient(batch.database, lambda: _count_due_links(batch, queue, most))
+        due = db.retry_transient(batch.database, lambda: _count_due_links(batch, queue, max_wanted))
         if not due:
             return None
     return max(0, wanted_tickets(due, load) - waiting - running)

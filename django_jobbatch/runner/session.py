@@ -60,7 +60,7 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
         )
         session = TicketSession(queue, using, ticket, max_job_timeout=max_job_timeout)
         session.run(batch, waiting=waiting)
-        dispatch.look_for_overdue(using, queue)
+        dispatch.check_overdue(using, queue)
 
 
 def _warn_of_unknown_batch(ticket: str, description: str, batch_id: str, using: str) -> None:

@@ -531,7 +531,7 @@ def test_commands_to_redis_of_small_batches_in_a_row(
 def test_overdue_batches_are_searched_once_a_second(redis_server: RedisServer) -> None:
     def statements() -> int:
         with CaptureQueriesContext(connection) as queries:
-            dispatch.look_for_overdue(ALIAS, "default")
+            dispatch.check_overdue(ALIAS, "default")
         return len(queries)
 
     searches = [statements() for _ in range(3)]
@@ -546,6 +546,6 @@ def test_without_redis_overdue_batches_are_searched(our_redis: RedisServer) -> N
     our_redis.stop()
 
     with CaptureQueriesContext(connection) as queries:
-        dispatch.look_for_overdue(ALIAS, "default")
+        dispatch.check_overdue(ALIAS, "default")
 
     assert len(queries) == 1
