@@ -38,7 +38,8 @@ def insert_returning_ids(
 ) -> dict[Any, int]:
     """Insert rows and return their new ids, by the values of the column `key`.
 
-    Rows without a value in this column are inserted too. The ids grow in the order of the rows.
+    Rows without a value in this column are inserted too. The ids grow in the order of the rows; on
+    MySQL, rows without a value come first.
     """
     connection = connections[using]
     table = table_of(connection, model, columns)
