@@ -13,8 +13,10 @@ POLL_SECONDS: Final = 0.01
 IDLE_SECONDS: Final = 0.3
 
 
-def wait_for(condition: Callable[[], bool], *, timeout: float = 600) -> float:
-    """Wait until the condition is true; return the time at which it was.
+def wait_for(
+    condition: Callable[[], bool], *, timeout: float = 600, interval: float = POLL_SECONDS
+) -> float:
+    """Wait until the condition is true, checked at this interval; return the time at which it was.
 
     Raises:
         ServerFailed: If it is not true in time.
@@ -23,7 +25,7 @@ def wait_for(condition: Callable[[], bool], *, timeout: float = 600) -> float:
     while not condition():
         if time.perf_counter() > deadline:
             raise ServerFailed(f"nothing happened for {timeout:.0f} s")
-        time.sleep(POLL_SECONDS)
+        time.sleep(interval)
     return time.perf_counter()
 
 

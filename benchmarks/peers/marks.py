@@ -7,11 +7,11 @@ microseconds. The size of the file is the number of calls.
 from __future__ import annotations
 
 import os
-import time
 from functools import cache
 from pathlib import Path
 from typing import Final
 
+from benchmarks import waiting
 from sandbox.servers import ServerFailed
 
 #: Environment variable with the path of the file.
@@ -42,14 +42,13 @@ def wait_for(expected: int, *, timeout: float) -> float:
     Raises:
         ServerFailed: If they are not there in time, or there are more.
     """
-    deadline = time.perf_counter() + timeout
-    while (found := count()) < expected:
-        if time.perf_counter() > deadline:
-            raise ServerFailed(f"{found:,} of {expected:,} calls after {timeout:.0f} s")
-        time.sleep(POLL_SECONDS)
-    if found > expected:
+    try:
+        at = waiting.wait_for(lambda: count() >= expected, timeout=timeout, interval=POLL_SECONDS)
+    except ServerFailed as failure:
+        raise ServerFailed(f"{count():,} of {expected:,} calls: {failure}") from failure
+    if (found := count()) > expected:
         raise ServerFailed(f"{found:,} calls instead of {expected:,}")
-    return time.perf_counter()
+    return at
 
 
 @cache
