@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final, NamedTuple
@@ -27,7 +28,7 @@ class Measurement(NamedTuple):
     cpu_ms: float
 
 
-class Side:
+class Side(ABC):
     """Package with one worker process.
 
     A subclass sends jobs; the worker is stopped by a signal meanwhile. So the clock measures the
@@ -52,27 +53,27 @@ class Side:
             folder=folder,
         )
 
+    @abstractmethod
     def command(self) -> list[str]:
         """Return the command of the worker."""
-        raise NotImplementedError
 
     def environment(self) -> dict[str, str]:
         """Return further environment variables of the worker."""
         return {}
 
+    @abstractmethod
     def send_tasks(self, count: int) -> None:
         """Send plain tasks."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send_group(self, size: int) -> None:
         """Send a group of jobs without a callback."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send_batch(self, size: int) -> None:
         """Send a group of jobs with a callback."""
-        raise NotImplementedError
 
-    def finish_sending(self) -> None:
+    def finish_sending(self) -> None:  # noqa: B027 - most sides need nothing
         """Do once whatever all batches need to be called back."""
 
     def warm_up(self) -> None:
