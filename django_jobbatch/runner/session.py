@@ -202,8 +202,12 @@ class TicketSession:
         return nullcontext() if sync else watching(Watchdog(self._expire))
 
     def _expire(self, call: TimedCall, error: JobTimeout) -> ExpiredCall | None:
-        """Have a call that ignores its timeout settled; called by the watchdog."""
-        return self._current().expire(call, error, self._leave_all_tickets)
+        """Have a call that ignores its timeout settled; called by the watchdog.
+
+        Between two batches no call runs any more.
+        """
+        runners = list(self._stack.values())  # a copy: the session may be at its next batch
+        return runners[-1].expire(call, error, self._leave_all_tickets) if runners else None
 
     def _leave_all_tickets(self) -> None:
         for runner in list(self._stack.values()):  # a copy: the heartbeat calls this

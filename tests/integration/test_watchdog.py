@@ -349,3 +349,23 @@ def test_a_session_counts_once_what_returns_at_that_moment(
         outcomes.append(batch.outcome)
 
     assert set(outcomes) <= {"succeeded", "partial"}
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_watchdog_that_acts_between_two_batches_finds_no_call(
+    tuning: Tuning, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tuning(TIMEOUT_GRACE_SECONDS=-1, HEARTBEAT_SECONDS=0.001)
+    batch = bus.batch([ADD]).dispatch()
+
+    def take_nothing(*arguments: object, **named: object) -> None:
+        timed_calls.start(1, None)
+        wait_until(lambda: running() is None)
+
+    monkeypatch.setattr("django_jobbatch.runner.session.take_next", take_nothing)
+
+    TicketSession("default", "default", "ticket").run(batch)
+
+    assert counts(batch) == (0, 1, 0)
+    assert "The watchdog raised" not in caplog.text
