@@ -137,7 +137,8 @@ TICKET_FAILURE_TTL = timedelta(hours=1)
 #: Time after which Redis forgets the waiting tickets of a batch, counted from the last one that was
 #: sent or is scheduled. A queue without a worker for so long gets further tickets.
 TICKET_REGISTRY_TTL = timedelta(days=30)
-#: Time after which Redis forgets which tickets a session has taken over, counted from the last one.
+#: Time after which Redis forgets which tickets a session has taken over. A session that lasts renews
+#: its list, four times in this time.
 SESSION_TTL = timedelta(days=1)
 #: Delay of a scheduled ticket after which another process sends one.
 OVERDUE_AFTER = timedelta(seconds=2)

@@ -192,6 +192,13 @@ def hold_until_helped() -> None:
     await_that(lambda: transport.waiting_tickets(link.batch_id, link.queue).queued)
 
 
+def hold_until_renewed(key: str) -> None:
+    """Let this key of Redis never expire, and wait until it shall again."""
+    redis = django_rq.get_connection("default")
+    assert redis.persist(key)
+    await_that(lambda: redis.ttl(key) > 0)
+
+
 def hold_until_settled(others: int) -> None:
     """Wait until so many other jobs of the same batch are settled."""
     await_that(lambda: current_batch().succeeded_jobs >= others)

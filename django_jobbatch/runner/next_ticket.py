@@ -68,6 +68,12 @@ def take_next(time_slice: Slice, *, after: JobBatch | None = None) -> TakenTicke
         return None
 
 
+def renew_session(time_slice: Slice) -> None:
+    """Let Redis keep the list of what the session has taken over. After an error it is renewed later."""
+    with suppress(TransportError), transport.operation(RedisBudget(tuning.PEEK_SECONDS)):
+        transport.renew(time_slice.queue, time_slice.ticket)
+
+
 def forget_session(time_slice: Slice) -> None:
     """Delete the list of what the session has taken over, because it holds nothing any more."""
     with suppress(TransportError), transport.operation(RedisBudget(tuning.PEEK_SECONDS)):

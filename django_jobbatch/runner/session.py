@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
 
-from django_jobbatch import conf, db, dispatch, transport
+from django_jobbatch import conf, db, dispatch, transport, tuning
 from django_jobbatch.connection_state import (
     check_connections,
     hold_open_transactions,
@@ -23,6 +23,7 @@ from django_jobbatch.runner.next_ticket import (
     TakenTicket,
     forget_session,
     others_wait,
+    renew_session,
     take_next,
 )
 from django_jobbatch.runner.time_slice import Slice, Turn
@@ -109,6 +110,8 @@ class TicketSession:
         )
         # By the ids of their batches; the last one is current.
         self._stack: dict[uuid.UUID, BatchRunner] = {}
+        # When Redis was asked last to keep the list of what it has taken over; None without a list.
+        self._renewed_at: float | None = None
 
     def run(self, batch: JobBatch, *, waiting: int | None = None) -> None:
         """Work on the batch and on the batches that it makes due; leave tickets for the remaining.
@@ -116,7 +119,6 @@ class TicketSession:
         `waiting` is the number of its other tickets that wait, if it is known. A shutdown of the worker
         releases the unstarted links and is raised again.
         """
-        has_taken = False
         with self._watched():
             while True:
                 self.push(batch, waiting=waiting)
@@ -126,11 +128,11 @@ class TicketSession:
                 if following is None:
                     break
                 batch, waiting = following
-                has_taken = True
+                self._renewed_at = time.monotonic()
                 check_connections()
                 if self._turn is not None:
                     self._turn.start()
-        if has_taken:
+        if self._renewed_at is not None:
             forget_session(self.slice)
 
     def _take_next(self, batch: JobBatch) -> TakenTicket | None:
@@ -192,9 +194,17 @@ class TicketSession:
         return runner is not None and runner.tickets.none_waits(batch)
 
     def request_more_tickets(self) -> None:
-        """Send tickets for each batch on the stack that takes long."""
+        """Send tickets for each batch on the stack that takes long, and keep the list of a long session."""
         for runner in list(self._stack.values()):  # a copy: the heartbeat calls this too
             runner.tickets.request_more(runner.batch)
+        if self._renewed_at is not None:
+            self._renew(self._renewed_at)
+
+    def _renew(self, renewed_at: float) -> None:
+        now = time.monotonic()
+        if now - renewed_at >= tuning.SESSION_TTL.total_seconds() / 4:
+            self._renewed_at = now
+            renew_session(self.slice)
 
     def _watched(self) -> AbstractContextManager[None]:
         # An inline queue has no heartbeat that could settle.

@@ -39,7 +39,13 @@ from django_jobbatch.transport.queue_scan import QueueScan
 from django_jobbatch.transport.queues import check_queue, default_timeout, is_sync
 from django_jobbatch.transport.redis import driver_info
 from django_jobbatch.transport.removal import discard
-from django_jobbatch.transport.sessions import current_batches, forget, is_first_since, taken_over
+from django_jobbatch.transport.sessions import (
+    current_batches,
+    forget,
+    is_first_since,
+    renew,
+    taken_over,
+)
 from django_jobbatch.transport.stop_requests import stop
 from django_jobbatch.transport.tickets import Ticket
 
@@ -73,6 +79,7 @@ __all__ = [
     "operation",
     "others_wait",
     "parse_ticket",
+    "renew",
     "scan_of",
     "schedule",
     "send",

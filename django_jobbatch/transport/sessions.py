@@ -12,6 +12,7 @@ from typing import Any
 
 from rq import Queue
 
+from django_jobbatch import tuning
 from django_jobbatch.transport.queues import is_sync, queue_named
 from django_jobbatch.transport.redis import pipelined, redis_errors
 from django_jobbatch.transport.tickets import batch_of, parse_id
@@ -41,6 +42,17 @@ def current_batches(queue: str, ticket_ids: Iterable[str]) -> dict[str, uuid.UUI
     if is_sync(queue):
         return {each: batch_of(each) for each in ids}
     return _current(queue_named(queue), ids)
+
+
+def renew(queue: str, ticket_id: str) -> None:
+    """Let Redis keep the list of a session that lasts.
+
+    Raises:
+        TransportError: Redis did not answer.
+    """
+    seconds = int(tuning.SESSION_TTL.total_seconds())
+    with redis_errors():
+        queue_named(queue).connection.expire(key_of(ticket_id), seconds)
 
 
 def forget(queue: str, ticket_id: str) -> None:

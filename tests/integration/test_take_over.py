@@ -24,7 +24,7 @@ from django_jobbatch import bus, dispatch, ledger, transport
 from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.exceptions import TransportError
 from django_jobbatch.reconcile import Repair, RepairKind, reconcile, reconcile_ticket
-from django_jobbatch.runner.next_ticket import take_next
+from django_jobbatch.runner.next_ticket import renew_session, take_next
 from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.runner.time_slice import Slice, Turn
 from django_jobbatch.transport import NotTaken, queue_head
@@ -399,6 +399,29 @@ def test_a_healthy_connection_stays_from_batch_to_batch() -> None:
     assert connection.settings_dict["CONN_MAX_AGE"] == 0
     assert read(second).is_finished
     assert connection.connection is before
+
+
+def test_the_list_of_a_long_session_does_not_expire(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For its heartbeat, a quarter of a day has passed."""
+    seconds = {threading.main_thread(): 0}
+    clock = mock.Mock()
+    clock.monotonic = lambda: time.monotonic() + seconds.get(threading.current_thread(), 21_600)
+    monkeypatch.setattr("django_jobbatch.runner.session.time", clock)
+    long = bus.job(jobs.hold_until_renewed, f"jobbatch:session:{FIRST}")
+    batches = [bus.batch([job]).dispatch() for job in (ADD, long)]
+    django_rq.get_queue("default").pop_job_id()
+
+    TicketSession("default", ALIAS, FIRST).run(batches[0])
+
+    assert [read(batch).outcome for batch in batches] == ["succeeded"] * 2
+
+
+def test_without_redis_the_list_of_a_long_session_is_renewed_later(our_redis: RedisServer) -> None:
+    our_redis.stop()
+
+    renew_session(slice_of())
 
 
 # After a death
