@@ -192,6 +192,13 @@ def hold_until_helped() -> None:
     await_that(lambda: transport.waiting_tickets(link.batch_id, link.queue).queued)
 
 
+def record_others_wait(path: str, queue: str) -> None:
+    """Put a job into another queue, and record twice whether it comes before the present one."""
+    django_rq.get_queue(queue).enqueue(add, 1, 2)
+    for _ in range(2):
+        record(path, str(transport.others_wait("default", ())))
+
+
 def hold_until_renewed(key: str) -> None:
     """Let this key of Redis never expire, and wait until it shall again."""
     redis = django_rq.get_connection("default")

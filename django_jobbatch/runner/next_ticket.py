@@ -25,7 +25,7 @@ logger = get_logger(__name__)
 
 
 def others_wait(queue: str, batch_ids: Collection[uuid.UUID]) -> bool:
-    """Return whether anything but tickets of these batches waits.
+    """Return whether anything but tickets of these batches is next for the worker.
 
     Raises:
         TransportError: Redis did not answer.

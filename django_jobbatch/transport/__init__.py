@@ -29,9 +29,7 @@ from django_jobbatch.transport.line import Line, QueueLoad, line_of, load_of, ot
 from django_jobbatch.transport.producer import schedule, send
 from django_jobbatch.transport.queue_head import (
     NotTaken,
-    allow_taking_over,
     head_ticket,
-    may_take_over,
     move_to_tail,
     take_over,
 )
@@ -48,6 +46,7 @@ from django_jobbatch.transport.sessions import (
 )
 from django_jobbatch.transport.stop_requests import stop
 from django_jobbatch.transport.tickets import Ticket
+from django_jobbatch.transport.work_horse import allow_taking_over, may_take_over
 
 __all__ = [
     "NO_TICKETS",

@@ -16,6 +16,7 @@ from django_jobbatch.transport.inspection import queued_among
 from django_jobbatch.transport.queues import is_sync, queue_named
 from django_jobbatch.transport.redis import redis_errors
 from django_jobbatch.transport.tickets import batch_of, parse_id
+from django_jobbatch.transport.work_horse import earlier_queues
 
 
 class QueueLoad(NamedTuple):
@@ -60,18 +61,25 @@ def load_of(queue: str) -> QueueLoad:
 
 
 def others_wait(queue: str, batch_ids: Collection[uuid.UUID]) -> bool:
-    """Return whether anything but tickets of these batches waits in this queue.
+    """Return whether anything but tickets of these batches is next for the worker of this process.
 
-    A batch has at most MAX_TICKETS tickets in line, so the head of the list is enough.
+    That is anything else in this queue, and anything at all in a queue that the worker asks first. A
+    batch has at most MAX_TICKETS tickets in line, so the head of the list is enough.
+
+    It is one round trip. Before the first one, Redis is asked for the queues of a worker of RQ's own.
 
     Raises:
         TransportError: Redis did not answer.
     """
     rq_queue = queue_named(queue)
-    with redis_errors():
-        head: Any = rq_queue.connection.lrange(rq_queue.key, 0, tuning.MAX_TICKETS)
+    earlier = earlier_queues(rq_queue)
+    with redis_errors(), rq_queue.connection.pipeline(transaction=False) as pipe:
+        pipe.lrange(rq_queue.key, 0, tuning.MAX_TICKETS)
+        for each in earlier:
+            pipe.llen(each)
+        head, *lengths = pipe.execute()
     tickets = [parse_id(entry) for entry in head]
-    return any(each is None or batch_of(each) not in batch_ids for each in tickets)
+    return any(lengths) or any(each is None or batch_of(each) not in batch_ids for each in tickets)
 
 
 def line_of(batch_id: uuid.UUID, queue: str) -> Line:

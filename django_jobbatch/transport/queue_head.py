@@ -8,8 +8,6 @@ worker itself would respect, because a worker that is suspended or about to end 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +18,7 @@ from django_jobbatch.transport import registry, sessions
 from django_jobbatch.transport.queues import queue_named
 from django_jobbatch.transport.redis import redis_errors
 from django_jobbatch.transport.tickets import batch_of, id_of, parse_id, ticket_suffix
+from django_jobbatch.transport.work_horse import current_work_horse
 
 # Keys: the list of the queue, the job, the registry of its batch, the session, the suspension of all
 # workers, the worker, and the lists of the queues that the worker asks first.
@@ -62,29 +61,6 @@ class NotTaken(IntEnum):
     FORBIDDEN = -2
 
 
-@dataclass(frozen=True, slots=True)
-class _WorkHorse:
-    """The worker of this work-horse, and its queues in the order in which it asks them."""
-
-    worker_key: str
-    queue_keys: tuple[str, ...]
-
-
-#: None in every process but a work-horse that may take over tickets.
-_work_horse: _WorkHorse | None = None
-
-
-def allow_taking_over(worker_key: str, queue_keys: Iterable[str]) -> None:
-    """Let the tickets of this process take over others, as its worker would take them."""
-    global _work_horse
-    _work_horse = _WorkHorse(worker_key, tuple(queue_keys))
-
-
-def may_take_over(queue: str) -> bool:
-    """Return whether a ticket of this queue may take over others in this process."""
-    return _work_horse is not None and queue_named(queue).key in _work_horse.queue_keys
-
-
 class HeadTicket(NamedTuple):
     """The ticket at the head of a queue, which may be of another project."""
 
@@ -125,7 +101,7 @@ def take_over(ticket: HeadTicket, queue: str, session: str) -> int | NotTaken:
     Raises:
         TransportError: Redis did not answer.
     """
-    horse = _work_horse
+    horse = current_work_horse()
     if horse is None:
         return NotTaken.FORBIDDEN
     rq_queue = queue_named(queue)

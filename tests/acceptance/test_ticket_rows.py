@@ -235,6 +235,23 @@ def test_a_small_batch_waits_for_a_turn_of_a_large_one_and_not_for_its_slice(
     assert event_log.lines("jobs").index("small") <= before + 15
 
 
+@pytest.mark.parametrize("kind", ["batch", "plain", "simple"])
+def test_a_batch_on_a_queue_with_priority_waits_for_a_turn_and_not_for_a_slice(
+    kind: str, workers: Workers, event_log: EventLog
+) -> None:
+    slow = bus.job(jobs.record_and_sleep, event_log.path("jobs"), "large", 0.1)
+    large = bus.batch([slow] * 45).dispatch()
+    starts: dict[str, Start] = {"batch": workers.batch, "plain": workers, "simple": workers.simple}
+    starts[kind](1, "other", "default")
+    event_log.wait_for("large")
+    urgent = bus.batch([event_log.job("urgent")]).on_queue("other").dispatch()
+    before = len(event_log.lines("jobs"))
+
+    assert End.of(urgent) == ONE
+    assert event_log.lines("jobs").index("urgent") <= before + 15
+    assert End.of(large) == End(outcome="succeeded", total=45, succeeded=45)
+
+
 def test_a_batch_alone_uses_its_whole_slice(workers: Workers, event_log: EventLog) -> None:
     slow = bus.job(jobs.record_and_sleep, event_log.path("jobs"), "large", 0.1)
     batch = bus.batch([pid(event_log), *[slow] * 25, pid(event_log)]).dispatch()

@@ -22,7 +22,7 @@ from django_jobbatch.exceptions import BatchBusy, BatchCancelled
 from django_jobbatch.models import BatchedJob, JobBatch, tree
 from django_jobbatch.reconcile import Repair, RepairKind, reconcile
 from django_jobbatch.runner import work
-from django_jobbatch.transport import queue_head
+from django_jobbatch.transport import work_horse
 from tests import jobs
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
 from tests.jobs import ADD
@@ -316,7 +316,7 @@ def test_a_next_link_that_cannot_be_read_fails_no_link_before_it(
 def test_an_unreadable_batch_at_the_head_of_a_queue_ends_no_ticket_of_another(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(queue_head, "_work_horse", None)
+    monkeypatch.setattr(work_horse, "_work_horse", None)
     transport.allow_taking_over("rq:worker:ours", [LIST])
     damaged = unreadable(bus.batch([ADD]).dispatch())
     batch = bus.batch([ADD]).dispatch()

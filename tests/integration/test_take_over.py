@@ -27,7 +27,7 @@ from django_jobbatch.reconcile import Repair, RepairKind, reconcile, reconcile_t
 from django_jobbatch.runner.next_ticket import renew_session, take_next
 from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.runner.time_slice import Slice, Turn
-from django_jobbatch.transport import NotTaken, queue_head
+from django_jobbatch.transport import NotTaken, work_horse
 from django_jobbatch.transport.budget import current_budget
 from django_jobbatch.transport.queue_head import HeadTicket
 from tests import jobs
@@ -48,7 +48,7 @@ FIRST, OTHER = (f"jb-{uuid.uuid4().hex}-{digits}" for digits in ("00000001", "00
 @pytest.fixture(autouse=True)
 def _work_horse(monkeypatch: pytest.MonkeyPatch) -> None:
     """This process is the work-horse of a worker that asks `other` first."""
-    monkeypatch.setattr(queue_head, "_work_horse", None)
+    monkeypatch.setattr(work_horse, "_work_horse", None)
     transport.allow_taking_over(WORKER, ["rq:queue:other", LIST])
 
 
@@ -234,7 +234,7 @@ def test_a_slice_with_less_than_a_second_left_takes_nothing() -> None:
 
 def test_only_a_work_horse_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
     bus.batch([ADD]).dispatch()
-    monkeypatch.setattr(queue_head, "_work_horse", None)
+    monkeypatch.setattr(work_horse, "_work_horse", None)
 
     assert taken(slice_of()) is None
 
@@ -326,6 +326,38 @@ def test_tickets_of_the_batches_of_a_session_end_no_turn(redis_server: RedisServ
     assert not alone
     assert transport.others_wait("default", {batch.pk})
     assert not transport.others_wait("default", {batch.pk, other.pk})
+
+
+def test_a_queue_that_the_worker_asks_first_ends_a_turn(redis_server: RedisServer) -> None:
+    batch, urgent = (bus.batch([ADD]).on_queue(name).dispatch() for name in ("default", "other"))
+
+    def round_trips() -> int:
+        return int(redis_server.client.info("stats")["total_reads_processed"])
+
+    before, after_nothing = round_trips(), round_trips()
+    ends = transport.others_wait("default", {batch.pk})
+    trips = round_trips() - after_nothing - (after_nothing - before)
+    django_rq.get_queue("other").empty()
+
+    assert ends
+    assert trips == 1
+    assert not transport.others_wait("default", {batch.pk})
+    assert not transport.others_wait("other", {urgent.pk})
+
+
+@pytest.mark.parametrize(
+    ("queues", "ends"), [(["other", "default"], "True"), (["default", "other"], "False")]
+)
+def test_a_turn_in_a_worker_of_rq_ends_by_the_queues_that_it_asks_first(
+    queues: list[str], ends: str, event_log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_horse, "_work_horse", None)
+    path = event_log.path("others wait")
+    django_rq.get_queue("default").enqueue(jobs.record_others_wait, path, "other")
+
+    SimpleWorker(queues, connection=django_rq.get_connection("default")).work(burst=True)
+
+    assert event_log.lines("others wait") == [ends, ends]
 
 
 def test_a_batch_gives_way_to_another_and_comes_again(
