@@ -27,10 +27,10 @@ MAX_REASON_LENGTH = 10_000
 #: Links that one transaction of a sweep, a retry or a delete changes at most. It locks the batch row.
 #: A retry resets a lane with more links in one transaction.
 LINKS_CHUNK = 5000
-#: Links of the first and smallest chunk of a sweep. Chunks grow while one takes less than these
-#: seconds, and shrink if one takes more than twice as long.
+#: Links of the first and smallest chunk of a sweep or a retry. Chunks grow while one takes less than
+#: these seconds, and shrink if one takes more than twice as long.
 FIRST_CHUNK = 1000
-CHUNK_SECONDS = 0.2
+CHUNK_SECONDS = 0.5
 #: Running child batches that one transaction stops.
 CHILDREN_CHUNK = 100
 #: Stand-ins of unstarted child batches that one transaction sweeps. Each child is swept separately.
@@ -144,9 +144,9 @@ SESSION_TTL = timedelta(days=1)
 OVERDUE_AFTER = timedelta(seconds=2)
 #: Overdue batches that one process takes at once.
 OVERDUE_CHUNK = 100
-#: Seconds of a cancel in the caller's process, perhaps in a web request. The chunk that is in progress
-#: is completed. A ticket continues.
-CALL_SECONDS = 0.2
+#: Seconds of a cancel or a retry in the caller's process, perhaps in a web request. The chunk that is
+#: in progress is completed. A ticket continues.
+CALL_SECONDS = 0.15
 #: Seconds for which one ticket continues. Then it sends the next ticket.
 TICKET_CALL_SECONDS = 1.0
 

@@ -45,8 +45,8 @@ class RetryView(ConfirmView):
     verb = "retry"
     heading = gettext_lazy("Retry")
     nothing_message = gettext_lazy(
-        "There is nothing to retry: no job failed or was cancelled, the batch is stopping, or its"
-        " child batches have not finished."
+        "There is nothing to retry: no job failed or was cancelled, the batch is stopping, its child"
+        " batches have not finished, or an earlier retry still resets its jobs."
     )
     form_class = RetryForm
     count = 0
@@ -121,5 +121,5 @@ class RetryView(ConfirmView):
         return batch.is_cancelled and not is_of_callbacks
 
     def _retried(self, count: int) -> str:
-        text = ngettext("%(count)s job runs again.", "%(count)s jobs run again.", count)
+        text = ngettext("%(count)s job will run again.", "%(count)s jobs will run again.", count)
         return text % {"count": format_count(count)}

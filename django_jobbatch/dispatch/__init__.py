@@ -10,6 +10,7 @@ from django_jobbatch.dispatch.cancellation import cancel_tree, continue_cancel, 
 from django_jobbatch.dispatch.delays import check_overdue, schedule_next_event, send_overdue
 from django_jobbatch.dispatch.effects import CurrentTicket, after_commit, apply, continue_batch
 from django_jobbatch.dispatch.error_log import errors_of_pass, log_errors_once
+from django_jobbatch.dispatch.retries import continue_retry, leave_retry_to_ticket
 from django_jobbatch.dispatch.tickets import (
     count_due,
     ensure_tickets,
@@ -27,10 +28,12 @@ __all__ = [
     "check_overdue",
     "continue_batch",
     "continue_cancel",
+    "continue_retry",
     "count_due",
     "ensure_tickets",
     "errors_of_pass",
     "kill_running",
+    "leave_retry_to_ticket",
     "log_errors_once",
     "max_job_timeout",
     "missing_tickets",

@@ -120,7 +120,7 @@ def _apply_one(
     is_stopped = not change.stopping or (yield from _stop_descendants(batch, budget))
     yield from chain.from_iterable(_stop_children(change.using, change.children_to_stop))
     if not is_stopped:
-        _continue_by_ticket(batch)
+        continue_by_ticket(batch)
     elif change.stopping or change.finished:
         if not (current_ticket and change.finished and current_ticket.has_no_tickets(batch)):
             _discard_tickets(batch)
@@ -185,8 +185,8 @@ def _stop_children(using: str, children: Sequence[uuid.UUID]) -> Iterator[list[C
         yield ledger.stop_children(using, children[start : start + tuning.CHILDREN_CHUNK])
 
 
-def _continue_by_ticket(batch: JobBatch) -> None:
-    """Ensure one ticket that continues the cancel, on a queue that has workers for the batch."""
+def continue_by_ticket(batch: JobBatch) -> None:
+    """Ensure one ticket that continues a cancel or retry, on a queue that has workers for the batch."""
     queue = batch.queue if batch.queue in batch.queues else batch.queues[0]
 
     def send_one() -> None:

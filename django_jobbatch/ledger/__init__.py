@@ -60,7 +60,12 @@ from django_jobbatch.ledger.deletion.batches import (
 from django_jobbatch.ledger.losses import rescue_ticket
 from django_jobbatch.ledger.repairs import repair
 from django_jobbatch.ledger.retries.callbacks import reopen_callbacks
-from django_jobbatch.ledger.retries.chunks import continue_reopen, reopen
+from django_jobbatch.ledger.retries.chunks import (
+    continue_reopen,
+    has_more_to_reset,
+    remaining_chunks,
+    reopen,
+)
 from django_jobbatch.ledger.rows import ancestor_ids
 from django_jobbatch.ledger.settlement import settle
 
@@ -114,6 +119,8 @@ __all__ = [  # noqa: RUF022 - grouped by verb
     "reopen",
     "reopen_callbacks",
     "continue_reopen",
+    "remaining_chunks",
+    "has_more_to_reset",
     # Rescue and repair
     "rescue_ticket",
     "repair",

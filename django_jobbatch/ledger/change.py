@@ -112,8 +112,10 @@ class Change:
         next_event_at: The time when the first delayed link is due, if that time changed.
         settled: The ids of the links that this transition settled, without those of a sweep.
         swept: The number of links that a sweep cancelled.
-        reset: The ids of the links that this transition reset for a retry, callbacks included.
-        rerun_jobs: The number of jobs of the tree that a retry lets run again, if it counts them.
+        reset: The ids of the links that this transition read and reset for a retry, callbacks included.
+        reset_count: The number of links that it reset; those of a range are not read.
+        rerun_jobs: The number of jobs of the tree that a retry lets run again. The first transaction of a
+            retry of all counts those of all its chunks.
         lost: The number of links that a dead ticket held.
         failed_by_loss: The links among them that failed because of the loss.
         late: The number of late outcomes. They changed nothing else.
@@ -131,6 +133,7 @@ class Change:
     settled: tuple[int, ...] = ()
     swept: int = 0
     reset: tuple[int, ...] = ()
+    reset_count: int = 0
     rerun_jobs: int = 0
     lost: int = 0
     failed_by_loss: tuple[BatchedJob, ...] = ()

@@ -31,6 +31,7 @@ class Transition:
     settled: list[int] = field(default_factory=list)
     swept: int = 0
     reset: list[int] = field(default_factory=list)
+    reset_count: int = 0
     children_to_stop: list[uuid.UUID] = field(default_factory=list)
     next_event_at: datetime | None = None
     stopping: bool = False
@@ -95,6 +96,7 @@ class Transition:
             settled=tuple(self.settled),
             swept=self.swept,
             reset=tuple(self.reset),
+            reset_count=self.reset_count,
             rerun_jobs=self.rerun_jobs,
             lost=self.lost,
             failed_by_loss=self.failed_by_loss,

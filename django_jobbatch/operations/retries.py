@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -11,6 +12,7 @@ from django_jobbatch.db import chunked
 from django_jobbatch.exceptions import InvalidJob
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations.deleted_rows import check_exists, refresh, refresh_if_exists
+from django_jobbatch.pacing import TimeBudget
 from django_jobbatch.specs.validation import MAX_ID_LENGTH, is_row_id
 from django_jobbatch.text import short_repr
 
@@ -32,8 +34,11 @@ def retry(
     again alone.
 
     The number includes the jobs of child batches, which run when the turn of their batch comes, and
-    failed callbacks among `jobs`. A job that two calls retry at the same time is counted by the one
-    that resets it. If the number is 0, missing tickets are sent, and an interrupted cancel continues.
+    failed callbacks among `jobs`. A job that two calls retry at the same time is counted by one of
+    them. If the number is 0, missing tickets are sent, and an interrupted cancel continues.
+
+    The jobs are counted at first. After a while, tickets reset those that remain of all; chosen jobs
+    are reset by the call. The batch does not finish before.
 
     Raises:
         BatchDeleted: the batch was deleted before.
@@ -54,16 +59,39 @@ def retry(
         rerun_jobs, has_reset = len(callbacks), bool(callbacks)
         chosen = [pk for pk in chosen if pk not in callbacks]
     if chosen is None or chosen or not has_reset:
-        for change in ledger.reopen(using, batch.pk, chosen, include_cancelled=include_cancelled):
-            rerun_jobs += change.rerun_jobs
-            has_reset = has_reset or bool(change.reset)
-            dispatch.after_commit(change)
+        count, changed = _reopen(batch, chosen, include_cancelled=include_cancelled)
+        rerun_jobs += count
+        has_reset = has_reset or changed
     if has_reset:
         refresh_if_exists(using, batch)
     else:
         refresh(using, batch)
         dispatch.continue_batch(batch)
     return rerun_jobs
+
+
+def _reopen(
+    batch: JobBatch, jobs: Sequence[int] | None, *, include_cancelled: bool
+) -> tuple[int, bool]:
+    """Reset jobs, and leave what takes too long to tickets.
+
+    Return the number of jobs of the tree that run again, and whether any link was reset.
+    """
+    using, budget = batch.database, TimeBudget(tuning.CALL_SECONDS)
+    count, has_reset = 0, False
+    unfinished: dict[uuid.UUID, JobBatch] = {}
+    for change in ledger.reopen(
+        using, batch.pk, jobs, include_cancelled=include_cancelled, budget=budget
+    ):
+        count += change.rerun_jobs
+        has_reset = has_reset or bool(change.reset_count)
+        unfinished.pop(change.batch_id, None)
+        if change.batch is not None and ledger.has_more_to_reset(change.batch):
+            unfinished[change.batch_id] = change.batch
+        dispatch.after_commit(change)
+    for each in unfinished.values():
+        dispatch.leave_retry_to_ticket(each)
+    return count, has_reset
 
 
 def _ids(using: str, batch: JobBatch, jobs: Iterable[BatchedJob | int]) -> list[int]:

@@ -45,7 +45,7 @@ def stalled_retry(case: Case) -> Iterator[Repair]:
         lambda: islice(ledger.continue_reopen(case.using, case.batch, after=seconds), chunks)
     )
     if changes:
-        count = sum(len(change.reset) for change in changes)
+        count = sum(change.reset_count for change in changes)
         yield Repair(RepairKind.RETRY, case.pk, count=count)
 
 

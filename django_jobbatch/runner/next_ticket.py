@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from django_jobbatch import db, dispatch, transport, tuning
+from django_jobbatch import db, dispatch, ledger, transport, tuning
 from django_jobbatch.exceptions import TransportError
 from django_jobbatch.logs import get_logger
 from django_jobbatch.models import JobBatch
@@ -103,8 +103,11 @@ def _take_next(time_slice: Slice) -> TakenTicket | None:
 def _may_run(batch: JobBatch, time_slice: Slice) -> bool:
     """Return whether the batch needs no ticket of its own.
 
-    Isolated jobs have work-horses of their own, and a stopping batch is swept first.
+    Isolated jobs have work-horses of their own. A stopping batch is swept first, and an unfinished
+    retry is continued first.
     """
     if shape_error(batch) or batch.options.get("isolated") or not time_slice.allows(batch):
+        return False
+    if ledger.has_more_to_reset(batch):
         return False
     return batch.status in ACTIVE or batch.is_finished

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
 
-from django_jobbatch import conf, db, dispatch, transport, tuning
+from django_jobbatch import conf, db, dispatch, ledger, transport, tuning
 from django_jobbatch.connection_state import (
     check_connections,
     hold_open_transactions,
@@ -51,8 +51,8 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
             if description := transport.ticket_description():
                 _warn_of_unknown_batch(ticket, description, batch_id, using)
             return
-        if batch.status == BatchStatus.STOPPING:
-            dispatch.continue_cancel(batch)
+        if batch.status == BatchStatus.STOPPING or ledger.has_more_to_reset(batch):
+            _continue_sweep(batch)
             batch = db.retry_transient(using, row.first)
             if batch is None:
                 return  # deleted meanwhile
@@ -62,6 +62,14 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
         session = TicketSession(queue, using, ticket, max_job_timeout=max_job_timeout)
         session.run(batch, waiting=waiting)
         dispatch.check_overdue(using, queue)
+
+
+def _continue_sweep(batch: JobBatch) -> None:
+    """Continue the cancel of a stopping batch, or an unfinished retry."""
+    if batch.status == BatchStatus.STOPPING:
+        dispatch.continue_cancel(batch)
+    else:
+        dispatch.continue_retry(batch)
 
 
 def _warn_of_unknown_batch(ticket: str, description: str, batch_id: str, using: str) -> None:

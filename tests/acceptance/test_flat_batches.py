@@ -19,12 +19,13 @@ from django.db import transaction
 from airports.models import CallbackCall
 from django_jobbatch import BatchBusy, BatchCancelled, BatchFinished, bus, dispatch, transport
 from django_jobbatch.bus import BatchBuilder
-from django_jobbatch.models import FailedJob, JobBatch
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus, Role
 from tests import jobs
 from tests.acceptance.conftest import Start
 from tests.event_log import End, EventLog
 from tests.servers import RedisServer, Workers, wait_until
+from tests.tuning import Tuning
 
 Tickets = Callable[[], list[str]]
 
@@ -659,6 +660,31 @@ def test_a_cancelled_batch_is_retried_only_if_that_is_meant(
     assert End.of(batch) == End(outcome="succeeded", total=3, succeeded=3, run=2)
     # The callbacks of the first run come before the jobs of the second.
     assert event_log.calls == ["finally", "a", "b", "c", "then", "finally"]
+
+
+def test_workers_continue_a_large_cancel_and_a_large_retry(
+    start: Start, event_log: EventLog, tuning: Tuning
+) -> None:
+    # The caller has no time, its workers have the usual one.
+    tuning(CALL_SECONDS=0, LINKS_CHUNK=100)
+    batch = event_log.with_all_callbacks(bus.batch([bus.job(jobs.add, 1, 2)] * 2500)).dispatch()
+
+    batch.cancel()
+    cancelled_in_place = (batch.status, batch.cancelled_jobs)
+    (worker,) = start(1)
+    cancelled = End.of(batch)
+    worker.stop()
+    count = batch.retry(include_cancelled=True)
+    remaining_in_place = BatchedJob.objects.filter(batch=batch, status="cancelled").count()
+    start(1)
+    wait_until(lambda: settled(batch))
+
+    assert cancelled_in_place == ("stopping", 0)
+    assert cancelled == End(outcome="cancelled", total=2500, cancelled=2500)
+    assert count == 2500
+    assert remaining_in_place > 0
+    assert End.of(batch) == End(outcome="succeeded", total=2500, succeeded=2500, run=2)
+    assert event_log.calls == ["finally cancelled", "then succeeded", "finally succeeded"]
 
 
 # Add

@@ -298,6 +298,223 @@ def test_a_child_batch_whose_jobs_run_needs_no_further_sweep() -> None:
     assert waiting(root).queued == 0
 
 
+# A large retry
+
+
+def slow_retries(clock: Clock, tuning: Tuning) -> None:
+    """Have one chunk of a retry, of two links, use the time of a call, and that of a ticket."""
+    tuning(LINKS_CHUNK=2, KEYS_CHUNK=2, CALL_SECONDS=1)
+    clock.advance_with(statement.RESET, 1)
+
+
+def all_failed(event_log: EventLog, size: int = 7) -> JobBatch:
+    """A finished batch whose jobs failed, and would succeed now."""
+    builder = bus.batch([ADD] * size).allow_failures()
+    batch = store_tree(builder.finally_(jobs.record_call, event_log.path("calls"), "finally"))
+    fail(batch, claim(batch))
+    work(str(batch.pk), "default", "default")
+    return batch
+
+
+def test_tickets_continue_a_large_retry(event_log: EventLog, clock: Clock, tuning: Tuning) -> None:
+    slow_retries(clock, tuning)
+    batch = all_failed(event_log)
+
+    count = batch.retry()
+    in_place = (batch.pending_jobs, batch.failed_jobs, batch.run, batch.status)
+    worked = work_until_idle()
+    batch.refresh_from_db()
+
+    assert (count, in_place) == (7, (2, 5, 2, "running"))
+    assert worked > 2
+    assert (batch.outcome, batch.succeeded_jobs, batch.retry_cursor) == ("succeeded", 7, None)
+    assert event_log.calls == ["finally partial", "finally succeeded"]
+    assert waiting(batch).queued == 0
+
+
+def test_a_retry_that_its_call_finishes_sends_the_tickets_of_its_jobs_alone(
+    event_log: EventLog, clock: Clock, tuning: Tuning
+) -> None:
+    slow_retries(clock, tuning)
+    batch = all_failed(event_log, 2)
+
+    assert batch.retry() == 2
+    assert (batch.pending_jobs, batch.retry_cursor, waiting(batch).queued) == (2, None, 2)
+
+
+def test_one_ticket_is_sent_to_continue_a_retry_whose_first_jobs_are_not_due(
+    event_log: EventLog, clock: Clock, tuning: Tuning
+) -> None:
+    slow_retries(clock, tuning)
+    batch = store_tree(
+        bus.batch([ADD] * 5)
+        .allow_failures()
+        .finally_(jobs.record_call, event_log.path("calls"), "finally")
+    )
+    fail(batch, claim(batch))  # `finally_` of this run comes first, and no ticket of it waits
+
+    batch.retry()
+    queued = waiting(batch).queued
+    work_until_idle()
+    batch.refresh_from_db()
+
+    assert queued == 1
+    assert (batch.outcome, batch.succeeded_jobs, batch.run) == ("succeeded", 5, 2)
+    assert event_log.calls == ["finally partial", "finally succeeded"]
+
+
+def test_a_retry_in_a_transaction_is_continued_after_its_commit(
+    event_log: EventLog, clock: Clock, tuning: Tuning
+) -> None:
+    slow_retries(clock, tuning)
+    batch = all_failed(event_log)
+
+    with transaction.atomic():
+        assert batch.retry() == 7
+        assert waiting(batch).queued == 0
+    work_until_idle()
+
+    assert read(batch).succeeded_jobs == 7
+
+
+def test_a_cancel_ends_a_retry_that_tickets_continue(
+    event_log: EventLog, clock: Clock, tuning: Tuning
+) -> None:
+    slow_retries(clock, tuning)
+    batch = all_failed(event_log)
+    batch.retry()
+
+    batch.cancel()
+    work_until_idle()
+    batch.refresh_from_db()
+
+    assert (batch.outcome, batch.retry_cursor) == ("cancelled", None)
+    assert (batch.cancelled_jobs, batch.failed_jobs, batch.pending_jobs) == (2, 5, 0)
+    assert event_log.calls == ["finally partial", "finally cancelled"]
+    assert list(JobBatch.objects.not_at_rest()) == []
+
+
+def test_a_retry_of_all_counts_no_job_that_an_unfinished_one_resets(
+    event_log: EventLog, clock: Clock, tuning: Tuning
+) -> None:
+    slow_retries(clock, tuning)
+    batch = all_failed(event_log)
+
+    counts = [batch.retry(), batch.retry(), read(batch).retry()]
+    work_until_idle()
+
+    assert counts == [7, 0, 0]
+    assert (read(batch).succeeded_jobs, read(batch).run) == (7, 2)
+
+
+def test_a_retry_that_includes_cancelled_jobs_adds_them_to_an_unfinished_one(
+    event_log: EventLog, clock: Clock, tuning: Tuning
+) -> None:
+    slow_retries(clock, tuning)
+    batch = all_failed(event_log)
+    chosen = list(batch.jobs.jobs_only().order_by("pk").values_list("pk", flat=True))[-3:]
+    BatchedJob.objects.filter(pk__in=chosen).update(status="cancelled")
+    JobBatch.objects.filter(pk=batch.pk).update(failed_jobs=4, cancelled_jobs=3)
+
+    counts = [batch.retry(), batch.retry(include_cancelled=True), batch.retry()]
+    work_until_idle()
+
+    assert counts == [4, 3, 0]
+    assert (read(batch).outcome, read(batch).succeeded_jobs) == ("succeeded", 7)
+
+
+def test_tickets_reset_what_follows_the_chosen_jobs(
+    event_log: EventLog, clock: Clock, tuning: Tuning
+) -> None:
+    slow_retries(clock, tuning)
+    batch = JobBatchFactory.create(jobs=["failed", *["cancelled"] * 6], failed=True)
+
+    count = batch.retry(batch.failed_job_ids)
+    in_place = (batch.pending_jobs, batch.cancelled_jobs)
+
+    assert (count, in_place) == (7, (1, 6))
+    assert ledger.has_more_to_reset(batch)
+    while ledger.has_more_to_reset(read(batch)):
+        dispatch.continue_retry(read(batch))
+    assert (read(batch).pending_jobs, read(batch).cancelled_jobs) == (7, 0)
+
+
+def test_all_chosen_jobs_are_reset_by_the_call(
+    event_log: EventLog, clock: Clock, tuning: Tuning
+) -> None:
+    slow_retries(clock, tuning)
+    batch = all_failed(event_log)
+
+    assert batch.retry(batch.failed_job_ids[:6]) == 6
+    assert (batch.pending_jobs, batch.failed_jobs, batch.retry_cursor) == (6, 1, None)
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 3])
+def test_a_ticket_continues_a_retry_whose_process_died_after_any_chunk(
+    chunks: int, event_log: EventLog, clock: Clock, tuning: Tuning
+) -> None:
+    slow_retries(clock, tuning)
+    batch = all_failed(event_log)
+    retry = ledger.reopen("default", batch.pk)
+    for _ in range(chunks):
+        next(retry)
+
+    dispatch.ensure_tickets(read(batch), "default")  # as reconcile does for due links
+    work_until_idle()
+
+    assert (read(batch).outcome, read(batch).succeeded_jobs) == ("succeeded", 7)
+    assert list(retry) == [] or all(change.batch is None for change in retry)
+    assert event_log.calls == ["finally partial", "finally succeeded"]
+
+
+def test_a_job_that_fails_again_is_not_reset_by_the_retry_that_continues(
+    event_log: EventLog, clock: Clock, tuning: Tuning
+) -> None:
+    slow_retries(clock, tuning)
+    batch = all_failed(event_log)
+    batch.retry()
+    fail(batch, claim(batch))
+
+    work_until_idle()
+
+    assert (read(batch).outcome, read(batch).succeeded_jobs, read(batch).failed_jobs) == (
+        "partial",
+        5,
+        2,
+    )
+    assert batch.failures.filter(retried_at=None).count() == 2
+
+
+def test_a_large_tree_is_retried_by_tickets(
+    event_log: EventLog, clock: Clock, tuning: Tuning
+) -> None:
+    slow_retries(clock, tuning)
+    inner = bus.batch([ADD, ADD, ADD]).allow_failures()
+    root = store_tree(bus.batch([*[inner] * 3, *[[ADD, ADD]] * 3]).allow_failures())
+    while links := claim(root):
+        children = [link for link in links if link.is_stand_in]
+        fail(root, [link for link in links if not link.is_stand_in])
+        for link in children:
+            list(ledger.start_child("default", link))
+        for child in root.children:
+            fail(child, claim(child))
+            settled = ledger.settle_stand_in("default", read(child))
+            assert settled is not None
+    assert (read(root).outcome, read(root).failed_jobs, read(root).skipped_jobs) == (
+        "partial",
+        3,
+        3,
+    )
+
+    count = root.retry()
+    work_until_idle()
+
+    assert count == 15
+    assert ledger.has_more_to_reset(root)
+    assert set(JobBatch.objects.values_list("outcome", "at_rest")) == {("succeeded", True)}
+    assert read(root).tree_jobs.succeeded == 15
+
+
 def test_a_retry_before_the_end_of_a_cancel_has_its_tickets(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -28,7 +28,8 @@ from django_jobbatch import (
     ledger,
     transport,
 )
-from django_jobbatch.ledger.retries.counting import count_links
+from django_jobbatch.ledger.retries.counting import count_trees
+from django_jobbatch.ledger.retries.rules import RetryRules
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.operations import previews
 from django_jobbatch.runner import work
@@ -395,12 +396,12 @@ def test_a_retry_counts_a_deleted_child_batch_as_one_job() -> None:
 
 def test_the_number_of_a_flat_batch_costs_no_query() -> None:
     flat = bus.batch([bus.job(jobs.fail), ADD]).on_queue("sync").dispatch()
-    change = next(ledger.reopen("default", flat.pk))
 
     with CaptureQueriesContext(connection) as captured:
-        count = count_links(flat, change.reset, include_cancelled=False).jobs
+        count = count_trees([RetryRules(flat, include_cancelled=False)])
 
-    assert (count, len(captured)) == (2, 0)
+    assert (count, len(captured)) == ((2, 0), 0)
+    assert next(ledger.reopen("default", flat.pk)).rerun_jobs == 2
 
 
 def test_of_two_retries_at_the_same_time_each_job_is_in_one_number() -> None:

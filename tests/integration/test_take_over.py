@@ -23,6 +23,8 @@ from rq.worker import SpawnWorker
 from django_jobbatch import bus, dispatch, ledger, transport
 from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.exceptions import TransportError
+from django_jobbatch.ledger.retries.cursor import RetryCursor
+from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import Repair, RepairKind, reconcile, reconcile_ticket
 from django_jobbatch.runner.next_ticket import renew_session, take_next
 from django_jobbatch.runner.session import TicketSession
@@ -222,6 +224,13 @@ def test_a_batch_that_needs_a_ticket_of_its_own_keeps_it(builder: BatchBuilder) 
 def test_a_stopping_batch_keeps_its_ticket() -> None:
     batch = bus.batch([ADD]).dispatch()
     ledger.cancel(ALIAS, batch.pk)
+
+    assert taken(slice_of()) is None
+
+
+def test_a_batch_whose_retry_is_unfinished_keeps_its_ticket() -> None:
+    batch = bus.batch([ADD]).dispatch()
+    JobBatch.objects.filter(pk=batch.pk).update(retry_cursor=RetryCursor().advanced_to(0))
 
     assert taken(slice_of()) is None
 

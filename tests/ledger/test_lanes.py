@@ -140,7 +140,7 @@ def test_pages_of_a_retry_take_lanes_whole(tuning: Tuning) -> None:
     batch = store_tree(bus.batch([[ADD, ADD, ADD], [ADD], [ADD, ADD]]).allow_failures())
     fail(batch, claim(batch))
 
-    pages = [len(change.reset) for change in reopen(batch)]
+    pages = [change.reset_count for change in reopen(batch)]
 
     assert sum(pages) == 6
     assert len(pages) > 1
@@ -157,7 +157,7 @@ def test_later_chunks_of_a_retry_leave_out_cancelled_links_too(
     cancel(child)
     ledger.settle_stand_in(ALIAS, read(child))
 
-    reopened = sum(len(change.reset) for change in reopen(batch))
+    reopened = sum(change.reset_count for change in reopen(batch))
 
     assert reopened == 2
     assert statuses(batch) == ["pending", "pending", "cancelled"]

@@ -316,7 +316,8 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             assert not stopping
             assert not rejected
-            assert sorted(pk for change in changes for pk in change.reset) == sorted(back)
+            assert sum(change.reset_count for change in changes) == len(back)
+            assert sum(change.rerun_jobs for change in changes) == len(back)
             self._reset(back)
 
     def _reset(self, back: list[int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -14,10 +14,11 @@ from django.db import connections, transaction
 
 from django_jobbatch import db, ledger
 from django_jobbatch.exceptions import BatchBusy
-from django_jobbatch.ledger import Change
-from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.ledger import Change, Settlement
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.pacing import TimeBudget
 from django_jobbatch.states import Role
-from tests.factories import JobBatchFactory, link_row
+from tests.factories import FailedJobFactory, JobBatchFactory, link_row
 from tests.ledger.helpers import (
     ALIAS,
     FAILED,
@@ -27,7 +28,9 @@ from tests.ledger.helpers import (
     claimant,
     counters,
     fail,
+    failure,
     pks,
+    read,
     reopen,
     run_concurrently,
     settle,
@@ -187,11 +190,74 @@ def test_of_two_retries_at_once_one_reopens(attempt: int) -> None:
     sweep(batch)
 
     def retry() -> int:
-        return sum(len(change.reset) for change in reopen(batch))
+        return sum(change.reset_count for change in reopen(batch))
 
     assert sorted(run_concurrently(retry, retry)) == [0, 3]
     assert state(batch) == ("running", "", 2)
     assert counters(batch) == {"total": 3, "pending": 3}
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_workers_run_what_is_reset_while_two_processes_continue_the_retry(
+    attempt: int, tuning: Tuning
+) -> None:
+    tuning(LINKS_CHUNK=7)
+    batch = JobBatchFactory.create(
+        jobs=[FAILED] * 100, finished=True, outcome="partial", allow_failures=True
+    )
+    BatchedJob.objects.filter(batch=batch).update(fence=1)
+    for pk in pks(batch):
+        FailedJobFactory.create(job=BatchedJob.objects.get(pk=pk), queue="default")
+    (first,) = ledger.reopen(ALIAS, batch.pk, budget=TimeBudget(0))
+
+    def work(ticket: str, end: Callable[[BatchedJob], Settlement]) -> int:
+        ran = 0
+        while not read(batch).is_finished:
+            links = claim(batch, 3, ticket)
+            assert settle(batch, *map(end, links)).late == 0
+            ran += len(links)
+        return ran
+
+    def reset() -> int:
+        return sum(each.reset_count for each in ledger.remaining_chunks(ALIAS, first))
+
+    one, other, succeeded, broken = run_concurrently(
+        reset, reset, partial(work, "one", success), partial(work, "two", failure)
+    )
+
+    assert (first.rerun_jobs, first.reset_count + one + other) == (100, 100)
+    assert succeeded + broken == 100
+    assert counters(batch) == {
+        name: count
+        for name, count in {"total": 100, "succeeded": succeeded, "failed": broken}.items()
+        if count
+    }
+    assert set(batch.jobs.values_list("fence", flat=True)) == {2}
+    assert FailedJob.objects.filter(retried_at=None).count() == broken
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_a_cancel_races_with_a_retry_that_continues(attempt: int, tuning: Tuning) -> None:
+    tuning(LINKS_CHUNK=3)
+    batch = JobBatchFactory.create(
+        jobs=[FAILED] * 40, finished=True, outcome="failed", roles=[Role.FINALLY]
+    )
+    (first,) = ledger.reopen(ALIAS, batch.pk, budget=TimeBudget(0))
+
+    def reset() -> int:
+        return sum(each.reset_count for each in ledger.remaining_chunks(ALIAS, first))
+
+    def cancel() -> int:
+        assert ledger.cancel(ALIAS, batch.pk) is not None
+        return sum(change.swept for change in sweep(batch))
+
+    count, cancelled = run_concurrently(reset, cancel)
+
+    assert first.reset_count + count == cancelled
+    remaining = {"failed": 40 - cancelled} if cancelled < 40 else {}
+    assert counters(batch) == {"total": 40, "cancelled": cancelled, **remaining}
+    assert state(batch) == ("finished", "cancelled", 2)
+    assert callback_rows(batch) == [(2, "finally", "pending")]
 
 
 @pytest.mark.parametrize("attempt", range(10))

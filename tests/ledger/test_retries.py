@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from django_jobbatch import ledger
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled
 from django_jobbatch.ledger import Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.pacing import TimeBudget
 from django_jobbatch.states import LinkStatus, Role
 from tests.databases import NEGATIVE_COUNTER_ERROR
 from tests.factories import BatchedJobFactory, JobBatchFactory
@@ -55,6 +58,10 @@ def settled(changes: list[ledger.Change]) -> list[int]:
     return [pk for change in changes for pk in change.reset]
 
 
+def sizes(changes: Iterable[ledger.Change]) -> list[int]:
+    return [change.reset_count for change in changes]
+
+
 # All
 
 
@@ -70,7 +77,7 @@ def test_a_retry_opens_the_next_run_with_all_that_did_not_succeed() -> None:
     assert counters(batch) == {"total": 5, "pending": 4, "succeeded": 1}
     assert state(batch) == ("running", "", 2)
     assert (row.finished_at, row.unique_key, row.version) == (None, "nightly", 8)
-    assert list(change.reset) == pks(batch)[1:]
+    assert (change.reset_count, change.rerun_jobs) == (4, 4)
     assert (change.due, change.finished) == ({"default": 4}, False)
 
 
@@ -191,11 +198,13 @@ def test_a_strict_batch_resets_only_the_chosen_jobs_while_a_failure_remains() ->
 
 def test_the_last_failure_of_a_strict_batch_is_reset_with_the_cancelled_jobs() -> None:
     batch = failed(MIXED)
-    _, one, cancelled, skipped, two = pks(batch)
+    _, one, _cancelled, _skipped, two = pks(batch)
 
     changes = reopen(batch, [one]) + reopen(batch, [two])
 
-    assert settled(changes) == [one, two, cancelled, skipped]
+    assert sizes(changes) == [1, 1, 2]
+    assert [change.rerun_jobs for change in changes] == [1, 3, 0]
+    assert settled(changes) == [one, two]
     assert statuses(batch) == [SUCCEEDED, PENDING, PENDING, PENDING, PENDING]
     assert state(batch) == ("running", "", 2)
 
@@ -317,16 +326,16 @@ def test_a_retry_resets_chunk_by_chunk_in_one_run() -> None:
 
     changes = reopen(batch)
 
-    assert [len(change.reset) for change in changes] == [2, 2, 1]
+    assert sizes(changes) == [2, 2, 1]
     assert (statuses(batch), state(batch)) == ([PENDING] * 5, ("running", "", 2))
     assert read(batch).retry_cursor is None
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_a_retry_of_whole_chunks_finishes_with_an_empty_one() -> None:
+def test_a_retry_of_whole_chunks_ends_with_the_last_one() -> None:
     batch = failed([FAILED] * 4)
 
-    assert [len(change.reset) for change in reopen(batch)] == [2, 2, 0]
+    assert sizes(reopen(batch)) == [2, 2]
     assert read(batch).retry_cursor is None
 
 
@@ -340,7 +349,7 @@ def test_a_continued_retry_is_not_stalled() -> None:
 
     # Its row, as it is once it is locked, says otherwise than what was read.
     assert list(ledger.continue_reopen(ALIAS, before, after=60)) == []
-    assert [len(change.reset) for change in retry] == [2, 1]
+    assert sizes(retry) == [2, 1]
 
 
 @pytest.mark.usefixtures("small_pages")
@@ -352,7 +361,7 @@ def test_a_batch_does_not_finish_between_two_pages() -> None:
     between = succeed(batch, claim(batch))
     remaining = list(changes)
 
-    assert (between.finished, [change.finished for change in remaining]) == (False, [False, False])
+    assert (between.finished, [change.finished for change in remaining]) == (False, [False])
     assert succeed(batch, claim(batch)).finished
     assert callback_rows(batch) == [(2, "finally", PENDING)]
     assert counters(batch) == {"total": 4, "succeeded": 4}
@@ -360,10 +369,12 @@ def test_a_batch_does_not_finish_between_two_pages() -> None:
 
 @pytest.mark.usefixtures("small_pages")
 def test_the_last_chunk_finishes_a_batch_whose_links_were_faster() -> None:
-    batch = failed([FAILED] * 2, roles=[Role.FINALLY])
+    batch = failed([FAILED] * 3, roles=[Role.FINALLY], allow_failures=True)
     changes = ledger.reopen(ALIAS, batch.pk)
     next(changes)
     assert not succeed(batch, claim(batch)).finished
+    # The last failed job is gone, as after a retry of its own that has succeeded.
+    BatchedJob.objects.filter(batch=batch, status=FAILED).update(status=SUCCEEDED)
 
     assert [change.finished for change in changes] == [True]
     assert callback_rows(batch) == [(2, "finally", PENDING)]
@@ -434,7 +445,8 @@ def test_the_remaining_links_of_a_strict_batch_follow_the_last_chunk_of_chosen_j
 
     changes = reopen(batch, batch.failed_job_ids)
 
-    assert [len(change.reset) for change in changes] == [2, 1, 2, 0]
+    assert sizes(changes) == [2, 1, 2]
+    assert sum(change.rerun_jobs for change in changes) == 5
     assert (statuses(batch), state(batch)) == ([PENDING] * 5, ("running", "", 2))
     assert read(batch).retry_cursor is None
 
@@ -505,6 +517,98 @@ def test_a_retry_stops_where_a_failure_has_stopped_the_batch() -> None:
         [FAILED, SUCCEEDED, FAILED],
         ("finished", "failed", 2),
     )
+
+
+# Ranges
+
+
+@pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize("include_cancelled", [False, True])
+def test_a_flat_batch_is_reset_one_status_and_queue_after_another(
+    *, include_cancelled: bool
+) -> None:
+    batch = failed(MIXED * 3, allow_failures=True)
+    for number, pk in enumerate(pks(batch)):
+        BatchedJob.objects.filter(pk=pk).update(queue="abc"[number % 3])
+
+    changes = reopen(batch, include_cancelled=include_cancelled)
+
+    count = 12 if include_cancelled else 9
+    due: Counter[str] = Counter()
+    for change in changes:
+        due.update(change.due)
+    queues = batch.jobs.pending().values_list("queue", flat=True)
+    assert (sum(sizes(changes)), max(sizes(changes)), changes[0].rerun_jobs) == (count, 2, count)
+    assert sum(change.rerun_jobs for change in changes) == count
+    assert due == Counter(queues)
+    cancelled = {} if include_cancelled else {"cancelled": 3}
+    assert counters(batch) == {"total": 15, "pending": count, "succeeded": 3, **cancelled}
+    assert read(batch).retry_cursor is None
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_only_the_failures_of_the_jobs_in_a_range_are_marked() -> None:
+    batch = JobBatchFactory.create(jobs=6, allow_failures=True, roles=[Role.CATCH])
+    for number, pk in enumerate(pks(batch)):
+        BatchedJob.objects.filter(pk=pk).update(queue="ab"[number % 2])
+    for queue in "ab":
+        fail(batch, claim(batch, queue=queue))
+    (callback,) = batch.jobs.callbacks()
+    BatchedJob.objects.filter(pk=callback.pk).update(queue="a")
+    callback_link = ledger.claim_callback(claimant(batch, queue="a"))
+    assert callback_link is not None
+    ledger.settle_callback(ALIAS, failure(callback_link))
+    retry = ledger.reopen(ALIAS, batch.pk)
+    next(retry)
+    fail(batch, claim(batch, queue="a"))  # both links of the first range fail again
+    again = pks(batch)[0:4:2]
+
+    list(retry)
+
+    unmarked = FailedJob.objects.filter(retried_at=None, of_callback=False)
+    assert sorted(unmarked.values_list("job_id", flat=True)) == again
+    assert FailedJob.objects.filter(retried_at=None, of_callback=True).count() == 1
+    assert counters(batch) == {"total": 6, "pending": 4, "failed": 2}
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_batch_that_gets_lanes_between_two_chunks_is_reset_completely() -> None:
+    batch = failed([FAILED] * 5, allow_failures=True)
+    retry = ledger.reopen(ALIAS, batch.pk)
+    next(retry)
+    JobBatch.objects.filter(pk=batch.pk).update(has_lanes=True)
+
+    remaining = list(retry)
+
+    assert sum(sizes(remaining)) == 3
+    assert (statuses(batch), read(batch).retry_cursor) == ([PENDING] * 5, None)
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_a_retry_ends_when_its_time_is_over_and_another_process_continues_it() -> None:
+    batch = failed([FAILED] * 7, allow_failures=True)
+
+    in_place = list(ledger.reopen(ALIAS, batch.pk, budget=TimeBudget(0)))
+    remaining = list(ledger.remaining_chunks(ALIAS, in_place[-1]))
+
+    assert [change.rerun_jobs for change in in_place] == [7]
+    assert (sizes(in_place), sizes(remaining)) == ([2], [2, 2, 1])
+    assert not ledger.has_more_to_reset(read(batch))
+
+
+@pytest.mark.usefixtures("small_pages")
+def test_of_two_processes_that_continue_a_retry_one_stops() -> None:
+    batch = failed([FAILED] * 7, allow_failures=True)
+    (first,) = ledger.reopen(ALIAS, batch.pk, budget=TimeBudget(0))
+    one, other = (ledger.remaining_chunks(ALIAS, first) for _ in range(2))
+
+    next(one)
+    stopped = list(other)
+    remaining = list(one)
+
+    assert [(change.batch, change.reset_count) for change in stopped] == [(None, 0)]
+    assert sizes(remaining) == [2, 1]
+    assert counters(batch) == {"total": 7, "pending": 7}
 
 
 # Callbacks

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_jobbatch import bus, ledger
-from django_jobbatch.ledger import Settlement
+from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.ledger.retries.cursor import RetryCursor
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import CALLBACKS, LinkStatus, Role
@@ -249,6 +249,21 @@ def act_continue_reopen() -> Callable[[], object]:
     return lambda: list(ledger.continue_reopen(ALIAS, batch, after=0))
 
 
+@checks(ledger.remaining_chunks)
+def act_remaining_chunks() -> Callable[[], object]:
+    batch, links = running(allow_failures=True)
+    fail(batch, links)
+    JobBatch.objects.update(retry_cursor=RetryCursor().advanced_to(-1))
+    return lambda: list(ledger.remaining_chunks(ALIAS, Change.of(read(batch))))
+
+
+@checks(ledger.reopen)
+def act_reopen_in_lanes() -> Callable[[], object]:
+    batch = store_tree(bus.batch([[ADD, ADD], [ADD, bus.batch([ADD])]]).allow_failures())
+    fail(batch, claim(batch))
+    return lambda: reopen(batch)
+
+
 @checks(ledger.reopen)
 def act_reopen_some() -> Callable[[], object]:
     batch, links = running(allow_failures=True)
@@ -412,9 +427,10 @@ def test_guards_stand_on_the_row_itself(act: Callable[[], Callable[[], object]])
         assert not re.search(r"\b(SELECT|JOIN|LIMIT)\b", sql), sql
         by_key = re.search(r"\b(id|job_id) (=|IN \(\S)", where)
         by_place = re.search(r"\bbatch_id = .*\blane = \d+ .*\bposition > \d+", where)
+        state = r"status = " if sql.startswith(f"UPDATE {LINK}") else r"retried_at IS NULL"
         in_range = all(
             re.search(rf"\b{each}", where)
-            for each in (r"batch_id = ", r"status = ", r"queue = ", r"id >= \d+")
+            for each in (r"batch_id = ", state, r"queue = ", r"(?:job_)?id >= \d+")
         )
         assert by_key or by_place or in_range, sql
 
@@ -461,6 +477,7 @@ def test_every_function_of_the_ledger_that_writes_is_checked() -> None:
         ledger.waits_for_previous_run,
         ledger.has_callbacks,
         ledger.has_unstopped,
+        ledger.has_more_to_reset,
         ledger.running_children,
         ledger.stopping_children,
         ledger.running_tickets,
@@ -616,6 +633,20 @@ def test_statements_of_a_chunk_of_a_sweep(tuning: Tuning, size: int) -> None:
         in_transaction(*following),
         in_transaction(*following, "UPDATE jobbatch"),
     ]
+
+
+@pytest.mark.parametrize("size", [2, 100])
+def test_statements_of_a_chunk_of_a_retry(tuning: Tuning, size: int) -> None:
+    tuning(LINKS_CHUNK=size)
+    batch = JobBatchFactory.create(jobs=[FAILED] * (3 * size), finished=True, allow_failures=True)
+    chunks = ledger.reopen(ALIAS, batch.pk)
+
+    sent = [capture(partial(next, chunks)) for _ in range(3)]
+
+    lock, read, write = shapes(expected.SETTLEMENT[:2]), "SELECT batchedjob", "UPDATE batchedjob"
+    following = [*lock, read, read, write, "UPDATE failedjob", "UPDATE jobbatch"]
+    assert sent[0].count <= len(following) + 3  # ancestors, and a savepoint for its unique key
+    assert [each.shapes for each in sent[1:]] == [in_transaction(*following)] * 2
 
 
 @pytest.mark.parametrize(("size", "further_pages"), [(0, 0), (1, 0), (2, 1), (5, 2)])

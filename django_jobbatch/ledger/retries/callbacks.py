@@ -32,6 +32,7 @@ def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Ch
         callbacks.make_next_callback_due(transition)
         callbacks.make_each_failure_due(transition)
         transition.reset += pks
+        transition.reset_count += len(pks)
         return [transition.freeze()]
 
     (change,) = reopen_in_transaction(using, batch_id, operation)

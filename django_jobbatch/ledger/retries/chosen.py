@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from django_jobbatch import tuning
 from django_jobbatch.ledger.change import Change
-from django_jobbatch.ledger.retries import reset, rules
+from django_jobbatch.ledger.retries import counting, reset, rules
 from django_jobbatch.ledger.retries.children import children_of, partial_stand_ins
 from django_jobbatch.ledger.retries.cursor import BEFORE_FIRST_LANE, RetryCursor
 from django_jobbatch.ledger.retries.reset import BatchRetry, LinkToReset
@@ -54,16 +55,25 @@ def drop_cursor(retry: BatchRetry) -> Change:
 def reopen_lanes(
     retry: BatchRetry, found: list[LinkToReset], *, cursor: dict[str, Any] | None
 ) -> Change:
-    """Reset links with the remaining part of their lanes.
+    """Reset links with the remaining part of their lanes, and count the jobs that run again.
 
-    A cursor is stored if everything else that a failure stopped follows.
+    A cursor is stored if everything else that a failure stopped follows; it is counted here too.
     """
     if retry.batch.has_lanes:
         found = found + retry.rules.links_to_reset(_remaining_in_lanes(retry, found))
-    if cursor is None and retry.rules.frees_remaining(found):
+    follows = cursor is None and retry.rules.frees_remaining(found)
+    if follows:
         following = RetryCursor(include_cancelled=retry.include_cancelled, include_partial=False)
         cursor = following.advanced_to(BEFORE_FIRST_LANE)
-    return reset.reopen_links(retry, found, cursor=cursor)
+    change = reset.reopen_links(retry, found, cursor=cursor)
+    if not retry.counts_jobs:
+        return change
+    counted = counting.count_links(
+        retry.batch, change.reset, include_cancelled=retry.include_cancelled
+    ).jobs
+    if follows:
+        counted += counting.count_trees([retry.rules], include_partial=False).jobs
+    return replace(change, rerun_jobs=counted)
 
 
 def _remaining_in_lanes(retry: BatchRetry, found: Sequence[LinkToReset]) -> list[LinkToReset]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -16,22 +16,37 @@ from django_jobbatch.db import chunked
 from django_jobbatch.exceptions import BatchBusy
 from django_jobbatch.ledger import completion, rows
 from django_jobbatch.ledger.change import Change
-from django_jobbatch.ledger.retries import counting
+from django_jobbatch.ledger.ranges import LinkRange
 from django_jobbatch.ledger.retries.rules import RetryRules
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
+from django_jobbatch.pacing import ChunkSize
 from django_jobbatch.states import OPEN, BatchStatus, LinkStatus, Outcome
+
+#: The columns of a link that a reset empties. Of its last run, only the fence stays.
+_RESET_VALUES: Final[dict[str, Any]] = {
+    "attempts": 0,
+    "worker_losses": 0,
+    "available_at": None,
+    "started_at": None,
+    "ended_at": None,
+    "result": None,
+    "claimed_by": "",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRetry:
     """A retry in one locked batch: its transition, and its rules.
 
-    `counts_jobs` says that each change counts the jobs of the tree that run again.
+    Attributes:
+        size: The number of links in one chunk.
+        counts_jobs: The change counts the jobs of the tree that run again.
     """
 
     transition: Transition
     include_cancelled: bool
+    size: int = field(default_factory=lambda: ChunkSize().links)
     counts_jobs: bool = False
 
     @property
@@ -76,14 +91,8 @@ def reopen_links(
         BatchBusy: another unfinished batch has the unique key of this batch.
     """
     transition, using = retry.transition, retry.transition.using
-    by_status = Counter(each.status for each in found)
-    values: dict[str, object] = {
-        column: getattr(retry.batch, column) - by_status[status]
-        for status, column in counters.COUNTER_BY_STATUS.items()
-    }
-    values["pending_jobs"] = retry.batch.pending_jobs + len(found)
-    values["retry_cursor"] = cursor
-    _write_reopened(transition, values)
+    by_status: Counter[LinkStatus] = Counter(each.status for each in found)
+    _write_reopened(transition, by_status, cursor)
     due = _first_of_lanes(transition, found)
     for status in by_status:
         group = [each.pk for each in found if each.status == status]
@@ -91,13 +100,40 @@ def reopen_links(
         reset(using, [pk for pk in group if pk not in due], status)
     _set_child_runs(using, found, include_cancelled=retry.include_cancelled)
     transition.reset += [each.pk for each in found]
-    if retry.counts_jobs:
-        transition.rerun_jobs = counting.count_links(
-            retry.batch, transition.reset, include_cancelled=retry.include_cancelled
-        ).jobs
+    transition.reset_count += len(found)
     for each in found:
         if each.pk in due:
             transition.add_due(each.queue)
+    completion.finish_if_done(transition)
+    return transition.freeze()
+
+
+def reset_range(transition: Transition, found: LinkRange) -> int:
+    """Reset the jobs of a range, which all become due, and return their number.
+
+    The batch has no lanes and no child batches.
+    """
+    links, now = transition.lane_links(), timezone.now()
+    count = found.select(links).update(status=LinkStatus.PENDING, **_RESET_VALUES)
+    if found.status == LinkStatus.FAILED:
+        # Only failed jobs have unretried failures, and all of this range are reset.
+        failures = FailedJob.objects.using(transition.using).filter(
+            batch_id=transition.batch.pk, of_callback=False, queue=found.queue, retried_at=None
+        )
+        failures = failures.filter(job_id__gte=found.first)
+        if found.last is not None:
+            failures = failures.filter(job_id__lte=found.last)
+        failures.update(retried_at=now)
+    transition.add_due(found.queue, count)
+    return count
+
+
+def reopen_batch(
+    transition: Transition, by_status: Counter[LinkStatus], *, cursor: dict[str, Any] | None
+) -> Change:
+    """Write the batch row after so many links of each status were reset by ranges."""
+    _write_reopened(transition, by_status, cursor)
+    transition.reset_count += by_status.total()
     completion.finish_if_done(transition)
     return transition.freeze()
 
@@ -108,14 +144,7 @@ def reset(
     """Reset links in this status; of their last run, only the fence stays."""
     for chunk in chunked(pks):
         BatchedJob.objects.using(using).filter(pk__in=chunk, status=status).update(
-            status=to,
-            attempts=0,
-            worker_losses=0,
-            available_at=None,
-            started_at=None,
-            ended_at=None,
-            result=None,
-            claimed_by="",
+            status=to, **_RESET_VALUES
         )
         FailedJob.objects.using(using).filter(job_id__in=chunk, retried_at=None).update(
             retried_at=timezone.now()
@@ -160,10 +189,21 @@ def _set_child_runs(using: str, found: Iterable[LinkToReset], *, include_cancell
         children.update(reopen_cancelled=include_cancelled)
 
 
-def _write_reopened(transition: Transition, values: dict[str, object]) -> None:
+def _write_reopened(
+    transition: Transition, by_status: Counter[LinkStatus], cursor: dict[str, Any] | None
+) -> None:
     """Write the counters of a reopened batch; a finished one starts its next run."""
-    if transition.batch.is_finished:
-        values = {**values, **_next_run(transition.batch)}
+    batch = transition.batch
+    values: dict[str, object] = {
+        column: getattr(batch, column) - by_status[status]
+        for status, column in counters.COUNTER_BY_STATUS.items()
+    }
+    values["pending_jobs"] = batch.pending_jobs + by_status.total()
+    values["retry_cursor"] = cursor
+    if not batch.is_finished:
+        transition.write(**values)
+        return
+    values |= _next_run(batch)
     try:
         with transaction.atomic(using=transition.using):
             transition.write(**values)

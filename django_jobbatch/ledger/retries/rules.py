@@ -96,6 +96,15 @@ class RetryRules:
         cancelled = 0 if self.keeps_cancelled else self.batch.cancelled_jobs
         return self.batch.failed_jobs + cancelled + self.batch.skipped_jobs
 
+    @property
+    def statuses(self) -> list[LinkStatus]:
+        """The statuses of the links to reset in a batch without lanes, in the order of a walk.
+
+        Cancelled links are last, so a retry that includes them can continue one that does not.
+        """
+        cancelled = [] if self.keeps_cancelled else [LinkStatus.CANCELLED]
+        return [LinkStatus.FAILED, LinkStatus.SKIPPED, *cancelled]
+
     def retains(self, status: str) -> bool:
         """Return whether a link in this status stays as it is."""
         return self.keeps_cancelled and status == LinkStatus.CANCELLED

@@ -107,6 +107,10 @@ def _retry(batch: JobBatch, jobs: list[int] | None, *, include_cancelled: bool) 
 def _result(batch: JobBatch, count: int, *, was_finished: bool) -> str:
     if not count and was_finished and not batch.is_finished:
         return f"reopened in run {batch.run}, but no job runs again."
+    if not count and batch.retry_cursor is not None:
+        return "nothing more to retry; workers still reset the jobs of an earlier retry."
     if not count:
         return "nothing to retry."
-    return f"{pluralize(count, 'job')} retried, in run {batch.run}."
+    result = f"{pluralize(count, 'job')} will run again, in run {batch.run}."
+    unfinished = " Workers reset those that remain." if batch.retry_cursor is not None else ""
+    return f"{result}{unfinished}"

@@ -146,10 +146,10 @@ def test_a_retry_is_performed_reported_and_stored_in_the_history(admin_client: C
     assert "Run 3 jobs of “Import” again?" in shown
     assert "These callbacks may be called again: then: tests.jobs.add" in shown
     assert response.redirect_chain == [(address(batch), 302)]
-    assert messages(response) == ["success: 3 jobs run again."]
+    assert messages(response) == ["success: 3 jobs will run again."]
     assert states(batch) == ["succeeded", "pending", "pending", "pending"]
     assert (batch.status, batch.run) == ("running", 2)
-    assert history() == [("Import", "3 jobs run again. Reason: fixed")]
+    assert history() == [("Import", "3 jobs will run again. Reason: fixed")]
 
 
 def test_a_batch_that_was_cancelled_is_retried_only_with_its_cancelled_jobs(
@@ -164,7 +164,7 @@ def test_a_batch_that_was_cancelled_is_retried_only_with_its_cancelled_jobs(
 
     assert "This field is required." in text(rejected)
     assert unchanged == ["failed", "cancelled"]
-    assert messages(response) == ["success: 2 jobs run again."]
+    assert messages(response) == ["success: 2 jobs will run again."]
     assert states(batch) == ["pending", "pending"]
 
 
@@ -177,7 +177,7 @@ def test_among_several_batches_cancelled_ones_are_retried_only_if_ticked(
 
     response = confirm(admin_client, place)
 
-    assert messages(response) == ["success: 1 job runs again."]
+    assert messages(response) == ["success: 1 job will run again."]
     assert (states(failed), states(cancelled)) == (["pending"], ["cancelled"])
 
 
@@ -196,7 +196,7 @@ def test_an_answer_to_an_older_page_shows_the_page_again(admin_client: Client) -
     ]
     assert "Run 2 jobs of" in text(again)
     assert 'value="fixed"' in again.content.decode()
-    assert messages(response) == ["success: 2 jobs run again."]
+    assert messages(response) == ["success: 2 jobs will run again."]
 
 
 def test_a_doubled_answer_retries_once(admin_client: Client) -> None:
@@ -229,7 +229,7 @@ def test_one_job_is_retried_from_its_page_and_from_that_of_its_failure(
     assert f'href="{place}"' in page
     assert "Run 1 job of “Import” again?" in shown
     assert str(job) in shown
-    assert messages(response) == ["success: 1 job runs again."]
+    assert messages(response) == ["success: 1 job will run again."]
     assert states(batch) == ["pending", "failed"]
 
 
@@ -243,7 +243,7 @@ def test_a_retry_of_the_last_failure_of_a_strict_batch_resets_its_stopped_jobs(
     response = confirm(admin_client, place)
 
     assert "Run 3 jobs" in shown
-    assert messages(response) == ["success: 3 jobs run again."]
+    assert messages(response) == ["success: 3 jobs will run again."]
 
 
 def test_a_failed_callback_is_retried_alone(admin_client: Client) -> None:
@@ -257,7 +257,7 @@ def test_a_failed_callback_is_retried_alone(admin_client: Client) -> None:
     link.refresh_from_db()
 
     assert f'href="{place}">Retry' in page
-    assert messages(response) == ["success: 1 job runs again."]
+    assert messages(response) == ["success: 1 job will run again."]
     assert link.status == "pending"
     assert states(batch)[0] == "cancelled"
 
@@ -281,7 +281,7 @@ def test_chosen_jobs_of_one_batch_are_retried_from_a_list(
     response = confirm(admin_client, sent["Location"])
     rejected = admin_client.post(address(model), every, follow=True)
 
-    assert messages(response) == ["success: 2 jobs run again."]
+    assert messages(response) == ["success: 2 jobs will run again."]
     assert sorted(states(batch)) == ["failed", "pending", "pending"]
     assert messages(rejected) == [
         "warning: Choose jobs of one batch only. Deleted jobs cannot be retried."

@@ -124,5 +124,5 @@ def test_a_retry_of_a_tree_reports_the_number_of_jobs(admin_client: Client) -> N
     response = admin_client.post(place, {"version": form["version"].value()}, follow=True)
 
     assert "Run 2 jobs of “the whole” again?" in text(shown)
-    assert messages(response) == ["success: 2 jobs run again."]
+    assert messages(response) == ["success: 2 jobs will run again."]
     assert FailedJob.objects.count() == 4

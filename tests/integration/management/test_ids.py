@@ -53,7 +53,7 @@ def test_reconcile_takes_it_too() -> None:
 def test_an_id_that_is_written_in_two_ways_is_one() -> None:
     answer = manage("retry_batch", "6f1c0a52", ID, "6f1c0a52-1f0e")
 
-    assert answer == (f"{ID}: 1 job retried, in run 2.\n", "", 0)
+    assert answer == (f"{ID}: 1 job will run again, in run 2.\n", "", 0)
 
 
 def test_a_prefix_of_several_ids_is_rejected_with_their_names() -> None:

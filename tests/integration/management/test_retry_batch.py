@@ -27,7 +27,7 @@ def test_batches_are_retried_one_after_another() -> None:
     answer = manage("retry_batch", strict.pk, allowing.pk)
 
     assert answer == (
-        f"{strict.pk}: 2 jobs retried, in run 2.\n{allowing.pk}: 1 job retried, in run 1.\n",
+        f"{strict.pk}: 2 jobs will run again, in run 2.\n{allowing.pk}: 1 job will run again, in run 1.\n",
         "",
         0,
     )
@@ -56,7 +56,7 @@ def test_some_jobs_of_a_batch_are_retried_and_wrong_ones_are_named() -> None:
     )
 
     assert answer == (
-        f"{batch.pk}: 1 job retried, in run 2.\n",
+        f"{batch.pk}: 1 job will run again, in run 2.\n",
         f"{batch.pk}: Job {succeeded} has not failed, so it cannot be retried.\n"
         f"{batch.pk}: Job {foreign} belongs to batch {other.pk}:"
         f" retry_batch {str(other.pk)[:8]} --job {foreign}\n",
@@ -88,7 +88,7 @@ def test_the_jobs_of_child_batches_are_counted() -> None:
 
     answer = manage("retry_batch", batch.pk)
 
-    assert answer == (f"{batch.pk}: 5 jobs retried, in run 2.\n", "", 0)
+    assert answer == (f"{batch.pk}: 5 jobs will run again, in run 2.\n", "", 0)
 
 
 def test_a_callback_is_retried_by_its_id() -> None:
@@ -98,7 +98,7 @@ def test_a_callback_is_retried_by_its_id() -> None:
     answer = manage("retry_batch", batch.pk, "--job", callback.pk)
 
     callback.refresh_from_db()
-    assert answer == (f"{batch.pk}: 1 job retried, in run 1.\n", "", 0)
+    assert answer == (f"{batch.pk}: 1 job will run again, in run 1.\n", "", 0)
     assert callback.status == LinkStatus.PENDING
 
 
@@ -123,8 +123,8 @@ def test_a_cancelled_batch_is_retried_only_with_an_option() -> None:
         f"Batch {batch.pk} was cancelled; --include-cancelled retries its cancelled jobs too.\n",
         1,
     )
-    assert one == (f"{batch.pk}: 1 job retried, in run 2.\n", "", 0)
-    assert chosen == (f"{batch.pk}: 1 job retried, in run 2.\n", "", 0)
+    assert one == (f"{batch.pk}: 1 job will run again, in run 2.\n", "", 0)
+    assert chosen == (f"{batch.pk}: 1 job will run again, in run 2.\n", "", 0)
 
 
 def test_what_cannot_be_retried_is_named_and_the_others_are_retried() -> None:
@@ -135,7 +135,7 @@ def test_what_cannot_be_retried_is_named_and_the_others_are_retried() -> None:
     answer = manage("retry_batch", "x", unknown, stopping.pk, batch.pk)
 
     assert answer == (
-        f"{batch.pk}: 1 job retried, in run 2.\n",
+        f"{batch.pk}: 1 job will run again, in run 2.\n",
         "x is not the id of a batch: an id is a UUID, or its first 8 digits or more.\n"
         f"There is no batch {unknown}.\n"
         f"Batch {stopping.pk} is still stopping; wait until it has finished.\n",
@@ -153,7 +153,7 @@ def test_without_redis_a_batch_is_retried_and_sent_by_the_next_call(
     our_redis.ensure_running()
     again = manage("retry_batch", batch.pk)
 
-    assert (without.out, without.code) == (f"{batch.pk}: 1 job retried, in run 2.\n", 1)
+    assert (without.out, without.code) == (f"{batch.pk}: 1 job will run again, in run 2.\n", 1)
     (line,) = without.err.splitlines()
     assert line.startswith(
         f"Batch {batch.pk} is stored, but tickets were not sent or deleted: Redis: "
@@ -168,5 +168,5 @@ def test_a_job_that_fails_again_in_place_is_no_error_of_the_command() -> None:
     answer = manage("retry_batch", batch.pk)
 
     batch.refresh_from_db()
-    assert answer == (f"{batch.pk}: 1 job retried, in run 2.\n", "", 0)
+    assert answer == (f"{batch.pk}: 1 job will run again, in run 2.\n", "", 0)
     assert batch.outcome == "failed"

@@ -170,7 +170,7 @@ def test_the_newest_of_many_failures_can_be_retried_as_is_written_there() -> Non
         "    and 1 more",
     ]
     command, *words = lines[group + 3].split()
-    assert manage(command, *words) == (f"{batch.pk}: 5 jobs retried, in run 2.\n", "", 0)
+    assert manage(command, *words) == (f"{batch.pk}: 5 jobs will run again, in run 2.\n", "", 0)
 
 
 def test_a_chain_shows_its_steps_and_child_batches() -> None:
