@@ -157,6 +157,8 @@ def test_claims_race_with_a_sweep(attempt: int, tuning: Tuning) -> None:
     for number, queue in enumerate("abc"):
         batch.jobs.filter(pk__in=pks(batch)[number::3]).update(queue=queue)
 
+    outcome = "succeeded"
+
     def run(queue: str) -> int:
         ran = 0
         while links := claim(batch, 3, queue, queue=queue):
@@ -165,7 +167,10 @@ def test_claims_race_with_a_sweep(attempt: int, tuning: Tuning) -> None:
         return ran
 
     def cancel() -> int:
-        assert ledger.cancel(ALIAS, batch.pk) is not None
+        nonlocal outcome
+        if ledger.cancel(ALIAS, batch.pk) is None:
+            return 0  # SQLite let no other writer in before all jobs had run
+        outcome = "cancelled"
         return sum(change.swept for change in sweep(batch))
 
     ran, swept, *further = run_concurrently(
@@ -174,7 +179,7 @@ def test_claims_race_with_a_sweep(attempt: int, tuning: Tuning) -> None:
     ran += sum(further)
 
     assert ran + swept == 120
-    assert state(batch)[:2] == ("finished", "cancelled")
+    assert state(batch)[:2] == ("finished", outcome)
     assert counters(batch) == {
         name: count
         for name, count in {"total": 120, "succeeded": ran, "cancelled": swept}.items()
