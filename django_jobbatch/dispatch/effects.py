@@ -148,11 +148,12 @@ def _stop_descendants(batch: JobBatch, budget: TimeBudget) -> Generator[Change, 
     children = _stop_running(batch)
     if is_late:
         return not _has_unstopped(batch)
-    for change in chain(map(pending_cancel, children), ledger.sweep(using, batch.pk)):
-        yield change
+    for child in children:
+        yield pending_cancel(child)
         if budget.is_exhausted():
             return not _has_unstopped(batch)
-    return True
+    yield from ledger.sweep(using, batch.pk, budget=budget)
+    return not (budget.is_exhausted() and _has_unstopped(batch))
 
 
 def _stop_running(batch: JobBatch) -> list[JobBatch]:

@@ -16,7 +16,7 @@ from django_jobbatch.ledger.change import Change
 from django_jobbatch.ledger.ranges import Place, next_range
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJobQuerySet, JobBatch
-from django_jobbatch.pacing import ChunkSize
+from django_jobbatch.pacing import ChunkSize, TimeBudget
 from django_jobbatch.states import NOT_STARTED, OPEN, BatchStatus, LinkStatus
 
 
@@ -67,11 +67,14 @@ def is_stopped_by_failure(batch: JobBatch) -> bool:
     return not batch.allow_failures and batch.status in OPEN
 
 
-def sweep(using: str, batch_id: uuid.UUID, *, running: bool = False) -> Iterator[Change]:
-    """Cancel the unstarted links of a stopping batch, chunk by chunk.
+def sweep(
+    using: str, batch_id: uuid.UUID, *, running: bool = False, budget: TimeBudget | None = None
+) -> Iterator[Change]:
+    """Cancel the unstarted links of a stopping batch, chunk by chunk, until `budget` is exhausted.
 
-    Any process may continue a sweep. With `running`, claimed links are cancelled too; the outcomes
-    of their jobs are late. Stand-ins come last: each of them has a child batch to stop.
+    The first chunk is done in any case. Any process may continue a sweep. With `running`, claimed
+    links are cancelled too; the outcomes of their jobs are late. Stand-ins come last: each of them has
+    a child batch to stop.
     """
     statuses = [*NOT_STARTED, LinkStatus.RUNNING] if running else list(NOT_STARTED)
     progress: _Progress | None = _Progress()
@@ -79,7 +82,10 @@ def sweep(using: str, batch_id: uuid.UUID, *, running: bool = False) -> Iterator
     while progress is not None:
         with size.measured() as links:
             changes, progress = _sweep_next(using, batch_id, statuses, progress, links)
+        # Two, if a commit got no answer. The budget is checked only after both.
         yield from changes
+        if budget is not None and budget.is_exhausted():
+            return
 
 
 class _Progress(NamedTuple):

@@ -98,7 +98,7 @@ def test_tickets_wait_until_a_stopping_batch_is_swept() -> None:
     batch = bus.batch([ADD] * 2).dispatch()
     queued = []
 
-    def die(using: str, batch_id: uuid.UUID) -> Iterator[ledger.Change]:
+    def die(using: str, batch_id: uuid.UUID, **named: Any) -> Iterator[ledger.Change]:
         queued.append(waiting(batch).queued)
         raise ProcessLookupError
 
@@ -521,8 +521,8 @@ def test_a_retry_before_the_end_of_a_cancel_has_its_tickets(
     batch = bus.batch([ADD] * 4).dispatch()
     sweep = ledger.sweep
 
-    def retry_after_sweep(using: str, batch_id: uuid.UUID) -> Iterator[Change]:
-        yield from sweep(using, batch_id)
+    def retry_after_sweep(using: str, batch_id: uuid.UUID, **named: Any) -> Iterator[Change]:
+        yield from sweep(using, batch_id, **named)
         assert read(batch).retry(include_cancelled=True) == 4
 
     monkeypatch.setattr(ledger, "sweep", retry_after_sweep)

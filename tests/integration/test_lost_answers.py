@@ -12,7 +12,9 @@ from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.reconcile import reconcile
 from django_jobbatch.runner.claim_buffer import ClaimBuffer
+from tests import clock as statement
 from tests import jobs
+from tests.clock import Clock
 from tests.databases import answer_lost
 from tests.event_log import EventLog
 from tests.integration.tickets import work_on_all
@@ -28,6 +30,7 @@ from tests.ledger.helpers import (
     succeed,
     success,
 )
+from tests.tuning import Tuning
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -195,6 +198,31 @@ def test_a_retry_whose_answer_is_lost_has_reopened_the_batch(event_log: EventLog
         root.refresh_from_db()
         assert (reopened, root.outcome, page.ran()) == (1, "succeeded", ["a", "a", "b"])
         assert list(reconcile(ALIAS)) == []
+
+
+@pytest.mark.parametrize("seconds", [1, 2, 3])
+def test_a_cancel_whose_answer_is_lost_as_its_time_ends_stops_all_that_was_swept(
+    seconds: int, clock: Clock, tuning: Tuning
+) -> None:
+    tuning(LINKS_CHUNK=2, STAND_INS_CHUNK=2, CHILDREN_CHUNK=2, CALL_SECONDS=seconds)
+    clock.advance_with(statement.SWEEP, 1)
+    commit, was_lost = 0, [True]
+    while was_lost:
+        commit += 1
+        root = store_tree(bus.batch([*[ADD] * 2, *[bus.batch([ADD])] * 3]))
+        children = JobBatch.objects.filter(root=root)
+
+        with answer_lost(commit) as was_lost:
+            assert root.cancel("enough")
+        swept = children.filter(parent__status="cancelled")
+        open_in_place = swept.filter(cancelled_at=None).count()
+        work_on_all()
+
+        assert open_in_place == 0
+        assert set(children.values_list("outcome", "at_rest")) == {("cancelled", True)}
+        assert (read(root).outcome, read(root).cancelled_jobs) == ("cancelled", 5)
+        assert list(reconcile(ALIAS)) == []
+    assert commit > 2
 
 
 def test_a_delete_whose_answer_is_lost_has_deleted_the_batch(event_log: EventLog) -> None:

@@ -128,9 +128,9 @@ class Post:
         late = self._is_late("stop", list(children))
         return [] if late else self._stop_children(using, children)
 
-    def sweep(self, using: str, batch_id: uuid.UUID, *, running: bool = False) -> Iterator[Change]:
+    def sweep(self, using: str, batch_id: uuid.UUID, **named: Any) -> Iterator[Change]:
         late = self._is_late("sweep", [batch_id])
-        return iter(()) if late else self._sweep(using, batch_id, running=running)
+        return iter(()) if late else self._sweep(using, batch_id, **named)
 
     def deliver(self, kind: str, ids: list[uuid.UUID]) -> None:
         """Deliver one message now."""
