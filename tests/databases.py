@@ -110,16 +110,32 @@ class Dropped(Exception):
 @contextmanager
 def answer_lost(commit: int) -> Iterator[list[bool]]:
     """Have the answer to this commit, of those in the block, be lost; it holds True once it is."""
+    with _dropped_at(commit, BaseDatabaseWrapper.commit) as lost:
+        yield lost
+
+
+@contextmanager
+def commit_fails(commit: int) -> Iterator[list[bool]]:
+    """Have this commit, of those in the block, be rolled back; it holds True once it is."""
+    with _dropped_at(commit, BaseDatabaseWrapper.rollback) as failed:
+        yield failed
+
+
+@contextmanager
+def _dropped_at(commit: int, end: Callable[[BaseDatabaseWrapper], None]) -> Iterator[list[bool]]:
+    """Have the connection drop at this commit, and the transaction end so."""
     commits = count(1)
-    lost: list[bool] = []
+    dropped: list[bool] = []
     really = BaseDatabaseWrapper.commit
 
-    def losing(connection: BaseDatabaseWrapper) -> None:
-        really(connection)
-        if next(commits) == commit:
-            lost.append(True)
-            raise OperationalError("the answer is lost") from Dropped()
+    def dropping(connection: BaseDatabaseWrapper) -> None:
+        if next(commits) != commit:
+            really(connection)
+            return
+        end(connection)
+        dropped.append(True)
+        raise OperationalError("the answer is lost") from Dropped()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BaseDatabaseWrapper, "commit", losing)
-        yield lost
+        patch.setattr(BaseDatabaseWrapper, "commit", dropping)
+        yield dropped

@@ -7,15 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from airports.models import CallbackCall
-from django_jobbatch import bus, ledger
+from django_jobbatch import bus, dispatch, ledger, transport
 from django_jobbatch.bus import BatchBuilder
-from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.reconcile import reconcile
 from django_jobbatch.runner.claim_buffer import ClaimBuffer
 from tests import clock as statement
 from tests import jobs
 from tests.clock import Clock
-from tests.databases import answer_lost
+from tests.databases import answer_lost, commit_fails
 from tests.event_log import EventLog
 from tests.integration.tickets import work_on_all
 from tests.jobs import ADD
@@ -24,6 +24,7 @@ from tests.ledger.helpers import (
     claim,
     claim_callback,
     claimant,
+    fail,
     read,
     statuses,
     store_tree,
@@ -223,6 +224,90 @@ def test_a_cancel_whose_answer_is_lost_as_its_time_ends_stops_all_that_was_swept
         assert (read(root).outcome, read(root).cancelled_jobs) == ("cancelled", 5)
         assert list(reconcile(ALIAS)) == []
     assert commit > 2
+
+
+@pytest.mark.parametrize("seconds", [0, 1, 60])
+@pytest.mark.parametrize("in_lanes", [False, True])
+def test_a_retry_of_several_chunks_whose_answer_is_lost_counts_and_runs_each_job_once(
+    *, in_lanes: bool, seconds: int, clock: Clock, tuning: Tuning, event_log: EventLog
+) -> None:
+    tuning(LINKS_CHUNK=2, KEYS_CHUNK=2, CALL_SECONDS=seconds)
+    clock.advance_with(statement.RESET, 1)
+    commit, was_lost = 0, [True]
+    while was_lost:
+        commit += 1
+        page = event_log.child_log(str(commit))
+        names = [f"{number}" for number in range(5)]
+        batch = store_tree(
+            bus.batch(
+                [*([ADD, record(page, name)] if in_lanes else record(page, name) for name in names)]
+            ).allow_failures()
+        )
+        fail(batch, claim(batch))
+        work_on_all()
+
+        with answer_lost(commit) as was_lost:
+            count = batch.retry()
+        work_on_all()
+
+        assert (count, sorted(page.ran())) == (10 if in_lanes else 5, names)
+        assert (read(batch).outcome, read(batch).run) == ("succeeded", 2)
+        assert FailedJob.objects.filter(batch=batch, retried_at=None).count() == 0
+        assert list(reconcile(ALIAS)) == []
+    assert commit > 1
+
+
+def test_a_retry_of_several_chunks_of_chosen_jobs_whose_answer_is_lost_counts_each_once(
+    tuning: Tuning,
+) -> None:
+    tuning(KEYS_CHUNK=2)
+    commit, was_lost = 0, [True]
+    while was_lost:
+        commit += 1
+        batch = store_tree(bus.batch([ADD] * 5).allow_failures())
+        fail(batch, claim(batch))
+
+        with answer_lost(commit) as was_lost:
+            count = batch.retry(batch.failed_job_ids)
+
+        assert (count, statuses(batch)) == (5, ["pending"] * 5)
+        assert read(batch).retry_cursor is None
+        assert list(reconcile(ALIAS)) == []
+    assert commit > 3
+
+
+def test_a_ticket_that_continues_a_retry_sends_all_tickets_though_an_answer_is_lost(
+    tuning: Tuning,
+) -> None:
+    tuning(LINKS_CHUNK=1, CALL_SECONDS=0)
+    names = ["default", "json", "other", "slow"]
+    commit, was_lost = 0, [True]
+    while was_lost:
+        commit += 1
+        batch = store_tree(bus.batch([ADD.on_queue(name) for name in names]).allow_failures())
+        for name in names:
+            fail(batch, claim(batch, queue=name))
+        assert batch.retry() == 4
+
+        with answer_lost(commit) as was_lost:
+            dispatch.continue_retry(read(batch))
+
+        tickets = {name: transport.waiting_tickets(batch.pk, name).queued for name in names}
+        assert statuses(batch) == ["pending"] * 4
+        assert min(tickets.values()) > 0, tickets
+        assert read(batch).retry_cursor is None
+    assert commit > 3
+
+
+def test_a_rolled_back_retry_that_is_repeated_counts_each_job_once() -> None:
+    batch = store_tree(bus.batch([ADD] * 5).allow_failures())
+    fail(batch, claim(batch))
+
+    with commit_fails(1) as has_failed:
+        count = batch.retry()
+
+    assert has_failed
+    assert (count, statuses(batch), read(batch).run) == (5, ["pending"] * 5, 2)
 
 
 def test_a_delete_whose_answer_is_lost_has_deleted_the_batch(event_log: EventLog) -> None:

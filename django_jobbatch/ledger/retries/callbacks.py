@@ -35,5 +35,4 @@ def reopen_callbacks(using: str, batch_id: uuid.UUID, jobs: Sequence[int]) -> Ch
         transition.reset_count += len(pks)
         return [transition.freeze()]
 
-    (change,) = reopen_in_transaction(using, batch_id, operation)
-    return change
+    return reopen_in_transaction(using, batch_id, operation)[-1]

@@ -71,9 +71,10 @@ def reopen(
         return [operation(retry), *reopen_ancestors(retry, ancestors)]
 
     for operation in [_reopen_first] if jobs is None else chosen_chunks(jobs):
-        for change in reopen_in_transaction(using, batch_id, partial(reopen_chunk, operation)):
-            has_started = has_started or change.batch is not None
-            yield change
+        changes = reopen_in_transaction(using, batch_id, partial(reopen_chunk, operation))
+        has_started = has_started or any(change.batch is not None for change in changes)
+        yield from changes
+        for change in {change.batch_id: change for change in changes}.values():
             yield from remaining_chunks(using, change, budget=budget)
 
 
@@ -88,8 +89,10 @@ def remaining_chunks(
     while has_more_to_reset(change.batch) and not (budget and budget.is_exhausted()):
         with size.measured() as links:
             expected = RetryCursor.of(change.batch)
-            change = _reopen_next(using, change.batch_id, expected=expected, size=links)
-        yield change
+            changes = _reopen_next(using, change.batch_id, expected=expected, size=links)
+        # The budget is checked only after all of them.
+        yield from changes
+        change = changes[-1]
 
 
 def has_more_to_reset(batch: JobBatch | None) -> bool:
@@ -103,10 +106,10 @@ def continue_reopen(using: str, batch: JobBatch, *, after: float) -> Iterator[Ch
     cursor = RetryCursor.of(batch)
     if cursor is None or not cursor.is_stalled(after):
         return
-    change = _reopen_next(using, batch.pk, after=after, size=ChunkSize().links)
-    if change.batch is not None:
-        yield change
-        yield from remaining_chunks(using, change)
+    changes = _reopen_next(using, batch.pk, after=after, size=ChunkSize().links)
+    if changes[-1].batch is not None:
+        yield from changes
+        yield from remaining_chunks(using, changes[-1])
 
 
 def reopen_finished(transition: Transition) -> Change:
@@ -156,7 +159,7 @@ def _reopen_next(
     size: int,
     expected: RetryCursor | None = None,
     after: float | None = None,
-) -> Change:
+) -> list[Change]:
     """Reset the next chunk of a retry of all.
 
     Only if no other process has moved its cursor, or, with `after`, if any retry is stalled so long.
@@ -176,8 +179,7 @@ def _reopen_next(
         )
         return [_reopen_chunk(retry, cursor)]
 
-    (change,) = reopen_in_transaction(using, batch_id, reopen_next)
-    return change
+    return reopen_in_transaction(using, batch_id, reopen_next)
 
 
 def _reopen_chunk(retry: BatchRetry, cursor: RetryCursor) -> Change:
