@@ -16,7 +16,7 @@ from django_jobbatch.dispatch.tickets import (
     ensure_tickets,
     max_job_timeout,
     missing_tickets,
-    send,
+    send_missing,
     wanted_tickets,
 )
 
@@ -38,7 +38,7 @@ __all__ = [
     "max_job_timeout",
     "missing_tickets",
     "schedule_next_event",
-    "send",
+    "send_missing",
     "send_overdue",
     "wanted_tickets",
 ]

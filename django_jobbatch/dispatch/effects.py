@@ -191,8 +191,9 @@ def continue_by_ticket(batch: JobBatch) -> None:
     queue = batch.queue if batch.queue in batch.queues else batch.queues[0]
 
     def send_one() -> None:
-        if not transport.waiting_tickets(batch.pk, queue).queued:
-            transport.send(new_ticket(batch, queue), 1)
+        line = transport.line_of(batch.pk, queue)
+        if not line.tickets:
+            transport.send_if_unchanged(new_ticket(batch, queue), 1, line)
 
     log_transport_errors(batch, send_one)
 

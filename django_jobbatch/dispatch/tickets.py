@@ -22,16 +22,20 @@ def ensure_tickets(batch: JobBatch, queue: str, *, is_due: bool = False) -> bool
     `is_due` says that some are. Then they are counted only if several tickets may be missing.
     Return False if they were counted, and none is due.
     """
-    missing: list[int | None] = []
+    found: list[Missing | None] = []
 
-    def send_missing() -> None:
-        count = _missing_tickets(batch, queue, is_due=is_due)
-        missing.append(count)
-        if count:
-            transport.send(new_ticket(batch, queue), count)
+    def send_all() -> None:
+        missing = missing_tickets(batch, queue, is_due=is_due)
+        found.append(missing)
+        if not missing or transport.send_if_unchanged(new_ticket(batch, queue), *missing):
+            return
+        # Others have sent tickets meanwhile, so one is enough, if it is not one of these.
+        missing = missing_tickets(batch, queue, is_due=is_due)
+        if missing:
+            transport.send_if_unchanged(new_ticket(batch, queue), 1, missing.line)
 
-    log_transport_errors(batch, send_missing)
-    return missing != [None]
+    log_transport_errors(batch, send_all)
+    return found != [None]
 
 
 def send_first_tickets(batch: JobBatch, queue: str, due: int) -> None:
@@ -49,9 +53,25 @@ def send_first_tickets(batch: JobBatch, queue: str, due: int) -> None:
     log_transport_errors(batch, send_all)
 
 
-def send(batch: JobBatch, queue: str, tickets: int) -> None:
-    """Send `tickets` tickets for the batch."""
-    log_transport_errors(batch, lambda: transport.send(new_ticket(batch, queue), tickets))
+class Missing(NamedTuple):
+    """The number of tickets that are missing in a line, and the line as it was read. False for none."""
+
+    tickets: int
+    line: transport.Line
+
+    def __bool__(self) -> bool:
+        return self.tickets > 0
+
+
+def send_missing(batch: JobBatch, queue: str, missing: Missing) -> bool:
+    """Send these tickets; return False if another process has sent some since the line was read."""
+    sent: list[bool] = []
+
+    def send_all() -> None:
+        sent.append(transport.send_if_unchanged(new_ticket(batch, queue), *missing))
+
+    log_transport_errors(batch, send_all)
+    return sent != [False]
 
 
 def wanted_tickets(due: int, load: transport.QueueLoad) -> int:
@@ -59,7 +79,7 @@ def wanted_tickets(due: int, load: transport.QueueLoad) -> int:
 
     While other jobs wait there, no worker is idle, and one ticket continues the batch. Each worker
     that listens on an empty queue may take one. So a large batch does not fill the line of a small
-    one. Two processes that ask at the same time may both send these tickets.
+    one.
     """
     if due <= 0:
         return 0
@@ -75,38 +95,27 @@ def missing_tickets(
     due: int | None = None,
     is_due: bool = False,
     running: int = 0,
-) -> int:
-    """Return `wanted_tickets` minus the tickets that wait and the running ones, at least 0.
+) -> Missing | None:
+    """Return `wanted_tickets` minus the tickets that wait and the running ones.
 
     The due links are counted here unless `due` is their number, or `is_due` says that there are some
-    and no more than one ticket may be missing.
+    and no more than one ticket may be missing. Return None if they were counted, and none is due.
 
     Raises:
         TransportError: Redis did not answer.
     """
-    return _missing_tickets(batch, queue, due=due, is_due=is_due, running=running) or 0
-
-
-def _missing_tickets(
-    batch: JobBatch,
-    queue: str,
-    *,
-    due: int | None = None,
-    is_due: bool = False,
-    running: int = 0,
-) -> int | None:
-    """Return the number of missing tickets; None if the due links were counted and there is none."""
-    load, waiting = transport.line_of(batch.pk, queue)
-    max_wanted = wanted_tickets(tuning.MAX_TICKETS if due is None else due, load)
-    if max_wanted <= waiting + running:
-        return 0
+    line = transport.line_of(batch.pk, queue)
+    present = line.tickets + running
+    max_wanted = wanted_tickets(tuning.MAX_TICKETS if due is None else due, line.load)
+    if max_wanted <= present:
+        return Missing(0, line)
     if is_due and max_wanted == 1:
-        return 1
+        return Missing(1, line)
     if due is None:
         due = db.retry_transient(batch.database, lambda: _count_due_links(batch, queue, max_wanted))
         if not due:
             return None
-    return max(0, wanted_tickets(due, load) - waiting - running)
+    return Missing(max(0, wanted_tickets(due, line.load) - present), line)
 
 
 def count_due(using: str, batches: Iterable[JobBatch], queue: str) -> dict[uuid.UUID, int]:

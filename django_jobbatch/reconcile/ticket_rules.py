@@ -19,17 +19,16 @@ def missing(case: Case) -> Iterator[Repair]:
     for queue in _queues(case):
         if not case.queues.is_inspected(queue, case.batch) or _has_enough_tickets(case, queue):
             continue
-        count_missing = partial(
+        find_missing = partial(
             dispatch.missing_tickets,
             case.batch,
             queue,
             due=case.due(queue),
             running=case.running_tickets(queue),
         )
-        if count := case.queues.lists.inspect(queue, count_missing):
-            if not case.dry_run:
-                dispatch.send(case.batch, queue, count)
-            yield Repair(RepairKind.TICKET, case.pk, queue, count)
+        missing = case.queues.lists.inspect(queue, find_missing)
+        if missing and (case.dry_run or dispatch.send_missing(case.batch, queue, missing)):
+            yield Repair(RepairKind.TICKET, case.pk, queue, missing.tickets)
 
 
 def unscheduled(case: Case) -> Iterator[Repair]:

@@ -26,7 +26,7 @@ from django_jobbatch.transport.inspection import (
     waiting_tickets,
 )
 from django_jobbatch.transport.line import Line, QueueLoad, line_of, load_of, others_wait
-from django_jobbatch.transport.producer import schedule, send
+from django_jobbatch.transport.producer import schedule, send, send_if_unchanged
 from django_jobbatch.transport.queue_head import (
     NotTaken,
     head_ticket,
@@ -82,6 +82,7 @@ __all__ = [
     "scan_of",
     "schedule",
     "send",
+    "send_if_unchanged",
     "start_ticket",
     "stop",
     "take_over",

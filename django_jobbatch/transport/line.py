@@ -15,7 +15,7 @@ from django_jobbatch.transport import inline, registry
 from django_jobbatch.transport.inspection import queued_among
 from django_jobbatch.transport.queues import is_sync, queue_named
 from django_jobbatch.transport.redis import redis_errors
-from django_jobbatch.transport.tickets import batch_of, parse_id
+from django_jobbatch.transport.tickets import batch_of, parse_id, ticket_suffix
 from django_jobbatch.transport.work_horse import earlier_queues
 
 
@@ -30,10 +30,14 @@ class QueueLoad(NamedTuple):
 
 
 class Line(NamedTuple):
-    """The load of a queue, and the tickets of one batch that wait there."""
+    """The load of a queue, and the tickets of one batch: those that wait there, and the registered ones.
+
+    `registered` are their suffixes. A registered ticket may be lost.
+    """
 
     load: QueueLoad
     tickets: int
+    registered: frozenset[str] = frozenset()
 
 
 #: The load of an inline queue: its thread works, and takes the tickets one after another.
@@ -105,4 +109,4 @@ def line_of(batch_id: uuid.UUID, queue: str) -> Line:
     load = QueueLoad(length, workers)
     # Nothing waits in an empty list, and what is registered all the same is forgotten later.
     tickets = queued_among(rq_queue, registered.tickets, length=length) if length else set()
-    return Line(load, len(tickets))
+    return Line(load, len(tickets), frozenset(map(ticket_suffix, registered.tickets)))

@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any, Final
 
 from rq import Queue
 from rq.job import Job, JobStatus
 
 from django_jobbatch import tuning
 from django_jobbatch.transport import inline, registry
-from django_jobbatch.transport.line import INLINE_LOAD, QueueLoad, ask_load
+from django_jobbatch.transport.line import INLINE_LOAD, Line, QueueLoad, ask_load
 from django_jobbatch.transport.queues import is_sync, queue_named
 from django_jobbatch.transport.redis import redis_errors
 from django_jobbatch.transport.tickets import TICKET_FUNCTION, Ticket, new_id
+
+# Keys: the registry of the batch, and the list of the queue.
+# Arguments: the maximum length of the list, -1 without one; the number of known members of the registry,
+# and these; the commands, each after the number of its words.
+_IF_UNCHANGED: Final = """
+local max_length, last = tonumber(ARGV[1]), 2 + ARGV[2]
+if max_length >= 0 and redis.call('LLEN', KEYS[2]) > max_length then return 0 end
+local known = {}
+for i = 3, last do known[ARGV[i]] = true end
+for _, member in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+    if not known[member] then return 0 end
+end
+local i = last + 1
+while i <= #ARGV do
+    local words = tonumber(ARGV[i])
+    redis.call(unpack(ARGV, i + 1, i + words))
+    i = i + 1 + words
+end
+return 1
+"""
 
 
 def send(ticket: Ticket, count: int = 1) -> QueueLoad:
@@ -28,17 +49,34 @@ def send(ticket: Ticket, count: int = 1) -> QueueLoad:
         return INLINE_LOAD
     queue = queue_named(ticket.queue)
     with redis_errors(), queue.connection.pipeline() as pipe:
-        # As `enqueue_many` does, but the status of each job is written once.
-        jobs = [_job(queue, ticket, JobStatus.QUEUED) for _ in range(count)]
         ask_load(pipe, queue)
-        pipe.sadd(queue.redis_queues_keys, queue.key)
-        registry.add(pipe, ticket, [job.id for job in jobs])
-        for job in jobs:
-            job.enqueued_at = job.created_at
-            job.save(pipeline=pipe)
-            queue.push_job_id(job.id, pipeline=pipe)
+        _add_tickets(pipe, queue, ticket, count)
         length, workers, *_ = pipe.execute()
     return QueueLoad(length, workers)
+
+
+def send_if_unchanged(ticket: Ticket, count: int, line: Line) -> bool:
+    """Send `count` tickets, unless the line has changed since it was read; return whether they were sent.
+
+    A line has changed if it has further tickets of the batch, sent by another process. Several
+    tickets are sent into an empty queue only, so for them it must still be empty.
+
+    Raises:
+        TransportError: Redis did not accept them.
+    """
+    if is_sync(ticket.queue):
+        inline.run_inline(ticket, count)
+        return True
+    queue = queue_named(ticket.queue)
+    max_length = line.tickets if count > 1 else -1
+    arguments: list[Any] = [max_length, len(line.registered), *line.registered]
+    with redis_errors(), queue.connection.pipeline() as pipe:
+        _add_tickets(pipe, queue, ticket, count)
+        # RQ writes into a pipeline, and a script has no other way to its commands.
+        for words, _ in pipe.command_stack:
+            arguments += [len(words), *words]
+        script = queue.connection.register_script(_IF_UNCHANGED)
+        return bool(script([registry.key_of(ticket.batch_id, ticket.queue), queue.key], arguments))
 
 
 def schedule(ticket: Ticket, at: datetime) -> None:
@@ -60,6 +98,17 @@ def schedule(ticket: Ticket, at: datetime) -> None:
         # Where no scheduler runs, nothing else deletes the job.
         pipe.expire(job.key, seconds)
         pipe.execute()
+
+
+def _add_tickets(pipe: Any, queue: Queue, ticket: Ticket, count: int) -> None:
+    """Request what `enqueue_many` does, but write the status of each job once."""
+    jobs = [_job(queue, ticket, JobStatus.QUEUED) for _ in range(count)]
+    pipe.sadd(queue.redis_queues_keys, queue.key)
+    registry.add(pipe, ticket, [job.id for job in jobs])
+    for job in jobs:
+        job.enqueued_at = job.created_at
+        job.save(pipeline=pipe)
+        queue.push_job_id(job.id, pipeline=pipe)
 
 
 def _job(queue: Queue, ticket: Ticket, status: JobStatus) -> Job:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
+from functools import partial
+from itertools import chain
 from typing import Any
 from unittest import mock
 
@@ -20,6 +23,7 @@ from django.utils import timezone
 from django_jobbatch import bus, counters, dispatch, ledger, transport
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.reconcile import Repair, RepairKind, reconcile
 from django_jobbatch.runner import work
 from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.states import Role
@@ -30,7 +34,7 @@ from tests.clock import Clock
 from tests.event_log import EventLog
 from tests.factories import BatchedJobFactory, JobBatchFactory
 from tests.jobs import ADD
-from tests.ledger.helpers import claim, fail, read, reopen, store_tree, succeed
+from tests.ledger.helpers import claim, fail, read, reopen, run_concurrently, store_tree, succeed
 from tests.servers import RedisServer
 from tests.tuning import Tuning
 
@@ -619,6 +623,66 @@ def test_tickets_are_replenished_while_links_are_due(redis_server: RedisServer) 
     assert counts == [(2, 0), (2, 0), (2, 1), (2, 1)]
 
 
+@pytest.fixture
+def _reading_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight askers have all read their line before one of them sends."""
+    barrier, has_read = threading.Barrier(8), threading.local()
+    line_of = transport.line_of
+
+    def read_at_once(batch_id: uuid.UUID, queue: str) -> transport.Line:
+        line = line_of(batch_id, queue)
+        if not hasattr(has_read, "line"):
+            has_read.line = line
+            barrier.wait(timeout=30)
+        return line
+
+    monkeypatch.setattr(transport, "line_of", read_at_once)
+
+
+@pytest.mark.usefixtures("_reading_at_once")
+def test_many_who_ask_at_once_send_the_tickets_of_a_batch_once(redis_server: RedisServer) -> None:
+    redis_server.listen(4)
+    batch = with_nothing_sent(*[ADD] * 20)
+
+    run_concurrently(*[lambda: dispatch.ensure_tickets(batch, "default")] * 8)
+
+    assert waiting(batch).queued == len(django_rq.get_queue("default")) == 4
+
+
+@pytest.mark.usefixtures("_reading_at_once")
+def test_many_who_ask_at_once_fill_the_queue_for_one_batch(redis_server: RedisServer) -> None:
+    redis_server.listen(4)
+    batches = [with_nothing_sent(*[ADD] * 20) for _ in range(8)]
+
+    run_concurrently(*[partial(dispatch.ensure_tickets, batch, "default") for batch in batches])
+
+    assert sorted(waiting(batch).queued for batch in batches) == [1] * 7 + [4]
+
+
+@pytest.mark.usefixtures("_reading_at_once")
+def test_many_who_continue_a_cancel_at_once_send_one_ticket() -> None:
+    batch = with_nothing_sent(*[ADD] * 20)
+    change = ledger.cancel("default", batch.pk)
+    assert change is not None
+
+    run_concurrently(*[partial(dispatch.apply, change, seconds=0)] * 8)
+
+    assert waiting(read(batch)).queued == 1
+
+
+@pytest.mark.usefixtures("_reading_at_once")
+def test_many_reconcilers_at_once_send_the_tickets_of_a_batch_once(
+    redis_server: RedisServer,
+) -> None:
+    redis_server.listen(4)
+    batch = with_nothing_sent(*[ADD] * 20)
+
+    found = run_concurrently(*[lambda: list(reconcile("default"))] * 8)
+
+    assert list(chain(*found)) == [Repair(RepairKind.TICKET, batch.pk, "default", 4)]
+    assert waiting(batch).queued == 4
+
+
 def test_a_batch_with_nothing_due_gets_no_ticket() -> None:
     batch = with_nothing_sent(ADD.options(delay=3600))
 
@@ -798,4 +862,5 @@ def test_due_links_are_counted_equally_for_one_batch_and_for_many() -> None:
     assert counted == {batch.pk: count for batch, count in due.items()}
     for batch in batches:
         transport.discard(batch.pk, batch.queues)
-        assert dispatch.missing_tickets(batch, "default") == counted[batch.pk]
+        missing = dispatch.missing_tickets(batch, "default")
+        assert (missing.tickets if missing else 0) == counted[batch.pk]

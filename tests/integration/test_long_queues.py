@@ -9,6 +9,7 @@ import django_rq
 import pytest
 
 from django_jobbatch import bus, dispatch, transport
+from django_jobbatch.dispatch.tickets import new_ticket
 from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import Repair, RepairKind, reconcile
 from tests.jobs import ADD
@@ -123,7 +124,7 @@ def test_tickets_that_are_sent_during_a_pass_are_not_taken_to_be_lost(
     passing = reconcile(ALIAS)
     first = next(passing)
     for batch in batches:
-        dispatch.send(read(batch), "default", 1)
+        transport.send(new_ticket(read(batch), "default"))
 
     later = list(passing)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from unittest import mock
 
 import django_rq
@@ -71,19 +72,73 @@ def test_a_ticket_is_listed_by_rq_like_any_job(ticket: Ticket) -> None:
     assert job.enqueued_at == job.created_at
 
 
-def test_a_reconcile_and_a_ticket_with_its_expiry_cost_little_more_than_a_kilobyte(
+def test_a_reconcile_and_a_ticket_with_its_expiry_cost_a_kilobyte_and_a_half(
     ticket: Ticket, redis_server: RedisServer
 ) -> None:
     def received() -> int:
         return int(redis_server.client.info("stats")["total_net_input_bytes"])
 
-    transport.waiting_tickets(ticket.batch_id, "default")  # it is connected
+    line = transport.line_of(ticket.batch_id, "slow")
+    transport.send_if_unchanged(replace(ticket, queue="slow"), 1, line)  # Redis has the script
     before, after_nothing = received(), received()
 
-    transport.line_of(ticket.batch_id, "default")
-    transport.send(ticket)
+    line = transport.line_of(ticket.batch_id, "default")
+    transport.send_if_unchanged(ticket, 1, line)
 
-    assert received() - after_nothing - (after_nothing - before) < 1280
+    assert received() - after_nothing - (after_nothing - before) < 1536
+
+
+def test_a_ticket_is_sent_into_an_unchanged_line_by_one_request(
+    ticket: Ticket, redis_server: RedisServer
+) -> None:
+    def round_trips() -> int:
+        return int(redis_server.client.info("stats")["total_reads_processed"])
+
+    line = transport.line_of(ticket.batch_id, "default")
+    answers = [transport.send_if_unchanged(ticket, 2, line)]  # it is connected, and has the script
+    line = transport.line_of(ticket.batch_id, "default")
+    before, after_nothing = round_trips(), round_trips()
+    answers.append(transport.send_if_unchanged(ticket, 1, line))
+
+    assert round_trips() - after_nothing - (after_nothing - before) == 1
+    assert answers == [True, True]
+    assert transport.waiting_tickets(ticket.batch_id, "default").queued == 3
+
+
+def test_no_ticket_is_sent_into_a_line_with_further_tickets_of_its_batch(ticket: Ticket) -> None:
+    transport.send(ticket)
+    line = transport.line_of(ticket.batch_id, "default")
+    transport.send(replace(ticket, batch_id=uuid.uuid4()))
+    beside_others = transport.send_if_unchanged(ticket, 1, line)
+    keys = django_rq.get_queue("default").job_ids
+
+    assert beside_others
+    assert not transport.send_if_unchanged(ticket, 1, line)
+    assert django_rq.get_queue("default").job_ids == keys
+
+
+def test_several_tickets_are_sent_into_an_empty_queue_only(ticket: Ticket) -> None:
+    line = transport.line_of(ticket.batch_id, "default")
+    transport.send(replace(ticket, batch_id=uuid.uuid4()))
+
+    assert not transport.send_if_unchanged(ticket, 2, line)
+    assert transport.send_if_unchanged(ticket, 1, line)
+    assert len(django_rq.get_queue("default")) == 2
+
+
+def test_a_ticket_of_an_unchanged_line_is_as_any_other(ticket: Ticket) -> None:
+    def stored() -> dict[bytes, bytes]:
+        queue = django_rq.get_queue("default")
+        (key,) = queue.job_ids
+        values: Any = queue.connection.hgetall(f"rq:job:{key}")
+        queue.empty()
+        return {name: text for name, text in values.items() if not name.endswith(b"_at")}
+
+    transport.send(ticket)
+    sent = stored()
+    transport.send_if_unchanged(ticket, 1, transport.line_of(ticket.batch_id, "default"))
+
+    assert stored() == sent
 
 
 def test_a_scheduled_ticket_is_of_the_same_kind(ticket: Ticket) -> None:
