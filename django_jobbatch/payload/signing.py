@@ -81,7 +81,7 @@ class CallSigner:
 
     A signed call is `<signature>:<json>`. The signature is that of
     `django.core.signing.Signer(salt=SALT)` for `<batch id in hex>:<role>:<json>`. The keys are
-    derived once for all calls of the batch in this role.
+    derived once, and what they sign of the batch and the role is hashed once for all of its calls.
     """
 
     __slots__ = ("_current", "_fallbacks")
@@ -164,9 +164,15 @@ def unverified_arguments(text: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 @lru_cache(maxsize=tuning.SIGNING_KEY_CACHE_SIZE)
 def _derived_hmac(secret: str | bytes, batch_id: UUID, role: str) -> HMAC:
+    mac = _secret_hmac(secret).copy()
+    mac.update(f"{batch_id.hex}:{role}:".encode())
+    return mac
+
+
+@lru_cache(maxsize=tuning.SIGNING_KEY_CACHE_SIZE)
+def _secret_hmac(secret: str | bytes) -> HMAC:
     # Signer adds "signer" to its salt, and derives its key from both.
-    owner = f"{batch_id.hex}:{role}:"
-    return salted_hmac(f"{SALT}signer", owner, secret=secret, algorithm="sha256")
+    return salted_hmac(f"{SALT}signer", "", secret=secret, algorithm="sha256")
 
 
 def _signature(keyed: HMAC, content: str) -> str:
