@@ -176,7 +176,15 @@ def count_inserted(
             and `longest_timeout`, and further columns of the batch.
     """
     transition = Transition(using, batch)
-    transition.write(**_counted(batch, next_event_at=next_event_at, **values))
+    counted = _counted(batch, next_event_at=next_event_at, **values)
+    # The options may be those of the batch, changed in place.
+    changed = {
+        name: value
+        for name, value in counted.items()
+        if name == "options" or value != getattr(batch, name)
+    }
+    if changed:
+        transition.write(**changed)
     transition.due.update(due)
     transition.next_event_at = next_event_at
     completion.finish_if_done(transition)

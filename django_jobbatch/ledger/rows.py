@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, Final
-
-from django.db.models import JSONField
+from typing import Any
 
 from django_jobbatch.ledger.statements import statements_of
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch, JobBatchQuerySet
 from django_jobbatch.models.tree import report_circle
-
-#: Columns that are written by the ORM, since the form of their values differs between databases.
-_JSON_COLUMNS: Final = frozenset(
-    field.attname for field in JobBatch._meta.concrete_fields if isinstance(field, JSONField)
-)
 
 
 def batches(using: str) -> JobBatchQuerySet:
@@ -39,10 +32,7 @@ def lock(using: str, batch_id: uuid.UUID) -> JobBatch | None:
 
 def write(using: str, batch: JobBatch, **values: Any) -> None:
     """Write columns of a batch row that this transaction has locked, and set them on `batch`."""
-    if values.keys() & _JSON_COLUMNS:
-        batches(using).filter(pk=batch.pk).update(**values)
-    else:
-        statements_of(using).write(batch.pk, values)
+    statements_of(using).write(batch.pk, values)
     for name, value in values.items():
         setattr(batch, name, value)
 

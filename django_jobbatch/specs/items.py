@@ -85,9 +85,11 @@ def to_lane(item: object, index: int) -> Lane:
     Raises:
         InvalidJob: the item is not valid. The message has its index.
     """
-    # First, because a batch may have a million jobs.
+    # First, because a batch may have a million jobs, one by one or as checked lanes.
     if isinstance(item, Item) and isinstance(item.spec, JobSpec):
         return (item.spec,)
+    if type(item) is tuple and len(item) == 1 and isinstance(item[0], JobSpec):
+        return item
     return to_links((item,), f"item {index}: ")
 
 

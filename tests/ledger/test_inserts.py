@@ -299,6 +299,27 @@ def test_a_violated_constraint_is_the_error_of_django(form: str) -> None:
     assert batch.jobs.count() == 0
 
 
+def test_a_column_that_is_null_in_all_rows_is_left_out(sent: list[str], form: str) -> None:
+    batch = JobBatchFactory.create()
+    sent.clear()
+
+    ledger.insert_links(ALIAS, [link_row(batch, lane) for lane in (0, 1)])
+    ledger.insert_links(ALIAS, [link_row(batch, 2), link_row(batch, 3, available_at=MOMENTS[0])])
+
+    assert ["available_at" in statement for statement in sent] == [False, True]
+    stored = batch.jobs.order_by("lane").values_list("available_at", flat=True)
+    assert list(stored) == [None, None, None, MOMENTS[0]]
+
+
+def test_null_is_an_error_in_a_column_that_takes_none(form: str) -> None:
+    batch = JobBatchFactory.create()
+
+    with pytest.raises(IntegrityError), transaction.atomic():
+        ledger.insert_links(ALIAS, [link_row(batch, lane, options=None) for lane in (0, 1)])
+
+    assert batch.jobs.count() == 0
+
+
 @pytest.mark.parametrize(("chars", "statements"), [(10_000, 1), (2_500, 2), (1, 4)])
 def test_no_statement_of_many_rows_is_too_long(
     chars: int,

@@ -20,17 +20,21 @@ Columns = tuple[str, ...]
 def insert_rows(using: str, model: type[Model], columns: Columns, rows: Sequence[Row]) -> None:
     """Insert rows, each with the values of these columns. The database sets all other columns.
 
-    A row may have more values than there are columns; they are ignored.
+    A column that is NULL in all rows is left out, because a driver takes time for each value. A row may
+    have more values than there are columns; they are ignored.
     """
     if not rows:
         return
     connection = connections[using]
-    table = table_of(connection, model, columns)
+    values = table_of(connection, model, columns).by_column(rows)
+    table = table_of(connection, model, tuple(values))
     with connection.cursor() as cursor:
         # A copy takes two round trips, so it pays off for several rows.
         is_copied = len(rows) > 1 and copy.is_possible(connection, cursor)
         insert = copy.insert if is_copied else multi_row.insert
-        insert(connection, cursor, table, table.prepare(connection, rows))
+        # A copy would write the JSON of one object anew for each row.
+        prepared = table.prepare(connection, values.values(), json_as_text=is_copied)
+        insert(connection, cursor, table, prepared)
 
 
 def insert_returning_ids(
@@ -49,4 +53,5 @@ def insert_returning_ids(
             if connection.features.can_return_rows_from_bulk_insert
             else multi_row.insert_one_by_one
         )
-        return insert(connection, cursor, table, table.prepare(connection, rows), key)
+        values = zip(*rows, strict=True)
+        return insert(connection, cursor, table, table.prepare(connection, values), key)

@@ -24,7 +24,7 @@ def insert_returning(
     connection: BaseDatabaseWrapper, cursor: Any, table: Table, rows: Sequence[Row], key: str
 ) -> dict[Any, int]:
     """Insert rows and return their ids by the values of a column; the statements return both."""
-    field = table.fields[table.index(key)]
+    field = table.columns[table.index(key)].field
     returning = f" RETURNING {table.pk}, {connection.ops.quote_name(str(field.column))}"
     ids: dict[Any, int] = {}
     for chunk in _chunks(connection, table, rows):
@@ -48,7 +48,7 @@ def insert_one_by_one(
         if row[index] is not None:
             cursor.execute(_sql(table, 1), row)
             pk = connection.ops.last_insert_id(cursor, table.name, table.pk)
-            ids[table.fields[index].to_python(row[index])] = pk
+            ids[table.columns[index].field.to_python(row[index])] = pk
     return ids
 
 
@@ -57,7 +57,7 @@ def _chunks(
 ) -> Iterator[Sequence[Row]]:
     """Yield the rows in chunks of one statement."""
     max_values = connection.features.max_query_params
-    size = max_values // len(table.fields) if max_values else tuning.INSERT_CHUNK
+    size = max_values // len(table.columns) if max_values else tuning.INSERT_CHUNK
     for start in range(0, len(rows), size):
         yield from _bounded(rows[start : start + size])
 
@@ -76,6 +76,6 @@ def _length(row: Row) -> int:
 
 @lru_cache(maxsize=tuning.INSERT_CACHE_SIZE)
 def _sql(table: Table, rows: int) -> str:
-    row = f"({', '.join(['%s'] * len(table.fields))})"
+    row = f"({', '.join(['%s'] * len(table.columns))})"
     values = ", ".join([row] * rows)
     return f"INSERT INTO {table.name} ({table.column_names}) VALUES {values}"  # noqa: S608 - names

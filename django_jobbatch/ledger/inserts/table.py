@@ -2,34 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import CharField, Field, IntegerField, Model, TextField
+from django.db.models import (
+    NOT_PROVIDED,
+    BooleanField,
+    CharField,
+    Field,
+    IntegerField,
+    JSONField,
+    Model,
+    TextField,
+)
 
 #: The values of one row. They may be more than the columns of a table.
 Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """One column that gets values.
+
+    `plain` are the types whose values its field returns as they are. If `may_be_left_out`, the
+    database stores NULL where an insert has no value.
+    """
+
+    field: Field[Any, Any]
+    plain: frozenset[type]
+    may_be_left_out: bool
+
+    def prepared(
+        self, connection: BaseDatabaseWrapper, values: Sequence[Any], *, json_as_text: bool
+    ) -> Sequence[Any]:
+        """Return the values as the field prepares them, each object once."""
+        if self.plain.issuperset(map(type, values)):
+            return values
+        prepare: Callable[[Any], Any] = partial(self.field.get_db_prep_save, connection=connection)
+        if json_as_text and isinstance(self.field, JSONField):
+            prepare = partial(_json_text, self.field)
+        if len(values) == 1:
+            return [prepare(values[0])]
+        by_id = dict(zip(map(id, values), values, strict=True))
+        prepared = {key: prepare(value) for key, value in by_id.items()}
+        return [prepared[id(value)] for value in values]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Table:
     """The columns of a model that get values, and their quoted names."""
 
-    fields: tuple[Field[Any, Any], ...]
+    columns: tuple[Column, ...]
     name: str
     column_names: str
     pk: str
 
-    def prepare(self, connection: BaseDatabaseWrapper, rows: Sequence[Row]) -> list[Row]:
-        """Return the rows as the fields of the model prepare them for this database."""
-        columns = zip(self.fields, zip(*rows, strict=True), strict=False)
-        return list(zip(*(_prepared(connection, *column) for column in columns), strict=True))
+    def by_column(self, rows: Sequence[Row]) -> dict[str, Sequence[Any]]:
+        """Return the values of each column, without the columns that are NULL in all rows."""
+        columns = zip(self.columns, zip(*rows, strict=True), strict=False)
+        return {
+            column.field.attname: values
+            for column, values in columns
+            if values[0] is not None
+            or not column.may_be_left_out
+            or any(value is not None for value in values)
+        }
+
+    def prepare(
+        self,
+        connection: BaseDatabaseWrapper,
+        values: Iterable[Sequence[Any]],
+        *,
+        json_as_text: bool = False,
+    ) -> list[Row]:
+        """Return rows of these values, which the fields prepare for this database.
+
+        `values` are those of each column. `json_as_text` returns JSON as text instead of an object
+        of the driver.
+        """
+        prepared = [
+            column.prepared(connection, each, json_as_text=json_as_text)
+            for column, each in zip(self.columns, values, strict=False)
+        ]
+        return list(zip(*prepared, strict=True))
 
     def index(self, column: str) -> int:
         """Return the index of a column in each row."""
-        return [field.attname for field in self.fields].index(column)
+        return [each.field.attname for each in self.columns].index(column)
 
 
 def table_of(
@@ -50,27 +113,32 @@ def _compile(
 ) -> Table:
     options, quote = model._meta, connection.ops.quote_name
     by_name = {field.attname: field for field in options.concrete_fields}
-    fields = tuple(by_name[column] for column in columns)
+    fields = [by_name[column] for column in columns]
     return Table(
-        fields=fields,
+        columns=tuple(map(_column, fields)),
         name=quote(options.db_table),
         column_names=", ".join(quote(str(field.column)) for field in fields),
         pk=quote(str(options.pk.column)),
     )
 
 
-def _prepared(
-    connection: BaseDatabaseWrapper, field: Field[Any, Any], values: Sequence[Any]
-) -> Sequence[Any]:
-    """Return the values of a column as the field prepares them, each object once."""
-    kinds = set(map(type, values))
-    # Most columns hold only these, and a field returns them as they are.
-    if kinds == {str} and isinstance(field, CharField | TextField):
-        return values
-    if kinds == {int} and isinstance(field, IntegerField):
-        return values
-    prepared = {
-        key: field.get_db_prep_save(value, connection=connection)
-        for key, value in dict(zip(map(id, values), values, strict=True)).items()
-    }
-    return [prepared[id(value)] for value in values]
+def _column(field: Field[Any, Any]) -> Column:
+    plain = [type_ for kind, type_ in _PLAIN if isinstance(field, kind)]
+    return Column(
+        field=field,
+        plain=frozenset([type(None), *plain]),
+        may_be_left_out=field.null and field.db_default is NOT_PROVIDED,
+    )
+
+
+#: Kinds of fields, and the type whose values they return as they are.
+_PLAIN: Final[tuple[tuple[type[Field[Any, Any]], type], ...]] = (
+    (CharField, str),
+    (TextField, str),
+    (IntegerField, int),
+    (BooleanField, bool),
+)
+
+
+def _json_text(field: JSONField[Any, Any], value: object) -> str | None:
+    return None if value is None else json.dumps(value, cls=field.encoder)
