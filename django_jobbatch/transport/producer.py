@@ -107,18 +107,25 @@ def _add_tickets(pipe: Any, queue: Queue, ticket: Ticket, count: int) -> None:
     registry.add(pipe, ticket, [job.id for job in jobs])
     for job in jobs:
         job.enqueued_at = job.created_at
-        job.save(pipeline=pipe)
+        # As save() does, but without empty fields, which RQ reads like missing ones.
+        filled = {name: value for name, value in job.to_dict().items() if value != ""}
+        pipe.hset(job.key, mapping=filled)
         queue.push_job_id(job.id, pipeline=pipe)
 
 
 def _job(queue: Queue, ticket: Ticket, status: JobStatus) -> Job:
-    return queue.create_job(
+    # As create_job() does, but RQ would check the serializer of the queue again for each job.
+    job = queue.job_class.create(
         TICKET_FUNCTION,
         args=ticket.args,
+        connection=queue.connection,
         timeout=ticket.timeout,
         result_ttl=0,
         failure_ttl=int(tuning.TICKET_FAILURE_TTL.total_seconds()),
         description=ticket.description,
-        job_id=new_id(ticket.batch_id),
+        id=new_id(ticket.batch_id),
+        origin=queue.name,
         status=status,
     )
+    job.serializer = queue.serializer
+    return job

@@ -56,6 +56,11 @@ def default_timeout(queue: str) -> int:
     """
     if (timeout := conf.current().TIMEOUT) is not None:
         return timeout
+    return _default_of_rq(queue)
+
+
+@lru_cache(maxsize=256)
+def _default_of_rq(queue: str) -> int:
     queue_named(queue)
     configured = settings.RQ_QUEUES[queue].get("DEFAULT_TIMEOUT")
     # The column of the longest timeout holds no more.
@@ -65,6 +70,7 @@ def default_timeout(queue: str) -> int:
 def _reset(*, setting: str, **kwargs: object) -> None:
     if setting in ("RQ", "RQ_QUEUES"):
         queue_named.cache_clear()
+        _default_of_rq.cache_clear()
 
 
 setting_changed.connect(_reset, dispatch_uid=__name__)
