@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from django_jobbatch import conf, ledger, payload
@@ -64,34 +66,53 @@ def stored_options(options: Options) -> dict[str, Any]:
 
 
 def _new_row(pk: uuid.UUID, spec: BatchSpec, options: Options, queue: str) -> JobBatch:
-    batch = JobBatch(
-        pk=pk,
-        kind=str(spec.kind),
-        name=spec.name[:MAX_TEXT_LENGTH],
-        queue=options.queue or queue,
-        meta=deepcopy(spec.meta),  # of the builder, which may be dispatched again
-        allow_failures=spec.allow_failures,
-    )
-    signer = payload.CallSigner(batch.pk, payload.PROGRESS)
-    batch.options = {
-        "jobs": stored_options(options),
-        "progress": [signer.sign(call, f"progress ({call.path})") for call in spec.progress],
-        "isolated": spec.isolated,
-        "store_results": spec.store_results,
-        "unique": spec.unique,
-    }
-    batch.callbacks = ledger.sorted_by_role(
-        _entry(role, call, call.options.with_defaults(spec.callback_options), batch)
+    queue = options.queue or queue
+    entries = [
+        _entry(role, call, call.options.with_defaults(spec.callback_options), pk, queue)
         for role, call in spec.callbacks
-    )
-    return batch
+    ]
+    values: dict[str, Any] = _default_values() | {
+        "id": pk,
+        "kind": str(spec.kind),
+        "name": spec.name[:MAX_TEXT_LENGTH],
+        "queue": queue,
+        "queues": [],
+        "options": {
+            "jobs": stored_options(options),
+            "progress": _signed_progress(spec.progress, pk),
+            "isolated": spec.isolated,
+            "store_results": spec.store_results,
+            "unique": spec.unique,
+        },
+        "meta": deepcopy(spec.meta),  # of the builder, which may be dispatched again
+        "callbacks": ledger.sorted_by_role(entries),
+        "allow_failures": spec.allow_failures,
+    }
+    # By position, because Django reads the defaults of all columns if one has a name.
+    in_order: Any = values.values()
+    return JobBatch(*in_order)
 
 
-def _entry(role: Role, call: JobSpec, options: Options, batch: JobBatch) -> dict[str, Any]:
+@cache
+def _default_values() -> dict[str, Any]:
+    """Return the default of each column, in their order. Lists and dicts among them are shared."""
+    return {field.attname: field.get_default() for field in JobBatch._meta.concrete_fields}
+
+
+def _signed_progress(calls: Sequence[JobSpec], pk: uuid.UUID) -> list[str]:
+    if not calls:  # most batches need no signer for them
+        return []
+    signer = payload.CallSigner(pk, payload.PROGRESS)
+    return [signer.sign(call, f"progress ({call.path})") for call in calls]
+
+
+def _entry(
+    role: Role, call: JobSpec, options: Options, pk: uuid.UUID, queue: str
+) -> dict[str, Any]:
     """Return a callback as the batch row keeps it until the callback is scheduled."""
     return {
         "role": str(role),
-        "queue": options.queue or batch.queue,
-        "payload": payload.CallSigner(batch.pk, role).sign(call, f"callback {role} ({call.path})"),
+        "queue": options.queue or queue,
+        "payload": payload.CallSigner(pk, role).sign(call, f"callback {role} ({call.path})"),
         "options": stored_options(options),
     }

@@ -119,7 +119,7 @@ class LinkReader:
             if not self._plain:
                 self._register_queue(batch.queue, self._defaults.timeout)
             self._plain += 1
-            return LinkRow(batch.pk, lane, 0, status, batch.queue, text, _NONE_STORED, None)
+            return LinkRow(batch.id, lane, 0, status, batch.queue, text, _NONE_STORED, None)
         queue, timeout = options.queue or batch.queue, options.timeout
         self._register_queue(queue, self._defaults.timeout if timeout is None else timeout)
         return LinkRow(
