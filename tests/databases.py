@@ -22,6 +22,11 @@ needs_server = pytest.mark.skipif(
     connection.vendor == "sqlite", reason="SQLite has no server that could end a connection"
 )
 
+needs_postgresql = pytest.mark.skipif(
+    connection.vendor != "postgresql",
+    reason="only PostgreSQL writes a changed row at another place",
+)
+
 #: Session settings with which a statement waits for no lock.
 IMPATIENCE: Final = {
     "sqlite": "PRAGMA busy_timeout = 0",
