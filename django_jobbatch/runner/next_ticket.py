@@ -85,8 +85,7 @@ def _take_next(time_slice: Slice) -> TakenTicket | None:
         head = transport.head_ticket(time_slice.queue) if time_slice.has_time_for_another else None
         if head is None:
             return None
-        row = JobBatch.objects.using(time_slice.using).filter(pk=head.batch_id)
-        batch = db.retry_transient(time_slice.using, partial(db.read_row, row, report_unreadable))
+        batch = _read(head.batch_id, time_slice.using)
         if batch is None or not _may_run(batch, time_slice):
             return None
         try:
@@ -96,8 +95,21 @@ def _take_next(time_slice: Slice) -> TakenTicket | None:
         if taken is NotTaken.FORBIDDEN:
             return None
         if taken is not NotTaken.MOVED:
-            return TakenTicket(batch, taken)
+            return TakenTicket(_reopened(batch) if batch.is_finished else batch, taken)
     return None
+
+
+def _reopened(batch: JobBatch) -> JobBatch:
+    """Return the row of a finished batch as it is now.
+
+    A retry that came after the first read sent no ticket, because this one was waiting.
+    """
+    return _read(batch.pk, batch.database) or batch
+
+
+def _read(batch_id: uuid.UUID, using: str) -> JobBatch | None:
+    row = JobBatch.objects.using(using).filter(pk=batch_id)
+    return db.retry_transient(using, partial(db.read_row, row, report_unreadable))
 
 
 def _may_run(batch: JobBatch, time_slice: Slice) -> bool:

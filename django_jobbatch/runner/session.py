@@ -237,6 +237,9 @@ class TicketSession:
     def _pop(self) -> None:
         _, runner = self._stack.popitem()
         runner.tickets.leave(runner.batch)
+        if ledger.has_more_to_reset(runner.batch):
+            # Its caller may have counted on the ticket that this session has taken over.
+            dispatch.leave_retry_to_ticket(runner.batch)
 
     def _accepts(self, batch: JobBatch) -> bool:
         """Return whether the session may run the batch: not with isolated jobs, nor long ones."""

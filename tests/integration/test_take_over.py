@@ -34,8 +34,9 @@ from django_jobbatch.transport.budget import current_budget
 from django_jobbatch.transport.queue_head import HeadTicket
 from tests import jobs
 from tests.event_log import EventLog
+from tests.integration.tickets import work_on_all
 from tests.jobs import ADD
-from tests.ledger.helpers import ALIAS, claim, read, statuses
+from tests.ledger.helpers import ALIAS, claim, fail, read, statuses
 from tests.servers import RedisServer
 from tests.tuning import Tuning
 from tests.worker_classes import SpawnBatchWorker
@@ -233,6 +234,32 @@ def test_a_batch_whose_retry_is_unfinished_keeps_its_ticket() -> None:
     JobBatch.objects.filter(pk=batch.pk).update(retry_cursor=RetryCursor().advanced_to(0))
 
     assert taken(slice_of()) is None
+
+
+@pytest.mark.parametrize("all_failed", [False, True], ids=["running", "finished"])
+def test_a_retry_that_starts_while_a_ticket_is_taken_over_is_continued(
+    *, all_failed: bool, monkeypatch: pytest.MonkeyPatch, tuning: Tuning
+) -> None:
+    tuning(LINKS_CHUNK=2, CALL_SECONDS=0)
+    batch = bus.batch([ADD] * 6).allow_failures().dispatch()
+    fail(batch, claim(batch, 6 if all_failed else 5))
+    really = transport.take_over
+
+    def take_over_after_retry(*arguments: Any) -> Any:
+        monkeypatch.setattr(transport, "take_over", really)
+        assert read(batch).retry() == (6 if all_failed else 5)
+        return really(*arguments)
+
+    monkeypatch.setattr(transport, "take_over", take_over_after_retry)
+    other = bus.batch([ADD]).on_queue("slow").dispatch()
+
+    TicketSession("default", ALIAS, FIRST).run(other)
+    ran_in_session = read(batch).succeeded_jobs
+    work_on_all()
+
+    assert 0 < ran_in_session < 6
+    assert (read(batch).outcome, read(batch).succeeded_jobs) == ("succeeded", 6)
+    assert list(JobBatch.objects.not_at_rest().exclude(pk=other.pk)) == []
 
 
 def test_a_slice_with_less_than_a_second_left_takes_nothing() -> None:
