@@ -175,6 +175,8 @@ STOP_PAUSE_SECONDS = 0.1
 #: Seconds after which a worker kills its reconcile process, or its rescue process.
 RECONCILE_TIMEOUT = 600
 RESCUE_TIMEOUT = 60
+#: Seconds before each further rescue of a dead ticket: its database may still commit a claim.
+RESCUE_PAUSES = (1.0, 4.0)
 #: Whole seconds for which a worker waits at its start for the databases of the project.
 FIND_DATABASES_SECONDS = 10
 

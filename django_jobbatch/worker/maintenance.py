@@ -1,4 +1,4 @@
-"""Reconcile and rescue, which a worker runs in processes of their own, and the election of a leader.
+"""Reconcile, which a worker runs in processes of its own, and the election of a leader.
 
 Models are imported inside the functions: a spawned work-horse imports this module before Django is
 set up.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -16,7 +15,6 @@ from django.utils.crypto import salted_hmac
 
 from django_jobbatch import error_text, tuning
 from django_jobbatch.logs import get_logger
-from django_jobbatch.runner.timed_calls import SharedCall
 from django_jobbatch.worker import processes
 from django_jobbatch.worker.processes import logging_errors
 
@@ -109,41 +107,6 @@ def reconcile_database(using: str) -> None:
     with logging_errors(f"reconcile the batches of database {using!r}"):
         for repair in reconcile(using):
             logger.info("Repaired batch %s", repair)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadTicket:
-    """A ticket whose work-horse is dead, and the batches of the tickets that it had taken over.
-
-    `is_stopped` says that a person has asked RQ to kill it.
-    """
-
-    id: str
-    using: str
-    batch_id: uuid.UUID
-    taken_over: tuple[uuid.UUID, ...]
-    is_stopped: bool
-
-
-def rescue(dead: DeadTicket, call: SharedCall | None = None) -> None:
-    """Release the links of a dead ticket, and log each repair.
-
-    `call` is the call that ignored its timeout, if that was the cause of the death.
-    """
-    from django_jobbatch.reconcile import reconcile_ticket  # noqa: PLC0415 - see the docstring
-    from django_jobbatch.runner.ignored_timeout import settle_after_death  # noqa: PLC0415
-
-    if call is not None:
-        with logging_errors("settle a job that ignored its timeout"):
-            settle_after_death(dead.using, dead.id, call)
-    for repair in reconcile_ticket(
-        dead.using,
-        dead.batch_id,
-        dead.id,
-        taken_over=dead.taken_over,
-        is_stopped=dead.is_stopped,
-    ):
-        logger.info("Repaired batch %s", repair)
 
 
 def lead(redis: Any, worker: str, installation: uuid.UUID, *, seconds: int) -> bool:

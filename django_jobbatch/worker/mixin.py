@@ -22,8 +22,9 @@ from django_jobbatch import transport, tuning
 from django_jobbatch.logs import get_logger
 from django_jobbatch.runner import timed_calls
 from django_jobbatch.runner.timed_calls import SharedCall
-from django_jobbatch.worker import maintenance, processes
+from django_jobbatch.worker import maintenance, processes, rescue
 from django_jobbatch.worker.processes import logging_errors
+from django_jobbatch.worker.rescue import DeadSession, RepeatedRescues
 from django_jobbatch.worker.warmup import warm_up
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class BatchWorkerMixin(Base):
         super().__init__(*args, **kwargs)
         self.job_monitoring_interval = min(self.job_monitoring_interval, self.reconcile_interval)
         self._reconcilers = maintenance.Reconcilers(self.connection, self.name)
+        self._repeated_rescues = RepeatedRescues(self._fork)
         self._reconciled_at = float("-inf")
         # The processes that reconcile, by the alias of their database.
         self._reconcile_pids: dict[str, int] = {}
@@ -86,8 +88,8 @@ class BatchWorkerMixin(Base):
         if timeout is not None:
             timeout = min(timeout, self.reconcile_interval)
         dequeued = super().dequeue_job_and_maintain_ttl(timeout, *args, **kwargs)
-        if dequeued is None and timeout is None and self._finish_reconcile():
-            # A burst ends with the last job, and the reconcile may have sent a ticket.
+        if dequeued is None and timeout is None and self._finish_repairs():
+            # A burst ends with the last job, and a repair may have sent a ticket.
             dequeued = super().dequeue_job_and_maintain_ttl(timeout, *args, **kwargs)
         return dequeued
 
@@ -214,15 +216,17 @@ class BatchWorkerMixin(Base):
             call, message = None, "The work-horse of ticket %s died; its jobs run again"
         logger.warning(message, job.id, extra=details)
         taken_over = transport.taken_over(ticket.queue, job.id)
-        dead = maintenance.DeadTicket(
-            id=job.id,
+        dead = DeadSession(
+            ticket=job.id,
+            queue=ticket.queue,
             using=ticket.using,
             batch_id=ticket.batch_id,
             taken_over=tuple(taken_over),
             is_stopped=_rq_status(job) == JobStatus.STOPPED,
         )
-        action = partial(maintenance.rescue, dead, call)
+        action = partial(rescue.rescue, dead, call)
         processes.wait_for_exit(self._fork(action, tuning.RESCUE_TIMEOUT))
+        self._repeated_rescues.add(dead)
         if taken_over:
             transport.forget(ticket.queue, job.id)
 
@@ -239,6 +243,7 @@ class BatchWorkerMixin(Base):
         """
         with logging_errors("start a reconcile"):
             self._reconciled_at = time.monotonic()
+            self._repeated_rescues.start()
             actions = self._reconcilers.due(seconds=2 * self.reconcile_interval)
             if processes.has_open_transaction():
                 return
@@ -246,15 +251,15 @@ class BatchWorkerMixin(Base):
                 if not self._is_reconciling(using):
                     self._reconcile_pids[using] = self._fork(action, tuning.RECONCILE_TIMEOUT)
 
-    def _finish_reconcile(self) -> bool:
-        """Wait for the running reconciles; return whether there was one.
+    def _finish_repairs(self) -> bool:
+        """Wait for the running reconciles and rescues; return whether there was one.
 
         A database that has not answered at the start may hang, and is not waited for.
         """
         known = self._reconcile_pids.keys() - set(self._reconcilers.unreachable)
         for using in known:
             processes.wait_for_exit(self._reconcile_pids.pop(using))
-        return bool(known)
+        return self._repeated_rescues.finish() or bool(known)
 
     def _is_reconciling(self, using: str) -> bool:
         pid = self._reconcile_pids.get(using)

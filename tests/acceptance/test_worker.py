@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from typing import Any
 
 import django_rq
 import pytest
+from django.db import connection
 from django.utils import timezone
 from redis import Redis
 from rq import Worker
 from rq.command import send_kill_horse_command, send_stop_job_command
+from rq.worker import WorkerStatus
 
 from django_jobbatch import bus, transport
 from django_jobbatch.models import JobBatch
@@ -24,6 +27,18 @@ from tests.servers import RedisServer, Workers, wait_until
 HASTY = "tests.worker_classes.HastyBatchWorker"
 HASTY_SIMPLE = "tests.worker_classes.HastySimpleBatchWorker"
 SPAWNING = "tests.worker_classes.SpawnBatchWorker"
+
+#: A trigger that runs within the commit of a first claim.
+SLOW_COMMIT = """
+CREATE FUNCTION wait_in_commit() RETURNS trigger AS $$ BEGIN
+    IF NEW.status = 'running' AND NEW.worker_losses = 0 THEN
+        PERFORM pg_advisory_xact_lock(1);
+    END IF;
+    RETURN NULL;
+END $$ LANGUAGE plpgsql;
+CREATE CONSTRAINT TRIGGER wait_in_commit AFTER UPDATE ON django_jobbatch_batchedjob
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_in_commit();
+"""
 
 needs_spawning = pytest.mark.skipif(
     version("rq").startswith("2."), reason="RQ 2 and redis 8 cannot spawn a work-horse"
@@ -48,6 +63,11 @@ def stop(event_log: EventLog, redis: Redis, batch: JobBatch) -> None:
 def have_rq_kill(event_log: EventLog, redis: Redis, batch: JobBatch) -> None:
     (worker,) = Worker.all(connection=redis)
     send_kill_horse_command(redis, worker.name)
+
+
+def is_idle(redis: Redis) -> bool:
+    (worker,) = Worker.all(connection=redis)
+    return worker.get_state() == WorkerStatus.IDLE
 
 
 def exit_by_itself(pid: int, signal_number: int) -> None:
@@ -133,6 +153,43 @@ def test_the_death_of_a_second_work_horse_of_a_ticket_leaves_the_jobs_of_the_fir
     assert held == 2
     assert RepairKind.LOST not in [each.kind for each in while_the_first_is_alive]
     assert RepairKind.LOST in [each.kind for each in afterwards]
+
+
+@pytest.fixture
+def held_commit() -> Iterator[Any]:
+    """The commit of the first claim of a job waits for a lock of this cursor."""
+    with connection.cursor() as cursor:
+        cursor.execute(SLOW_COMMIT)
+        cursor.execute("SELECT pg_advisory_lock(1)")
+        yield cursor
+        cursor.execute("SELECT pg_advisory_unlock_all()")
+        cursor.execute("DROP FUNCTION wait_in_commit CASCADE")
+
+
+def is_committing(cursor: Any) -> bool:
+    cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    return bool(cursor.fetchone()[0])
+
+
+@pytest.mark.skipif(
+    connection.vendor != "postgresql", reason="only PostgreSQL runs code of a test in a commit"
+)
+def test_a_job_whose_work_horse_died_during_the_commit_of_its_claim_runs_again(
+    workers: Workers, event_log: EventLog, redis_server: RedisServer, held_commit: Any
+) -> None:
+    """The database completes the commit after the first rescue, and the lease has a minute."""
+    batch = bus.batch([event_log.job("a")]).dispatch()
+    (worker,) = workers.batch()
+    wait_until(lambda: is_committing(held_commit))
+
+    have_rq_kill(event_log, redis_server.client, batch)
+    worker.wait_for_log("its jobs run again")
+    wait_until(lambda: is_idle(redis_server.client))  # the rescue is over
+    held_commit.execute("SELECT pg_advisory_unlock_all()")
+
+    assert End.of(batch) == End(outcome="succeeded", total=1, succeeded=1)
+    assert event_log.lines("jobs") == ["a"]
+    assert batch.jobs.get().worker_losses == 1
 
 
 def test_a_tree_whose_ticket_died_in_a_descendant_continues_from_there(

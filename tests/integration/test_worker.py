@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,9 +22,13 @@ from rq.worker import HerokuWorker, RoundRobinWorker, SimpleWorker, Worker
 
 from django_jobbatch import bus, reconcile
 from django_jobbatch.worker import BatchWorker, BatchWorkerMixin
+from django_jobbatch.worker.rescue import DeadSession, RepeatedRescues, rescue
 from tests import jobs
 from tests.event_log import End, EventLog
+from tests.jobs import ADD
+from tests.ledger.helpers import claim, statuses
 from tests.servers import RedisServer
+from tests.tuning import Tuning
 from tests.worker_classes import (
     HerokuBatchWorker,
     RoundRobinBatchWorker,
@@ -49,8 +55,9 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.fixture
-def asked(event_log: EventLog, monkeypatch: pytest.MonkeyPatch) -> Asked:
+def asked(event_log: EventLog, monkeypatch: pytest.MonkeyPatch, tuning: Tuning) -> Asked:
     """The repairs that the worker requested: of a database, or of the links of a ticket."""
+    tuning(RESCUE_PAUSES=())
 
     def note(*args: object, **named: object) -> list[Any]:
         jobs.record(event_log.path("asked"), " ".join(map(str, args)))
@@ -97,6 +104,69 @@ def test_work_horses_that_die_are_noticed_at_once_and_their_tickets_have_failed(
     queue = Queue(connection=get_connection("default"))
     assert queue.started_job_registry.get_job_ids() == []
     assert sorted(queue.failed_job_registry.get_job_ids()) == sorted(tickets)
+
+
+def test_a_dead_work_horse_is_rescued_again_before_a_burst_ends(
+    asked: Asked, event_log: EventLog, tuning: Tuning
+) -> None:
+    tuning(RESCUE_PAUSES=(0.0, 0.0))
+    batch = bus.batch(bus.job(jobs.die_of, event_log.path("jobs"), "SIGKILL")).dispatch()
+
+    burst()
+
+    died = f"default {batch.pk} {batch.jobs.get().claimed_by}"
+    assert asked() == ["default", died, died, died]
+
+
+def test_a_ticket_that_is_executed_again_is_rescued_once(
+    asked: Asked,
+    event_log: EventLog,
+    redis_server: RedisServer,
+    tuning: Tuning,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tuning(RESCUE_PAUSES=(0.0,))
+    note = reconcile.reconcile_ticket
+
+    def execute_again(using: str, batch_id: uuid.UUID, ticket: str, **named: Any) -> list[Any]:
+        redis_server.client.zadd("rq:wip:default", {f"{ticket}:again": time.time() + 60})
+        return list(note(using, batch_id, ticket, **named))
+
+    monkeypatch.setattr(reconcile, "reconcile_ticket", execute_again)
+    batch = bus.batch(bus.job(jobs.die_of, event_log.path("jobs"), "SIGKILL")).dispatch()
+
+    burst()
+
+    assert asked() == ["default", f"default {batch.pk} {batch.jobs.get().claimed_by}"]
+
+
+def run_here(action: Callable[[], None], seconds: int) -> int:
+    """Take the place of a fork, and return the id of a process that has exited."""
+    action()
+    return 0
+
+
+def test_a_claim_that_is_committed_after_the_death_of_its_work_horse_is_rescued(
+    tuning: Tuning,
+) -> None:
+    tuning(RESCUE_PAUSES=(0.0,))
+    batch = bus.batch([ADD] * 2).dispatch()
+    ticket = get_queue("default").job_ids[0]
+    dead = DeadSession(
+        ticket=ticket,
+        queue="default",
+        using="default",
+        batch_id=batch.pk,
+        taken_over=(),
+        is_stopped=False,
+    )
+    rescue(dead)
+    claim(batch, 1, ticket=ticket)
+
+    RepeatedRescues(run_here).add(dead)
+
+    assert statuses(batch) == ["pending"] * 2
+    assert sorted(batch.jobs.values_list("worker_losses", flat=True)) == [0, 1]
 
 
 def test_the_work_horses_of_other_jobs_are_left_to_rq(asked: Asked, event_log: EventLog) -> None:
@@ -282,5 +352,11 @@ def test_the_attributes_of_the_mixin_are_none_of_rqs(
 
     own = set(vars(ours)) - set(vars(theirs))
 
-    assert own == {"_horse_statuses", "_reconcile_pids", "_reconciled_at", "_reconcilers"}
+    assert own == {
+        "_horse_statuses",
+        "_reconcile_pids",
+        "_reconciled_at",
+        "_reconcilers",
+        "_repeated_rescues",
+    }
     assert [name for name in own if hasattr(base, name)] == []
