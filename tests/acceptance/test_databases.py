@@ -9,7 +9,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from django_jobbatch import bus
+from django_jobbatch import bus, transport
 from django_jobbatch.models import JobBatch
 from tests import jobs
 from tests.event_log import End, EventLog
@@ -102,6 +102,41 @@ def test_two_projects_on_one_redis_each_reconcile_their_own_batches(
     assert ends == [End(outcome="succeeded", total=1, succeeded=1)] * 2
     assert event_log.ran() == ["ours", "theirs"]
     assert len(redis_server.client.keys("jobbatch:lead:*")) == 2
+
+
+def send(batch: JobBatch, queue: str) -> None:
+    """Send a ticket as the project of the second database would."""
+    transport.send(transport.Ticket(batch.pk, queue, "default", 240, "Theirs"))
+
+
+@pytest.mark.slow
+def test_two_projects_on_one_redis_each_take_over_their_own_tickets(
+    second: str, workers: Workers, event_log: EventLog, redis_server: RedisServer
+) -> None:
+    """Each has a row of three on a queue of its own; a ticket of theirs is in the middle of ours."""
+
+    def row(name: str, queue: str, using: str) -> list[JobBatch]:
+        job = bus.job(jobs.record_pid, event_log.path(name))
+        return [bus.batch([job]).on_queue(queue).using(using).dispatch() for _ in range(3)]
+
+    theirs, lost_one = row("theirs", "slow", second), row("theirs", "slow", second)[0]
+    redis_server.clear()
+    ours = row("ours", "default", "default")
+    for batch in theirs:
+        send(batch, "slow")
+    send(lost_one, "default")
+    ours += row("ours", "default", "default")
+    start(workers, "default", "tests.settings")
+    start(workers, "slow", "tests.second_installation")
+
+    ends = [End.of(batch) for batch in [*ours, *theirs]]
+
+    assert ends == [End(outcome="succeeded", total=1, succeeded=1)] * 9
+    own, other = event_log.lines("ours"), event_log.lines("theirs")
+    assert [len(set(own)), len(set(own[:3])), len(set(own[3:]))] == [2, 1, 1]
+    assert len(set(other[:3])) == 1
+    assert "ran no job, because database 'default' of this project has no batch" in workers.logs()
+    wait_until(lambda: redis_server.client.keys("jobbatch:session:*") == [])
 
 
 @pytest.mark.slow

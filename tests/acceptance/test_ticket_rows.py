@@ -7,7 +7,7 @@ import pytest
 from rq.command import send_stop_job_command
 from rq.suspension import resume, suspend
 
-from django_jobbatch import bus
+from django_jobbatch import bus, transport
 from django_jobbatch.models import JobBatch
 from tests import jobs
 from tests.acceptance.conftest import Start
@@ -123,6 +123,38 @@ def test_a_warm_shutdown_ends_a_row(
     assert sessions(redis_server) == []
     workers.batch()
     assert End.of(following) == ONE
+
+
+def test_a_cold_shutdown_in_the_second_batch_of_a_row_leaves_a_ticket_for_each(
+    workers: Workers, event_log: EventLog, redis_server: RedisServer
+) -> None:
+    first = bus.batch([event_log.job("first")]).dispatch()
+    held, following = held_row(event_log)
+    (worker,) = workers.batch()
+    event_log.wait_for("held began")
+
+    # RQ takes a second signal for one of its own if it comes within a second of the first.
+    def insist() -> bool:
+        worker.terminate()
+        return not worker.is_alive
+
+    wait_until(insist, interval=0.2)
+    batches = (first, held, following)
+    running = [batch.jobs.running().count() for batch in batches]
+    waiting = [transport.waiting_tickets(batch.pk, "default").queued for batch in batches]
+    event_log.open("gate")
+    workers.batch()
+
+    assert (running, waiting) == ([0, 0, 0], [0, 1, 1])
+    assert [End.of(batch) for batch in batches] == [ONE] * 3
+    assert event_log.lines("jobs") == [
+        "first",
+        "held began",
+        "following",
+        "held began",
+        "held done",
+    ]
+    wait_until(lambda: sessions(redis_server) == [])
 
 
 def test_a_work_horse_that_dies_in_the_second_batch_of_its_row(
