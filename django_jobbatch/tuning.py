@@ -75,6 +75,8 @@ UNIQUE_ATTEMPTS = 3
 CLAIM_ATTEMPTS = 5
 #: A claim is for as many jobs as ran in this many seconds.
 CLAIM_SECONDS = 0.25
+#: Links of the first claim of a ticket. It is less if other tickets of the batch wait.
+FIRST_CLAIM = 10
 #: Links of one claim.
 MAX_CLAIM = 250
 #: Worker losses after which a link fails. A link with a loss is claimed alone.
@@ -84,6 +86,8 @@ MAX_LOSSES = 3
 
 #: Seconds between two ticks of the heartbeat. An outcome is settled within two ticks.
 HEARTBEAT_SECONDS = 0.2
+#: Seconds without the start of another link after which the heartbeat releases the unstarted links.
+RELEASE_AFTER_SECONDS = 0.25
 #: Seconds between the timeout of a job and the moment when it counts as ignored.
 TIMEOUT_GRACE_SECONDS = 10.0
 #: Seconds in which the heartbeat settles what a work-horse holds, before the watchdog ends it.

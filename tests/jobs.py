@@ -211,6 +211,12 @@ def hold_until_settled(others: int) -> None:
     await_that(lambda: current_batch().succeeded_jobs >= others)
 
 
+def hold_until_released() -> None:
+    """Wait until no ticket holds another job of the same batch."""
+    me = current_job()
+    await_that(lambda: not current_batch().jobs.running().exclude(pk=me.pk).exists())
+
+
 # Errors and writes
 
 

@@ -40,6 +40,11 @@ CLAIM: Final[Statements] = (
     Statement("SELECT batchedjob", "due links"),
     Statement("UPDATE batchedjob", "claim them"),
 )
+#: The first claim of a batch.
+FIRST_CLAIM: Final[Statements] = (
+    Statement("UPDATE jobbatch", "mark the batch as running"),
+    *CLAIM,
+)
 #: A settlement of jobs that succeeded.
 SETTLEMENT: Final[Statements] = (
     Statement("UPDATE jobbatch", "lock the batch, write its counters"),
@@ -50,8 +55,10 @@ SETTLEMENT: Final[Statements] = (
 HOP: Final[Statements] = (
     *SETTLEMENT,
     Statement("SELECT batchedjob", "the next link"),
-    Statement("UPDATE batchedjob", "make it due"),
+    Statement("UPDATE batchedjob", "claim it, or make it due"),
 )
+#: A settlement that claims all jobs that are left.
+SETTLEMENT_WITH_CLAIM: Final[Statements] = (*SETTLEMENT, *CLAIM)
 #: The last settlement of a batch without callbacks.
 LAST_JOB: Final[Statements] = (
     *SETTLEMENT,
@@ -60,22 +67,18 @@ LAST_JOB: Final[Statements] = (
 #: The last settlement of a batch with callbacks.
 LAST_JOB_WITH_CALLBACKS: Final[Statements] = (
     *LAST_JOB,
-    Statement("INSERT batchedjob", "its callbacks"),
-    Statement("SELECT batchedjob", "the first callback"),
-    Statement("UPDATE batchedjob", "make it due"),
+    Statement("INSERT batchedjob", "its callbacks, the first of them claimed or due"),
 )
 #: The settlement of a callback that another one follows.
 CALLBACK: Final[Statements] = (
     *SETTLEMENT,
-    Statement("SELECT batchedjob", "the next callback"),
-    Statement("UPDATE batchedjob", "make it due"),
-    Statement("SELECT batchedjob", "whether a callback is unsettled"),
+    Statement("SELECT batchedjob", "the unsettled callbacks"),
+    Statement("UPDATE batchedjob", "claim the next one, or make it due"),
 )
 #: The settlement of the last callback of a batch.
 LAST_CALLBACK: Final[Statements] = (
     *SETTLEMENT,
-    Statement("SELECT batchedjob", "the next callback: none"),
-    Statement("SELECT batchedjob", "whether a callback is unsettled"),
+    Statement("SELECT batchedjob", "the unsettled callbacks: none"),
     Statement("UPDATE jobbatch", "mark the batch as at rest"),
 )
 

@@ -21,7 +21,7 @@ from django_jobbatch.ledger.callbacks import (
     waits_for_previous_run,
 )
 from django_jobbatch.ledger.cancellation import cancel, sweep
-from django_jobbatch.ledger.change import Change, Claimant, Failure, Settlement
+from django_jobbatch.ledger.change import Change, Claimant, Failure, NextClaim, Settlement
 from django_jobbatch.ledger.children import (
     cancel_stand_in,
     has_unstopped,
@@ -34,8 +34,9 @@ from django_jobbatch.ledger.children import (
 from django_jobbatch.ledger.claims import (
     claim,
     claim_callback,
+    claim_first,
+    first_share,
     first_unreported,
-    mark_running,
     renew,
     running_tickets,
 )
@@ -75,6 +76,7 @@ __all__ = [  # noqa: RUF022 - grouped by verb
     "Claimant",
     "Failure",
     "LinkRow",
+    "NextClaim",
     "Settlement",
     # Read
     "ancestor_ids",
@@ -91,9 +93,10 @@ __all__ = [  # noqa: RUF022 - grouped by verb
     # Claim and start
     "claim",
     "claim_callback",
+    "claim_first",
+    "first_share",
     "renew",
     "running_tickets",
-    "mark_running",
     "start_child",
     "cancel_stand_in",
     # Settle and report

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django_jobbatch import tuning
 from django_jobbatch.db import MayRepeat, in_transaction, retry_transient
 from django_jobbatch.ledger import callbacks, completion
-from django_jobbatch.ledger.change import Change, Settlement
+from django_jobbatch.ledger.change import Change, NextClaim, Settlement
 from django_jobbatch.ledger.outcomes import (
     LateOutcome,
     count_late,
@@ -28,10 +28,11 @@ def settle_callback(
     using: str,
     settlement: Settlement,
     *,
+    next_claim: NextClaim | None = None,
     seconds: float | None = None,
     may_repeat: MayRepeat | None = None,
 ) -> Change:
-    """Settle a claimed callback, and make the next one of its batch due.
+    """Settle a claimed callback, and make the next one of its batch due, or claim it by `next_claim`.
 
     A lost database is waited for as long as `seconds`, by default RETRY_SECONDS. `may_repeat`
     decides which errors mean that.
@@ -42,6 +43,7 @@ def settle_callback(
         transition = Transition.lock(using, settlement.link.batch_id)
         if transition is None:
             return Change.of_deleted(settlement.link.batch_id, using, late=1)
+        transition.next_claim = next_claim
         known = replace(settlement, maybe_written=True) if commits else settlement
         settle_callback_locked(transition, known, earlier=commits[-1:])
         commits.append(transition.freeze())

@@ -8,8 +8,12 @@ from copy import copy
 from datetime import datetime
 from typing import Any, Final
 
+from django.db import connections
+from django.utils import timezone
+
 from django_jobbatch import counters
-from django_jobbatch.ledger import rows
+from django_jobbatch.ledger import leases, rows
+from django_jobbatch.ledger.statements import Unreadable, statements_of
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import (
     BatchedJob,
@@ -19,6 +23,7 @@ from django_jobbatch.models import (
     JobBatch,
 )
 from django_jobbatch.states import (
+    ACTIVE,
     CALLBACK_LANE,
     CALLBACKS,
     BatchStatus,
@@ -151,12 +156,59 @@ def waits_for_previous_run(using: str, batch_id: uuid.UUID, run: int) -> bool:
 # Steps of a transition
 
 
+def can_claim_jobs(transition: Transition, queue: str) -> bool:
+    """Return whether the next claim may take due jobs of this queue.
+
+    It may not while a callback could be due, which the ticket would call first.
+    """
+    batch = transition.batch
+    may_have_callbacks = bool(batch.callbacks) and (batch.run > 1 or batch.failed_jobs > 0)
+    return transition.can_claim(queue) and batch.status in ACTIVE and not may_have_callbacks
+
+
+def schedule_at_finish(transition: Transition, links: list[BatchedJob]) -> None:
+    """Insert the callbacks of a finish. The first is due, unless an earlier one is unsettled."""
+    batch, first = transition.batch, links[0]
+    inserted = BatchedJob.objects.using(transition.using)
+    if batch.run > 1 or has_callbacks(batch, [Role.CATCH]):
+        inserted.bulk_create(links)
+        make_next_callback_due(transition)
+        return
+    # No callback of the batch has a row yet, so the first one need not read the lane.
+    first.status = LinkStatus.PENDING
+    request = transition.next_claim
+    features = connections[transition.using].features
+    if (
+        request is not None
+        and transition.can_claim(first.queue)
+        and features.can_return_rows_from_bulk_insert
+    ):
+        transition.claimed.append(leases.set_claimed(first, request.claimant, timezone.now()))
+    else:
+        transition.add_due(first.queue)
+    inserted.bulk_create(links)
+    transition.callbacks_left = True
+
+
 def make_next_callback_due(transition: Transition) -> None:
-    """Make the next callback of the lane due, if none is due or running.
+    """Make the next callback of the lane due, or claim it, if none is due or running.
 
     All runs share the lane, so the callbacks of an earlier run come first.
     """
-    _make_next_due(transition, transition.links().callback_lane())
+    statements = statements_of(transition.using)
+    try:
+        lane = statements.callback_lane(transition.batch.pk)
+    except Unreadable:
+        _make_next_due(transition, transition.links().callback_lane())
+        return
+    transition.callbacks_left = bool(lane)
+    if not lane or any(link.status != LinkStatus.WAITING for link in lane):
+        return
+    if transition.can_claim(lane[0].queue):
+        transition.claim(lane[:1], timezone.now(), status=LinkStatus.WAITING)
+    else:
+        statements.make_due(lane[0].pk, None)
+        transition.add_due(lane[0].queue)
 
 
 def make_each_failure_due(transition: Transition) -> None:

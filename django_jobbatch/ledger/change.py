@@ -60,6 +60,19 @@ class Claimant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NextClaim:
+    """A claim that may join a settlement, because its claimant starts these links next.
+
+    It is for the callback or the next link of a chain that the settlement makes due. Otherwise it is
+    for the jobs with an id above `after`, if at most `limit` jobs are pending.
+    """
+
+    claimant: Claimant
+    after: int = 0
+    limit: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
     """The outcome of one claimed link, to be written by a transition.
 
@@ -112,6 +125,7 @@ class Change:
         next_event_at: The time when the first delayed link is due, if that time changed.
         settled: The ids of the links that this transition settled, without those of a sweep.
         swept: The number of links that a sweep cancelled.
+        claimed: The links that this transition claimed for the ticket that starts them next.
         reset: The ids of the links that this transition read and reset for a retry, callbacks included.
         reset_count: The number of links that it reset; those of a range are not read.
         rerun_jobs: The number of jobs of the tree that a retry lets run again. The first transaction of a
@@ -132,6 +146,7 @@ class Change:
     next_event_at: datetime | None = None
     settled: tuple[int, ...] = ()
     swept: int = 0
+    claimed: tuple[BatchedJob, ...] = ()
     reset: tuple[int, ...] = ()
     reset_count: int = 0
     rerun_jobs: int = 0

@@ -140,6 +140,7 @@ def settle_stand_in(using: str, child: JobBatch) -> Change | None:
             _write_stand_in(parent, link, settled)
             change = parent.freeze()
         completion.mark_at_rest(using, settled)
+        child.at_rest = settled.at_rest
         return change
 
     return in_transaction(using, idempotent(operation))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
@@ -12,21 +13,18 @@ from django.db.models import Subquery, Value
 from django.utils import timezone
 
 from django_jobbatch import tuning
-from django_jobbatch.db import in_transaction, is_lost, read_rows, retry_transient
+from django_jobbatch.db import in_transaction, read_rows, retry_transient
 from django_jobbatch.ledger import callbacks, leases, rows
 from django_jobbatch.ledger.change import Claimant
-from django_jobbatch.ledger.statements import statements_of
+from django_jobbatch.ledger.statements import Unreadable, statements_of
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch, pin
 from django_jobbatch.models.job import CLAIM_INDEX
 from django_jobbatch.models.shape import report_unreadable_link
 from django_jobbatch.states import ACTIVE, CALLBACKS, BatchStatus, LinkStatus
 
 
-def mark_running(using: str, batch: JobBatch) -> None:
-    """Mark a batch as started: pending -> running."""
-    now = timezone.now()
-    if in_transaction(using, lambda: statements_of(using).start(batch.pk, now)):
-        batch.status, batch.started_at = BatchStatus.RUNNING, now
+class _NothingDue(Exception):  # not an error: the start of the batch is rolled back
+    """No link is due for the first claim."""
 
 
 class _Due(NamedTuple):
@@ -47,6 +45,43 @@ def claim(claimant: Claimant, *, after: int, limit: int) -> list[BatchedJob]:
     if not claimed and after:
         claimed = _claim_links(claimant, lambda: _due_jobs(claimant, 0, limit))
     return claimed
+
+
+def claim_first(claimant: Claimant, batch: JobBatch, *, limit: int) -> list[BatchedJob]:
+    """Mark a pending batch as running, and claim up to `limit` due jobs, in one transaction.
+
+    Nothing changes if no job is due. If the batch was started or stopped since it was read, this is
+    a claim like any other.
+    """
+    started: list[datetime] = []
+
+    def start() -> None:
+        now = timezone.now()
+        if statements_of(claimant.using).start(batch.pk, now):
+            started.append(now)
+
+    try:
+        claimed = _claim_in_transaction(
+            claimant, lambda: _due_jobs(claimant, 0, limit), start=start
+        )
+    except _NothingDue:
+        return []
+    if started:
+        batch.status, batch.started_at = BatchStatus.RUNNING, started[-1]
+    return claimed
+
+
+def first_share(claimant: Claimant, waiting: int) -> int:
+    """Return how many of the due jobs a ticket claims first, if `waiting` tickets still wait.
+
+    Without waiting tickets it is FIRST_CLAIM, which takes no query.
+    """
+    tickets = waiting + 1
+    if tickets == 1:
+        return tuning.FIRST_CLAIM
+    due = _due(claimant).filter(run=0).order_by("pk").values_list("pk")
+    count = retry_transient(claimant.using, lambda: len(due[: tuning.FIRST_CLAIM * tickets]))
+    return max(1, -(-count // tickets))
 
 
 def claim_callback(claimant: Claimant) -> BatchedJob | None:
@@ -102,10 +137,15 @@ def _claim_links(claimant: Claimant, read: Callable[[], _Due]) -> list[BatchedJo
     return []
 
 
-def _claim_in_transaction(claimant: Claimant, read: Callable[[], _Due]) -> list[BatchedJob]:
-    """Claim the links that `read` returns.
+def _claim_in_transaction(
+    claimant: Claimant, read: Callable[[], _Due], start: Callable[[], None] | None = None
+) -> list[BatchedJob]:
+    """Claim the links that `read` returns, after `start`.
 
     After an unanswered commit, return the links claimed then.
+
+    Raises:
+        _NothingDue: no link is due. The transaction with the start is rolled back.
     """
     claims: list[datetime] = []
 
@@ -113,7 +153,11 @@ def _claim_in_transaction(claimant: Claimant, read: Callable[[], _Due]) -> list[
         claimed = _claimed_at(claimant, claims) if claims else []
         if not claimed:
             claims.append(timezone.now())
+            if start is not None:
+                start()
             claimed = _claim_read(claimant, read(), now=claims[-1])
+            if start is not None and not claimed:
+                raise _NothingDue
         return claimed
 
     return in_transaction(claimant.using, operation)
@@ -129,13 +173,7 @@ def _claim_read(claimant: Claimant, due: _Due, *, now: datetime) -> list[Batched
         return []
     if callbacks.waits_for_previous_run(claimant.using, claimant.batch_id, due.run):
         return []
-    links = leases.isolate_lost(due.links)
-    count = leases.write_claims(claimant, links, now=now)
-    for link in links:
-        leases.set_claimed(link, claimant, now)
-    if count != len(links):
-        links = leases.still_held(claimant, links)
-    return links
+    return leases.claim(claimant, leases.isolate_lost(due.links), now=now)
 
 
 # Reading
@@ -149,15 +187,10 @@ def _due_jobs(claimant: Claimant, after: int, limit: int) -> _Due:
     """Return the first due jobs with an id above `after`."""
     using, batch_id = claimant.using, claimant.batch_id
     if not claimant.ignore_delays:
-        try:
+        with suppress(Unreadable):
             found = statements_of(using).due_jobs(
                 batch_id, claimant.queue, timezone.now(), after=after, limit=limit
             )
-        except Exception as error:
-            # A row that cannot be read hides the others of its statement.
-            if is_lost(error, using):
-                raise
-        else:
             return _Due([link for link, _ in found], found[0][1] if found else None)
     live = rows.batches(using).filter(pk=batch_id, status__in=ACTIVE)
     run = live.order_by().values("run")
@@ -170,15 +203,13 @@ def _due_callback(claimant: Claimant) -> _Due:
     """Return the first due callback. The run of the batch does not matter for it."""
     using = claimant.using
     if not claimant.ignore_delays:
-        try:
-            links = statements_of(using).due_callbacks(
-                claimant.batch_id, claimant.queue, timezone.now(), limit=1
+        with suppress(Unreadable):
+            return _Due(
+                statements_of(using).due_callbacks(
+                    claimant.batch_id, claimant.queue, timezone.now(), limit=1
+                ),
+                1,
             )
-        except Exception as error:
-            if is_lost(error, using):
-                raise
-        else:
-            return _Due(links, 1)
     due = _due(claimant).filter(role__in=CALLBACKS, run__gte=1)
     return _Due(_readable(due.annotate(batch_run=Value(1)), 1), 1)
 

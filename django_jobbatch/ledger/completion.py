@@ -7,7 +7,7 @@ from django.utils import timezone
 from django_jobbatch import counters
 from django_jobbatch.ledger import callbacks, rows
 from django_jobbatch.ledger.transition import Transition
-from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.models import JobBatch
 from django_jobbatch.states import BatchStatus, Outcome, Role
 
 
@@ -38,20 +38,26 @@ def finish_if_done(transition: Transition) -> None:
     transition.finished = True
     scheduled = callbacks.finish_links(batch, outcome)
     if scheduled:
-        BatchedJob.objects.using(transition.using).bulk_create(scheduled)
-        callbacks.make_next_callback_due(transition)
+        callbacks.schedule_at_finish(transition, scheduled)
     else:
         settle_if_done(transition)
 
 
 def settle_if_done(transition: Transition) -> None:
     """Record that a child batch is settled, or mark a settled root as at rest."""
-    if not transition.batch.is_settled:
+    if not _is_settled(transition):
         return
     if transition.batch.parent_id is not None:
         transition.child_settled = True
     else:
         mark_at_rest(transition.using, transition.batch)
+
+
+def _is_settled(transition: Transition) -> bool:
+    """Return whether the batch is finished and its callback lane is settled, as known or as read."""
+    if transition.callbacks_left is None:
+        return transition.batch.is_settled
+    return transition.batch.is_finished and not transition.callbacks_left
 
 
 def mark_at_rest(using: str, batch: JobBatch) -> None:

@@ -13,12 +13,13 @@ from django.db.models import OuterRef, Q, Subquery
 from django.utils import timezone
 
 from django_jobbatch.exceptions import InvalidOption
+from django_jobbatch.ledger import callbacks
 from django_jobbatch.ledger.statements import Unreadable, statements_of
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet
 from django_jobbatch.schedule import read_moment, start_time
 from django_jobbatch.specs.validation import validate_delay
-from django_jobbatch.states import OPEN, LinkStatus
+from django_jobbatch.states import OPEN, Kind, LinkStatus
 
 
 def skip_following(transition: Transition, stopped: Iterable[BatchedJob]) -> None:
@@ -50,11 +51,11 @@ def waiting_after(links: BatchedJobQuerySet, stopped: Iterable[BatchedJob]) -> B
 def make_next_due(transition: Transition, succeeded: Iterable[BatchedJob]) -> None:
     """Make the links due that follow these in their lanes, unless the batch is stopping."""
     batch, links = transition.batch, list(succeeded)
-    if not batch.has_lanes or batch.status not in OPEN or not links:
+    if not (batch.has_lanes and batch.pending_jobs and links) or batch.status not in OPEN:
         return
     if len(links) == 1:
         with suppress(Unreadable):
-            _make_next_of_lane_due(transition, links[0])
+            _make_following_due(transition, links[0])
             return
     following = transition.lane_links().filter(
         lane=OuterRef("lane"), position__gt=OuterRef("position")
@@ -69,11 +70,16 @@ def make_next_due(transition: Transition, succeeded: Iterable[BatchedJob]) -> No
     _make_due(transition, [pk for pk in found if pk is not None])
 
 
-def _make_next_of_lane_due(transition: Transition, succeeded: BatchedJob) -> None:
+def _make_following_due(transition: Transition, succeeded: BatchedJob) -> None:
+    """Make the link due that follows this one in its lane; claim it if the ticket starts it next."""
     following = statements_of(transition.using).following(succeeded)
     if following is None or following.status != LinkStatus.WAITING:
         return
     at = _start_time(following)
+    is_next = transition.batch.kind == Kind.CHAIN and at is None
+    if is_next and callbacks.can_claim_jobs(transition, following.queue):
+        transition.claim([following], timezone.now(), status=LinkStatus.WAITING)
+        return
     statements_of(transition.using).make_due(following.pk, at)
     if at is None:
         transition.add_due(following.queue)

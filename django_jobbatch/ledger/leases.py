@@ -23,29 +23,17 @@ def isolate_lost(links: list[BatchedJob]) -> list[BatchedJob]:
     return list(takewhile(lambda link: not link.worker_losses, links))
 
 
-def write_claims(
+def claim(
     claimant: Claimant,
     links: Sequence[BatchedJob],
     *,
     now: datetime,
     status: LinkStatus = LinkStatus.PENDING,
-) -> int:
-    """Claim links that still have this status, by one UPDATE per fence; return their number.
-
-    The fence is a guard: a link that was claimed and released since the read may have other attempts
-    and a delay. Mostly there is one fence.
-    """
-    count = 0
-    for fence, group in groupby(sorted(links, key=_fence), key=_fence):
-        count += statements_of(claimant.using).claim(
-            [link.pk for link in group],
-            status=status,
-            fence=fence,
-            ticket=claimant.ticket,
-            started_at=now,
-            lease_until=now + claimant.lease,
-        )
-    return count
+) -> list[BatchedJob]:
+    """Claim the links that still have this status, and return them with the columns of the claim."""
+    count = _write_claims(claimant, links, now=now, status=status)
+    claimed = [set_claimed(link, claimant, now) for link in links]
+    return claimed if count == len(links) else still_held(claimant.using, claimed)
 
 
 def set_claimed(link: BatchedJob, claimant: Claimant, now: datetime) -> BatchedJob:
@@ -62,8 +50,8 @@ def set_claimed(link: BatchedJob, claimant: Claimant, now: datetime) -> BatchedJ
     return link
 
 
-def still_held(claimant: Claimant, links: Sequence[BatchedJob]) -> list[BatchedJob]:
-    """Return those of these claimed links that this ticket holds by this claim.
+def still_held(using: str, links: Sequence[BatchedJob]) -> list[BatchedJob]:
+    """Return those of these claimed links that their ticket holds by this claim.
 
     The time of the claim is checked too: RQ may run one ticket twice at the same time, under one
     name.
@@ -71,13 +59,34 @@ def still_held(claimant: Claimant, links: Sequence[BatchedJob]) -> list[BatchedJ
     if not links:
         return []
     held = dict(
-        BatchedJob.objects.using(claimant.using)
+        BatchedJob.objects.using(using)
         .filter(
             pk__in=[link.pk for link in links],
             status=LinkStatus.RUNNING,
-            claimed_by=claimant.ticket,
+            claimed_by__in={link.claimed_by for link in links},
             started_at__in={link.started_at for link in links},
         )
         .values_list("pk", "fence")
     )
     return [link for link in links if held.get(link.pk) == link.fence]
+
+
+def _write_claims(
+    claimant: Claimant, links: Sequence[BatchedJob], *, now: datetime, status: LinkStatus
+) -> int:
+    """Write the claims, by one UPDATE per fence, and return their number. Mostly there is one fence.
+
+    The fence is a guard: a link that was claimed and released since the read may have other attempts
+    and a delay.
+    """
+    count = 0
+    for fence, group in groupby(sorted(links, key=_fence), key=_fence):
+        count += statements_of(claimant.using).claim(
+            [link.pk for link in group],
+            status=status,
+            fence=fence,
+            ticket=claimant.ticket,
+            started_at=now,
+            lease_until=now + claimant.lease,
+        )
+    return count

@@ -12,7 +12,7 @@ from typing import Final
 from django.db.models import Case, F, TextField, Value, When
 
 from django_jobbatch.db import chunked_by_size
-from django_jobbatch.ledger import completion
+from django_jobbatch.ledger import completion, leases
 from django_jobbatch.ledger.change import Change, Settlement
 from django_jobbatch.ledger.inserts import insert_rows
 from django_jobbatch.ledger.statements import statements_of
@@ -153,7 +153,7 @@ def count_late(
 ) -> None:
     """Count late outcomes, and record those that an earlier commit has written already.
 
-    `earlier` holds the change of that commit, if there was one; it got no answer.
+    With those, it has claimed the links that its ticket starts next. `earlier` holds the change of that commit, if there was one; it got no answer.
     """
     written = [each for each in late if _was_already_written(each, found)]
     transition.late = len(late) - len(written)
@@ -162,6 +162,8 @@ def count_late(
     if written:
         settled = [each.link.pk for each in written if found[each.link.pk].status in SETTLED]
         transition.settled += settled
+        for change in earlier:
+            transition.claimed += leases.still_held(transition.using, change.claimed)
         completion.record_everything_due(transition)
 
 

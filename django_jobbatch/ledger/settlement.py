@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,8 +13,8 @@ from django.utils import timezone
 
 from django_jobbatch import counters
 from django_jobbatch.db import MayRepeat, in_transaction
-from django_jobbatch.ledger import callbacks, cancellation, completion, lanes
-from django_jobbatch.ledger.change import Change, Settlement
+from django_jobbatch.ledger import callbacks, cancellation, completion, lanes, leases
+from django_jobbatch.ledger.change import Change, NextClaim, Settlement
 from django_jobbatch.ledger.outcomes import (
     LateOutcome,
     cancel_if_released,
@@ -25,9 +26,9 @@ from django_jobbatch.ledger.outcomes import (
     record_releases,
     write_outcomes,
 )
-from django_jobbatch.ledger.statements import statements_of
+from django_jobbatch.ledger.statements import Unreadable, statements_of
 from django_jobbatch.ledger.transition import Transition
-from django_jobbatch.states import LANE_STOPPING, OPEN, SETTLED, LinkStatus
+from django_jobbatch.states import LANE_STOPPING, OPEN, SETTLED, Kind, LinkStatus
 
 
 def settle(
@@ -35,6 +36,7 @@ def settle(
     batch_id: uuid.UUID,
     settlements: Sequence[Settlement],
     *,
+    next_claim: NextClaim | None = None,
     seconds: float | None = None,
     may_repeat: MayRepeat | None = None,
 ) -> Change:
@@ -44,6 +46,8 @@ def settle(
     stopping batch, released links and further attempts are cancelled. The transaction that settles
     the last link finishes the batch and schedules its callbacks. A failure stops a strict batch,
     and `Change.stopping` asks for a sweep.
+
+    A group of successes may claim the links that its ticket starts next, by `next_claim`.
 
     A lost database is waited for as long as `seconds`, by default RETRY_SECONDS. `may_repeat`
     decides which errors mean that.
@@ -55,7 +59,10 @@ def settle(
 
     def settle_all() -> Change:
         transition = _lock_and_count(using, batch_id, settlements)
+        if all(each.status == LinkStatus.SUCCEEDED for each in settlements):
+            transition.next_claim = next_claim
         _settle_counted(transition, settlements)
+        _claim_remaining(transition)
         commits.append(transition.freeze())
         return commits[-1]
 
@@ -111,6 +118,30 @@ def _settle_counted(transition: Transition, settlements: Sequence[Settlement]) -
     succeeded = [each.link for each in settlements if each.status == LinkStatus.SUCCEEDED]
     lanes.make_next_due(transition, succeeded)
     completion.finish_if_done(transition)
+
+
+def _claim_remaining(transition: Transition) -> None:
+    """Claim the due jobs, if one claim may take all that are pending and they come next.
+
+    Larger groups are claimed apart, where other tickets do not wait for the batch row.
+    """
+    batch, request = transition.batch, transition.next_claim
+    if request is None or transition.claimed or batch.kind == Kind.CHAIN:
+        return
+    queue = request.claimant.queue
+    if not 0 < batch.pending_jobs <= request.limit:
+        return
+    if not callbacks.can_claim_jobs(transition, queue):
+        return
+    now = timezone.now()
+    with suppress(Unreadable):
+        for after in {request.after: None, 0: None}:
+            due = statements_of(transition.using).due_jobs_of_locked(
+                batch.pk, queue, now, after=after, limit=request.limit
+            )
+            if due:
+                transition.claim(leases.isolate_lost(due), now)
+                return
 
 
 def _lock_and_count(

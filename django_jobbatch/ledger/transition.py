@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
 
-from django_jobbatch.ledger import rows
-from django_jobbatch.ledger.change import Change
+from django_jobbatch.ledger import leases, rows
+from django_jobbatch.ledger.change import Change, NextClaim
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch
 from django_jobbatch.schedule import earliest
+from django_jobbatch.states import LinkStatus
 
 
 @dataclass(slots=True, eq=False)
@@ -21,15 +22,19 @@ class Transition:
 
     Every step of the transaction takes the transition as its argument and records there what the
     caller must act on. `freeze` returns the record as a `Change`; the attributes mean the same.
-    A transition can carry a settlement and, in the same transaction, the claim of further links:
-    the code that locks the row freezes it.
+    A transition can carry a settlement and, in the same transaction, the claim of further links
+    by `next_claim`: the code that locks the row freezes it. `callbacks_left` says whether a callback
+    of the callback lane is unsettled, once a step has read that.
     """
 
     using: str
     batch: JobBatch
+    next_claim: NextClaim | None = None
+    callbacks_left: bool | None = None
     due: Counter[str] = field(default_factory=Counter)
     settled: list[int] = field(default_factory=list)
     swept: int = 0
+    claimed: list[BatchedJob] = field(default_factory=list)
     reset: list[int] = field(default_factory=list)
     reset_count: int = 0
     children_to_stop: list[uuid.UUID] = field(default_factory=list)
@@ -81,6 +86,17 @@ class Transition:
         self.write(next_event_at=at)
         self.next_event_at = at
 
+    def can_claim(self, queue: str) -> bool:
+        """Return whether the next claim may take a link of this queue that is due now."""
+        return self.next_claim is not None and self.next_claim.claimant.queue == queue
+
+    def claim(
+        self, links: Sequence[BatchedJob], now: datetime, *, status: LinkStatus = LinkStatus.PENDING
+    ) -> None:
+        """Claim links in this status, which this transaction has locked, for the next claim."""
+        assert self.next_claim is not None  # noqa: S101 - the caller has asked `can_claim`
+        self.claimed += leases.claim(self.next_claim.claimant, links, now=now, status=status)
+
     def freeze(self) -> Change:
         """Return the recorded change."""
         return Change(
@@ -95,6 +111,7 @@ class Transition:
             next_event_at=self.next_event_at,
             settled=tuple(self.settled),
             swept=self.swept,
+            claimed=tuple(self.claimed),
             reset=tuple(self.reset),
             reset_count=self.reset_count,
             rerun_jobs=self.rerun_jobs,

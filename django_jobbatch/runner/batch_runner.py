@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from functools import partial
 
 from django.db import Error
 
 from django_jobbatch import conf, db, dispatch, ledger, transport, tuning
 from django_jobbatch.exceptions import JobTimeout
-from django_jobbatch.ledger import Change, Settlement
+from django_jobbatch.ledger import Change, NextClaim
 from django_jobbatch.logs import get_logger
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.runner.callbacks import run_callback
+from django_jobbatch.runner import callbacks
 from django_jobbatch.runner.calls import end_open_transactions
 from django_jobbatch.runner.change_queue import ChangeQueue
 from django_jobbatch.runner.charges import charge
 from django_jobbatch.runner.claim_attempts import ClaimAttempts
 from django_jobbatch.runner.claim_buffer import ClaimBuffer, claimant_of
+from django_jobbatch.runner.claims import Claims
 from django_jobbatch.runner.execution import execute
 from django_jobbatch.runner.heartbeat import ExpiredCall, Heartbeat, beating
 from django_jobbatch.runner.interruptions import Interrupted
@@ -64,8 +66,14 @@ class BatchRunner:
         self._attempts = ClaimAttempts(self.queue, self.using)
         self.tickets = TicketSupply(batch, self.queue, attempts=self._attempts, waiting=waiting)
         self._checked_callbacks = False
-        self._last_claimed = 0
-        self._claim_size = 1
+        self._is_settled = False
+        # Without a heartbeat nothing would release the unstarted jobs of a large claim.
+        self._claims = Claims(
+            self.claimant,
+            waiting_tickets=waiting or 0,
+            single=self.isolated,
+            starts_small=self.sync,
+        )
         self._is_suspended = False
         self._heartbeat: Heartbeat | None = None
 
@@ -80,7 +88,10 @@ class BatchRunner:
                 if not charge(self.buffer, error, self._add_change):
                     raise
             finally:
-                self._flush(is_last=True)
+                try:
+                    callbacks.release_callback(self.buffer, self._add_change)
+                finally:
+                    self._flush(is_last=True)
         except Interrupted as interruption:
             raise interruption.cause from None
 
@@ -92,6 +103,7 @@ class BatchRunner:
         """Replace the row of the batch, unless a newer version is known."""
         if batch.version >= self.batch.version:
             self.batch = batch
+            self._is_settled = batch.at_rest
             self._read_at = time.monotonic()
 
     def expire(
@@ -111,7 +123,7 @@ class BatchRunner:
         return bool(self.batch.options.get("isolated")) and not self.sync
 
     def _loop(self) -> None:
-        while self._should_continue():
+        while self.buffer.callback is not None or self._should_continue():
             with self._attempts.attempt():
                 has_run = self._run_callback() or self._run_jobs()
             if self.isolated or not has_run:
@@ -121,48 +133,62 @@ class BatchRunner:
         """Return whether another link may run: added jobs may need more time than the ticket has."""
         return not self._is_suspended and self.slice.has_time and self.slice.allows(self.batch)
 
+    def _next_claim(self) -> NextClaim | None:
+        """Return the claim that may join a settlement, if this thread starts its links at once."""
+        has_progress = bool(self.batch.options.get("progress"))
+        if self.sync or has_progress or not self._should_continue():
+            return None
+        return self._claims.next_claim()
+
     # Callbacks
 
     def _run_callback(self) -> bool:
         """Run one due callback; False if none is due."""
         end_open_transactions(self.batch, ask=False)
-        has_run = self._may_have_callbacks() and run_callback(
-            self.buffer, self.batch, self._add_change, self._attempts.note_claim
-        )
-        if has_run:
-            self._apply_changes()
-        return has_run
+        if self.buffer.callback is None and not self._claim_callback():
+            return False
+        callbacks.run_callback(self.buffer, copy(self.batch), self._add_change, self._next_claim)
+        self._apply_changes()
+        return True
 
-    def _may_have_callbacks(self) -> bool:
-        """Return whether a callback may be due: at the first call, after a failure, after the finish."""
-        batch = self.batch
+    def _claim_callback(self) -> bool:
+        """Claim one due callback, and read the batch; False if none is due."""
         is_first, self._checked_callbacks = not self._checked_callbacks, True
-        return bool(batch.callbacks) and (
-            is_first or batch.run > 1 or batch.failed_jobs > 0 or batch.is_finished
-        )
+        if self._is_settled or not callbacks.may_be_due(self.batch, is_first=is_first):
+            return False
+        found = callbacks.claim_callback(self.buffer)
+        if found is None:
+            return False
+        self._attempts.note_claim()
+        self.refresh(found)
+        return True
 
     # Jobs
 
     def _run_jobs(self) -> bool:
         """Claim due jobs, run them and settle them; False if none is due."""
-        if self.batch.status not in ACTIVE:
-            return False
-        limit = 1 if self.isolated else self._claim_size
-        links = ledger.claim(self.claimant, after=self._last_claimed, limit=limit)
-        if not links:
-            return False
-        self._attempts.note_claim()
-        self.buffer.add(links)
-        if self.batch.status == BatchStatus.PENDING:
-            ledger.mark_running(self.using, self.batch)
-        self._last_claimed = links[-1].pk
+        if not self.buffer.has_unstarted:
+            self._add_claimed(self._claims.claim(self.batch))
+            if not self.buffer.has_unstarted:
+                return False
         started_at = time.monotonic()
         ran = self._run_claimed()
-        self._flush()
-        # Other tickets may take the links of a suspended batch.
-        size = self._next_claim_size(ran, time.monotonic() - started_at)
-        self._claim_size = 1 if self._is_suspended else size
+        self._claims.set_pace(ran, time.monotonic() - started_at)
+        self._flush(next_claim=self._next_claim())
+        if self._is_suspended:
+            self._claims.restart()
         return True
+
+    def _add_claimed(self, links: Sequence[BatchedJob]) -> None:
+        """Take over claimed links: jobs, or one callback."""
+        if not links:
+            return
+        self._attempts.note_claim()
+        if links[0].is_callback:
+            self.buffer.hold(links[0])
+        else:
+            self.buffer.add(links)
+            self._claims.note(links)
 
     def _run_claimed(self) -> int:
         """Run the claimed jobs while the session and the batch allow it; return how many ran."""
@@ -180,11 +206,8 @@ class BatchRunner:
     def _run_job(self, link: BatchedJob) -> bool:
         """Run one job and store its outcome; return whether it failed for good."""
         policy = RunPolicy.of(link, self.batch)
-        outcome: Change | Settlement
-        if policy.transactional:
-            outcome = execute_transactional(link, self.batch, policy)
-        else:
-            outcome = execute(link, self.batch, policy)
+        run = execute_transactional if policy.transactional else execute
+        outcome = run(link, self.batch, policy)
         if isinstance(outcome, Change):
             self.buffer.discard()
             self._add_change(outcome, has_progress=True)
@@ -212,35 +235,37 @@ class BatchRunner:
             self._read_at = time.monotonic()
         return self.batch.status in ACTIVE
 
-    def _next_claim_size(self, ran: int, seconds: float) -> int:
-        return max(1, min(tuning.MAX_CLAIM, int(ran * tuning.CLAIM_SECONDS / max(seconds, 0.001))))
-
     # Outcomes and changes
 
-    def _flush(self, *, is_last: bool = False) -> None:
+    def _flush(self, *, next_claim: NextClaim | None = None, is_last: bool = False) -> None:
         """Release the unstarted jobs, settle all outcomes and apply all changes.
+
+        The settlement may claim the links that this thread starts next.
 
         The settlement waits as long as a lease for a lost database. Outcomes that cannot be written
         by then are lost: the leases expire and the jobs run again.
         """
         self.buffer.release_unstarted()
         try:
-            self._settle()
+            self._settle(next_claim)
             self._apply_changes(is_last=is_last)
         finally:
             self.buffer.write_log()
 
-    def _settle(self) -> None:
+    def _settle(self, next_claim: NextClaim | None = None) -> None:
         age = self.buffer.oldest_outcome_age()
         end_open_transactions(self.batch, ask=age is not None)
         seconds = conf.current().LEASE - (age or 0)
-        self.buffer.settle(partial(self._add_change, has_progress=True), seconds=seconds)
+        add_change = partial(self._add_change, has_progress=True)
+        self.buffer.settle(add_change, next_claim=next_claim, seconds=seconds)
 
     def _add_change(self, change: Change, *, has_progress: bool = False) -> None:
         """Queue a change, and take over its row if it is of this batch."""
+        self._add_claimed(change.claimed)
         if change.batch is not None and change.batch_id == self.batch.pk:
             self.refresh(change.batch)
             self.tickets.note(change)
+            self._is_settled = self._is_settled or change.child_settled
         self.changes.add(change, has_progress=has_progress)
 
     def _apply_changes(self, *, is_last: bool = False) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from django.db import Error
 
 from django_jobbatch import conf, db, ledger
-from django_jobbatch.ledger import Change, Settlement
+from django_jobbatch.ledger import Change, NextClaim, Settlement
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner import rejections
 from django_jobbatch.runner.calls import end_open_transactions
@@ -15,43 +15,83 @@ from django_jobbatch.runner.claim_buffer import ClaimBuffer
 from django_jobbatch.runner.execution import execute, settlement_for_loss
 from django_jobbatch.runner.interruptions import is_interruption
 from django_jobbatch.runner.policy import RunPolicy
+from django_jobbatch.states import Role
+
+
+def may_be_due(batch: JobBatch, *, is_first: bool) -> bool:
+    """Return whether a row of the batch says that a callback may be due.
+
+    `is_first` is the first look of a runner. Before that a retry of some jobs may have left a due
+    `catch` and no failed job.
+    """
+    if not batch.callbacks:
+        return False
+    if batch.is_finished or batch.run > 1 or batch.failed_jobs > 0:
+        return True
+    may_have_failed = is_first and batch.started_at is not None
+    return may_have_failed and ledger.has_callbacks(batch, [Role.CATCH, Role.EACH_FAILURE])
+
+
+def claim_callback(buffer: ClaimBuffer) -> JobBatch | None:
+    """Claim one due callback, and return the batch; None if none is due."""
+    link = ledger.claim_callback(buffer.claimant)
+    if link is None:
+        return None
+    buffer.hold(link)
+    # Another ticket may have finished the batch since it was read.
+    batches = JobBatch.objects.using(buffer.claimant.using).filter(pk=link.batch_id)
+    return db.retry_transient(buffer.claimant.using, batches.get)
 
 
 def run_callback(
     buffer: ClaimBuffer,
-    known_batch: JobBatch,
+    batch: JobBatch,
     add_change: Callable[[Change], None],
-    note_claim: Callable[[], None],
-) -> bool:
-    """Run one due callback, and pass on the change of its settlement; False if none is due."""
-    claimant = buffer.claimant
-    using = claimant.using
-    link = ledger.claim_callback(claimant)
-    if link is None:
-        return False
-    note_claim()
+    next_claim: Callable[[], NextClaim | None],
+) -> None:
+    """Run the callback that the buffer holds, and pass on the change of its settlement.
+
+    `batch` is the row as this callback or an earlier one of the ticket found it. The settlement may
+    claim by `next_claim`.
+    """
+    link, claimant = buffer.callback, buffer.claimant
+    assert link is not None  # noqa: S101 - the caller holds it
     settlement = Settlement.released(link)
-    batches = JobBatch.objects.using(using).filter(pk=claimant.batch_id)
-    with buffer.holding(link):
-        try:  # another ticket may have finished the batch since it was read
-            found = db.retry_transient(using, batches.first)
-            batch = ledger.batch_at_finish(found or known_batch, link)
-            settlement = execute(link, batch, RunPolicy.of(link, batch))
-        except BaseException as error:
-            if is_interruption(error, claimant.queue, using):
-                raise
-            settlement = settlement_for_loss(error, link)
-        finally:
-            end_open_transactions(known_batch)
-            _settle(settlement, using, add_change)
-    return True
+    claims_next = False
+    try:
+        at_finish = ledger.batch_at_finish(batch, link)
+        settlement = execute(link, at_finish, RunPolicy.of(link, at_finish))
+        claims_next = True
+    except BaseException as error:
+        if is_interruption(error, claimant.queue, claimant.using):
+            raise
+        settlement = settlement_for_loss(error, link)
+    finally:
+        end_open_transactions(batch)
+        _settle(settlement, buffer, add_change, next_claim() if claims_next else None)
 
 
-def _settle(settlement: Settlement, using: str, add_change: Callable[[Change], None]) -> None:
+def release_callback(buffer: ClaimBuffer, add_change: Callable[[Change], None]) -> None:
+    """Release the callback that the buffer holds, because the session ends before its call."""
+    if buffer.callback is not None:
+        _settle(Settlement.released(buffer.callback), buffer, add_change, None)
+
+
+def _settle(
+    settlement: Settlement,
+    buffer: ClaimBuffer,
+    add_change: Callable[[Change], None],
+    next_claim: NextClaim | None,
+) -> None:
     """Settle one callback; wait as long as a lease for a lost database."""
+    using = buffer.claimant.using
     settlement = _with_reported_failure(settlement, using)
-    seconds = conf.current().LEASE
-    settled, change = rejections.settle_callback(using, settlement, seconds=seconds)
+    try:
+        settled, change = rejections.settle_callback(
+            using, settlement, next_claim=next_claim, seconds=conf.current().LEASE
+        )
+    finally:
+        buffer.drop()
     add_change(change)
     if settled.log is not None:
         settled.log()

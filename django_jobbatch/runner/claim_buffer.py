@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import timedelta
 
 from django_jobbatch import conf, transport, tuning
-from django_jobbatch.ledger import Change, Claimant, Settlement
+from django_jobbatch.ledger import Change, Claimant, NextClaim, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import failure_log, rejections
 from django_jobbatch.runner.time_slice import Slice
@@ -45,12 +44,14 @@ class ClaimBuffer:
     def __init__(self, claimant: Claimant) -> None:
         self.claimant = claimant
         self._guard = threading.Lock()
+        self._settling = threading.Lock()
         self._unstarted: deque[BatchedJob] = deque()
         self._running: BatchedJob | None = None
         self._callback: BatchedJob | None = None
         self._outcomes: list[Settlement] = []
         self._failures = 0
         self._oldest_at = 0.0
+        self._last_started_at = 0.0
         #: The log lines of settled outcomes. A slow handler delays no settlement and no renewal.
         self._log_lines: deque[Callable[[], None]] = deque()
 
@@ -58,12 +59,19 @@ class ClaimBuffer:
         """Append claimed jobs."""
         with self._guard:
             self._unstarted.extend(links)
+            self._last_started_at = time.monotonic()
 
     def start(self) -> BatchedJob | None:
         """Return the next job, which runs from now on; None if no job remains."""
         with self._guard:
             self._running = self._unstarted.popleft() if self._unstarted else None
+            self._last_started_at = time.monotonic()
             return self._running
+
+    @property
+    def has_unstarted(self) -> bool:
+        """Whether a claimed job has not started."""
+        return bool(self._unstarted)
 
     @property
     def running(self) -> BatchedJob | None:
@@ -90,6 +98,19 @@ class ClaimBuffer:
                 self._running = None
             self._release_waiting()
 
+    def release_delayed(self) -> bool:
+        """Release the unstarted jobs if none has started for RELEASE_AFTER_SECONDS; say if there were any.
+
+        Other tickets may take them: the job before them, the start of a child batch or a `progress`
+        callback takes long.
+        """
+        with self._guard:
+            delay = time.monotonic() - self._last_started_at
+            if not self._unstarted or delay < tuning.RELEASE_AFTER_SECONDS:
+                return False
+            self._release_waiting()
+            return True
+
     def expire(self, link: BatchedJob | None) -> bool:
         """Stop holding the running link, whose call ignores its timeout; release the unstarted jobs.
 
@@ -106,14 +127,18 @@ class ClaimBuffer:
             self._release_waiting()
             return True
 
-    @contextmanager
-    def holding(self, callback: BatchedJob) -> Iterator[None]:
-        """List a callback among the claimed links during the block."""
+    def hold(self, callback: BatchedJob) -> None:
+        """List a callback among the claimed links until `drop`."""
         self._callback = callback
-        try:
-            yield
-        finally:
-            self._callback = None
+
+    def drop(self) -> None:
+        """Stop listing the callback, which is settled."""
+        self._callback = None
+
+    @property
+    def callback(self) -> BatchedJob | None:
+        """The claimed callback that is not settled yet."""
+        return self._callback
 
     def claimed(self) -> list[BatchedJob]:
         """Return the links whose leases must be renewed: all but those settled at this moment."""
@@ -132,12 +157,32 @@ class ClaimBuffer:
         with self._guard:
             return self._failures >= tuning.MAX_FAILURES_HELD
 
-    def settle(self, add_change: Callable[[Change], None], *, seconds: float | None = None) -> None:
+    def settle(
+        self,
+        add_change: Callable[[Change], None],
+        *,
+        next_claim: NextClaim | None = None,
+        seconds: float | None = None,
+        wait: bool = True,
+    ) -> None:
         """Settle all outcomes, and pass on the change of each transaction; mostly there is one.
 
-        A lost database is waited for as long as `seconds`. An error leaves the unsettled outcomes in
-        the buffer.
+        `next_claim` may join it. A lost database is waited for as long as `seconds`. An error leaves
+        the unsettled outcomes in the buffer. While the other thread settles, this one waits: the
+        next claim must see the released links. Without `wait` it returns.
         """
+        if self._settling.acquire(blocking=wait):
+            try:
+                self._settle(add_change, next_claim, seconds)
+            finally:
+                self._settling.release()
+
+    def _settle(
+        self,
+        add_change: Callable[[Change], None],
+        next_claim: NextClaim | None,
+        seconds: float | None,
+    ) -> None:
         with self._guard:
             outcomes, self._outcomes, self._failures = self._outcomes, [], 0
         if not outcomes:
@@ -145,7 +190,9 @@ class ClaimBuffer:
         failure_log.start_group()
         unsettled = outcomes
         try:
-            for settled, change in rejections.settle(self.claimant, outcomes, seconds=seconds):
+            for settled, change in rejections.settle(
+                self.claimant, outcomes, next_claim=next_claim, seconds=seconds
+            ):
                 unsettled = unsettled[len(settled) :]
                 self._log_lines.extend(each.log for each in settled if each.log is not None)
                 add_change(change)

@@ -102,11 +102,12 @@ class Heartbeat:
             logger.error("A transaction was open in the heartbeat, and is rolled back. %s", problem)
         if self._expired is not None:
             self._settle_expired(self._expired)
+        self._renew_leases()  # first, since a settlement may wait
+        has_released = self._buffer.release_delayed()
         oldest = self._buffer.oldest_outcome_age()
-        if oldest is not None and oldest >= tuning.HEARTBEAT_SECONDS:
-            self._buffer.settle(partial(self._changes.add, has_progress=True))
+        if has_released or (oldest is not None and oldest >= tuning.HEARTBEAT_SECONDS):
+            self._buffer.settle(partial(self._changes.add, has_progress=True), wait=False)
         self._changes.apply_own(self._apply)
-        self._renew_leases()
         self._request_more_tickets()
         self._buffer.write_log(seconds=tuning.HEARTBEAT_SECONDS)
 

@@ -17,7 +17,7 @@ from django.db import Error, connections
 
 from django_jobbatch import db, error_text, ledger, tuning
 from django_jobbatch.exceptions import OutcomeRejected
-from django_jobbatch.ledger import Change, Claimant, Failure, Settlement
+from django_jobbatch.ledger import Change, Claimant, Failure, NextClaim, Settlement
 from django_jobbatch.logs import get_logger
 from django_jobbatch.runner import failure_log
 from django_jobbatch.states import LinkStatus
@@ -35,12 +35,17 @@ _STATEMENT_OVERHEAD: Final = 4096
 
 
 def settle(
-    claimant: Claimant, outcomes: Sequence[Settlement], *, seconds: float | None = None
+    claimant: Claimant,
+    outcomes: Sequence[Settlement],
+    *,
+    next_claim: NextClaim | None = None,
+    seconds: float | None = None,
 ) -> Iterator[tuple[Sequence[Settlement], Change]]:
     """Settle outcomes in one transaction, or one by one if the database rejects that.
 
-    Yield the settled outcomes with their change, after each commit. A lost database is waited for as long
-    as `seconds`, by default RETRY_SECONDS.
+    Yield the settled outcomes with their change, after each commit. The one transaction of all
+    outcomes may claim by `next_claim`. A lost database is waited for as long as `seconds`, by default
+    RETRY_SECONDS.
     """
 
     def write(settlements: Sequence[Settlement], **options: Any) -> Change:
@@ -48,7 +53,7 @@ def settle(
 
     writer = _Writer(claimant.using, write, seconds)
     try:
-        change = writer.write(outcomes)
+        change = writer.write(outcomes, next_claim=next_claim)
     except (Error, *_DRIVER_ERRORS) as error:
         if not is_rejected(error, claimant.using, outcomes):
             raise
@@ -73,17 +78,17 @@ def settle(
 
 
 def settle_callback(
-    using: str, settlement: Settlement, *, seconds: float
+    using: str, settlement: Settlement, *, next_claim: NextClaim | None = None, seconds: float
 ) -> tuple[Settlement, Change]:
     """Settle a callback; if the database rejects its outcome, it fails with the database's words.
 
-    Return the settled outcome, and the change.
+    Return the settled outcome, and the change. The settlement may claim by `next_claim`.
     """
 
     def write(settlements: Sequence[Settlement], **options: Any) -> Change:
         return ledger.settle_callback(using, settlements[0], **options)
 
-    return _Writer(using, write, seconds).write_alone(settlement)
+    return _Writer(using, write, seconds).write_alone(settlement, next_claim=next_claim)
 
 
 def is_rejected(error: Exception, using: str, outcomes: Sequence[Settlement]) -> bool:
@@ -123,18 +128,24 @@ class _Writer:
     _write: Callable[..., Change]
     seconds: float | None
 
-    def write(self, settlements: Sequence[Settlement]) -> Change:
+    def write(
+        self, settlements: Sequence[Settlement], *, next_claim: NextClaim | None = None
+    ) -> Change:
         """Write outcomes in one transaction, and repeat it while the database is lost."""
 
         def may_repeat(error: Error, using: str) -> bool:
             return not is_rejected(error, using, settlements)
 
-        return self._write(settlements, seconds=self.seconds, may_repeat=may_repeat)
+        return self._write(
+            settlements, next_claim=next_claim, seconds=self.seconds, may_repeat=may_repeat
+        )
 
-    def write_alone(self, settlement: Settlement) -> tuple[Settlement, Change]:
+    def write_alone(
+        self, settlement: Settlement, *, next_claim: NextClaim | None = None
+    ) -> tuple[Settlement, Change]:
         """Write one outcome, or the failure that replaces it; return the one that was written."""
         try:
-            return settlement, self.write([settlement])
+            return settlement, self.write([settlement], next_claim=next_claim)
         except (Error, *_DRIVER_ERRORS) as error:
             if not is_rejected(error, self.using, [settlement]):
                 raise

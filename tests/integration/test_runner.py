@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,7 +17,7 @@ from unittest import mock
 import django_rq
 import pytest
 import rq.worker
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rq.exceptions import ShutDownImminentException
@@ -26,6 +27,7 @@ from django_jobbatch.dispatch import apply
 from django_jobbatch.exceptions import RetryReturned
 from django_jobbatch.ledger import Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
+from django_jobbatch.runner import work
 from django_jobbatch.runner.change_queue import ChangeQueue
 from django_jobbatch.runner.claim_buffer import ClaimBuffer
 from django_jobbatch.runner.execution import execute
@@ -37,7 +39,14 @@ from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.states import LinkStatus
 from tests import jobs
 from tests import statements as expected
-from tests.databases import Dropped, answer_lost, claim_of, in_transaction, settlement_of
+from tests.databases import (
+    RETURNS_UPDATES,
+    Dropped,
+    answer_lost,
+    claim_of,
+    in_transaction,
+    settlement_of,
+)
 from tests.event_log import EventLog
 from tests.jobs import ADD
 from tests.ledger.helpers import claimant
@@ -178,33 +187,49 @@ def heartbeat_of(
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_a_claim_takes_one_and_then_as_many_as_run_in_a_quarter_second() -> None:
-    batch = dispatched(*[bus.job(jobs.sleep, 0.05)] * 8)
+def test_a_claim_takes_its_share_and_then_as_many_as_run_in_a_quarter_second(
+    tuning: Tuning,
+) -> None:
+    tuning(FIRST_CLAIM=2)
+    batch = dispatched(*[bus.job(jobs.sleep, 0.05)] * 12)
 
-    first, *others = limits_of_claims(batch)
+    first, *others = claims_of(batch)
     batch.refresh_from_db()
 
-    assert first == 1
-    assert all(1 <= limit <= 5 for limit in others)
-    assert (batch.outcome, batch.succeeded_jobs) == ("succeeded", 8)
+    assert first == 2
+    assert all(1 <= size <= 5 for size in others)
+    assert (batch.outcome, batch.succeeded_jobs) == ("succeeded", 12)
 
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-@pytest.mark.parametrize(("seconds", "limits"), [(0, [1, 1, 1, 1, 1]), (FOR_EVER, [1, 3, 3])])
+@pytest.mark.parametrize(("seconds", "sizes"), [(0, [2, 1, 1, 1, 1, 1, 1]), (FOR_EVER, [2, 3, 3])])
 def test_a_claim_takes_one_at_least_and_no_more_than_are_allowed(
-    seconds: float, limits: list[int], tuning: Tuning
+    seconds: float, sizes: list[int], tuning: Tuning
 ) -> None:
-    tuning(CLAIM_SECONDS=seconds, MAX_CLAIM=3)
+    tuning(CLAIM_SECONDS=seconds, FIRST_CLAIM=2, MAX_CLAIM=3)
 
-    assert limits_of_claims(dispatched(*[ADD] * 5)) == limits
+    assert claims_of(dispatched(*[ADD] * 8)) == sizes
 
 
-def limits_of_claims(batch: JobBatch) -> list[int]:
-    """How many jobs a ticket asks for, claim by claim."""
-    with mock.patch.object(ledger, "claim", wraps=ledger.claim) as claims:
-        TicketSession("default", "default", "ticket").run(batch)
-    return [call.kwargs["limit"] for call in claims.call_args_list]
+@transactional
+@pytest.mark.usefixtures("redis_server")
+@pytest.mark.parametrize(("waiting", "first"), [(0, 8), (1, 4), (3, 2), (None, 8)])
+def test_the_first_claim_leaves_the_share_of_the_waiting_tickets(
+    waiting: int | None, first: int, tuning: Tuning
+) -> None:
+    tuning(CLAIM_SECONDS=0)
+
+    sizes = claims_of(dispatched(*[ADD] * 8), waiting=waiting)
+
+    assert sizes[0] == first
+
+
+def claims_of(batch: JobBatch, **options: Any) -> list[int]:
+    """How many jobs a ticket claims, claim by claim. Each claim has one time."""
+    TicketSession("default", "default", "ticket").run(batch, **options)
+    moments = batch.jobs.order_by("started_at", "pk").values_list("started_at", flat=True)
+    return list(Counter(moments).values())
 
 
 @transactional
@@ -369,7 +394,8 @@ def test_a_long_job_keeps_neither_outcomes_nor_other_workers_waiting(tuning: Tun
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_the_heartbeat_renews_the_leases_of_the_ticket() -> None:
+def test_the_heartbeat_renews_the_leases_of_the_ticket(tuning: Tuning) -> None:
+    tuning(RELEASE_AFTER_SECONDS=FOR_EVER)
     batch = dispatched(*[ADD] * 2)
     buffer, _ = buffer_of(batch, lease=timedelta(seconds=0.3))
     before = list(batch.jobs.order_by("pk").values_list("lease_until", flat=True))
@@ -572,7 +598,7 @@ Count = Callable[[JobBatch], list[str]]
 @pytest.fixture
 def statements(tuning: Tuning) -> Count:
     """The statements of a ticket that claims 100 jobs after the first, without a pause."""
-    tuning(CLAIM_SECONDS=FOR_EVER, MAX_CLAIM=100)
+    tuning(CLAIM_SECONDS=FOR_EVER, FIRST_CLAIM=1, MAX_CLAIM=100)
     tuning(HEARTBEAT_SECONDS=FOR_EVER, STATUS_MAX_AGE=FOR_EVER, HELP_AFTER_SECONDS=FOR_EVER)
 
     def count(batch: JobBatch) -> list[str]:
@@ -585,7 +611,7 @@ def statements(tuning: Tuning) -> Count:
 
 CLAIM = claim_of(*verbs(expected.CLAIM))
 LOOK = claim_of("SELECT")
-STARTED = in_transaction("UPDATE")
+FIRST_CLAIM = in_transaction(*verbs(expected.FIRST_CLAIM))
 SETTLEMENT = settlement_of(*verbs(expected.SETTLEMENT))
 LAST = settlement_of(*verbs(expected.LAST_JOB))
 NOTHING_DUE = ["SELECT"]
@@ -596,17 +622,23 @@ NOTHING_DUE = ["SELECT"]
 def test_statements_of_a_ticket_for_a_single_job(statements: Count) -> None:
     batch = dispatched(ADD)
 
-    assert len(statements(batch)) <= len([*CLAIM, *STARTED, *LAST, *NOTHING_DUE])
+    assert statements(batch) == [*FIRST_CLAIM, *LAST]
 
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("groups", [2, 4])
 def test_statements_of_a_ticket_grow_with_groups_of_jobs(groups: int, statements: Count) -> None:
     batch = dispatched(*[ADD] * (1 + 100 * groups))
 
-    once = [*CLAIM, *STARTED, *SETTLEMENT, *CLAIM, *LAST, *NOTHING_DUE]
-    assert len(statements(batch)) <= len(once) + (groups - 1) * len([*CLAIM, *SETTLEMENT])
+    # The settlement before the last group claims all that is left.
+    group = [*CLAIM, *SETTLEMENT]
+    joined = settlement_of(*verbs(expected.SETTLEMENT_WITH_CLAIM))
+    assert statements(batch) == [
+        *[*FIRST_CLAIM, *SETTLEMENT],
+        *group * (groups - 2),
+        *[*CLAIM, *joined, *LAST],
+    ]
 
 
 @transactional
@@ -644,20 +676,87 @@ def test_statements_of_the_last_job_of_a_batch_and_of_its_callbacks(
     counted = statements(batch)
 
     assert counted == [
-        *LOOK,  # whether a callback is due, once
-        *CLAIM,
-        *STARTED,
-        # The callbacks are inserted, the next of them is read and made due.
+        *FIRST_CLAIM,
+        # The callbacks are inserted, the first of them claimed.
         *settlement_of(*verbs(expected.LAST_JOB_WITH_CALLBACKS)),
-        *[*CLAIM, "SELECT"],
-        # The next is made due, and whether one is left is read.
+        # The next is claimed.
         *settlement_of(*verbs(expected.CALLBACK)),
-        *[*CLAIM, "SELECT"],
         # None is left: the batch is at rest.
         *settlement_of(*verbs(expected.LAST_CALLBACK)),
-        *LOOK,  # no callback is due; nothing can be due in a batch at rest
     ]
     assert event_log.calls == ["then succeeded", "finally succeeded"]
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_statements_of_a_small_batch_with_callbacks(event_log: EventLog, tuning: Tuning) -> None:
+    tuning(HEARTBEAT_SECONDS=FOR_EVER, STATUS_MAX_AGE=FOR_EVER)
+    calls = event_log.path("calls")
+    builder = bus.batch([ADD] * 10).then(jobs.record_call, calls, "then")
+    batch = builder.finally_(jobs.record_call, calls, "finally").dispatch()
+
+    with CaptureQueriesContext(connection) as captured:
+        work(str(batch.pk), "default", "default")
+
+    sent = [query["sql"].split()[0] for query in captured.captured_queries]
+    batch.refresh_from_db()
+    assert (batch.outcome, batch.at_rest) == ("succeeded", True)
+    assert sent.count("BEGIN") == 4
+    # With the read of the batch, and that of the overdue ones, transactions included.
+    assert len(sent) - sent.count("SET") <= (25 if RETURNS_UPDATES else 31)
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_statements_of_each_further_link_of_a_chain(statements: Count) -> None:
+    short, long = (bus.chain(*[ADD] * length).dispatch() for length in (3, 13))
+
+    hops = len(statements(long)) - len(statements(short))
+
+    assert hops == 10 * len(settlement_of(*verbs(expected.HOP)))
+
+
+# Releases
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_jobs_after_a_long_one_are_released_while_it_runs(tuning: Tuning) -> None:
+    tuning(HEARTBEAT_SECONDS=0.01, RELEASE_AFTER_SECONDS=0.02)
+    batch = dispatched(ADD, bus.job(jobs.hold_until_released), *[ADD] * 3)
+
+    TicketSession("default", "default", "ticket").run(batch)
+
+    batch.refresh_from_db()
+    fences = list(batch.jobs.order_by("pk").values_list("fence", flat=True))
+    assert fences[:2] == [1, 1]
+    assert min(fences[2:]) > 1
+    assert set(batch.jobs.values_list("attempts", "worker_losses")) == {(1, 0)}
+    assert (batch.outcome, batch.late_outcomes) == ("succeeded", 0)
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_other_tickets_run_the_jobs_after_a_long_one(tuning: Tuning) -> None:
+    tuning(HEARTBEAT_SECONDS=0.01, RELEASE_AFTER_SECONDS=0.02)
+    batch = dispatched(bus.job(jobs.hold_until_settled, 5), *[ADD] * 5)
+
+    def work_too() -> None:
+        try:
+            wait_until(lambda: batch.jobs.pending().filter(fence=1).count() == 5)
+            TicketSession("default", "default", "other").run(JobBatch.objects.get(pk=batch.pk))
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=work_too)
+    thread.start()
+    TicketSession("default", "default", "ticket").run(batch)
+    thread.join()
+
+    batch.refresh_from_db()
+    tickets = list(batch.jobs.order_by("pk").values_list("claimed_by", flat=True))
+    assert tickets == ["ticket", *["other"] * 5]
+    assert (batch.outcome, batch.late_outcomes) == ("succeeded", 0)
 
 
 # Changes
@@ -674,7 +773,7 @@ def test_progress_is_reported_of_what_the_heartbeat_has_settled(
     )
     batch = builder.dispatch()
 
-    tuning(CLAIM_SECONDS=FOR_EVER, MAX_CLAIM=2)
+    tuning(CLAIM_SECONDS=FOR_EVER, FIRST_CLAIM=1, MAX_CLAIM=2)
 
     TicketSession("default", "default", "ticket").run(batch)
 
@@ -757,7 +856,7 @@ def test_a_change_that_the_heartbeat_leaves_is_applied_by_the_runner(
             raise OperationalError(1213, "Deadlock found")
         apply(change, **options)
 
-    tuning(CLAIM_SECONDS=FOR_EVER, MAX_CLAIM=2)
+    tuning(CLAIM_SECONDS=FOR_EVER, FIRST_CLAIM=1, MAX_CLAIM=2)
     with mock.patch.object(dispatch, "apply", apply_in_runner):
         TicketSession("default", "default", "ticket").run(batch)
 

@@ -303,10 +303,11 @@ def test_a_callback_that_returns_at_that_moment_is_settled_once() -> None:
         assert link is not None
 
         def complete(buffer: ClaimBuffer = buffer, link: BatchedJob = link) -> bool:
-            with buffer.holding(link):
-                time.sleep(0.001)
-                done = Settlement(link=link, status=LinkStatus.SUCCEEDED)
-                ledger.settle_callback("default", done)
+            buffer.hold(link)
+            time.sleep(0.001)
+            done = Settlement(link=link, status=LinkStatus.SUCCEEDED)
+            ledger.settle_callback("default", done)
+            buffer.drop()
             return True
 
         def end(

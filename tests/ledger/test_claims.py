@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from django_jobbatch import ledger
 from django_jobbatch.ledger import Settlement
-from django_jobbatch.models import BatchedJob
+from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import BatchStatus, Role
 from tests.databases import SKIPS_LOCKED, after_statement
 from tests.factories import BatchedJobFactory, FailedJobFactory, JobBatchFactory
@@ -226,25 +226,51 @@ def test_links_of_different_fences_are_taken_together() -> None:
 
 
 def test_the_first_claim_starts_the_batch_once() -> None:
-    batch = JobBatchFactory.create(jobs=2, pending=True)
+    batch = JobBatchFactory.create(jobs=3, pending=True)
     again = read(batch)
 
     with mock.patch.object(timezone, "now", return_value=NOON):
-        ledger.mark_running(ALIAS, batch)
-    ledger.mark_running(ALIAS, again)
+        first = ledger.claim_first(claimant(batch), batch, limit=2)
+    second = ledger.claim_first(claimant(batch, "two"), again, limit=2)
 
     stored = read(batch)
+    assert (ids(first), ids(second)) == (pks(batch)[:2], pks(batch)[2:])
     assert (batch.status, batch.started_at) == (BatchStatus.RUNNING, NOON)
     assert (stored.status, stored.started_at, stored.version) == (BatchStatus.RUNNING, NOON, 1)
 
 
+def test_a_first_claim_that_finds_nothing_due_does_not_start_the_batch() -> None:
+    later = timezone.now() + timedelta(hours=1)
+    batch = JobBatchFactory.create(jobs=1, jobs__available_at=later, pending=True)
+
+    assert ledger.claim_first(claimant(batch), batch, limit=2) == []
+
+    stored = read(batch)
+    assert batch.status == BatchStatus.PENDING
+    assert (stored.status, stored.started_at, stored.version) == (BatchStatus.PENDING, None, 0)
+
+
 @pytest.mark.parametrize("status", [BatchStatus.STOPPING, BatchStatus.FINISHED])
 def test_a_batch_stopped_before_its_start_does_not_start(status: BatchStatus) -> None:
-    batch = JobBatchFactory.create(jobs=1, status=status)
+    batch = JobBatchFactory.create(jobs=1, pending=True)
+    JobBatch.objects.update(status=status)
 
-    ledger.mark_running(ALIAS, batch)
+    assert ledger.claim_first(claimant(batch), batch, limit=1) == []
 
     assert (read(batch).status, read(batch).started_at) == (status, None)
+    assert statuses(batch) == [PENDING]
+
+
+@pytest.mark.parametrize(
+    ("due", "waiting", "share"),
+    [(10, 0, 10), (3, 0, 10), (10, 1, 5), (10, 3, 3), (10, 9, 1), (0, 3, 1), (100, 3, 10)],
+)
+def test_the_first_claim_takes_its_share_of_the_due_jobs(
+    due: int, waiting: int, share: int
+) -> None:
+    batch = JobBatchFactory.create(jobs=[PENDING] * due + [RUNNING, SUCCEEDED, WAITING])
+
+    assert ledger.first_share(claimant(batch), waiting) == share
 
 
 # renew

@@ -135,10 +135,10 @@ def act_claim() -> Callable[[], object]:
     return lambda: claim(batch)
 
 
-@checks(ledger.mark_running)
-def act_mark_running() -> Callable[[], object]:
-    batch = JobBatchFactory.create(jobs=3)
-    return lambda: ledger.mark_running(ALIAS, batch)
+@checks(ledger.claim_first)
+def act_claim_first() -> Callable[[], object]:
+    batch = JobBatchFactory.create(jobs=3, pending=True)
+    return lambda: ledger.claim_first(claimant(batch), batch, limit=2)
 
 
 @checks(ledger.claim_callback, moves=False)
@@ -481,6 +481,7 @@ def test_every_function_of_the_ledger_that_writes_is_checked() -> None:
         ledger.running_children,
         ledger.stopping_children,
         ledger.running_tickets,
+        ledger.first_share,
         ledger.first_unreported,
         ledger.sorted_by_role,
     }

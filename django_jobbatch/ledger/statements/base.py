@@ -194,23 +194,23 @@ class Statements:
     ) -> list[tuple[BatchedJob, int | None]]:
         """Lock and return due jobs by id, each with the run of the batch; None if it is not active."""
         key, at = self._key_and_moment(batch_id, now)
-        rows = self._read(self._due_jobs, [key, key, queue, at, after, limit])
-        return [(self._link(row), row[-1]) for row in rows]
+        return self._read_links(self._due_jobs, [key, key, queue, at, after, limit])
 
     def due_jobs_of_locked(
         self, batch_id: uuid.UUID, queue: str, now: datetime, *, after: int, limit: int
     ) -> list[BatchedJob]:
         """Lock and return due jobs by id, of a batch whose row this transaction has locked."""
         key, at = self._key_and_moment(batch_id, now)
-        rows = self._read(self._due_jobs_of_locked, [key, queue, at, after, limit])
-        return [self._link(row) for row in rows]
+        rows = self._read_links(self._due_jobs_of_locked, [key, queue, at, after, limit])
+        return [link for link, _ in rows]
 
     def due_callbacks(
         self, batch_id: uuid.UUID, queue: str, now: datetime, *, limit: int
     ) -> list[BatchedJob]:
         """Lock and return due callbacks by id."""
         key, at = self._key_and_moment(batch_id, now)
-        return [self._link(row) for row in self._read(self._due_callback, [key, queue, at, limit])]
+        rows = self._read_links(self._due_callback, [key, queue, at, limit])
+        return [link for link, _ in rows]
 
     def following(self, link: BatchedJob) -> BatchedJob | None:
         """Lock and return the first link after this one in its lane that has not succeeded.
@@ -219,18 +219,13 @@ class Statements:
             Unreadable: a value of the link cannot be read. The transaction is as before.
         """
         key = self._batches.value("id", link.batch_id, self._connection)
-        try:
-            rows = self._read(self._following, [key, link.lane, link.position])
-            return self._link(rows[0]) if rows else None
-        except Exception as error:
-            if is_lost(error, self._connection.alias):
-                raise
-            raise Unreadable from error
+        rows = self._read_links(self._following, [key, link.lane, link.position])
+        return rows[0][0] if rows else None
 
     def callback_lane(self, batch_id: uuid.UUID) -> list[BatchedJob]:
         """Lock and return the unsettled callbacks of the callback lane, in their order."""
         key = self._batches.value("id", batch_id, self._connection)
-        return [self._link(row) for row in self._read(self._callback_lane, [key])]
+        return [link for link, _ in self._read_links(self._callback_lane, [key])]
 
     # Differences between databases
 
@@ -264,8 +259,20 @@ class Statements:
             cursor.execute(sql, params)
             return list(cursor.fetchall())
 
-    def _link(self, row: Sequence[Any]) -> BatchedJob:
-        return self._links.instance(row, self._connection)
+    def _read_links(self, sql: str, params: list[Any]) -> list[tuple[BatchedJob, Any]]:
+        """Return links, each with the last value of its row.
+
+        Raises:
+            Unreadable: a value cannot be read. The transaction is as before.
+        """
+        connection = self._connection
+        try:
+            rows = self._read(sql, params)
+            return [(self._links.instance(row, connection), row[-1]) for row in rows]
+        except Exception as error:
+            if is_lost(error, connection.alias):
+                raise
+            raise Unreadable from error
 
     def _moments(self, **named: datetime | None) -> list[Any]:
         return self._links.values(named, self._connection)
