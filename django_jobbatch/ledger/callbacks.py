@@ -166,6 +166,18 @@ def can_claim_jobs(transition: Transition, queue: str) -> bool:
     return transition.can_claim(queue) and batch.status in ACTIVE and not may_have_callbacks
 
 
+def can_claim_callback(transition: Transition, queue: str) -> bool:
+    """Return whether the next claim may take the next callback of the lane.
+
+    It may not if an `each_failure` callback could be due, which was scheduled earlier.
+    """
+    batch = transition.batch
+    may_report = batch.run > 1 or batch.failed_jobs > 0
+    return transition.can_claim(queue) and not (
+        may_report and has_callbacks(batch, [Role.EACH_FAILURE])
+    )
+
+
 def schedule_at_finish(transition: Transition, links: list[BatchedJob]) -> None:
     """Insert the callbacks of a finish. The first is due, unless an earlier one is unsettled."""
     batch, first = transition.batch, links[0]
@@ -180,7 +192,7 @@ def schedule_at_finish(transition: Transition, links: list[BatchedJob]) -> None:
     features = connections[transition.using].features
     if (
         request is not None
-        and transition.can_claim(first.queue)
+        and can_claim_callback(transition, first.queue)
         and features.can_return_rows_from_bulk_insert
     ):
         transition.claimed.append(leases.set_claimed(first, request.claimant, timezone.now()))
@@ -204,7 +216,7 @@ def make_next_callback_due(transition: Transition) -> None:
     transition.callbacks_left = bool(lane)
     if not lane or any(link.status != LinkStatus.WAITING for link in lane):
         return
-    if transition.can_claim(lane[0].queue):
+    if can_claim_callback(transition, lane[0].queue):
         transition.claim(lane[:1], timezone.now(), status=LinkStatus.WAITING)
     else:
         statements.make_due(lane[0].pk, None)

@@ -29,6 +29,9 @@ from tests.tuning import Tuning
 
 Tickets = Callable[[], list[str]]
 
+#: Arguments of workers that claim one job first, so that two of them run the first two jobs.
+SINGLE_CLAIMS = ("--settings", "tests.single_claims")
+
 
 # One batch after the other, with one worker
 
@@ -288,7 +291,7 @@ def test_how_batches_finish(start: Start, event_log: EventLog, tickets: Tickets)
 def test_a_failure_stops_a_batch_at_once_and_what_runs_is_counted(
     start: Start, event_log: EventLog
 ) -> None:
-    start(2)
+    start(2, "default", *SINGLE_CLAIMS)
     batch = event_log.with_all_callbacks(
         bus.batch(
             [
@@ -453,7 +456,7 @@ def test_a_cancelled_batch_starts_nothing_and_its_running_jobs_see_the_cancel(
 def test_running_jobs_of_a_cancelled_batch_can_be_stopped(
     start: Start, workers: Workers, event_log: EventLog
 ) -> None:
-    first, second = start(2)
+    first, second = start(2, "default", *SINGLE_CLAIMS)
     batch = event_log.with_all_callbacks(
         bus.batch(
             [
@@ -562,7 +565,7 @@ def test_a_finished_batch_is_retried_in_a_run_of_its_own(start: Start, event_log
 def test_a_strict_batch_continues_when_its_last_failure_is_retried(
     start: Start, event_log: EventLog
 ) -> None:
-    start(2)
+    start(2, "default", *SINGLE_CLAIMS)
     batch = event_log.with_all_callbacks(
         bus.batch(
             [

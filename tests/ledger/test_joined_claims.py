@@ -257,6 +257,17 @@ def test_nothing_is_claimed_while_a_callback_may_be_due() -> None:
     assert claim_callback(batch).role == Role.CATCH
 
 
+def test_a_callback_is_not_claimed_before_an_earlier_report_of_failures() -> None:
+    batch = JobBatchFactory.create(
+        jobs=2, running=True, allow_failures=True, roles=[Role.EACH_FAILURE, Role.THEN]
+    )
+    one, two = claim(batch)
+    settle_and_claim(batch, failure(one))
+
+    assert settle_and_claim(batch, success(two)).claimed == ()
+    assert claim_callback(batch).role == Role.EACH_FAILURE
+
+
 def test_jobs_of_a_retry_are_not_claimed_before_the_callbacks_of_the_earlier_run() -> None:
     batch = JobBatchFactory.create(jobs=2, running=True, roles=[Role.FINALLY])
     ledger.settle(ALIAS, batch.pk, [failure(link) for link in claim(batch, 1)])
