@@ -120,7 +120,7 @@ def test_a_ticket_that_can_claim_nothing_leaves_due_links_to_reconcile(
 ) -> None:
     batch = bus.batch([ADD, ADD]).dispatch()
     redis_server.client.delete(LIST)
-    monkeypatch.setattr(ledger, "claim", lambda *args, **named: [])
+    monkeypatch.setattr(ledger, "claim_first", lambda *args, **named: [])
 
     work(str(batch.pk), "default", ALIAS)
     monkeypatch.undo()

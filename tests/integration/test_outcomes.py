@@ -121,7 +121,10 @@ def test_a_failure_is_logged_after_its_settlement(on_record: Any) -> None:
 
 @transactional
 @with_redis
-def test_a_shutdown_while_a_failure_is_logged_leaves_its_outcome(on_record: Any) -> None:
+def test_a_shutdown_while_a_failure_is_logged_leaves_its_outcome(
+    tuning: Tuning, on_record: Any
+) -> None:
+    tuning(FIRST_CLAIM=1)
     rq_module = ModuleType("rq.worker.base")
     exec("def stop(record): raise SystemExit", rq_module.__dict__)  # noqa: S102 - a frame of RQ
     batch = bus.batch([bus.job(jobs.fail), ADD]).allow_failures().dispatch()
