@@ -240,10 +240,9 @@ class BatchRunner:
     def _flush(self, *, next_claim: NextClaim | None = None, is_last: bool = False) -> None:
         """Release the unstarted jobs, settle all outcomes and apply all changes.
 
-        The settlement may claim the links that this thread starts next.
-
-        The settlement waits as long as a lease for a lost database. Outcomes that cannot be written
-        by then are lost: the leases expire and the jobs run again.
+        The settlement may claim the links that this thread starts next. It waits as long as a lease
+        for a lost database. Outcomes that cannot be written by then are lost: the leases expire and
+        the jobs run again.
         """
         self.buffer.release_unstarted()
         try:
