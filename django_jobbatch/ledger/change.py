@@ -106,6 +106,11 @@ class Settlement:
         return cls(link=link, status=status, attempts=0, losses=1, failure=failure)
 
     @property
+    def is_release(self) -> bool:
+        """Whether the link has not run, so it has no outcome that could be late."""
+        return self.status == LinkStatus.PENDING and not (self.attempts or self.losses)
+
+    @property
     def update_key(self) -> tuple[LinkStatus, int, int, int, datetime | None]:
         """The values that the settlements of one UPDATE have in common."""
         return self.status, self.link.fence, self.attempts, self.losses, self.available_at

@@ -153,10 +153,11 @@ def count_late(
 ) -> None:
     """Count late outcomes, and record those that an earlier commit has written already.
 
-    With those, it has claimed the links that its ticket starts next. `earlier` holds the change of that commit, if there was one; it got no answer.
+    With those, that commit has claimed the links that its ticket starts next. `earlier` holds its
+    change, if there was one; it got no answer.
     """
     written = [each for each in late if _was_already_written(each, found)]
-    transition.late = len(late) - len(written)
+    transition.late = number_of_outcomes(late) - number_of_outcomes(written)
     if transition.late and not any(_has_counted(each, transition) for each in earlier):
         transition.write(late_outcomes=transition.batch.late_outcomes + transition.late)
     if written:
@@ -165,6 +166,11 @@ def count_late(
         for change in earlier:
             transition.claimed += leases.still_held(transition.using, change.claimed)
         completion.record_everything_due(transition)
+
+
+def number_of_outcomes(settlements: Sequence[Settlement]) -> int:
+    """Return how many of these links have run."""
+    return sum(not each.is_release for each in settlements)
 
 
 def _has_counted(earlier: Change, transition: Transition) -> bool:

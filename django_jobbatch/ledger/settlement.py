@@ -22,6 +22,7 @@ from django_jobbatch.ledger.outcomes import (
     failure_row,
     insert_failures,
     is_claim_valid,
+    number_of_outcomes,
     read_locked,
     record_releases,
     write_outcomes,
@@ -185,7 +186,7 @@ def _settle_valid(
     """Settle the links whose claims are valid, and count the late outcomes."""
     transition = Transition.lock(using, batch_id)
     if transition is None:
-        return Change.of_deleted(batch_id, using, late=len(settlements))
+        return Change.of_deleted(batch_id, using, late=number_of_outcomes(settlements))
     found = read_locked(using, settlements)
     valid: dict[int, Settlement] = {}
     late: list[Settlement] = []
