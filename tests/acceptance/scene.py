@@ -39,10 +39,21 @@ class Scene:
         self.queue = django_rq.get_queue(queue)
         # A fault meets one job: the others of its claim would count a loss, too.
         self._arguments = (queue, "--settings", "tests.single_claims", *options)
+        # A second worker might take a ticket too, so one is left if the first ticket dies.
+        self._listening = 2
+
+    def claim_all_jobs(self) -> None:
+        """Have one ticket claim all jobs, so a fault meets those that have not started, too."""
+        self._arguments = (self.queue.name,)
+        self._listening = 1
+
+    @property
+    def claims_all_jobs(self) -> bool:
+        """Whether no other ticket can run a job of the one that dies."""
+        return self._listening == 1
 
     def dispatch(self, builder: BatchBuilder) -> None:
-        # A second worker might take a ticket too, so one is left if the first ticket dies.
-        self.redis.listen(2, self.queue.name)
+        self.redis.listen(self._listening, self.queue.name)
         self.batch = self.event_log.with_all_callbacks(builder).on_queue(self.queue.name).dispatch()
 
     def start(self) -> Server:

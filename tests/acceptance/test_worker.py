@@ -132,7 +132,7 @@ def test_the_death_of_a_second_work_horse_of_a_ticket_leaves_the_jobs_of_the_fir
     ticket, other = queue.job_ids
     queue.remove(other)
     queue.push_job_id(ticket)
-    workers.batch(2)
+    workers.batch(2, "default", "--settings", "tests.single_claims")
     event_log.wait_for("first began", "second began")
     assert batch.jobs.running().filter(claimed_by=ticket).count() == 2
 
