@@ -135,8 +135,7 @@ class BatchRunner:
 
     def _next_claim(self) -> NextClaim | None:
         """Return the claim that may join a settlement, if this thread starts its links at once."""
-        has_progress = bool(self.batch.options.get("progress"))
-        if self.sync or has_progress or not self._should_continue():
+        if self.sync or self.batch.options.get("progress") or not self._should_continue():
             return None
         return self._claims.next_claim()
 
