@@ -190,10 +190,13 @@ def _settle_valid(
     found = read_locked(using, settlements)
     valid: dict[int, Settlement] = {}
     late: list[Settlement] = []
+    # A job that is not counted, a row that was copied for example, changes nothing.
+    pending = transition.batch.pending_jobs
     for each in settlements:
-        pk = each.link.pk
-        if pk not in valid and is_claim_valid(each, found):
+        pk, is_final = each.link.pk, each.status in SETTLED
+        if pk not in valid and is_claim_valid(each, found) and pending >= is_final:
             valid[pk] = each
+            pending -= is_final
         else:
             late.append(each)
     settle_locked(transition, list(valid.values()))

@@ -11,17 +11,20 @@ import pytest
 from django.core.signing import Signer
 from django.db import transaction
 from django.db.models import F
+from django.utils import timezone
 from pytest_django import Settings
 
 from django_jobbatch import bus, payload
 from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.models import JobBatch
+from django_jobbatch.reconcile import reconcile
 from django_jobbatch.runner import work
 from django_jobbatch.specs.batch import JobSpec
 from django_jobbatch.states import Role
 from tests import jobs
 from tests.event_log import End, EventLog
 from tests.factories import signed
+from tests.tuning import Tuning
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -215,9 +218,11 @@ def test_a_row_that_is_doubled_in_its_place_is_the_same_call_again(event_log: Ev
 
 
 @pytest.mark.usefixtures("redis_server")
+@pytest.mark.parametrize("first_claim", [1, 2])
 def test_a_row_that_is_doubled_but_not_counted_is_left_and_asks_for_no_ticket(
-    event_log: EventLog,
+    first_claim: int, event_log: EventLog, tuning: Tuning
 ) -> None:
+    tuning(FIRST_CLAIM=first_claim)
     batch = recording(event_log, "once").dispatch()
     link = batch.jobs.get()
     link.pk, link.lane = None, 1
@@ -229,7 +234,14 @@ def test_a_row_that_is_doubled_but_not_counted_is_left_and_asks_for_no_ticket(
 
     batch.refresh_from_db()
     assert (batch.outcome, batch.total_jobs, batch.pending_jobs) == ("succeeded", 1, 0)
-    assert event_log.ran() == ["once"]
+    assert event_log.ran() == ["once"] * first_claim
+    assert len(queue) == 0
+
+    batch.jobs.update(lease_until=timezone.now())
+    list(reconcile("default"))
+    list(reconcile("default"))
+    batch.refresh_from_db()
+    assert (batch.outcome, batch.total_jobs, batch.pending_jobs) == ("succeeded", 1, 0)
     assert len(queue) == 0
 
 
