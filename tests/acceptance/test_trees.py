@@ -455,6 +455,7 @@ def test_a_cancel_reaches_jobs_three_levels_down(start: Start, event_log: EventL
         ),
     ).dispatch()
     wait_until(lambda: event_log.lines("jobs") == ["began"])
+    wait_until(lambda: batches_of(root)["inner"].jobs.running().count() == 1)
 
     closed = root.cancel("enough", by="ann")
     ends = ends_of(root, dict.fromkeys(["root", "middle", "inner", "waiting"], good(0)))
@@ -541,6 +542,7 @@ def test_a_running_tree_is_deleted_and_its_running_jobs_are_not_counted(
     held = event_log.blocking_job("held", "end")
     root = bus.chain(bus.batch([bus.batch([held, f.job("never")])]), f.job("never")).dispatch()
     event_log.wait_for("held began")
+    wait_until(lambda: BatchedJob.objects.running().filter(child=None).count() == 1)
 
     root.delete()
     event_log.open("end")
