@@ -153,24 +153,23 @@ def test_a_cancel_races_with_the_last_job(attempt: int) -> None:
 @pytest.mark.parametrize("attempt", range(5))
 def test_claims_race_with_a_sweep(attempt: int, tuning: Tuning) -> None:
     tuning(LINKS_CHUNK=7)
+    closed = threading.Event()
     batch = JobBatchFactory.create(jobs=120, roles=[Role.FINALLY])
     for number, queue in enumerate("abc"):
         batch.jobs.filter(pk__in=pks(batch)[number::3]).update(queue=queue)
-
-    outcome = "succeeded"
 
     def run(queue: str) -> int:
         ran = 0
         while links := claim(batch, 3, queue, queue=queue):
             ran += len(links)
             assert succeed(batch, links).late == 0
+            if ran >= 30:  # of 40: the cancel must find jobs
+                assert closed.wait(60)
         return ran
 
     def cancel() -> int:
-        nonlocal outcome
-        if ledger.cancel(ALIAS, batch.pk) is None:
-            return 0  # SQLite let no other writer in before all jobs had run
-        outcome = "cancelled"
+        assert ledger.cancel(ALIAS, batch.pk) is not None
+        closed.set()
         return sum(change.swept for change in sweep(batch))
 
     ran, swept, *further = run_concurrently(
@@ -179,7 +178,7 @@ def test_claims_race_with_a_sweep(attempt: int, tuning: Tuning) -> None:
     ran += sum(further)
 
     assert ran + swept == 120
-    assert state(batch)[:2] == ("finished", outcome)
+    assert state(batch)[:2] == ("finished", "cancelled")
     assert counters(batch) == {
         name: count
         for name, count in {"total": 120, "succeeded": ran, "cancelled": swept}.items()
