@@ -41,9 +41,9 @@ def after_commit(change: Change, *, is_new: bool = False) -> None:
 
 
 class CurrentTicket(Protocol):
-    """A running ticket that takes batches over, so that they need no ticket of their own."""
+    """A running ticket that accepts batches, so that they need no ticket of their own."""
 
-    def take_over(self, batch: JobBatch, due: Collection[str]) -> str | None:
+    def accept(self, batch: JobBatch, due: Collection[str]) -> str | None:
         """Return the queue on which this ticket runs the due links; None if it does not.
 
         `due` are the queues with due links of the batch.
@@ -62,7 +62,7 @@ def apply(
 ) -> None:
     """Send and delete tickets and stop child batches, as `change` and its consequences demand.
 
-    `current_ticket` may take batches over instead. A ticket continues a cancel that takes longer than
+    `current_ticket` may accept batches instead. A ticket continues a cancel that takes longer than
     `seconds`, by default CALL_SECONDS. All descendants share them. `is_new` says that the batch of the
     change has no tickets yet.
     """
@@ -115,7 +115,7 @@ def _apply_one(
     _log_failed_by_loss(change)
     if batch is None:
         return
-    own_queue = current_ticket.take_over(batch, change.due) if current_ticket else None
+    own_queue = current_ticket.accept(batch, change.due) if current_ticket else None
     _send_for_due(change, batch, set(change.due) - {own_queue}, is_new=is_new)
     is_stopped = not change.stopping or (yield from _stop_descendants(batch, budget))
     yield from chain.from_iterable(_stop_children(change.using, change.children_to_stop))

@@ -33,7 +33,7 @@ def create(spec: BatchSpec) -> JobBatch:
         if not created:
             batch.existed = True
             return batch
-        dispatch.after_commit(new.insert_links(), is_new=True)
+        dispatch.after_commit(new.insert_tree(), is_new=True)
     if any(map(transport.is_sync, batch.queues)):
         # Its jobs have run by now, and a `finally_` may have deleted it.
         refresh_if_exists(using, batch)

@@ -8,7 +8,7 @@ from django_jobbatch import context, db, ledger
 from django_jobbatch.exceptions import BatchFinished, InvalidJob
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.operations.deleted_rows import refresh_if_exists
-from django_jobbatch.operations.insertion import insert_links
+from django_jobbatch.operations.insertion import store_links
 from django_jobbatch.operations.link_rows import placed_after, placed_lanes
 from django_jobbatch.specs.batch import Lane
 from django_jobbatch.specs.items import ItemSource, read_lanes, to_links
@@ -37,7 +37,7 @@ def add(batch: JobBatch, items: object) -> int:
         locked,
         lane,
     ):
-        count = insert_links(using, locked, placed_lanes(read_lanes([source]), lane))
+        count = store_links(using, locked, placed_lanes(read_lanes([source]), lane))
     refresh_if_exists(using, batch)
     return count
 
@@ -70,7 +70,7 @@ def _extend(link: BatchedJob, links: Lane, *, at_end: bool) -> int:
     using = link.database
     extend = partial(ledger.reserve_positions, using, link, len(links), at_end=at_end)
     with db.transaction_starting_with(using, extend) as (batch, positions):
-        return insert_links(using, batch, placed_after(links, link.lane, positions))
+        return store_links(using, batch, placed_after(links, link.lane, positions))
 
 
 def _reject_callback(batch: JobBatch) -> None:

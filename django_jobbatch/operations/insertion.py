@@ -27,8 +27,8 @@ from django_jobbatch.states import BatchStatus
 Steps: TypeAlias = "Iterator[Steps]"
 
 
-def insert_links(using: str, batch: JobBatch, placed: Iterator[PlacedLink]) -> int:
-    """Insert links into a batch whose row this transaction has written, and return their number.
+def store_links(using: str, batch: JobBatch, placed: Iterator[PlacedLink]) -> int:
+    """Store links in a batch whose row this transaction has written, and return their number.
 
     They are counted there, and tickets are sent when the transaction commits.
     """
@@ -83,7 +83,7 @@ class NewBatch:
         """Insert the row of a root, or find the batch that has its unique key."""
         return ledger.insert_batch(self._using, self.row)
 
-    def insert_links(self) -> Change:
+    def insert_tree(self) -> Change:
         """Insert the links of a root, whose row is inserted, and all descendants."""
         _run(self.steps())
         assert self._change is not None  # noqa: S101 - the last step sets it

@@ -178,7 +178,7 @@ class TicketSession:
         )
         return runner
 
-    def take_over(self, batch: JobBatch, due: Collection[str]) -> str | None:
+    def accept(self, batch: JobBatch, due: Collection[str]) -> str | None:
         """Return the queue on which this session runs the due links itself; None if it does not.
 
         `due` are the queues with due links of the batch. The row of a batch on the stack is
@@ -191,7 +191,7 @@ class TicketSession:
             if queue in due:
                 runner.tickets.note_due()
             return queue
-        if queue not in due or not self._accepts(batch):
+        if queue not in due or not self._may_accept(batch):
             return None
         self.push(batch)
         return queue
@@ -241,7 +241,7 @@ class TicketSession:
             # Its caller may have counted on the ticket that this session has taken over.
             dispatch.leave_retry_to_ticket(runner.batch)
 
-    def _accepts(self, batch: JobBatch) -> bool:
+    def _may_accept(self, batch: JobBatch) -> bool:
         """Return whether the session may run the batch: not with isolated jobs, nor long ones."""
         first = next(iter(self._stack.values())).batch
         if first.options.get("isolated") or batch.options.get("isolated"):

@@ -169,7 +169,7 @@ def test_a_session_rarely_asks_for_due_links_where_there_are_none(
         clock.monotonic.return_value = second
         ticket_session.request_more_tickets()
         if second == 15:
-            ticket_session.take_over(batch, {"default"})
+            ticket_session.accept(batch, {"default"})
 
     assert asked == expected
 

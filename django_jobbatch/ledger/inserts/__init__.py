@@ -9,7 +9,7 @@ from django.db import connections
 from django.db.models import Model
 
 from django_jobbatch.ledger.inserts import copy, multi_row
-from django_jobbatch.ledger.inserts.table import Row, table_of
+from django_jobbatch.ledger.inserts.target import Row, target_of
 
 __all__ = ["insert_returning_ids", "insert_rows"]
 
@@ -26,15 +26,15 @@ def insert_rows(using: str, model: type[Model], columns: Columns, rows: Sequence
     if not rows:
         return
     connection = connections[using]
-    values = table_of(connection, model, columns).by_column(rows)
-    table = table_of(connection, model, tuple(values))
+    values = target_of(connection, model, columns).by_column(rows)
+    target = target_of(connection, model, tuple(values))
     with connection.cursor() as cursor:
         # A copy takes two round trips, so it pays off for several rows.
         is_copied = len(rows) > 1 and copy.is_possible(connection, cursor)
         insert = copy.insert if is_copied else multi_row.insert
         # A copy would write the JSON of one object anew for each row.
-        prepared = table.prepare(connection, values.values(), json_as_text=is_copied)
-        insert(connection, cursor, table, prepared)
+        prepared = target.prepare(connection, values.values(), json_as_text=is_copied)
+        insert(connection, cursor, target, prepared)
 
 
 def insert_returning_ids(
@@ -46,7 +46,7 @@ def insert_returning_ids(
     MySQL, rows without a value come first.
     """
     connection = connections[using]
-    table = table_of(connection, model, columns)
+    target = target_of(connection, model, columns)
     with connection.cursor() as cursor:
         insert = (
             multi_row.insert_returning
@@ -54,4 +54,4 @@ def insert_returning_ids(
             else multi_row.insert_one_by_one
         )
         values = zip(*rows, strict=True)
-        return insert(connection, cursor, table, table.prepare(connection, values), key)
+        return insert(connection, cursor, target, target.prepare(connection, values), key)

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from django_jobbatch.ledger.inserts.table import Row, Table
+from django_jobbatch.ledger.inserts.target import Row, Target
 
 
 def is_possible(connection: BaseDatabaseWrapper, cursor: Any) -> bool:
@@ -16,9 +16,11 @@ def is_possible(connection: BaseDatabaseWrapper, cursor: Any) -> bool:
     return connection.vendor == "postgresql" and hasattr(cursor, "copy")
 
 
-def insert(connection: BaseDatabaseWrapper, cursor: Any, table: Table, rows: Sequence[Row]) -> None:
+def insert(
+    connection: BaseDatabaseWrapper, cursor: Any, target: Target, rows: Sequence[Row]
+) -> None:
     """Insert rows by one `COPY`."""
-    sql = f"COPY {table.name} ({table.column_names}) FROM STDIN"
+    sql = f"COPY {target.name} ({target.column_names}) FROM STDIN"
     send: Callable[..., None] = partial(_send, connection, cursor)
     # Django calls these for a statement; a copy is none of those that its cursors execute.
     for wrapper in reversed(connection.execute_wrappers):

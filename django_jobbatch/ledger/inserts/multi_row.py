@@ -11,53 +11,55 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_jobbatch import tuning
 from django_jobbatch.db import chunked_by_size
-from django_jobbatch.ledger.inserts.table import Row, Table
+from django_jobbatch.ledger.inserts.target import Row, Target
 
 
-def insert(connection: BaseDatabaseWrapper, cursor: Any, table: Table, rows: Sequence[Row]) -> None:
+def insert(
+    connection: BaseDatabaseWrapper, cursor: Any, target: Target, rows: Sequence[Row]
+) -> None:
     """Insert rows, by as few statements as the database allows."""
-    for chunk in _chunks(connection, table, rows):
-        cursor.execute(_sql(table, len(chunk)), list(chain.from_iterable(chunk)))
+    for chunk in _chunks(connection, target, rows):
+        cursor.execute(_sql(target, len(chunk)), list(chain.from_iterable(chunk)))
 
 
 def insert_returning(
-    connection: BaseDatabaseWrapper, cursor: Any, table: Table, rows: Sequence[Row], key: str
+    connection: BaseDatabaseWrapper, cursor: Any, target: Target, rows: Sequence[Row], key: str
 ) -> dict[Any, int]:
     """Insert rows and return their ids by the values of a column; the statements return both."""
-    field = table.columns[table.index(key)].field
-    returning = f" RETURNING {table.pk}, {connection.ops.quote_name(str(field.column))}"
+    field = target.columns[target.index(key)].field
+    returning = f" RETURNING {target.pk}, {connection.ops.quote_name(str(field.column))}"
     ids: dict[Any, int] = {}
-    for chunk in _chunks(connection, table, rows):
-        sql = _sql(table, len(chunk)) + returning
+    for chunk in _chunks(connection, target, rows):
+        sql = _sql(target, len(chunk)) + returning
         cursor.execute(sql, list(chain.from_iterable(chunk)))
         ids |= {field.to_python(value): pk for pk, value in cursor.fetchall() if value is not None}
     return ids
 
 
 def insert_one_by_one(
-    connection: BaseDatabaseWrapper, cursor: Any, table: Table, rows: Sequence[Row], key: str
+    connection: BaseDatabaseWrapper, cursor: Any, target: Target, rows: Sequence[Row], key: str
 ) -> dict[Any, int]:
     """Insert rows and return their ids by the values of a column. MySQL returns only the last id.
 
     Rows without a value in that column are inserted by as few statements as possible, and first.
     """
-    index = table.index(key)
-    insert(connection, cursor, table, [row for row in rows if row[index] is None])
+    index = target.index(key)
+    insert(connection, cursor, target, [row for row in rows if row[index] is None])
     ids: dict[Any, int] = {}
     for row in rows:
         if row[index] is not None:
-            cursor.execute(_sql(table, 1), row)
-            pk = connection.ops.last_insert_id(cursor, table.name, table.pk)
-            ids[table.columns[index].field.to_python(row[index])] = pk
+            cursor.execute(_sql(target, 1), row)
+            pk = connection.ops.last_insert_id(cursor, target.name, target.pk)
+            ids[target.columns[index].field.to_python(row[index])] = pk
     return ids
 
 
 def _chunks(
-    connection: BaseDatabaseWrapper, table: Table, rows: Sequence[Row]
+    connection: BaseDatabaseWrapper, target: Target, rows: Sequence[Row]
 ) -> Iterator[Sequence[Row]]:
     """Yield the rows in chunks of one statement."""
     max_values = connection.features.max_query_params
-    size = max_values // len(table.columns) if max_values else tuning.INSERT_CHUNK
+    size = max_values // len(target.columns) if max_values else tuning.INSERT_CHUNK
     for start in range(0, len(rows), size):
         yield from _bounded(rows[start : start + size])
 
@@ -75,7 +77,7 @@ def _length(row: Row) -> int:
 
 
 @lru_cache(maxsize=tuning.INSERT_CACHE_SIZE)
-def _sql(table: Table, rows: int) -> str:
-    row = f"({', '.join(['%s'] * len(table.columns))})"
+def _sql(target: Target, rows: int) -> str:
+    row = f"({', '.join(['%s'] * len(target.columns))})"
     values = ", ".join([row] * rows)
-    return f"INSERT INTO {table.name} ({table.column_names}) VALUES {values}"  # noqa: S608 - names
+    return f"INSERT INTO {target.name} ({target.column_names}) VALUES {values}"  # noqa: S608 - names

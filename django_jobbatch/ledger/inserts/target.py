@@ -1,4 +1,4 @@
-"""The table of a model, and the values of its rows as a database takes them."""
+"""The target of an insert: the columns of a model that get values, as a database takes them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from django.db.models import (
     TextField,
 )
 
-#: The values of one row. They may be more than the columns of a table.
+#: The values of one row. They may be more than the columns of a target.
 Row = tuple[Any, ...]
 
 
@@ -53,8 +53,8 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Table:
-    """The columns of a model that get values, and their quoted names."""
+class Target:
+    """The columns of a model that an insert writes, and the quoted names of these and of the table."""
 
     columns: tuple[Column, ...]
     name: str
@@ -95,26 +95,26 @@ class Table:
         return [each.field.attname for each in self.columns].index(column)
 
 
-def table_of(
+def target_of(
     connection: BaseDatabaseWrapper, model: type[Model], columns: tuple[str, ...]
-) -> Table:
-    """Return the table of a model with these columns; it is compiled once for each vendor."""
+) -> Target:
+    """Return the target of inserts into these columns of a model; it is compiled once for each vendor."""
     key = (connection.vendor, model, columns)
-    if (table := _compiled.get(key)) is None:
-        table = _compiled[key] = _compile(connection, model, columns)
-    return table
+    if (target := _compiled.get(key)) is None:
+        target = _compiled[key] = _compile(connection, model, columns)
+    return target
 
 
-_compiled: Final[dict[tuple[str, type[Model], tuple[str, ...]], Table]] = {}
+_compiled: Final[dict[tuple[str, type[Model], tuple[str, ...]], Target]] = {}
 
 
 def _compile(
     connection: BaseDatabaseWrapper, model: type[Model], columns: tuple[str, ...]
-) -> Table:
+) -> Target:
     options, quote = model._meta, connection.ops.quote_name
     by_name = {field.attname: field for field in options.concrete_fields}
     fields = [by_name[column] for column in columns]
-    return Table(
+    return Target(
         columns=tuple(map(_column, fields)),
         name=quote(options.db_table),
         column_names=", ".join(quote(str(field.column)) for field in fields),
