@@ -14,7 +14,7 @@ from django_jobbatch.operations.batch_rows import child_batch_row
 from django_jobbatch.operations.deleted_rows import refresh
 from django_jobbatch.operations.link_rows import (
     NO_LINKS,
-    Chunk,
+    LinkChunk,
     LinkReader,
     PlacedLink,
     placed_lanes,
@@ -133,7 +133,7 @@ def _run(steps: Steps) -> None:
             stack.append(following)
 
 
-def _insert_chunks(using: str, reader: LinkReader, chunk: Chunk) -> Steps:
+def _insert_chunks(using: str, reader: LinkReader, chunk: LinkChunk) -> Steps:
     """Insert the links of a batch, chunk by chunk, and after each chunk its child batches."""
     while chunk.rows:
         ids = ledger.insert_links(using, chunk.rows)

@@ -25,14 +25,14 @@ PlacedLink: TypeAlias = tuple[int, int, Link]
 _NONE_STORED: Final[dict[str, Any]] = {}
 
 
-class Chunk(NamedTuple):
+class LinkChunk(NamedTuple):
     """Rows of links, and the child batches among them, each with the id that its stand-in has."""
 
     rows: Sequence[LinkRow]
     children: Sequence[tuple[uuid.UUID, BatchSpec]]
 
 
-NO_LINKS: Final = Chunk((), ())
+NO_LINKS: Final = LinkChunk((), ())
 
 
 class LinkReader:
@@ -62,7 +62,7 @@ class LinkReader:
         if batch.options.get("progress"):
             self._register_queue(batch.queue, None)
 
-    def read_chunk(self, size: int) -> Chunk:
+    def read_chunk(self, size: int) -> LinkChunk:
         """Return the rows of the next links, at most `size`; fewer only if no link follows."""
         rows: list[LinkRow] = []
         children: list[tuple[uuid.UUID, BatchSpec]] = []
@@ -75,7 +75,7 @@ class LinkReader:
                 rows.append(self._stand_in(lane, position, link, pk))
         self.count += len(rows)
         self._children += len(children)
-        return Chunk(rows, children)
+        return LinkChunk(rows, children)
 
     def totals(self) -> dict[str, Any]:
         """Return what the row of the batch must know about the links that were read."""

@@ -50,7 +50,7 @@ class PendingCallback:
 
 
 @dataclass(slots=True)
-class Chunk:
+class BatchChunk:
     """Batches to inspect, with the tickets that hold their links and with their callbacks."""
 
     batches: list[JobBatch]
@@ -58,7 +58,7 @@ class Chunk:
     pending_callbacks: Mapping[uuid.UUID, Sequence[PendingCallback]]
 
 
-def chunk_of(using: str, batches: Iterable[JobBatch]) -> Chunk:
+def chunk_of(using: str, batches: Iterable[JobBatch]) -> BatchChunk:
     """Return the readable ones of these batches, with their tickets and callbacks.
 
     One batch must not hide the others. So a batch is logged and left out if its JSON has a wrong
@@ -66,15 +66,15 @@ def chunk_of(using: str, batches: Iterable[JobBatch]) -> Chunk:
     """
     readable = [each for each in batches if _has_right_shape(each)]
     try:
-        return Chunk(readable, holdings(using, readable), pending_callbacks(using, readable))
+        return BatchChunk(readable, holdings(using, readable), pending_callbacks(using, readable))
     except Exception as error:
         if db.is_lost(error, using):
             raise
         if len(readable) == 1:
             report_unreadable(readable[0].pk, error)
-            return Chunk([], {}, {})
+            return BatchChunk([], {}, {})
     chunks = [chunk_of(using, [each]) for each in readable]
-    return Chunk(
+    return BatchChunk(
         [batch for each in chunks for batch in each.batches],
         dict(ChainMap(*(dict(each.holdings) for each in chunks))),
         dict(ChainMap(*(dict(each.pending_callbacks) for each in chunks))),

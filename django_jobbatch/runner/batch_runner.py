@@ -39,8 +39,8 @@ logger = get_logger(__name__)
 class BatchRunner:
     """The loop of a session over one batch.
 
-    `batch` is the row as the newest known change left it. `current_ticket` is the session: it takes
-    over batches that become due here. `waiting` tickets of the batch wait in the queue, if that is known.
+    `batch` is the row as the newest known change left it. `current_ticket` is the session: it
+    accepts batches that become due here. `waiting` tickets of the batch wait in the queue, if that is known.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class BatchRunner:
         return True
 
     def _add_claimed(self, links: Sequence[BatchedJob]) -> None:
-        """Take over claimed links: jobs, or one callback."""
+        """Hold claimed links until they run: jobs, or one callback."""
         if not links:
             return
         self._attempts.note_claim()
@@ -258,7 +258,7 @@ class BatchRunner:
         self.buffer.settle(add_change, next_claim=next_claim, seconds=seconds)
 
     def _add_change(self, change: Change, *, has_progress: bool = False) -> None:
-        """Queue a change, and take over its row if it is of this batch."""
+        """Queue a change; use its row and its claim if it is of this batch."""
         self._add_claimed(change.claimed)
         if change.batch is not None and change.batch_id == self.batch.pk:
             self.refresh(change.batch)
