@@ -12,8 +12,8 @@ from django_jobbatch.models import JobBatch
 from django_jobbatch.pacing import TimeBudget
 
 
-def continue_retry(batch: JobBatch) -> None:
-    """Continue an unfinished retry of all for some seconds; a ticket does what remains.
+def continue_retry(batch: JobBatch) -> bool:
+    """Continue an unfinished retry of all for some seconds; return whether a ticket does the remainder.
 
     Ends at once if another process continues it.
     """
@@ -22,8 +22,10 @@ def continue_retry(batch: JobBatch) -> None:
     for following in ledger.remaining_chunks(batch.database, change, budget=budget):
         change = following
         apply(change)
-    if change.batch is not None and ledger.has_more_to_reset(change.batch):
-        continue_by_ticket(change.batch)
+    if change.batch is None or not ledger.has_more_to_reset(change.batch):
+        return False
+    continue_by_ticket(change.batch)
+    return True
 
 
 def leave_retry_to_ticket(batch: JobBatch) -> None:

@@ -52,7 +52,8 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
                 _warn_of_unknown_batch(ticket, description, batch_id, using)
             return
         if batch.status == BatchStatus.STOPPING or ledger.has_more_to_reset(batch):
-            _continue_sweep(batch)
+            if _continue(batch):
+                return
             batch = db.retry_transient(using, row.first)
             if batch is None:
                 return  # deleted meanwhile
@@ -64,12 +65,16 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
         dispatch.check_overdue(using, queue)
 
 
-def _continue_sweep(batch: JobBatch) -> None:
-    """Continue the cancel of a stopping batch, or an unfinished retry."""
+def _continue(batch: JobBatch) -> bool:
+    """Continue the cancel of a stopping batch, or an unfinished retry.
+
+    Return whether the next ticket must continue the retry. This ticket runs no jobs before that, or
+    each of them would wait for a slice.
+    """
     if batch.status == BatchStatus.STOPPING:
         dispatch.continue_cancel(batch)
-    else:
-        dispatch.continue_retry(batch)
+        return False
+    return dispatch.continue_retry(batch)
 
 
 def _warn_of_unknown_batch(ticket: str, description: str, batch_id: str, using: str) -> None:

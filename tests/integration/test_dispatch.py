@@ -336,6 +336,40 @@ def test_tickets_continue_a_large_retry(event_log: EventLog, clock: Clock, tunin
     assert waiting(batch).queued == 0
 
 
+def test_a_ticket_that_leaves_a_retry_to_the_next_one_runs_no_job_before_it(
+    event_log: EventLog, clock: Clock, tuning: Tuning
+) -> None:
+    slow_retries(clock, tuning)
+    batch = all_failed(event_log)
+    batch.retry()
+
+    work(str(batch.pk), "default", "default")
+    batch.refresh_from_db()
+
+    assert (batch.pending_jobs, batch.failed_jobs, batch.succeeded_jobs) == (4, 3, 0)
+    assert waiting(batch).queued > 0
+
+
+def test_a_ticket_runs_jobs_while_another_process_continues_the_retry(
+    event_log: EventLog, clock: Clock, tuning: Tuning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_retries(clock, tuning)
+    tuning(TICKET_CALL_SECONDS=2)  # the chunk of the other process takes one, too
+    batch = all_failed(event_log)
+    batch.retry()
+    remaining_chunks = ledger.remaining_chunks
+
+    def after_another(using: str, change: Change, **named: Any) -> Iterator[Change]:
+        next(remaining_chunks(using, change))
+        return remaining_chunks(using, change, **named)
+
+    monkeypatch.setattr(ledger, "remaining_chunks", after_another)
+    work(str(batch.pk), "default", "default")
+    batch.refresh_from_db()
+
+    assert (batch.pending_jobs, batch.failed_jobs, batch.succeeded_jobs) == (0, 3, 4)
+
+
 def test_a_retry_that_its_call_finishes_sends_the_tickets_of_its_jobs_alone(
     event_log: EventLog, clock: Clock, tuning: Tuning
 ) -> None:
