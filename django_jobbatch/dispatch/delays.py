@@ -67,7 +67,4 @@ def _schedule(batch: JobBatch, queue: str, at: datetime) -> None:
     if at <= timezone.now():
         ensure_tickets(batch, queue)
         return
-    ticket = new_ticket(batch, queue)
-    scheduled_at = transport.waiting_tickets(batch.pk, queue).scheduled_at
-    if scheduled_at is None or scheduled_at > at:
-        transport.schedule(ticket, at)
+    transport.schedule(new_ticket(batch, queue), at)

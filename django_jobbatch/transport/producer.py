@@ -13,12 +13,23 @@ from django_jobbatch.transport import inline, registry
 from django_jobbatch.transport.line import INLINE_LOAD, Line, QueueLoad, ask_load
 from django_jobbatch.transport.queues import is_sync, queue_named
 from django_jobbatch.transport.redis import redis_errors
-from django_jobbatch.transport.tickets import TICKET_FUNCTION, Ticket, new_id
+from django_jobbatch.transport.tickets import TICKET_FUNCTION, Ticket, id_of, new_id
+
+# The end of a script: it calls the commands that stand in the arguments from `i` on.
+_CALL_ALL: Final = """
+while i <= #ARGV do
+    local words = tonumber(ARGV[i])
+    redis.call(unpack(ARGV, i + 1, i + words))
+    i = i + 1 + words
+end
+return 1
+"""
 
 # Keys: the registry of the batch, and the list of the queue.
 # Arguments: the maximum length of the list, -1 without one; the number of known members of the registry,
 # and these; the commands, each after the number of its words.
-_IF_UNCHANGED: Final = """
+_IF_UNCHANGED: Final = (
+    """
 local max_length, last = tonumber(ARGV[1]), 2 + ARGV[2]
 if max_length >= 0 and redis.call('LLEN', KEYS[2]) > max_length then return 0 end
 local known = {}
@@ -27,13 +38,23 @@ for _, member in ipairs(redis.call('SMEMBERS', KEYS[1])) do
     if not known[member] then return 0 end
 end
 local i = last + 1
-while i <= #ARGV do
-    local words = tonumber(ARGV[i])
-    redis.call(unpack(ARGV, i + 1, i + words))
-    i = i + 1 + words
-end
-return 1
 """
+    + _CALL_ALL
+)
+
+# Keys: the registry of the batch, and the schedule of the queue.
+# Arguments: the id of a ticket without its suffix; the time; the commands, each after the number of its
+# words.
+_IF_NONE_IS_EARLIER: Final = (
+    """
+for _, member in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+    local at = redis.call('ZSCORE', KEYS[2], ARGV[1] .. member)
+    if at and tonumber(at) <= tonumber(ARGV[2]) then return 0 end
+end
+local i = 3
+"""
+    + _CALL_ALL
+)
 
 
 def send(ticket: Ticket, count: int = 1) -> QueueLoad:
@@ -69,18 +90,16 @@ def send_if_unchanged(ticket: Ticket, count: int, line: Line) -> bool:
         return True
     queue = queue_named(ticket.queue)
     max_length = line.tickets if count > 1 else -1
+    keys = [registry.key_of(ticket.batch_id, ticket.queue), queue.key]
     arguments: list[Any] = [max_length, len(line.registered), *line.registered]
     with redis_errors(), queue.connection.pipeline() as pipe:
         _add_tickets(pipe, queue, ticket, count)
-        # RQ writes into a pipeline, and a script has no other way to its commands.
-        for words, _ in pipe.command_stack:
-            arguments += [len(words), *words]
         script = queue.connection.register_script(_IF_UNCHANGED)
-        return bool(script([registry.key_of(ticket.batch_id, ticket.queue), queue.key], arguments))
+        return bool(script(keys, [*arguments, *_commands(pipe)]))
 
 
 def schedule(ticket: Ticket, at: datetime) -> None:
-    """Schedule one ticket, which RQ's scheduler sends at `at`.
+    """Schedule one ticket, which RQ's scheduler sends at `at`, unless one of the batch is scheduled by then.
 
     With `ASYNC: False` it runs inline now, because an inline queue ignores delays.
 
@@ -92,12 +111,25 @@ def schedule(ticket: Ticket, at: datetime) -> None:
         return
     queue = queue_named(ticket.queue)
     job = _job(queue, ticket, JobStatus.SCHEDULED)
+    keys = [registry.key_of(ticket.batch_id, ticket.queue), queue.scheduled_job_registry.key]
     with redis_errors(), queue.connection.pipeline() as pipe:
         seconds = registry.add(pipe, ticket, [job.id], at=at)
-        queue.schedule_job(job, at, pipeline=pipe)
+        # As schedule_job() does, which sends this at once in RQ 2.
+        pipe.sadd(queue.redis_queues_keys, queue.key)
+        job.save(pipeline=pipe)
+        pipe.zadd(keys[1], {job.id: int(at.timestamp())})
         # Where no scheduler runs, nothing else deletes the job.
         pipe.expire(job.key, seconds)
-        pipe.execute()
+        script = queue.connection.register_script(_IF_NONE_IS_EARLIER)
+        script(keys, [id_of(ticket.batch_id, ""), at.timestamp(), *_commands(pipe)])
+
+
+def _commands(pipe: Any) -> list[Any]:
+    """Return the words of the commands of a pipeline, each after their number, for a script.
+
+    RQ writes into a pipeline only.
+    """
+    return [each for words, _ in pipe.command_stack for each in (len(words), *words)]
 
 
 def _add_tickets(pipe: Any, queue: Queue, ticket: Ticket, count: int) -> None:

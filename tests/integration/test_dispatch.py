@@ -8,7 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -746,6 +746,22 @@ def overdue(*later: bus.JobBuilder) -> JobBatch:
     BatchedJob.objects.filter(batch=batch, lane=0).update(available_at=ago)
     JobBatch.objects.filter(pk=batch.pk).update(next_event_at=ago)
     return batch
+
+
+def test_many_who_schedule_at_once_schedule_one_ticket(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = with_nothing_sent(ADD.options(delay=3600))
+    barrier, schedule = threading.Barrier(8), transport.schedule
+
+    def schedule_at_once(ticket: transport.Ticket, at: datetime) -> None:
+        barrier.wait(timeout=30)
+        schedule(ticket, at)
+
+    monkeypatch.setattr(transport, "schedule", schedule_at_once)
+
+    run_concurrently(*[partial(dispatch.schedule_next_event, batch)] * 8)
+
+    assert django_rq.get_queue("default").scheduled_job_registry.count == 1
+    assert waiting(batch).scheduled_at == batch.next_event_at
 
 
 def test_an_overdue_link_is_sent_by_the_next_reconcile() -> None:

@@ -255,6 +255,21 @@ def test_waiting_counts_queued_tickets_and_reads_the_next_scheduled(ticket: Tick
     assert transport.waiting_tickets(ticket.batch_id, "slow") == WaitingTickets(0, None)
 
 
+def test_a_ticket_is_scheduled_unless_an_earlier_one_is(
+    ticket: Ticket, redis_server: RedisServer
+) -> None:
+    another = replace(ticket, batch_id=uuid.uuid4())
+    transport.schedule(another, NOON - timedelta(hours=1))
+
+    counts = []
+    for hours in (1, 2, 1, 0, 1):
+        transport.schedule(ticket, NOON + timedelta(hours=hours))
+        counts.append(redis_server.client.zcard("rq:scheduled:default"))
+
+    assert counts == [2, 2, 2, 3, 3]
+    assert transport.waiting_tickets(ticket.batch_id, "default").scheduled_at == NOON
+
+
 def test_a_ticket_that_was_popped_and_lost_does_not_wait(
     ticket: Ticket, redis_server: RedisServer
 ) -> None:

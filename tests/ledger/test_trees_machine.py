@@ -96,7 +96,8 @@ class Post:
         return Line(self.load_of(queue), own)
 
     def schedule(self, ticket: Ticket, at: datetime) -> None:
-        self.scheduled.append((at, ticket))
+        if all(first > at for first, each in self.scheduled if each.batch_id == ticket.batch_id):
+            self.scheduled.append((at, ticket))
 
     def waiting_tickets(self, batch_id: uuid.UUID, queue: str) -> WaitingTickets:
         moments = [at for at, ticket in self.scheduled if ticket.batch_id == batch_id]
