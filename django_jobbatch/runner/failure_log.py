@@ -71,7 +71,16 @@ def _line(
     log: Callable[..., None], text: str, link: BatchedJob, *args: object, **options: object
 ) -> Callable[[], None]:
     extra = ids_of(link)
-    return partial(log, text, link.func, link.pk, link.batch_id, *args, extra=extra, **options)
+    line = partial(log, text, link.func, link.pk, link.batch_id, *args, extra=extra, **options)
+    unwritten = [line]
+
+    def write() -> None:
+        # The line is forgotten with its exception, whose frames lead back to the settlement that
+        # has this function. The garbage collection would take longer for such circles than the rest.
+        while unwritten:
+            unwritten.pop()()
+
+    return write
 
 
 def _own_traceback(error: BaseException) -> TracebackType | None:

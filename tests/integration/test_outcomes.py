@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType
 from typing import Any
 from unittest import mock
@@ -159,6 +161,43 @@ def test_few_exceptions_live_on_for_the_log(tuning: Tuning, on_record: Any) -> N
 
     assert (batch.outcome, batch.failed_jobs, logged) == ("partial", 41, [True] * 41)
     assert most <= 6  # with the one that is raised
+
+
+@transactional
+@with_redis
+def test_a_written_failure_leaves_nothing_to_the_garbage_collection(on_record: Any) -> None:
+    errors: list[weakref.ref[Exception]] = []
+    written: list[str] = []
+    on_record(lambda record: written.append(record.exc_text))
+    logger = logging.getLogger("django_jobbatch")
+    batch = bus.batch([bus.job(jobs.fail, str(n)) for n in range(5)]).allow_failures().dispatch()
+    gc.disable()
+    try:
+        with (
+            mock.patch.object(jobs, "fail", partial(_raise_new, errors)),
+            mock.patch.object(logger, "propagate", new=False),  # pytest keeps all records
+        ):
+            run_ticket(batch)
+        alive = [error() for error in errors]
+    finally:
+        gc.enable()
+
+    assert len(written) == 5
+    assert alive == [None] * 5
+
+
+def _raise_new(errors: list[weakref.ref[Exception]], number: str) -> None:
+    # No local variable has the exception, so the frame of the job makes no circle with it.
+    raise _noted(errors, JobError(number))
+
+
+def _noted(errors: list[weakref.ref[Exception]], error: Exception) -> Exception:
+    errors.append(weakref.ref(error))
+    return error
+
+
+class JobError(Exception):
+    """The error of a job."""
 
 
 @transactional
