@@ -72,30 +72,42 @@ class KnownFrames:
         The message, notes, causes and members of a group are those of this error. None if the text
         is long, if its frames are none or many, or if it cannot be formatted.
         """
-        text = first_readable(lambda: "".join(self._formatter(error, trace).format()))
+        text = first_readable(
+            lambda: self._format(error, trace, by_python=False),
+            lambda: self._format(error, trace, by_python=True),
+        )
         return text if 0 < len(text) <= tuning.MAX_MESSAGE_LENGTH else None
 
-    def _formatter(
-        self, error: BaseException, trace: TracebackType | None
-    ) -> traceback.TracebackException:
+    def _format(self, error: BaseException, trace: TracebackType | None, *, by_python: bool) -> str:
+        """Return the traceback; `by_python` lets Python write all of it but known frames."""
         key, owners = _positions(trace)
         if not key or issubclass(type(error), _WITH_SUGGESTIONS):
-            return _formatter(error, trace)
+            return "".join(_formatter(error, trace).format())
         found = self._stacks.get(key)
-        if found is None:
-            formatter = _formatter(error, trace)
-            if len(self._stacks) >= tuning.MAX_KNOWN_FRAMES:
-                self._stacks.clear()
-            # The owners stay alive, so that no other object gets one of their ids.
-            found = self._stacks[key] = _FormattedStack(formatter.stack), owners
-        else:
+        if found is not None:
+            stack, _ = found
+            if not by_python and stack.is_whole and _is_single(error):
+                return stack.whole(error)
             formatter = _formatter(error, None)
-        formatter.stack = found[0]
-        return formatter
+            formatter.stack = stack
+            return "".join(formatter.format())
+        formatter = _formatter(error, trace)
+        formatter.stack = stack = _FormattedStack(formatter.stack)
+        if len(self._stacks) >= tuning.MAX_KNOWN_FRAMES:
+            self._stacks.clear()
+        # The owners stay alive, so that no other object gets one of their ids.
+        self._stacks[key] = stack, owners
+        text = "".join(formatter.format())
+        # Another version of Python may write the lines around the frames in another way.
+        stack.is_whole = _is_single(error) and stack.whole(error) == text
+        return text
 
 
 class _FormattedStack(traceback.StackSummary):
     """The frames of a traceback, and their text."""
+
+    #: Whether `whole` is what Python writes.
+    is_whole = False
 
     def __init__(self, frames: traceback.StackSummary) -> None:
         super().__init__(frames)
@@ -104,6 +116,27 @@ class _FormattedStack(traceback.StackSummary):
     def format(self, **options: object) -> list[str]:
         """Return the text of the frames. Python passes an option for colours, which has no effect."""
         return self._text
+
+    def whole(self, error: BaseException) -> str:
+        """Return the traceback of an error that comes from no other one and has no notes."""
+        kind, text = type(error), str(error)
+        name = kind.__qualname__
+        if kind.__module__ not in ("__main__", "builtins"):
+            name = f"{kind.__module__}.{name}"
+        return f"{_HEADER}{self._text[0]}{name}{text and ': '}{text}\n"
+
+
+#: The first line of a traceback.
+_HEADER: Final = "Traceback (most recent call last):\n"
+
+
+def _is_single(error: BaseException) -> bool:
+    """Return whether the traceback of an error has no other one and no further lines."""
+    if error.__cause__ is not None or isinstance(error, BaseExceptionGroup):
+        return False
+    return (error.__context__ is None or error.__suppress_context__) and not hasattr(
+        error, "__notes__"
+    )
 
 
 #: Errors whose message depends on the frames: Python suggests names there.

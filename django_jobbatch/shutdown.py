@@ -15,9 +15,12 @@ def is_shutdown(error: BaseException) -> bool:
     # Only a process that has imported RQ is shut down by it. This module does not import it.
     imminent = getattr(sys.modules.get("rq.exceptions"), "ShutDownImminentException", None)
     kinds: tuple[type, ...] = type.__dict__["__mro__"].__get__(type(error))
-    if any(kind is imminent for kind in kinds):
-        return True
-    return any(kind is SystemExit for kind in kinds) and _raised_in(error).startswith("rq.")
+    is_exit = False
+    for kind in kinds:  # not `in`, which may run code of a metaclass
+        if kind is imminent:
+            return True
+        is_exit = is_exit or kind is SystemExit
+    return is_exit and _raised_in(error).startswith("rq.")
 
 
 def traceback_of(error: BaseException) -> TracebackType | None:

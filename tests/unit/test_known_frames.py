@@ -26,8 +26,44 @@ class Noted(Exception):
         return f"shown: {self.args[0]}"
 
 
+class Broken(Exception):
+    """An error whose message can sometimes not be read."""
+
+    def __str__(self) -> str:
+        if self.args[0] % 2:
+            raise RuntimeError
+        return "readable"
+
+
+class InNoModule(Exception):
+    """An error whose class has no name of a module."""
+
+    __module__: str = 5  # type: ignore[assignment]  # a hostile class
+
+
+class Shelf:
+    """A class with an error in it."""
+
+    class Fallen(Exception):
+        """An error of a class in a class."""
+
+
 def fail(error: BaseException) -> NoReturn:
     raise error
+
+
+def noted(error: BaseException) -> BaseException:
+    error.add_note("a note")
+    return error
+
+
+def with_hidden_cause(number: int) -> NoReturn:
+    try:
+        fail(KeyError(number))
+    except KeyError as error:
+        later = ValueError(number)
+        later.__cause__, later.__suppress_context__ = error, number % 2 == 0
+        fail(later)
 
 
 def with_note(number: int) -> NoReturn:
@@ -95,12 +131,17 @@ KINDS: dict[str, Callable[[int], NoReturn]] = {
     "class": lambda number: fail((ValueError, KeyError, Noted)[number % 3](number)),
     "message of several lines": lambda number: fail(Noted(f"a\nb {number}\n")),
     "no message": lambda number: fail(ValueError()),
+    "message that is sometimes unreadable": lambda number: fail(Broken(number)),
+    "class without a module": lambda number: fail(InNoModule(number)),
+    "class in a class": lambda number: fail(Shelf.Fallen(number)),
+    "notes of some": lambda number: fail(noted(ValueError(number)) if number % 2 else ValueError()),
     **{
         function.__name__: function
         for function in (
             with_note,
             with_cause,
             with_context,
+            with_hidden_cause,
             without_context,
             with_members,
             with_suggestion,
