@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain, groupby
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
 from django.db.models import Case, F, TextField, Value, When
 
@@ -27,6 +28,7 @@ _MAX_CLASS_NAME: Final = FailedJob._meta.get_field("exception_class").max_length
 #: The columns of a new failure: all.
 _FAILURE_COLUMNS: Final = tuple(field.attname for field in FailedJob._meta.concrete_fields)
 _failure_values: Final = attrgetter(*_FAILURE_COLUMNS)
+_NEW_FAILURE: Final[dict[str, Any]] = dict.fromkeys(_FAILURE_COLUMNS)
 
 
 class LateOutcome(Exception):  # not an error: the settlements are checked one by one
@@ -114,19 +116,23 @@ def failure_row(settlement: Settlement, now: datetime, sequence: int) -> FailedJ
     """Return the `FailedJob` of a settlement that has a failure."""
     link, failure = settlement.link, settlement.failure
     assert failure is not None  # noqa: S101 - the caller chose those that have one
-    return FailedJob(
-        batch_id=link.batch_id,
-        job_id=link.pk,
-        of_callback=link.is_callback,
-        payload=link.payload,
-        queue=link.queue,
-        exception_class=failure.exception_class[:_MAX_CLASS_NAME],
-        message=failure.message,
-        traceback=failure.traceback,
-        attempts=link.attempts + settlement.attempts,
-        failed_at=now,
-        sequence=sequence,
-    )
+    values = _NEW_FAILURE | {
+        "id": uuid.uuid4(),
+        "batch_id": link.batch_id,
+        "job_id": link.pk,
+        "of_callback": link.is_callback,
+        "payload": link.payload,
+        "queue": link.queue,
+        "exception_class": failure.exception_class[:_MAX_CLASS_NAME],
+        "message": failure.message,
+        "traceback": failure.traceback,
+        "attempts": link.attempts + settlement.attempts,
+        "failed_at": now,
+        "sequence": sequence,
+    }
+    # By position, because Django reads the defaults of all columns if one has a name.
+    in_order: Any = values.values()
+    return FailedJob(*in_order)
 
 
 def insert_failures(using: str, failures: Sequence[FailedJob]) -> None:

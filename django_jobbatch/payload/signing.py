@@ -147,6 +147,9 @@ def load_unverified(text: str) -> Call:
 
 def unverified_path(text: str) -> str:
     """Return the dotted path of a signed text for logs and pages, or UNREADABLE."""
+    latest = _latest_path.get(text.partition(":")[2])
+    if latest is not None:
+        return escape(latest)
     try:
         return escape(load_unverified(text).path)
     except PayloadRefused:
@@ -224,9 +227,17 @@ def _value_text(value: object) -> str:
 
 
 def _call(content: str) -> Call:
-    call = json.loads(content)
-    return Call(
-        path=call["f"],
-        args=tuple([decode(value) for value in call["a"]]),
-        kwargs={name: decode(value) for name, value in call["k"].items()},
+    found = json.loads(content)
+    call = Call(
+        path=found["f"],
+        args=tuple([decode(value) for value in found["a"]]),
+        kwargs={name: decode(value) for name, value in found["k"].items()},
     )
+    _latest_path.clear()
+    if isinstance(call.path, str):
+        _latest_path[content] = call.path
+    return call
+
+
+#: The path of the call that was read last, by its JSON: the log of a failure asks for it again.
+_latest_path: Final[dict[str, str]] = {}

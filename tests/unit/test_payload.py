@@ -516,6 +516,17 @@ def test_a_text_that_is_not_a_call_is_rejected_for_display(text: str) -> None:
     assert payload.unverified_arguments(text) == ((), {})
 
 
+def test_the_path_of_a_call_is_its_own_whatever_was_read_before() -> None:
+    signer = CallSigner(BATCH, Role.JOB)
+    first, second = (signer.sign(JobSpec(f"shop.jobs.{name}", (1,)), "job") for name in "ab")
+    unsigned = f"x:{first.partition(':')[2]}"
+
+    for read in (first, second, first):
+        signer.unsign(read)
+        paths = [payload.unverified_path(text) for text in (first, second, unsigned, f"{first}x")]
+        assert paths == ["shop.jobs.a", "shop.jobs.b", "shop.jobs.a", "(unreadable)"]
+
+
 @given(
     st.recursive(
         st.none()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+from uuid import UUID
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import (
@@ -14,10 +15,12 @@ from django.db.models import (
     BooleanField,
     CharField,
     Field,
+    ForeignKey,
     IntegerField,
     JSONField,
     Model,
     TextField,
+    UUIDField,
 )
 
 #: The values of one row. They may be more than the columns of a target.
@@ -115,15 +118,19 @@ def _compile(
     by_name = {field.attname: field for field in options.concrete_fields}
     fields = [by_name[column] for column in columns]
     return Target(
-        columns=tuple(map(_column, fields)),
+        columns=tuple([_column(connection, field) for field in fields]),
         name=quote(options.db_table),
         column_names=", ".join(quote(str(field.column)) for field in fields),
         pk=quote(str(options.pk.column)),
     )
 
 
-def _column(field: Field[Any, Any]) -> Column:
-    plain = [type_ for kind, type_ in _PLAIN if isinstance(field, kind)]
+def _column(connection: BaseDatabaseWrapper, field: Field[Any, Any]) -> Column:
+    # A foreign key prepares its values as the column that it refers to.
+    target = field.target_field if isinstance(field, ForeignKey) else field
+    plain = {type_ for kind, type_ in _PLAIN if isinstance(target, kind)}
+    if connection.vendor == "postgresql" and isinstance(target, UUIDField):
+        plain.add(UUID)
     return Column(
         field=field,
         plain=frozenset([type(None), *plain]),
