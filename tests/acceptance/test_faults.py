@@ -123,6 +123,8 @@ def two_clean_up_at_once(scene: Scene) -> None:
 def the_worker_dies_and_its_horse_does_not(scene: Scene) -> None:
     worker = scene.start()
     scene.wait_for("a began")
+    # Otherwise the work-horse might run "b" after "a".
+    wait_until(lambda: scene.batch.jobs.running().count() == 1)
     scene.kill(worker)
 
 
