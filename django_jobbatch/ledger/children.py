@@ -15,8 +15,9 @@ from django.utils import timezone
 
 from django_jobbatch import counters, tuning
 from django_jobbatch.db import chunked, idempotent, in_transaction
-from django_jobbatch.ledger import callbacks, cancellation, completion, lanes, rows
+from django_jobbatch.ledger import callbacks, cancellation, completion, lanes, leases, rows
 from django_jobbatch.ledger.change import Change, Settlement
+from django_jobbatch.ledger.opening import FirstClaim, open_child
 from django_jobbatch.ledger.retries import chunks
 from django_jobbatch.ledger.settlement import settle_locked
 from django_jobbatch.ledger.transition import Transition
@@ -37,19 +38,37 @@ STATUS_BY_OUTCOME: Final = {
 # Starting
 
 
-def start_child(using: str, link: BatchedJob) -> Iterator[Change]:
+def start_child(
+    using: str, link: BatchedJob, *, first_claim: FirstClaim | None = None
+) -> Iterator[Change]:
     """Start the child batch of a claimed stand-in, or reopen it for its next run.
 
     In a stopping parent the stand-in is cancelled. If the child is still stopping, the stand-in is
     released for a moment. If the child has finished already, the stand-in takes its outcome.
+
+    The start of a first run claims the first jobs of the child by `first_claim`.
     """
-    for change in in_transaction(using, idempotent(lambda: _start_child(using, link))):
+    commits: list[list[Change]] = []
+
+    def operation() -> list[Change]:
+        changes = _start_child(using, link, first_claim)
+        if changes or not commits:
+            commits.append(changes)
+            return changes
+        # An earlier commit got no answer and has succeeded.
+        return [replace(each, claimed=_still_held(each)) for each in commits[-1]]
+
+    for change in in_transaction(using, operation):
         yield change
         if change.batch_id == link.child_id:
             yield from chunks.remaining_chunks(using, change)
 
 
-def _start_child(using: str, link: BatchedJob) -> list[Change]:
+def _still_held(change: Change) -> tuple[BatchedJob, ...]:
+    return tuple(leases.still_held(change.using, change.claimed))
+
+
+def _start_child(using: str, link: BatchedJob, first_claim: FirstClaim | None) -> list[Change]:
     parent = Transition.lock(using, link.batch_id)
     child = Transition.lock(using, link.child_id) if link.child_id else None
     claimed = _claimed(using, link)
@@ -72,7 +91,7 @@ def _start_child(using: str, link: BatchedJob) -> list[Change]:
         _write_stand_in(parent, stand_in, child.batch)
         completion.mark_at_rest(using, child.batch)
         return [parent.freeze()]
-    change = _open_child(child)
+    change = open_child(child, first_claim)
     claimed.update(lease_until=None, claimed_by="", child_run=child.batch.run)
     return [change]
 
@@ -101,22 +120,6 @@ def _claimed(using: str, link: BatchedJob) -> BatchedJobQuerySet:
     return rows.links(using, link.batch_id).filter(
         pk=link.pk, status=LinkStatus.RUNNING, fence=link.fence, lease_until__isnull=False
     )
-
-
-def _open_child(transition: Transition) -> Change:
-    child = transition.batch
-    if child.is_finished:
-        return chunks.reopen_finished(transition)
-    if child.status == BatchStatus.WAITING:
-        has_started = child.started_at is not None
-        transition.write(status=BatchStatus.RUNNING if has_started else BatchStatus.PENDING)
-    for queue in child.queues:
-        transition.add_due(queue)
-    if child.options.get("delayed"):
-        delayed = transition.links().pending().exclude(available_at=None).select_for_update()
-        lanes.start_delays(transition, delayed.order_by("pk"))
-    completion.finish_if_done(transition)
-    return transition.freeze()
 
 
 # Settling

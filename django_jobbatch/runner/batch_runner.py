@@ -10,18 +10,18 @@ from functools import partial
 
 from django.db import Error
 
-from django_jobbatch import conf, db, dispatch, ledger, transport, tuning
+from django_jobbatch import conf, db, dispatch, transport, tuning
 from django_jobbatch.exceptions import JobTimeout
 from django_jobbatch.ledger import Change, NextClaim
-from django_jobbatch.logs import get_logger
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import callbacks
 from django_jobbatch.runner.calls import end_open_transactions
-from django_jobbatch.runner.change_queue import ChangeQueue
+from django_jobbatch.runner.change_queue import ChangeQueue, log_delay
 from django_jobbatch.runner.charges import charge
 from django_jobbatch.runner.claim_attempts import ClaimAttempts
 from django_jobbatch.runner.claim_buffer import ClaimBuffer, claimant_of
 from django_jobbatch.runner.claims import Claims
+from django_jobbatch.runner.current_session import CurrentSession
 from django_jobbatch.runner.execution import execute
 from django_jobbatch.runner.heartbeat import ExpiredCall, Heartbeat, beating
 from django_jobbatch.runner.interruptions import Interrupted
@@ -33,14 +33,11 @@ from django_jobbatch.runner.timed_calls import TimedCall
 from django_jobbatch.runner.transactional import execute_transactional
 from django_jobbatch.states import ACTIVE, BatchStatus, LinkStatus
 
-logger = get_logger(__name__)
-
 
 class BatchRunner:
     """The loop of a session over one batch.
 
-    `batch` is the row as the newest known change left it. `current_ticket` is the session: it
-    accepts batches that become due here. `waiting` tickets of the batch wait in the queue, if that is known.
+    `batch` is the row as the newest known change left it. `waiting` tickets wait, if that is known.
     """
 
     def __init__(
@@ -48,8 +45,7 @@ class BatchRunner:
         batch: JobBatch,
         time_slice: Slice,
         *,
-        current_ticket: dispatch.CurrentTicket,
-        request_more_tickets: Callable[[], None],
+        session: CurrentSession,
         waiting: int | None = None,
     ) -> None:
         self.batch = batch
@@ -60,8 +56,7 @@ class BatchRunner:
         self.claimant = claimant_of(batch, time_slice)
         self.buffer = ClaimBuffer(self.claimant)
         self.changes = ChangeQueue()
-        self._current_ticket = current_ticket
-        self._request_more_tickets_of_session = request_more_tickets
+        self._session = session
         self._read_at = time.monotonic()
         self._attempts = ClaimAttempts(self.queue, self.using)
         self.tickets = TicketSupply(batch, self.queue, attempts=self._attempts, waiting=waiting)
@@ -94,6 +89,16 @@ class BatchRunner:
                     self._flush(is_last=True)
         except Interrupted as interruption:
             raise interruption.cause from None
+
+    def hold(self, links: Sequence[BatchedJob]) -> None:
+        """Hold the jobs that the start of this batch has claimed. No callback is due yet."""
+        self._checked_callbacks = True
+        self._add_claimed(links)
+
+    def release(self) -> None:
+        """Release the jobs of `hold`, if `run` was not called."""
+        if self.buffer.has_unstarted:
+            self._flush(is_last=True)
 
     def suspend(self) -> None:
         """Return from `run` before the next link, because another batch comes first."""
@@ -219,7 +224,9 @@ class BatchRunner:
 
     def _start_child(self, link: BatchedJob) -> bool:
         """Start the child batch of this stand-in; return False, since it cannot have failed yet."""
-        for change in ledger.start_child(self.using, link):
+        # With outcomes to settle and to log first, its jobs would be held without running.
+        claims = self._next_claim() is not None and self.buffer.oldest_outcome_age() is None
+        for change in self._session.start_child(link, claims=claims):
             self._add_change(change)
             self._apply_changes()
         self.buffer.discard()
@@ -228,8 +235,8 @@ class BatchRunner:
     def _is_open(self) -> bool:
         """Return whether the batch takes new work, as read at most STATUS_MAX_AGE seconds ago."""
         if time.monotonic() - self._read_at > tuning.STATUS_MAX_AGE:
-            batches = JobBatch.objects.using(self.using).filter(pk=self.batch.pk)
-            status = db.retry_transient(self.using, batches.values_list("status", flat=True).first)
+            row = JobBatch.objects.using(self.using).filter(pk=self.batch.pk)
+            status = db.retry_transient(self.using, row.values_list("status", flat=True).first)
             self.batch.status = status or BatchStatus.FINISHED
             self._read_at = time.monotonic()
         return self.batch.status in ACTIVE
@@ -240,8 +247,7 @@ class BatchRunner:
         """Release the unstarted jobs, settle all outcomes and apply all changes.
 
         The settlement may claim the links that this thread starts next. It waits as long as a lease
-        for a lost database. Outcomes that cannot be written by then are lost: the leases expire and
-        the jobs run again.
+        for a lost database. Outcomes that cannot be written by then are lost: the jobs run again.
         """
         self.buffer.release_unstarted()
         try:
@@ -259,8 +265,8 @@ class BatchRunner:
 
     def _add_change(self, change: Change, *, has_progress: bool = False) -> None:
         """Queue a change; use its row and its claim if it is of this batch."""
-        self._add_claimed(change.claimed)
         if change.batch is not None and change.batch_id == self.batch.pk:
+            self._add_claimed(change.claimed)
             self.refresh(change.batch)
             self.tickets.note(change)
             self._is_settled = self._is_settled or change.child_settled
@@ -272,17 +278,11 @@ class BatchRunner:
         If the database is lost, the changes stay queued for the next call. The last call raises.
         """
         try:
-            self.changes.apply_all(partial(dispatch.apply, current_ticket=self._current_ticket))
+            self.changes.apply_all(partial(dispatch.apply, current_ticket=self._session))
         except Error as error:
             if is_last or self.sync or not db.is_transient(error, self.using):
                 raise
-            logger.warning(
-                "Ticket %s could not apply a change of batch %s: %s. It tries again.",
-                self.slice.ticket,
-                self.batch.pk,
-                error,
-                extra={"batch_id": str(self.batch.pk)},
-            )
+            log_delay(self.claimant, error)
         for change in self.changes.pop_unreported():
             if change.settled and change.batch is not None:
                 report_progress(change.batch)
@@ -295,6 +295,6 @@ class BatchRunner:
             self.buffer,
             self.changes,
             apply=dispatch.apply,
-            request_more_tickets=self._request_more_tickets_of_session,
+            request_more_tickets=self._session.request_more_tickets,
         )
         return beating(self._heartbeat)

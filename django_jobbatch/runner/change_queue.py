@@ -7,7 +7,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from django_jobbatch.ledger import Change
+from django_jobbatch.ledger import Change, Claimant
+from django_jobbatch.logs import get_logger
+
+logger = get_logger(__name__)
 
 
 @dataclass(slots=True)
@@ -75,3 +78,14 @@ class ChangeQueue:
 
 def _is_own(entry: _Entry) -> bool:
     return entry.has_failed or entry.owner == threading.get_ident()
+
+
+def log_delay(claimant: Claimant, error: Exception) -> None:
+    """Log that a change stays queued after this error."""
+    logger.warning(
+        "Ticket %s could not apply a change of batch %s: %s. It tries again.",
+        claimant.ticket,
+        claimant.batch_id,
+        error,
+        extra={"batch_id": str(claimant.batch_id)},
+    )

@@ -15,9 +15,11 @@ from django_jobbatch.connection_state import (
     renew_connections,
 )
 from django_jobbatch.exceptions import JobTimeout
+from django_jobbatch.ledger import Change, NextClaim
 from django_jobbatch.logs import get_logger
-from django_jobbatch.models import JobBatch
+from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner.batch_runner import BatchRunner
+from django_jobbatch.runner.claim_buffer import claimant_of
 from django_jobbatch.runner.heartbeat import ExpiredCall
 from django_jobbatch.runner.next_ticket import (
     TakenTicket,
@@ -168,20 +170,32 @@ class TicketSession:
                 self.request_more_tickets()
         finally:
             while self._stack:
-                self._pop()
+                self._leave_current()
 
     def push(self, batch: JobBatch, *, waiting: int | None = None) -> BatchRunner:
         """Make the batch the current one; `waiting` of its tickets wait, if that is known."""
         if self._stack:
             self._current().suspend()
-        runner = self._stack[batch.pk] = BatchRunner(
-            batch,
-            self.slice,
-            current_ticket=self,
-            request_more_tickets=self.request_more_tickets,
-            waiting=waiting,
-        )
+        runner = BatchRunner(batch, self.slice, session=self, waiting=waiting)
+        self._stack[batch.pk] = runner
         return runner
+
+    def start_child(self, link: BatchedJob, *, claims: bool) -> Iterator[Change]:
+        """Start the child batch of a stand-in.
+
+        With `claims` the start claims its first jobs, if this session may run it. Then the child is
+        pushed at once, before its change is applied: nobody else knows that these jobs are held.
+        """
+        first_claim = self._first_claim if claims else None
+        for change in ledger.start_child(self.slice.using, link, first_claim=first_claim):
+            if change.claimed and change.batch is not None:
+                self.push(change.batch).hold(change.claimed)
+            yield change
+
+    def _first_claim(self, child: JobBatch) -> NextClaim | None:
+        if self.slice.queue not in child.queues or not self._may_accept(child):
+            return None
+        return NextClaim(claimant=claimant_of(child, self.slice), limit=tuning.FIRST_CLAIM)
 
     def accept(self, batch: JobBatch, due: Collection[str]) -> str | None:
         """Return the queue on which this session runs the due links itself; None if it does not.
@@ -238,6 +252,13 @@ class TicketSession:
 
     def _current(self) -> BatchRunner:
         return next(reversed(self._stack.values()))
+
+    def _leave_current(self) -> None:
+        """Pop the current batch, which may not have run: then its claimed jobs are released."""
+        try:
+            self._current().release()
+        finally:
+            self._pop()
 
     def _pop(self) -> None:
         _, runner = self._stack.popitem()
