@@ -81,6 +81,30 @@ LAST_CALLBACK: Final[Statements] = (
     Statement("SELECT batchedjob", "the unsettled callbacks: none"),
     Statement("UPDATE jobbatch", "mark the batch as at rest"),
 )
+#: The start of a child batch that the session runs next.
+CHILD_START: Final[Statements] = (
+    Statement("UPDATE jobbatch", "lock the parent"),
+    Statement("SELECT jobbatch", "the parent", on_mariadb=True),
+    Statement("UPDATE jobbatch", "lock the child batch"),
+    Statement("SELECT jobbatch", "the child batch", on_mariadb=True),
+    Statement("SELECT batchedjob", "the stand-in"),
+    Statement("SELECT batchedjob", "due links of the child batch"),
+    Statement("UPDATE jobbatch", "mark the child batch as running"),
+    Statement("UPDATE batchedjob", "claim the links"),
+    Statement("UPDATE batchedjob", "end the claim of the stand-in"),
+)
+#: The settlement of a stand-in that another link follows, after a read of the id of its batch.
+CHILD_END: Final[Statements] = (
+    Statement("UPDATE jobbatch", "lock the parent"),
+    Statement("SELECT jobbatch", "the parent", on_mariadb=True),
+    Statement("SELECT jobbatch", "the child batch"),
+    Statement("SELECT batchedjob", "the stand-in"),
+    Statement("UPDATE batchedjob", "settle it"),
+    Statement("UPDATE jobbatch", "write the counters of the parent"),
+    Statement("SELECT batchedjob", "the next link"),
+    Statement("UPDATE batchedjob", "make it due"),
+    Statement("UPDATE jobbatch", "mark the child batch as at rest"),
+)
 
 
 def sent(statements: Statements) -> Statements:

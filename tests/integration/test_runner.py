@@ -716,6 +716,38 @@ def test_statements_of_each_further_link_of_a_chain(statements: Count) -> None:
     assert hops == 10 * len(settlement_of(*verbs(expected.HOP)))
 
 
+CHILD_START = in_transaction(*verbs(expected.CHILD_START))
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_statements_of_a_child_batch_of_one_job(statements: Count) -> None:
+    root = bus.chain(bus.batch([ADD]), ADD).dispatch()
+
+    counted = statements(root)
+
+    turn = [*CHILD_START, *LAST, "SELECT", *in_transaction(*verbs(expected.CHILD_END))]
+    assert counted == [*FIRST_CLAIM, *turn, *CLAIM, *LAST]
+    assert turn.count("BEGIN") == 3
+    # MariaDB reads four rows that it has written, and is asked whether a transaction is open.
+    sent = [each for each in turn if each not in ("BEGIN", "SET", "COMMIT")]
+    assert len(sent) == (19 if RETURNS_UPDATES else 24)
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_child_batch_that_just_starts_is_not_searched_for_callbacks(
+    event_log: EventLog, statements: Count
+) -> None:
+    child = bus.batch([ADD]).catch(jobs.record_call, event_log.path("calls"), "catch")
+    root = bus.chain(child, ADD).dispatch()
+
+    counted = statements(root)
+
+    begin = [*FIRST_CLAIM, *CHILD_START, *SETTLEMENT[:-1]]
+    assert counted[: len(begin)] == begin
+
+
 # Releases
 
 

@@ -10,9 +10,11 @@ from unittest.mock import PropertyMock
 
 import django_rq
 import pytest
+from django.db import OperationalError
 from rq import SimpleWorker
+from rq.exceptions import ShutDownImminentException
 
-from django_jobbatch import bus, dispatch
+from django_jobbatch import bus, dispatch, ledger
 from django_jobbatch.bus import Builder, ChainBuilder, JobBuilder
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import ticket_supply, work
@@ -20,6 +22,8 @@ from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.runner.time_slice import Slice
 from tests import jobs
 from tests.event_log import EventLog
+from tests.integration.tickets import work_on_all
+from tests.jobs import ADD
 from tests.ledger.helpers import claim
 from tests.servers import RedisServer
 from tests.tuning import Tuning
@@ -115,6 +119,178 @@ def test_a_child_started_at_the_end_of_a_slice_is_left_to_sixteen_tickets(
 
     assert event_log.lines("jobs") == []
     assert waiting() == {"default": 16, "other": 0}
+
+
+# A child batch that is claimed with its start
+
+
+@pytest.fixture
+def claimed_with_starts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many jobs each start of a child batch has claimed."""
+    start_child, seen = ledger.start_child, []
+
+    def start(*args: Any, **named: Any) -> Iterator[ledger.Change]:
+        for change in start_child(*args, **named):
+            seen.append(len(change.claimed))
+            yield change
+
+    monkeypatch.setattr(ledger, "start_child", start)
+    return seen
+
+
+def test_a_session_claims_the_first_jobs_of_a_child_batch_with_its_start(
+    event_log: EventLog, claimed_with_starts: list[int], tuning: Tuning
+) -> None:
+    tuning(FIRST_CLAIM=3)
+    inner = bus.batch([event_log.job("c"), event_log.job("d")])
+    middle = bus.batch([[event_log.job("b"), inner], event_log.job("e")])
+    root = bus.chain(event_log.job("a"), middle, event_log.job("f")).dispatch()
+
+    work_once(root)
+
+    assert claimed_with_starts == [2, 2]
+    assert sorted(event_log.lines("jobs")) == ["a", "b", "c", "d", "e", "f"]
+    assert event_log.lines("jobs")[-1] == "f"
+    assert (root.outcome, waiting()) == ("succeeded", {"default": 0, "other": 0})
+    assert set(BatchedJob.objects.filter(child=None).values_list("fence", flat=True)) == {1}
+
+
+@pytest.mark.parametrize(
+    "child",
+    [
+        lambda inner: inner.isolated(),
+        lambda inner: inner.options(timeout=999),
+        lambda inner: inner.on_queue("other"),
+    ],
+    ids=["isolated", "longer timeouts", "another queue"],
+)
+def test_the_start_of_a_child_batch_that_the_session_cannot_run_claims_nothing(
+    event_log: EventLog,
+    claimed_with_starts: list[int],
+    child: Callable[[bus.BatchBuilder], bus.BatchBuilder],
+) -> None:
+    root = bus.chain(child(bus.batch([event_log.job()])), event_log.job()).dispatch()
+
+    work_once(root)
+
+    assert claimed_with_starts == [0]
+    assert JobBatch.objects.get(parent__batch=root).status == "pending"
+
+
+def test_a_start_claims_nothing_if_something_comes_before_the_child_batch(
+    event_log: EventLog, claimed_with_starts: list[int]
+) -> None:
+    inner = bus.batch([event_log.job()])
+    with_outcomes = bus.batch([event_log.job(), inner]).dispatch()
+    with_progress = bus.batch([inner]).progress(jobs.add, 1).dispatch()
+    isolated = bus.batch([inner]).isolated().dispatch()
+
+    for root in (with_outcomes, with_progress, isolated):
+        work_once(root)
+
+    assert claimed_with_starts == [0, 0, 0]
+    assert (with_outcomes.outcome, with_progress.outcome) == ("succeeded", "succeeded")
+
+
+def running_children() -> Any:
+    return JobBatch.objects.filter(status="running").exclude(parent=None)
+
+
+def test_jobs_that_a_session_has_claimed_and_cannot_run_are_released_at_its_end(
+    event_log: EventLog, claimed_with_starts: list[int]
+) -> None:
+    record = event_log.job()
+    root = bus.chain(bus.batch([record] * 20), record).dispatch()
+
+    with mock.patch.object(
+        Slice, "has_time", PropertyMock(side_effect=lambda: not running_children().exists())
+    ):
+        work_once(root)
+
+    (child,) = root.children
+    assert claimed_with_starts == [10]
+    assert event_log.lines("jobs") == []
+    assert set(child.jobs.values_list("status", "attempts", "worker_losses")) == {("pending", 0, 0)}
+    assert waiting() == {"default": 16, "other": 0}
+
+
+@pytest.mark.parametrize(
+    ("error", "charged"),
+    [(ShutDownImminentException("shut down imminent", {}), False), (RuntimeError("a bug"), True)],
+    ids=["shutdown", "bug"],
+)
+def test_claimed_jobs_are_neither_lost_nor_held_after_an_error_behind_their_start(
+    event_log: EventLog, claimed_with_starts: list[int], error: Exception, *, charged: bool
+) -> None:
+    root = bus.chain(bus.batch([event_log.job("a"), event_log.job("b")]), ADD).dispatch()
+    (child,) = root.children
+    apply, errors = dispatch.apply, [error]
+
+    def raise_once(change: ledger.Change, **named: Any) -> None:
+        if change.batch_id == child.pk and errors:
+            raise errors.pop()
+        apply(change, **named)
+
+    with mock.patch.object(dispatch, "apply", raise_once):
+        if charged:  # the session goes on with the child batch, which is started
+            work_once(root)
+        else:
+            with pytest.raises(ShutDownImminentException):
+                work_once(root)
+            assert set(child.jobs.values_list("status", "worker_losses")) == {("pending", 0)}
+            assert waiting()["default"] >= 1
+    work_on_all()
+
+    root.refresh_from_db()
+    assert (claimed_with_starts[0], errors) == (2, [])
+    assert sorted(event_log.lines("jobs")) == ["a", "b"]
+    assert (root.outcome, root.late_outcomes) == ("succeeded", 0)
+    assert not BatchedJob.objects.filter(child=None).exclude(worker_losses=0).exists()
+
+
+def test_a_child_batch_runs_in_its_session_though_its_start_could_not_be_applied_at_once(
+    event_log: EventLog, claimed_with_starts: list[int]
+) -> None:
+    root = bus.chain(bus.batch([event_log.job("a"), event_log.job("b")]), ADD).dispatch()
+    (child,) = root.children
+    apply, errors = dispatch.apply, [OperationalError(1213, "Deadlock found")]
+
+    def fail_once(change: ledger.Change, **named: Any) -> None:
+        if change.batch_id == child.pk and errors:
+            raise errors.pop()
+        apply(change, **named)
+
+    with mock.patch.object(dispatch, "apply", fail_once):
+        work_once(root)
+
+    assert (claimed_with_starts, errors) == ([2], [])
+    assert sorted(event_log.lines("jobs")) == ["a", "b"]
+    assert (root.outcome, waiting()) == ("succeeded", {"default": 0, "other": 0})
+
+
+def test_a_cancel_between_the_start_and_the_first_job_cancels_what_was_claimed(
+    event_log: EventLog, tuning: Tuning
+) -> None:
+    tuning(STATUS_MAX_AGE=0)  # each job asks for the status first
+    root = bus.batch([bus.batch([event_log.job("a"), event_log.job("b")])]).dispatch()
+    (child,) = root.children
+    apply, cancels = dispatch.apply, [root.cancel]
+
+    def cancel_first(change: ledger.Change, **named: Any) -> None:
+        if change.batch_id == child.pk and cancels:
+            cancels.pop()("enough")
+        apply(change, **named)
+
+    with mock.patch.object(dispatch, "apply", cancel_first):
+        work_once(root)
+    work_on_all()
+
+    root.refresh_from_db()
+    child.refresh_from_db()
+    assert event_log.lines("jobs") == []
+    assert (root.outcome, child.outcome) == ("cancelled", "cancelled")
+    assert (root.at_rest, child.at_rest, child.late_outcomes) == (True, True, 0)
+    assert set(child.jobs.values_list("status", flat=True)) == {"cancelled"}
 
 
 def test_a_batch_on_the_way_gets_help_again_and_again_when_it_takes_long(

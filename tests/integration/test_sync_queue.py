@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.db import connections, transaction
 
 from airports.models import CallbackCall
-from django_jobbatch import bus, current_job, transport
+from django_jobbatch import bus, current_job, ledger, transport
 from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import LinkStatus
@@ -78,6 +79,24 @@ def test_nothing_is_waited_for(event_log: EventLog) -> None:
 
     assert end(batch) == ("succeeded", 2, 0, 0)
     assert event_log.ran() == ["run", "run"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_start_of_a_child_batch_claims_no_job(event_log: EventLog) -> None:
+    # Each claim takes one job there, since no heartbeat would release the others.
+    start_child, claimed = ledger.start_child, []
+
+    def start(*args: Any, **named: Any) -> Iterator[ledger.Change]:
+        for change in start_child(*args, **named):
+            claimed.append(change.claimed)
+            yield change
+
+    root = bus.chain(bus.batch([event_log.job(), event_log.job()]), ADD).on_queue("sync")
+    with mock.patch.object(ledger, "start_child", start):
+        batch = root.dispatch()
+
+    assert (claimed, event_log.ran()) == ([()], ["run", "run"])
+    assert end(batch) == ("succeeded", 2, 0, 0)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from django_jobbatch import dispatch, ledger
 from django_jobbatch.bus import Builder
-from django_jobbatch.ledger import Change, Claimant, Failure, Settlement
+from django_jobbatch.ledger import Change, Claimant, Failure, NextClaim, Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import LinkStatus
 
@@ -26,6 +26,7 @@ WAITING, PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED, SKIPPED = LinkStatus
 
 
 T = TypeVar("T")
+FirstClaim = Callable[[JobBatch], NextClaim | None]
 
 
 def claimant(batch: JobBatch, ticket: str = "one", **named: Any) -> Claimant:
@@ -98,6 +99,21 @@ def store_tree(builder: Builder) -> JobBatch:
 def take_turn(link: BatchedJob) -> list[Change]:
     """Let the turn of the child batch of this stand-in come."""
     return list(ledger.start_child(ALIAS, link))
+
+
+def first_claim(ticket: str = "one", limit: int = 10, **named: Any) -> FirstClaim:
+    """Have the start of a child batch claim its first links for this ticket."""
+
+    def request(child: JobBatch) -> NextClaim:
+        return NextClaim(claimant=claimant(child, ticket, **named), limit=limit)
+
+    return request
+
+
+def take_turn_and_claim(link: BatchedJob, ticket: str = "one", **named: Any) -> list[Change]:
+    """Let the turn of this child batch come in a session that runs it next."""
+    claims = first_claim(ticket, **named)
+    return list(ledger.start_child(ALIAS, link, first_claim=claims))
 
 
 def start_child(root: JobBatch) -> JobBatch:

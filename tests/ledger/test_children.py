@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from unittest.mock import Mock
 
 import pytest
 from django.db import connection
@@ -24,6 +25,7 @@ from tests.ledger.helpers import (
     fail,
     failure,
     finish_child,
+    pks,
     read,
     reopen,
     report_end,
@@ -37,6 +39,7 @@ from tests.ledger.helpers import (
     success,
     sweep,
     take_turn,
+    take_turn_and_claim,
 )
 
 pytestmark = pytest.mark.django_db
@@ -143,6 +146,147 @@ def test_a_batch_cancelled_before_its_turn_is_not_started_by_it() -> None:
     assert reported is not None
     assert reported.finished
     assert statuses(root) == ["succeeded", "cancelled", "skipped"]
+
+
+# A turn in the session that runs the child batch next
+
+
+def test_a_start_claims_the_first_jobs_of_the_child_batch() -> None:
+    root = store_tree(bus.chain(bus.batch([ADD, ADD, ADD]), ADD))
+    child = only_child(root)
+    (link,) = claim(root)
+
+    (change,) = take_turn_and_claim(link, "two", limit=2)
+
+    assert (change.batch_id, change.due) == (child.pk, {"default": 1})
+    assert [each.pk for each in change.claimed] == pks(child)[:2]
+    assert statuses(child) == ["running", "running", "pending"]
+    row = read(child)
+    (started_at,) = {each.started_at for each in change.claimed}
+    assert (row.status, row.started_at, row.version) == ("running", started_at, child.version + 1)
+    stored = list(child.jobs.order_by("pk")[:2])
+    for each, held in zip(change.claimed, stored, strict=True):
+        assert (each.fence, each.claimed_by, each.lease_until) == (1, "two", held.lease_until)
+        assert (held.fence, held.claimed_by, held.started_at) == (1, "two", started_at)
+    waits = stand_in(child)
+    assert (waits.status, waits.lease_until, waits.claimed_by) == ("running", None, "")
+    assert [each.pk for each in claim(child)] == pks(child)[2:]
+
+
+def test_what_a_start_has_claimed_is_settled_like_any_claim() -> None:
+    root = store_tree(bus.chain(INNER, ADD))
+    (change,) = take_turn_and_claim(claim(root)[0])
+    child = only_child(root)
+
+    one, two = change.claimed
+    settle(child, Settlement.released(one))
+    settle(child, success(two))
+    last = succeed(child, claim(child))
+
+    assert (last.finished, last.child_settled, last.late) == (True, True, 0)
+    assert report_end(child) is not None
+    assert statuses(root) == ["succeeded", "pending"]
+
+
+@pytest.mark.parametrize(
+    ("builder", "claimed"),
+    [
+        (bus.batch([[ADD, ADD]]), [0]),
+        (bus.batch([bus.batch([ADD]), ADD]), [0, 1]),
+        (bus.batch([ADD.options(delay=60), ADD]), [1]),
+        (bus.batch([ADD, ADD.options(queue="slow")]), [0]),
+    ],
+    ids=["lane", "stand_in_first", "delayed_first", "two_queues"],
+)
+def test_a_start_claims_what_is_due_on_the_queue_of_its_session(
+    builder: bus.BatchBuilder, claimed: list[int]
+) -> None:
+    root = store_tree(bus.chain(builder, ADD))
+
+    (change,) = take_turn_and_claim(claim(root)[0])
+
+    child = only_child(root)
+    assert [each.pk for each in change.claimed] == [pks(child)[each] for each in claimed]
+    assert state(child) == ("running", "", 1)
+
+
+@pytest.mark.parametrize(
+    ("builder", "due"),
+    [
+        (INNER.on_queue("slow"), {"slow": 1}),
+        (bus.batch([ADD.options(delay=60)]), {"default": 1}),
+    ],
+    ids=["another_queue", "delayed"],
+)
+def test_a_child_batch_without_due_jobs_is_started_without_a_claim(
+    builder: bus.BatchBuilder, due: dict[str, int]
+) -> None:
+    root = store_tree(bus.chain(builder, ADD))
+
+    (change,) = take_turn_and_claim(claim(root)[0])
+
+    assert (change.claimed, change.due) == ((), due)
+    child = only_child(root)
+    assert (state(child), read(child).started_at) == (("pending", "", 1), None)
+
+
+def test_the_callbacks_of_an_empty_child_batch_are_due_and_not_claimed() -> None:
+    root = store_tree(bus.chain(bus.batch([]).finally_(jobs.add, 1), ADD))
+
+    (change,) = take_turn_and_claim(claim(root)[0])
+
+    assert (change.finished, change.claimed, change.due) == (True, (), {"default": 2})
+    assert callback_rows(only_child(root)) == [(1, "finally", "pending")]
+
+
+def test_a_job_with_a_loss_is_claimed_alone_by_a_start() -> None:
+    root = store_tree(bus.chain(INNER, ADD))
+    child = only_child(root)
+    child.jobs.update(worker_losses=1)
+
+    (change,) = take_turn_and_claim(claim(root)[0])
+
+    assert [each.pk for each in change.claimed] == pks(child)[:1]
+
+
+def test_the_start_of_a_later_run_claims_nothing() -> None:
+    root = finish_child(store_tree(bus.chain(INNER, ADD)), failure)
+    child = only_child(root)
+    reopen(child)
+    waits = state(child)
+
+    (change,) = take_turn_and_claim(claim(root)[0])
+
+    assert (waits, change.claimed) == (("waiting", "", 2), ())
+    assert state(child) == ("pending", "", 2)
+    assert len(claim(child)) == 2
+
+
+@pytest.mark.parametrize("stopped", ["parent", "child"])
+def test_a_start_asks_for_no_claim_in_a_stopping_batch(stopped: str) -> None:
+    root = store_tree(bus.batch([[INNER, ADD], [ADD]]).allow_failures())
+    child = only_child(root)
+    links = claim(root)
+    ledger.cancel(ALIAS, (root if stopped == "parent" else child).pk)
+    asked = Mock()
+
+    list(ledger.start_child(ALIAS, links[0], first_claim=asked))
+
+    assert asked.mock_calls == []
+    assert set(statuses(child)) == {"pending"}
+
+
+def test_a_start_asks_for_its_claim_with_the_locked_row() -> None:
+    root = store_tree(bus.chain(INNER, ADD))
+    child = only_child(root)
+    (link,) = claim(root)
+    asked = Mock(return_value=None)
+
+    list(ledger.start_child(ALIAS, link, first_claim=asked))
+
+    ((row,),) = (call.args for call in asked.mock_calls)
+    assert (row.pk, row.version) == (child.pk, child.version + 1)
+    assert (state(child), statuses(child)) == (("pending", "", 1), ["pending"] * 2)
 
 
 # An end

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.db import OperationalError, connection
@@ -14,7 +15,7 @@ from django_jobbatch import bus, ledger
 from django_jobbatch.ledger import Change, NextClaim, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import Role
-from tests.databases import Dropped, answer_lost
+from tests.databases import Dropped, answer_lost, commit_fails
 from tests.factories import JobBatchFactory
 from tests.jobs import ADD
 from tests.ledger.helpers import (
@@ -38,6 +39,7 @@ from tests.ledger.helpers import (
     store_tree,
     success,
     sweep,
+    take_turn_and_claim,
 )
 from tests.thoroughness import tries
 
@@ -176,6 +178,68 @@ def fails_once(which: str) -> Iterator[list[str]]:
 
     with connection.execute_wrapper(execute):
         yield failed
+
+
+# A start of a child batch
+
+
+def a_start() -> tuple[JobBatch, Callable[[], list[Change]]]:
+    root = store_tree(bus.chain(bus.batch([ADD, ADD, ADD]), ADD))
+    (link,) = claim(root)
+    return root.children.get(), partial(take_turn_and_claim, link, limit=2)
+
+
+def test_a_lost_answer_costs_neither_the_start_nor_what_was_claimed_with_it() -> None:
+    child, act = a_start()
+
+    with answer_lost(1) as was_lost:
+        (change,) = act()
+
+    assert was_lost
+    assert (change.batch_id, ids(change)) == (child.pk, pks(child)[:2])
+    check_claims(change)
+    assert statuses(child) == [RUNNING, RUNNING, PENDING]
+    assert BatchedJob.objects.exclude(fence__lte=1).count() == 0
+
+
+def test_a_start_that_is_rolled_back_at_its_commit_is_repeated_with_its_claim() -> None:
+    child, act = a_start()
+
+    with commit_fails(1) as failed:
+        (change,) = act()
+
+    assert failed
+    assert ids(change) == pks(child)[:2]
+    check_claims(change)
+    assert BatchedJob.objects.exclude(fence__lte=1).count() == 0
+
+
+def test_after_a_lost_answer_a_start_returns_only_the_links_that_are_still_claimed() -> None:
+    child, act = a_start()
+    one, two, _ = pks(child)
+
+    def lose_one(seconds: float) -> None:
+        child.jobs.filter(pk=one).update(status=PENDING, lease_until=None)
+
+    with answer_lost(1) as was_lost, mock.patch("django_jobbatch.db.time.sleep", lose_one):
+        (change,) = act()
+
+    assert was_lost
+    assert ids(change) == [two]
+    check_claims(change)
+
+
+@pytest.mark.parametrize("statement", ["first", "last"])
+def test_a_deadlock_in_a_start_rolls_its_claim_back_too(statement: str) -> None:
+    child, act = a_start()
+
+    with fails_once(statement) as failed:
+        (change,) = act()
+
+    assert failed
+    assert ids(change) == pks(child)[:2]
+    check_claims(change)
+    assert BatchedJob.objects.exclude(fence__lte=1).count() == 0
 
 
 # Never

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from django_jobbatch import bus, ledger
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled, BatchFinished
-from django_jobbatch.ledger import Change
+from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import BatchStatus, LinkStatus
 from tests import jobs
@@ -21,10 +21,12 @@ from tests.ledger.helpers import (
     claim,
     counters,
     fail,
+    pks,
     read,
     reopen,
     report_end,
     run_concurrently,
+    settle,
     start_child,
     state,
     statuses,
@@ -32,6 +34,7 @@ from tests.ledger.helpers import (
     succeed,
     sweep,
     take_turn,
+    take_turn_and_claim,
 )
 
 pytestmark = [
@@ -61,6 +64,38 @@ def test_a_turn_taken_by_two_threads_starts_once(attempt: int) -> None:
 
     assert sorted(len(changes) for changes in starts) == [0, 1]
     assert state(root.children[0]) == ("pending", "", 1)
+
+
+def test_a_turn_taken_by_two_sessions_starts_and_claims_once(attempt: int) -> None:
+    root = store_tree(bus.chain(bus.batch([ADD, ADD]), ADD))
+    links = claim(root)
+
+    starts = run_concurrently(
+        lambda: take_turn_and_claim(links[0], "one"), lambda: take_turn_and_claim(links[0], "two")
+    )
+
+    assert sorted(len(changes) for changes in starts) == [0, 1]
+    (change,) = [change for changes in starts for change in changes]
+    child = root.children[0]
+    held = [(each.pk, each.claimed_by) for each in change.claimed]
+    assert held == list(child.jobs.order_by("pk").values_list("pk", "claimed_by"))
+    assert (state(child), statuses(child)) == (("running", "", 1), ["running"] * 2)
+    assert succeed(child, change.claimed).child_settled
+
+
+def test_a_claim_races_with_a_turn_that_claims(attempt: int) -> None:
+    # A ticket of the child that came too early: it gets what the start leaves, or nothing.
+    root = store_tree(bus.chain(bus.batch([ADD, ADD]), ADD))
+    links = claim(root)
+    child = root.children[0]
+
+    claimed, changes = run_concurrently(
+        lambda: claim(child, 10, "two"), lambda: [*take_turn_and_claim(links[0])[0].claimed]
+    )
+
+    later = claim(child, 10, "three")
+    assert sorted(each.pk for each in [*claimed, *changes, *later]) == pks(child)
+    assert succeed(child, [*claimed, *changes, *later]).child_settled
 
 
 def test_the_last_two_children_of_a_batch_settle_at_once(attempt: int) -> None:
@@ -115,6 +150,37 @@ def test_a_turn_races_with_the_cancel_of_the_parent(attempt: int) -> None:
     report_end(child)
 
     assert statuses(root) == statuses(child) == ["cancelled"]
+    assert [state(each) for each in (root, child)] == [("finished", "cancelled", 1)] * 2
+
+
+def test_a_turn_that_claims_races_with_the_cancel_of_the_parent(attempt: int) -> None:
+    root = store_tree(bus.batch([bus.batch([ADD, ADD])]))
+    links = claim(root)
+    child = root.children[0]
+
+    def stop() -> list[BatchedJob]:
+        cancel(root)
+        ledger.stop_children(ALIAS, ledger.running_children(ALIAS, root))
+        return []
+
+    starts, _ = run_concurrently(
+        lambda: [
+            each
+            for change in take_turn_and_claim(links[0])
+            for each in (change.claimed if change.batch_id == child.pk else ())
+        ],
+        stop,
+    )
+    cancelled = root.jobs.filter(status=LinkStatus.CANCELLED).exists()
+    assert bool(starts) != cancelled
+    ledger.stop_children(ALIAS, [child.pk])
+    sweep(child)
+    if starts:
+        assert settle(child, *map(Settlement.released, starts)).finished
+    report_end(child)
+
+    assert statuses(root) == ["cancelled"]
+    assert statuses(child) == ["cancelled"] * 2
     assert [state(each) for each in (root, child)] == [("finished", "cancelled", 1)] * 2
 
 

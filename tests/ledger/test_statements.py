@@ -45,6 +45,7 @@ from tests.ledger.helpers import (
     success,
     sweep,
     take_turn,
+    take_turn_and_claim,
 )
 from tests.statements import shapes
 from tests.tuning import Tuning
@@ -321,6 +322,13 @@ def act_start_child() -> Callable[[], object]:
 
 
 @checks(ledger.start_child)
+def act_start_child_with_a_claim() -> Callable[[], object]:
+    child = bus.batch([ADD.options(delay=60), ADD, bus.batch([ADD])])
+    (link,) = claim(store_tree(bus.chain(child, ADD)))
+    return lambda: take_turn_and_claim(link)
+
+
+@checks(ledger.start_child)
 def act_start_child_again() -> Callable[[], object]:
     root = finish_child(store_tree(bus.chain(bus.batch([ADD]), ADD)), failure)
     reopen(root)
@@ -584,6 +592,24 @@ def test_statements_of_the_turn_of_a_child_batch() -> None:
     assert statements.count <= 7
 
 
+@pytest.mark.parametrize("size", [1, 100])
+def test_statements_of_the_turn_of_a_child_batch_in_the_session_that_runs_it(size: int) -> None:
+    (link,) = claim(store_tree(bus.chain(bus.batch([ADD] * size), ADD)))
+
+    statements = capture(lambda: take_turn_and_claim(link))
+
+    assert statements.shapes == in_transaction(*shapes(expected.CHILD_START))
+
+
+def test_a_start_reads_no_jobs_if_nothing_may_be_claimed() -> None:
+    (link,) = claim(store_tree(bus.chain(bus.batch([ADD]), ADD)))
+    (other,) = claim(store_tree(bus.chain(bus.batch([ADD]), ADD)))
+
+    refused = capture(lambda: list(ledger.start_child(ALIAS, link, first_claim=lambda child: None)))
+
+    assert refused.shapes == capture(lambda: take_turn(other)).shapes
+
+
 def test_statements_of_the_settlement_of_a_child_batch() -> None:
     root = store_tree(bus.chain(bus.batch([ADD]), ADD))
     child = start_child(root)
@@ -592,7 +618,8 @@ def test_statements_of_the_settlement_of_a_child_batch() -> None:
 
     statements = capture(lambda: ledger.settle_stand_in(ALIAS, row))
 
-    assert statements.count <= 11
+    settled = in_transaction(*shapes(expected.CHILD_END))
+    assert statements.shapes == ["SELECT jobbatch", *settled]
 
 
 def test_statements_of_a_first_failure() -> None:

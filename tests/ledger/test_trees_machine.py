@@ -31,7 +31,7 @@ from django_jobbatch.reconcile import reconcile
 from django_jobbatch.states import Role
 from django_jobbatch.transport import Line, QueueLoad, Ticket, WaitingTickets
 from tests.ledger import tree_model as model
-from tests.ledger.helpers import ALIAS, claim, claimant, failure, success
+from tests.ledger.helpers import ALIAS, claim, claimant, failure, first_claim, success
 from tests.ledger.machines import run
 from tests.ledger.tree_model import FAILED, PENDING, RUNNING, SUCCEEDED, Batch, Link
 from tests.tuning import Tuning
@@ -188,14 +188,14 @@ class TreesMachine(RuleBasedStateMachine):
         self._take(self._batch(batch), limit)
 
     @precondition(lambda self: self.held)
-    @rule(link=ANY, also=SOME, released=SELDOM, late=SELDOM)
-    def settle(self, link: int, also: int, *, released: bool, late: bool) -> None:
+    @rule(link=ANY, also=SOME, released=SELDOM, late=SELDOM, claimed=st.integers(0, 3))
+    def settle(self, link: int, also: int, *, released: bool, late: bool, claimed: int) -> None:
+        """Settle some links, and start their child batches, each with a claim of so many jobs."""
         first = _one(self.held, link)
         others = [each for each in _some(self.held, also) if each[1].batch is first[1].batch]
+        group = [first, *(each for each in others if each is not first)]
         with self._act(late=late):
-            self._settle(
-                [first, *(each for each in others if each is not first)], released=released
-            )
+            self._settle(group, released=released, claimed=claimed)
 
     @rule(late=SELDOM)
     def work(self, *, late: bool) -> None:
@@ -432,18 +432,22 @@ class TreesMachine(RuleBasedStateMachine):
 
     def _take(self, batch: Batch, limit: int) -> bool:
         taken = claim(self._row(batch), limit, ignore_delays=True)
-        expected = self.laws.claim(batch, limit)
+        self._hold(taken, self.laws.claim(batch, limit))
+        return bool(taken)
+
+    def _hold(self, taken: list[BatchedJob], expected: list[Link]) -> None:
+        """Note the claim of these links, which are those of the model."""
         assert [link.pk for link in taken] == [link.pk for link in expected]
         for each, link in zip(taken, expected, strict=True):
             link.fence = each.fence
             self.held.append((each, link))
-        return bool(taken)
 
     def _settle(
         self,
         held: list[tuple[BatchedJob, Link]],
         *,
         released: bool = False,
+        claimed: int = 0,
     ) -> None:
         # By identity: an older claim of the same link is equal to a newer one.
         settled = {id(each) for each in held}
@@ -454,15 +458,23 @@ class TreesMachine(RuleBasedStateMachine):
         self._write(held, [(each, link, _end(link)) for each, link in held if not link.child])
         for each, link in held:
             if link.child is not None:
-                self._take_turn(each, link)
+                self._take_turn(each, link, link.child, claimed)
 
-    def _take_turn(self, each: BatchedJob, link: Link) -> None:
+    def _take_turn(self, each: BatchedJob, link: Link, child: Batch, limit: int) -> None:
         is_held = _is_held(each, link)
-        for change in ledger.start_child(ALIAS, each):
+        waits_for_its_first_turn = (child.status, child.run) == ("waiting", 1)
+        claims = first_claim(limit=limit) if limit else None
+        taken: list[BatchedJob] = []
+        for change in ledger.start_child(ALIAS, each, first_claim=claims):
+            taken += change.claimed
             dispatch.apply(change)
+        expected: list[Link] = []
         if is_held:
             self.laws.take_turn(link)
             self.act.deliver_messages()
+            if waits_for_its_first_turn:
+                expected = self.laws.claim(child, limit)
+        self._hold(taken, expected)
 
     def _write(
         self,
