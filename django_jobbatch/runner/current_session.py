@@ -1,4 +1,4 @@
-"""What a runner of a batch asks of the session that it belongs to."""
+"""The session of a runner, as the runner knows it."""
 
 from __future__ import annotations
 

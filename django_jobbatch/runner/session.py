@@ -184,7 +184,7 @@ class TicketSession:
         """Start the child batch of a stand-in.
 
         With `claims` the start claims its first jobs, if this session may run it. Then the child is
-        pushed at once, before its change is applied: nobody else knows that these jobs are held.
+        pushed at once, before its change is applied: only its runner can release these jobs.
         """
         first_claim = self._first_claim if claims else None
         for change in ledger.start_child(self.slice.using, link, first_claim=first_claim):

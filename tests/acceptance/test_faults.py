@@ -363,6 +363,14 @@ CASES = {
 }
 
 
+#: Where a ticket dies in a child batch whose jobs it claimed with the start.
+OF_A_CHILD_BATCH = (
+    "horse killed",
+    "horse crashes",
+    "worker and horse killed",
+    "worker without a horse killed",
+)
+
 #: Where a ticket is read by who did not take it from its queue: a worker, a look, a clean-up.
 ON_JSON = (
     "horse killed",
@@ -416,6 +424,26 @@ def test_nothing_is_lost_or_counted_twice(
 def test_nothing_is_lost_of_a_group_that_one_ticket_claimed(name: str, scene: Scene) -> None:
     scene.claim_all_jobs()
     play(CASES[name], scene)
+
+
+@pytest.mark.parametrize("name", OF_A_CHILD_BATCH)
+def test_nothing_is_lost_of_a_child_batch_that_its_session_has_claimed(
+    name: str, scene: Scene
+) -> None:
+    case, log = CASES[name], scene.event_log
+    scene.claim_all_jobs()
+    child = bus.batch([case.first(log), log.job("b")]).on_queue(scene.queue.name)
+    scene.dispatch(bus.batch([[child, log.job("c")]]))
+
+    case.happens(scene)
+    if not (case.at_once and scene.with_batch_worker):
+        scene.recover()
+
+    assert End.of(scene.batch) == End(outcome="succeeded", total=2, succeeded=2)
+    assert End.of(scene.batch.children[0]) == End(outcome="succeeded", total=2, succeeded=2)
+    assert log.ran() == sorted([*case.ran, "c"])
+    assert log.calls == ["then succeeded", "finally succeeded"]
+    assert late(scene) == 0
 
 
 @pytest.mark.usefixtures("our_redis")

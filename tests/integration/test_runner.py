@@ -744,8 +744,8 @@ def test_a_child_batch_that_just_starts_is_not_searched_for_callbacks(
 
     counted = statements(root)
 
-    begin = [*FIRST_CLAIM, *CHILD_START, *SETTLEMENT[:-1]]
-    assert counted[: len(begin)] == begin
+    first = [*FIRST_CLAIM, *CHILD_START, *SETTLEMENT[:-1]]
+    assert counted[: len(first)] == first
 
 
 # Releases

@@ -219,7 +219,7 @@ def test_jobs_that_a_session_has_claimed_and_cannot_run_are_released_at_its_end(
     [(ShutDownImminentException("shut down imminent", {}), False), (RuntimeError("a bug"), True)],
     ids=["shutdown", "bug"],
 )
-def test_claimed_jobs_are_neither_lost_nor_held_after_an_error_behind_their_start(
+def test_claimed_jobs_are_neither_lost_nor_held_after_an_error_after_their_start(
     event_log: EventLog, claimed_with_starts: list[int], error: Exception, *, charged: bool
 ) -> None:
     root = bus.chain(bus.batch([event_log.job("a"), event_log.job("b")]), ADD).dispatch()
@@ -232,7 +232,7 @@ def test_claimed_jobs_are_neither_lost_nor_held_after_an_error_behind_their_star
         apply(change, **named)
 
     with mock.patch.object(dispatch, "apply", raise_once):
-        if charged:  # the session goes on with the child batch, which is started
+        if charged:  # the session continues with the child batch, which is started
             work_once(root)
         else:
             with pytest.raises(ShutDownImminentException):

@@ -605,9 +605,11 @@ def test_a_start_reads_no_jobs_if_nothing_may_be_claimed() -> None:
     (link,) = claim(store_tree(bus.chain(bus.batch([ADD]), ADD)))
     (other,) = claim(store_tree(bus.chain(bus.batch([ADD]), ADD)))
 
-    refused = capture(lambda: list(ledger.start_child(ALIAS, link, first_claim=lambda child: None)))
+    rejected = capture(
+        lambda: list(ledger.start_child(ALIAS, link, first_claim=lambda child: None))
+    )
 
-    assert refused.shapes == capture(lambda: take_turn(other)).shapes
+    assert rejected.shapes == capture(lambda: take_turn(other)).shapes
 
 
 def test_statements_of_the_settlement_of_a_child_batch() -> None:
