@@ -87,7 +87,7 @@ def test_a_stop_request_reaches_all_workers_of_a_ticket_that_was_delivered_twice
     first, second = queue.job_ids
     queue.remove(second)
     queue.push_job_id(first)
-    started = start_worker(2)
+    started = start_worker(2, "default", "--settings", "tests.single_claims")
     event_log.wait_for("a began", "b began")
     horses = [pid for worker in started for pid in worker.children()]
     assert set(batch.jobs.running().values_list("claimed_by", flat=True)) == {first}

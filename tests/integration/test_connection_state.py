@@ -216,7 +216,8 @@ def test_a_log_handler_that_leaves_a_transaction_open_costs_no_outcome(
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_the_heartbeat_is_in_no_transaction_of_other_code() -> None:
+def test_the_heartbeat_is_in_no_transaction_of_other_code(tuning: Tuning) -> None:
+    tuning(RELEASE_AFTER_SECONDS=1e6)
     batch = bus.batch([jobs.ADD] * 3).dispatch()
     buffer = ClaimBuffer(claimant(batch))
     buffer.add(ledger.claim(buffer.claimant, after=0, limit=3))

@@ -280,7 +280,8 @@ def buffer_of(batch: JobBatch, lease: timedelta = timedelta(minutes=1)) -> tuple
 
 @transactional
 @pytest.mark.usefixtures("redis_server")
-def test_the_heartbeat_settles_outcomes_during_a_long_job() -> None:
+def test_the_heartbeat_settles_outcomes_during_a_long_job(tuning: Tuning) -> None:
+    tuning(RELEASE_AFTER_SECONDS=FOR_EVER)
     batch = dispatched(*[ADD] * 3)
     buffer, links = buffer_of(batch)
     changes: list[ledger.Change] = []
