@@ -6,6 +6,7 @@ import math
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import partial
 from typing import NamedTuple
 
 from django.db.models import Count, Q
@@ -13,24 +14,28 @@ from django.db.models import Count, Q
 from django_jobbatch import conf, db, ledger, transport, tuning
 from django_jobbatch.dispatch.error_log import log_transport_errors
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.states import CALLBACKS, BatchStatus
+from django_jobbatch.states import ACTIVE, CALLBACKS, BatchStatus
 
 
-def ensure_tickets(batch: JobBatch, queue: str, *, is_due: bool = False) -> bool:
+def ensure_tickets(
+    batch: JobBatch, queue: str, *, is_due: bool = False, is_leaving: bool = False
+) -> bool:
     """Send the tickets that are missing in the line of this queue, if links of the batch are due.
 
     `is_due` says that some are. Then they are counted only if several tickets may be missing.
-    Return False if they were counted, and none is due.
+    `is_leaving` says that a ticket asks that has just settled its links. Then they are not counted if
+    the row shows that enough of them are due. Return False if they were counted, and none is due.
     """
     found: list[Missing | None] = []
+    find = partial(missing_tickets, batch, queue, is_due=is_due, is_leaving=is_leaving)
 
     def send_all() -> None:
-        missing = missing_tickets(batch, queue, is_due=is_due)
+        missing = find()
         found.append(missing)
         if not missing or transport.send_if_unchanged(new_ticket(batch, queue), *missing):
             return
         # Others have sent tickets meanwhile, so one is enough, if it is not one of these.
-        missing = missing_tickets(batch, queue, is_due=is_due)
+        missing = find()
         if missing:
             transport.send_if_unchanged(new_ticket(batch, queue), 1, missing.line)
 
@@ -94,12 +99,14 @@ def missing_tickets(
     *,
     due: int | None = None,
     is_due: bool = False,
+    is_leaving: bool = False,
     running: int = 0,
 ) -> Missing | None:
     """Return `wanted_tickets` minus the tickets that wait and the running ones.
 
-    The due links are counted here unless `due` is their number, or `is_due` says that there are some
-    and no more than one ticket may be missing. Return None if they were counted, and none is due.
+    The due links are counted here unless `due` is their number, `is_due` says that there are some
+    and no more than one ticket may be missing, or `is_leaving` that the batch row is enough to
+    know. Return None if they were counted, and none is due.
 
     Raises:
         TransportError: Redis did not answer.
@@ -111,6 +118,8 @@ def missing_tickets(
         return Missing(0, line)
     if is_due and max_wanted == 1:
         return Missing(1, line)
+    if is_leaving and _least_due(batch, queue, line.load) >= max_wanted:
+        due = max_wanted
     if due is None:
         due = db.retry_transient(batch.database, lambda: _count_due_links(batch, queue, max_wanted))
         if not due:
@@ -135,6 +144,20 @@ def count_due(using: str, batches: Iterable[JobBatch], queue: str) -> dict[uuid.
 def max_job_timeout(rq_timeout: int) -> int:
     """Return the longest job timeout, in seconds, that fits into a ticket with this RQ timeout."""
     return rq_timeout if rq_timeout < 0 else rq_timeout - _ticket_margin()
+
+
+def _least_due(batch: JobBatch, queue: str, load: transport.QueueLoad) -> int:
+    """Return how many links of an isolated batch are due at least, by its row.
+
+    A ticket that has left holds none of them, and each other worker holds one at most. A ticket too many
+    finds nothing to do. 0 where the row does not show it: a job may be delayed, wait for another
+    link or for callbacks, or belong to another queue.
+    """
+    if not batch.options.get("isolated") or batch.status not in ACTIVE or batch.run > 1:
+        return 0
+    if batch.has_lanes or batch.child_batches or batch.next_event_at or batch.queues != [queue]:
+        return 0
+    return batch.pending_jobs - max(0, load.workers - 1)
 
 
 def _count_due_links(batch: JobBatch, queue: str, max_count: int) -> int:

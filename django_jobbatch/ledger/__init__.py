@@ -67,7 +67,7 @@ from django_jobbatch.ledger.retries.chunks import (
     remaining_chunks,
     reopen,
 )
-from django_jobbatch.ledger.rows import ancestor_ids
+from django_jobbatch.ledger.rows import ancestor_ids, read_batch
 from django_jobbatch.ledger.settlement import settle
 
 __all__ = [  # noqa: RUF022 - grouped by verb
@@ -81,6 +81,7 @@ __all__ = [  # noqa: RUF022 - grouped by verb
     # Read
     "ancestor_ids",
     "has_callbacks",
+    "read_batch",
     # Insert
     "sorted_by_role",
     "insert_batch",

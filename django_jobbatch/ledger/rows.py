@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from django_jobbatch.db import retry_transient
 from django_jobbatch.ledger.statements import statements_of
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch, JobBatchQuerySet
 from django_jobbatch.models.tree import report_circle
@@ -23,6 +24,11 @@ def links(using: str, batch_id: uuid.UUID) -> BatchedJobQuerySet:
 def lane_links(using: str, batch_id: uuid.UUID) -> BatchedJobQuerySet:
     """Return the links in the lanes of one batch: all but its callbacks."""
     return links(using, batch_id).jobs_only().filter(run=0)
+
+
+def read_batch(using: str, batch_id: uuid.UUID) -> JobBatch | None:
+    """Return a batch row as it is now; None if deleted."""
+    return retry_transient(using, lambda: statements_of(using).read(batch_id))
 
 
 def lock(using: str, batch_id: uuid.UUID) -> JobBatch | None:

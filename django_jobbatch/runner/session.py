@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import copy_context
 
-from django_jobbatch import conf, db, dispatch, ledger, transport, tuning
+from django_jobbatch import conf, dispatch, ledger, transport, tuning
 from django_jobbatch.connection_state import (
     check_connections,
     hold_open_transactions,
@@ -46,9 +46,9 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
         logger.error("A ticket was rejected, and it ran no job: %s", error)
         return
     with _fresh_connections(queue):
-        ticket, rq_timeout, waiting = transport.start_ticket(uuid.UUID(batch_id), queue)
-        row = JobBatch.objects.using(using).filter(pk=batch_id)
-        batch = db.retry_transient(using, row.first)
+        pk = uuid.UUID(batch_id)
+        ticket, rq_timeout, waiting = transport.start_ticket(pk, queue)
+        batch = ledger.read_batch(using, pk)
         if batch is None:
             if description := transport.ticket_description():
                 _warn_of_unknown_batch(ticket, description, batch_id, using)
@@ -56,7 +56,7 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
         if batch.status == BatchStatus.STOPPING or ledger.has_more_to_reset(batch):
             if _continue(batch):
                 return
-            batch = db.retry_transient(using, row.first)
+            batch = ledger.read_batch(using, pk)
             if batch is None:
                 return  # deleted meanwhile
         max_job_timeout = (

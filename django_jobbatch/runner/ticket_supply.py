@@ -46,7 +46,8 @@ class TicketSupply:
         """Send tickets for the links that are still due, and schedule one for delayed links."""
         if batch.at_rest or self._attempts.is_in_vain(batch):
             return
-        self._ensure(batch)
+        self._has_sent = True
+        dispatch.ensure_tickets(batch, self._queue, is_leaving=True)
         if batch.next_event_at is not None:
             dispatch.schedule_next_event(batch)
 

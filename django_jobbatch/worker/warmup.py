@@ -32,6 +32,7 @@ def _rehearse_ticket(batch_id: uuid.UUID) -> None:
         using=using, batch_id=batch_id, queue="", ticket="", lease=timedelta(seconds=1)
     )
     link = BatchedJob(pk=0, batch_id=batch_id)
-    JobBatch.objects.using(using).filter(pk=batch_id).first()
+    JobBatch.objects.using(using).filter(pk=batch_id).first()  # as a job would: it loads the ORM
+    ledger.read_batch(using, batch_id)
     ledger.claim(claimant, after=0, limit=1)
     ledger.settle(using, batch_id, [ledger.Settlement(link=link, status=LinkStatus.SUCCEEDED)])

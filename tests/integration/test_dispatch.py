@@ -6,7 +6,7 @@ import logging
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,7 +17,8 @@ from unittest import mock
 import django_rq
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_jobbatch import bus, counters, dispatch, ledger, transport
@@ -32,9 +33,19 @@ from tests import clock as statement
 from tests import jobs
 from tests.clock import Clock
 from tests.event_log import EventLog
-from tests.factories import BatchedJobFactory, JobBatchFactory
+from tests.factories import BatchedJobFactory, JobBatchFactory, batch_options
 from tests.jobs import ADD
-from tests.ledger.helpers import claim, fail, read, reopen, run_concurrently, store_tree, succeed
+from tests.ledger.helpers import (
+    claim,
+    claim_callback,
+    fail,
+    read,
+    reopen,
+    run_concurrently,
+    start_child,
+    store_tree,
+    succeed,
+)
 from tests.servers import RedisServer
 from tests.tuning import Tuning
 
@@ -51,6 +62,13 @@ def waiting(batch: JobBatch) -> WaitingTickets:
 def with_nothing_sent(*items: bus.JobBuilder) -> JobBatch:
     """A batch whose tickets have got lost."""
     batch = bus.batch(items).dispatch()
+    transport.discard(batch.pk, batch.queues)
+    return batch
+
+
+def isolated(*items: Any) -> JobBatch:
+    """An isolated batch whose tickets have got lost."""
+    batch = bus.batch(items).isolated().dispatch()
     transport.discard(batch.pk, batch.queues)
     return batch
 
@@ -655,6 +673,93 @@ def test_tickets_are_replenished_while_links_are_due(redis_server: RedisServer) 
         counts.append((waiting(batch).queued, waiting(other).queued))
 
     assert counts == [(2, 0), (2, 0), (2, 1), (2, 1)]
+
+
+@pytest.mark.parametrize(("workers", "running"), [(1, 0), (2, 1), (4, 3)])
+def test_a_ticket_that_leaves_an_isolated_batch_needs_no_count_of_its_due_links(
+    redis_server: RedisServer, workers: int, running: int
+) -> None:
+    redis_server.listen(workers)
+    batch = isolated(*[ADD] * (workers + running))
+    claim(batch, running)
+    row = read(batch)
+
+    with CaptureQueriesContext(connection) as asked:
+        dispatch.ensure_tickets(row, "default", is_leaving=True)
+
+    assert (asked.captured_queries, waiting(batch).queued) == ([], workers)
+
+
+def _others_run_the_remaining() -> JobBatch:
+    batch = isolated(ADD, ADD)
+    claim(batch, 1)
+    return batch
+
+
+def _the_next_step_waits() -> JobBatch:
+    batch = isolated([ADD] * 3)
+    claim(batch, 1)
+    return batch
+
+
+def _a_child_batch_runs() -> JobBatch:
+    batch = isolated(bus.batch([ADD]))
+    start_child(batch)
+    return batch
+
+
+def _another_queue_has_some() -> JobBatch:
+    batch = isolated(ADD, *[ADD.on_queue("slow")] * 9)
+    claim(batch, 1)
+    return batch
+
+
+def _a_callback_comes_first() -> JobBatch:
+    batch = JobBatchFactory.create(
+        jobs=3, roles=[Role.FINALLY], allow_failures=True, options=batch_options(isolated=True)
+    )
+    fail(batch, claim(batch))
+    claim_callback(batch)
+    reopen(batch)
+    return batch
+
+
+def _its_jobs_are_shared() -> JobBatch:
+    batch = with_nothing_sent(*[ADD] * 9)
+    claim(batch)
+    return batch
+
+
+def _it_stops() -> JobBatch:
+    batch = isolated(*[ADD] * 9)
+    claim(batch)
+    ledger.cancel("default", batch.pk)
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("build", "workers", "tickets"),
+    [
+        (_others_run_the_remaining, 2, 1),
+        (lambda: isolated(*[ADD.options(delay=3600)] * 9), 1, 0),
+        (_the_next_step_waits, 1, 0),
+        (_a_child_batch_runs, 1, 0),
+        (_another_queue_has_some, 1, 0),
+        (_a_callback_comes_first, 1, 0),
+        (_its_jobs_are_shared, 1, 0),
+        (_it_stops, 1, 0),
+    ],
+)
+def test_a_ticket_that_leaves_counts_where_the_batch_row_does_not_show_due_links(
+    build: Callable[[], JobBatch], workers: int, tickets: int, redis_server: RedisServer
+) -> None:
+    redis_server.listen(workers)
+    batch = build()
+    transport.discard(batch.pk, batch.queues)
+
+    dispatch.ensure_tickets(read(batch), "default", is_leaving=True)
+
+    assert waiting(batch).queued == tickets
 
 
 @pytest.fixture

@@ -479,6 +479,7 @@ def test_a_batch_row_is_locked_by_its_key_alone(act: Callable[[], Callable[[], o
 def test_every_function_of_the_ledger_that_writes_is_checked() -> None:
     reads = {
         ledger.ancestor_ids,
+        ledger.read_batch,
         ledger.batch_at_finish,
         ledger.check_failures_deletable,
         ledger.check_deletable,
@@ -518,6 +519,16 @@ def test_to_ask_for_what_is_overdue_is_one_read_while_nothing_is() -> None:
     statements = capture(lambda: ledger.overdue(ALIAS))
 
     assert statements.shapes == ["SELECT jobbatch"]
+
+
+def test_to_read_a_batch_is_one_read_by_its_key() -> None:
+    batch = JobBatchFactory.create()
+    ledger.read_batch(ALIAS, batch.pk)  # compiles
+
+    statements = capture(lambda: ledger.read_batch(ALIAS, batch.pk))
+
+    (sql,) = statements.sql
+    assert re.search(" WHERE id = [^ ]+$", sql)
 
 
 def test_a_claim_asks_for_no_role() -> None:

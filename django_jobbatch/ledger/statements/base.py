@@ -15,7 +15,7 @@ from typing import Any, Final
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from django_jobbatch.db import is_lost
-from django_jobbatch.ledger.statements.table import Table
+from django_jobbatch.ledger.statements.table import Table, text, texts
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import (
     ACTIVE,
@@ -118,6 +118,11 @@ class Statements:
         )
 
     # Batch rows
+
+    def read(self, batch_id: uuid.UUID) -> JobBatch | None:
+        """Return a batch row; None if deleted."""
+        key = self._batches.value("id", batch_id, self._connection)
+        return self._batch(self._read_batch, [key])
 
     def lock(self, batch_id: uuid.UUID) -> JobBatch | None:
         """Write `version + 1` to lock a batch row, and return the row; None if deleted."""
@@ -242,10 +247,12 @@ class Statements:
 
     def _update_batch(self, sql: str, params: list[Any], key: Any) -> JobBatch | None:
         """Update one batch row and return it; None if no row matched."""
-        if not self._execute(sql, params):
-            return None
-        (row,) = self._read(self._read_batch, [key])
-        return self._batches.instance(row, self._connection)
+        return self._batch(self._read_batch, [key]) if self._execute(sql, params) else None
+
+    def _batch(self, sql: str, params: list[Any]) -> JobBatch | None:
+        """Return the batch row that a statement returns; None without one."""
+        rows = self._read(sql, params)
+        return self._batches.instance(rows[0], self._connection) if rows else None
 
     # Execution
 
@@ -286,15 +293,4 @@ class ReturningStatements(Statements):
     """The statements of a database whose UPDATE returns the rows that it wrote."""
 
     def _update_batch(self, sql: str, params: list[Any], key: Any) -> JobBatch | None:
-        rows = self._read(f"{sql} RETURNING {self._batches.all_columns}", params)
-        return self._batches.instance(rows[0], self._connection) if rows else None
-
-
-def text(value: str) -> str:
-    """Return a status or a role as a literal of SQL. They have no character that needs an escape."""
-    return f"'{value}'"
-
-
-def texts(values: Sequence[str]) -> str:
-    """Return statuses or roles as literals of SQL."""
-    return ", ".join(map(text, values))
+        return self._batch(f"{sql} RETURNING {self._batches.all_columns}", params)

@@ -1,4 +1,4 @@
-"""One table: its quoted names, the values that a driver accepts, and model instances of its rows."""
+"""One table: its quoted names, the values that a driver accepts, literals, and model instances of rows."""
 
 from __future__ import annotations
 
@@ -70,3 +70,13 @@ def _converters(
         ]
         if converters:
             yield index, expression, converters
+
+
+def text(value: str) -> str:
+    """Return a status or a role as a literal of SQL. They have no character that needs an escape."""
+    return f"'{value}'"
+
+
+def texts(values: Sequence[str]) -> str:
+    """Return statuses or roles as literals of SQL."""
+    return ", ".join(map(text, values))
