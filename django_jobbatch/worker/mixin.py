@@ -209,12 +209,9 @@ class BatchWorkerMixin(Base):
                 extra=details,
             )
             return
-        call = SharedCall.read()
-        if call is not None and (call.is_settled or call.ignores_timeout):
-            message = "The work-horse of ticket %s was ended, because a job ignored its timeout"
-        else:
-            call, message = None, "The work-horse of ticket %s died; its jobs run again"
-        logger.warning(message, job.id, extra=details)
+        call = _ended_call()
+        is_stopped = _rq_status(job) == JobStatus.STOPPED
+        logger.warning(_message_of_end(call, is_stopped=is_stopped), job.id, extra=details)
         taken_over = transport.taken_over(ticket.queue, job.id)
         dead = DeadSession(
             ticket=job.id,
@@ -222,7 +219,7 @@ class BatchWorkerMixin(Base):
             using=ticket.using,
             batch_id=ticket.batch_id,
             taken_over=tuple(taken_over),
-            is_stopped=_rq_status(job) == JobStatus.STOPPED,
+            is_stopped=is_stopped,
         )
         action = partial(rescue.rescue, dead, call)
         processes.wait_for_exit(self._fork(action, tuning.RESCUE_TIMEOUT))
@@ -271,6 +268,20 @@ class BatchWorkerMixin(Base):
 
 class BatchWorker(BatchWorkerMixin, Worker):
     """RQ's worker, which forks a work-horse for every job, with `BatchWorkerMixin`."""
+
+
+def _ended_call() -> SharedCall | None:
+    """Return the call that ignored its timeout, if the work-horse was ended because of it."""
+    call = SharedCall.read()
+    return call if call is not None and (call.is_settled or call.ignores_timeout) else None
+
+
+def _message_of_end(call: SharedCall | None, *, is_stopped: bool) -> str:
+    if call is not None:
+        return "The work-horse of ticket %s was ended, because a job ignored its timeout"
+    if is_stopped:
+        return "The work-horse of ticket %s was stopped by a request"
+    return "The work-horse of ticket %s died; its jobs run again"
 
 
 def _rq_status(job: Job) -> JobStatus | None:

@@ -71,6 +71,7 @@ def test_a_stop_request_reaches_a_worker_that_does_not_know_its_work_horse_yet(
     batch.cancel(stop_running=True)
 
     worker.wait_for_log(KILLED)
+    worker.wait_for_log("was stopped by a request")
     wait_until(gone(horses))
     assert worker.is_alive
     assert End.of(batch) == End(outcome="cancelled", total=1, cancelled=1)
