@@ -186,14 +186,15 @@ def _stop_children(using: str, children: Sequence[uuid.UUID]) -> Iterator[list[C
         yield ledger.stop_children(using, children[start : start + tuning.CHILDREN_CHUNK])
 
 
-def continue_by_ticket(batch: JobBatch) -> None:
-    """Ensure one ticket that continues a cancel or retry, on a queue that has workers for the batch."""
-    queue = batch.queue if batch.queue in batch.queues else batch.queues[0]
+def continue_by_ticket(batch: JobBatch, queue: str | None = None) -> None:
+    """Ensure one ticket that continues a cancel or retry, by default on the first queue of the batch."""
+    default = batch.queue if batch.queue in batch.queues else batch.queues[0]
+    on_queue = queue or default
 
     def send_one() -> None:
-        line = transport.line_of(batch.pk, queue)
+        line = transport.line_of(batch.pk, on_queue)
         if not line.tickets:
-            transport.send_if_unchanged(new_ticket(batch, queue), 1, line)
+            transport.send_if_unchanged(new_ticket(batch, on_queue), 1, line)
 
     log_transport_errors(batch, send_one)
 

@@ -62,12 +62,12 @@ class BatchRunner:
         self.tickets = TicketSupply(batch, self.queue, attempts=self._attempts, waiting=waiting)
         self._checked_callbacks = False
         self._is_settled = False
-        # Without a heartbeat nothing would release the unstarted jobs of a large claim.
+        # Without a heartbeat unstarted links are never released; before a child batch, at once.
         self._claims = Claims(
             self.claimant,
             waiting_tickets=waiting or 0,
             single=self.isolated,
-            starts_small=self.sync,
+            starts_small=self.sync or bool(batch.child_batches),
         )
         self._is_suspended = False
         self._heartbeat: Heartbeat | None = None
@@ -224,8 +224,8 @@ class BatchRunner:
 
     def _start_child(self, link: BatchedJob) -> bool:
         """Start the child batch of this stand-in; return False, since it cannot have failed yet."""
-        # With outcomes to settle and to log first, its jobs would be held without running.
-        claims = self._next_claim() is not None and self.buffer.oldest_outcome_age() is None
+        # With links to settle or to release first, its jobs would be held without running.
+        claims = self.buffer.is_empty and self._next_claim() is not None
         for change in self._session.start_child(link, claims=claims):
             self._add_change(change)
             self._apply_changes()

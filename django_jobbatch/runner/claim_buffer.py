@@ -74,6 +74,11 @@ class ClaimBuffer:
         return bool(self._unstarted)
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to settle or to release, beside a running job."""
+        return not (self._unstarted or self._outcomes)
+
+    @property
     def running(self) -> BatchedJob | None:
         """The job that runs and has no outcome yet."""
         return self._running

@@ -54,7 +54,7 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
                 _warn_of_unknown_batch(ticket, description, batch_id, using)
             return
         if batch.status == BatchStatus.STOPPING or ledger.has_more_to_reset(batch):
-            if _continue(batch):
+            if _continue(batch, queue):
                 return
             batch = ledger.read_batch(using, pk)
             if batch is None:
@@ -67,7 +67,7 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
         dispatch.check_overdue(using, queue)
 
 
-def _continue(batch: JobBatch) -> bool:
+def _continue(batch: JobBatch, queue: str) -> bool:
     """Continue the cancel of a stopping batch, or an unfinished retry.
 
     Return whether the next ticket must continue the retry. This ticket runs no jobs before that, or
@@ -76,7 +76,7 @@ def _continue(batch: JobBatch) -> bool:
     if batch.status == BatchStatus.STOPPING:
         dispatch.continue_cancel(batch)
         return False
-    return dispatch.continue_retry(batch)
+    return dispatch.continue_retry(batch, queue)
 
 
 def _warn_of_unknown_batch(ticket: str, description: str, batch_id: str, using: str) -> None:
@@ -169,8 +169,7 @@ class TicketSession:
                     self._pop()
                 self.request_more_tickets()
         finally:
-            while self._stack:
-                self._leave_current()
+            self._leave_all()
 
     def push(self, batch: JobBatch, *, waiting: int | None = None) -> BatchRunner:
         """Make the batch the current one; `waiting` of its tickets wait, if that is known."""
@@ -195,7 +194,8 @@ class TicketSession:
     def _first_claim(self, child: JobBatch) -> NextClaim | None:
         if self.slice.queue not in child.queues or not self._may_accept(child):
             return None
-        return NextClaim(claimant=claimant_of(child, self.slice), limit=tuning.FIRST_CLAIM)
+        limit = 1 if child.child_batches else tuning.FIRST_CLAIM
+        return NextClaim(claimant=claimant_of(child, self.slice), limit=limit)
 
     def accept(self, batch: JobBatch, due: Collection[str]) -> str | None:
         """Return the queue on which this session runs the due links itself; None if it does not.
@@ -253,6 +253,17 @@ class TicketSession:
     def _current(self) -> BatchRunner:
         return next(reversed(self._stack.values()))
 
+    def _leave_all(self) -> None:
+        """Pop all batches, whatever an earlier one raises."""
+        errors: list[BaseException] = []
+        while self._stack:
+            try:
+                self._leave_current()
+            except BaseException as error:  # noqa: BLE001 - raised below, after the others are left
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
     def _leave_current(self) -> None:
         """Pop the current batch, which may not have run: then its claimed jobs are released."""
         try:
@@ -265,7 +276,7 @@ class TicketSession:
         runner.tickets.leave(runner.batch)
         if ledger.has_more_to_reset(runner.batch):
             # Its caller may have counted on the ticket that this session has taken over.
-            dispatch.leave_retry_to_ticket(runner.batch)
+            dispatch.leave_retry_to_ticket(runner.batch, self.slice.queue)
 
     def _may_accept(self, batch: JobBatch) -> bool:
         """Return whether the session may run the batch: not with isolated jobs, nor long ones."""

@@ -134,14 +134,14 @@ def test_tickets_wait_until_a_stopping_batch_is_swept() -> None:
     assert (batch.outcome, batch.cancelled_jobs, waiting(batch).queued) == ("cancelled", 2, 0)
 
 
-def work_until_idle() -> int:
-    """Do what a worker does with each ticket that waits; how many that were."""
-    queue = django_rq.get_queue("default")
+def work_until_idle(*names: str) -> int:
+    """Do what a worker of these queues does with each ticket that waits; how many that were."""
+    queues = [django_rq.get_queue(name) for name in names or ["default"]]
     worked = 0
-    while ids := queue.job_ids:
-        queue.remove(ids[0])
-        batch_id = uuid.UUID(ids[0].split("-")[1])
-        work(str(batch_id), "default", "default")
+    while waiting := [(queue, queue.job_ids[0]) for queue in queues if queue.job_ids]:
+        queue, ticket = waiting[0]
+        queue.remove(ticket)
+        work(str(uuid.UUID(ticket.split("-")[1])), queue.name, "default")
         worked += 1
     return worked
 
@@ -419,6 +419,23 @@ def test_one_ticket_is_sent_to_continue_a_retry_whose_first_jobs_are_not_due(
     assert event_log.calls == ["finally partial", "finally succeeded"]
 
 
+@pytest.mark.parametrize("queue", ["default", "other"])
+def test_a_ticket_that_continues_a_retry_is_replaced_on_its_own_queue(
+    queue: str, clock: Clock, tuning: Tuning
+) -> None:
+    slow_retries(clock, tuning)
+    links = [*[ADD.on_queue("default")] * 2, *[ADD.on_queue("other")] * 5]
+    batch = store_tree(bus.batch(links).on_queue(queue).allow_failures())
+    for each in ("default", "other"):
+        fail(batch, claim(batch, queue=each))
+
+    batch.retry()
+    work_until_idle("default", "other")
+    batch.refresh_from_db()
+
+    assert (batch.outcome, batch.succeeded_jobs, batch.retry_cursor) == ("succeeded", 7, None)
+
+
 def test_a_retry_in_a_transaction_is_continued_after_its_commit(
     event_log: EventLog, clock: Clock, tuning: Tuning
 ) -> None:
@@ -491,7 +508,7 @@ def test_tickets_reset_what_follows_the_chosen_jobs(
     assert (count, in_place) == (7, (1, 6))
     assert ledger.has_more_to_reset(batch)
     while ledger.has_more_to_reset(read(batch)):
-        dispatch.continue_retry(read(batch))
+        dispatch.continue_retry(read(batch), "default")
     assert (read(batch).pending_jobs, read(batch).cancelled_jobs) == (7, 0)
 
 

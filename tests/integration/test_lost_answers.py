@@ -290,7 +290,7 @@ def test_a_ticket_that_continues_a_retry_sends_all_tickets_though_an_answer_is_l
         assert batch.retry() == 4
 
         with answer_lost(commit) as was_lost:
-            dispatch.continue_retry(read(batch))
+            dispatch.continue_retry(read(batch), "default")
 
         tickets = {name: transport.waiting_tickets(batch.pk, name).queued for name in names}
         assert statuses(batch) == ["pending"] * 4
