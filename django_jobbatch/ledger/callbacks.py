@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from django_jobbatch import counters
 from django_jobbatch.ledger import leases, rows
+from django_jobbatch.ledger.inserts import insert_instances
 from django_jobbatch.ledger.statements import Unreadable, statements_of
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import (
@@ -181,9 +182,8 @@ def can_claim_callback(transition: Transition, queue: str) -> bool:
 def schedule_at_finish(transition: Transition, links: list[BatchedJob]) -> None:
     """Insert the callbacks of a finish. The first is due, unless an earlier one is unsettled."""
     batch, first = transition.batch, links[0]
-    inserted = BatchedJob.objects.using(transition.using)
     if batch.run > 1 or has_callbacks(batch, [Role.CATCH]):
-        inserted.bulk_create(links)
+        insert_instances(transition.using, links, "position")
         make_next_callback_due(transition)
         return
     # No callback of the batch has a row yet, so the first one need not read the lane.
@@ -198,7 +198,7 @@ def schedule_at_finish(transition: Transition, links: list[BatchedJob]) -> None:
         transition.claimed.append(leases.set_claimed(first, request.claimant, timezone.now()))
     else:
         transition.add_due(first.queue)
-    inserted.bulk_create(links)
+    insert_instances(transition.using, links, "position")
     transition.callbacks_left = True
 
 

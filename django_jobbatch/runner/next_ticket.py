@@ -108,8 +108,15 @@ def _reopened(batch: JobBatch) -> JobBatch:
 
 
 def _read(batch_id: uuid.UUID, using: str) -> JobBatch | None:
-    row = JobBatch.objects.using(using).filter(pk=batch_id)
-    return db.retry_transient(using, partial(db.read_row, row, report_unreadable))
+    """Return a batch row; None if it is deleted or cannot be read."""
+    try:
+        return ledger.read_batch(using, batch_id)
+    except Exception as error:
+        if db.is_lost(error, using):
+            raise
+        # The driver cannot read a value. The ORM says which.
+        row = JobBatch.objects.using(using).filter(pk=batch_id)
+        return db.retry_transient(using, partial(db.read_row, row, report_unreadable))
 
 
 def _may_run(batch: JobBatch, time_slice: Slice) -> bool:

@@ -16,7 +16,12 @@ from django.test.utils import CaptureQueriesContext
 
 from django_jobbatch import ledger
 from django_jobbatch.ledger import inserts
-from django_jobbatch.ledger.inserts import copy, insert_returning_ids, insert_rows
+from django_jobbatch.ledger.inserts import (
+    copy,
+    insert_instances,
+    insert_returning_ids,
+    insert_rows,
+)
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import BatchStatus, LinkStatus, Outcome, Role
 from tests.databases import BULK_INSERT
@@ -362,3 +367,22 @@ def test_ids_of_several_statements_are_joined(tuning: Tuning) -> None:
     ids = insert_returning_ids(ALIAS, BatchedJob, columns, links, "child_id")
 
     assert ids == dict(batch.jobs.values_list("child_id", "pk"))
+
+
+def test_instances_are_stored_with_all_their_columns_and_know_their_ids() -> None:
+    batch = JobBatchFactory.create()
+    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    links = [
+        BatchedJob(batch=batch, role=role, run=1, position=position, queue="default", payload="p")
+        for position, role in enumerate([Role.THEN, Role.FINALLY])
+    ]
+    links[0].started_at, links[0].claimed_by, links[0].fence = now, "ticket", 1
+
+    insert_instances(ALIAS, links, "position")
+
+    stored = list(batch.jobs.order_by("position").values())
+    returns_ids = connection.features.can_return_rows_from_bulk_insert
+    for link, row in zip(links, stored, strict=True):
+        known = {name: getattr(link, name) for name in row}
+        assert known == (row if returns_ids else {**row, "id": None})
+        assert (link._state.adding, link._state.db) == (False, ALIAS)

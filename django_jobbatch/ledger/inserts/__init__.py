@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db import connections
-from django.db.models import Model
+from django.db.models import Field, Model
+from django.db.models.expressions import DatabaseDefault
 
 from django_jobbatch.ledger.inserts import copy, multi_row
 from django_jobbatch.ledger.inserts.target import Row, target_of
+from django_jobbatch.models import mark_inserted
+from django_jobbatch.models.routing import RoutedModel
 
-__all__ = ["insert_returning_ids", "insert_rows"]
+__all__ = ["insert_instances", "insert_returning_ids", "insert_rows"]
 
 #: Names of columns as attributes of the model, such as `batch_id`.
 Columns = tuple[str, ...]
@@ -55,3 +58,31 @@ def insert_returning_ids(
         )
         values = zip(*rows, strict=True)
         return insert(connection, cursor, target, target.prepare(connection, values), key)
+
+
+def insert_instances(using: str, instances: Sequence[RoutedModel], key: str) -> None:
+    """Insert instances of one model with all their columns, as `bulk_create` does.
+
+    They get their ids, by the different values of the column `key`, if the database returns them.
+    """
+    model = type(instances[0])
+    fields = [field for field in model._meta.concrete_fields if not field.primary_key]
+    columns = tuple(field.attname for field in fields)
+    rows = [tuple(_stored(instance, field) for field in fields) for instance in instances]
+    if connections[using].features.can_return_rows_from_bulk_insert:
+        ids = insert_returning_ids(using, model, columns, rows, key)
+        for instance in instances:
+            instance.pk = ids[getattr(instance, key)]
+    else:
+        insert_rows(using, model, columns, rows)
+    for instance in instances:
+        mark_inserted(instance, using)
+
+
+def _stored(instance: Model, field: Field[Any, Any]) -> Any:
+    """Return the value of a column; the default of the database if the instance has none."""
+    value = getattr(instance, field.attname)
+    if not isinstance(value, DatabaseDefault):
+        return value
+    setattr(instance, field.attname, field.db_default)
+    return field.db_default
