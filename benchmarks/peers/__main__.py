@@ -52,7 +52,9 @@ def main() -> None:
 def _compare_here(chosen: argparse.Namespace) -> None:
     Interrupts()  # stop the servers if this process is stopped
     with servers(chosen.database) as started:
-        queues = ",".join(["default", *(name for name in SIDES if name.startswith("rq"))])
+        queues = ",".join(
+            ["default", *(name for name in SIDES if name.startswith(("rq_", "batches_")))]
+        )
         os.environ |= {**started.environment(SETTINGS), "QUEUES": queues}
         os.environ[marks.VARIABLE] = str(started.folder / "marks")
         set_up()

@@ -22,19 +22,28 @@ class Batches(Side):
     name = "batches"
     callbacks = 2
     forks = True
+    queue = "default"
 
     def command(self) -> list[str]:
-        return manage_command("rqworker", "default", "-v", "0")
+        return manage_command("rqworker", self.queue, "-v", "0")
 
     def send_tasks(self, count: int) -> None:
-        _jobs(count).dispatch()
+        self._jobs(count).dispatch()
 
     def send_group(self, size: int) -> None:
-        _jobs(size).dispatch()
+        self._jobs(size).dispatch()
 
     def send_batch(self, size: int) -> None:
-        _jobs(size).then(callback).finally_(callback).dispatch()
+        self._jobs(size).then(callback).finally_(callback).dispatch()
+
+    def _jobs(self, count: int) -> bus.BatchBuilder:
+        return bus.batch(bus.job(noop, number) for number in range(count)).on_queue(self.queue)
 
 
-def _jobs(count: int) -> bus.BatchBuilder:
-    return bus.batch(bus.job(noop, number) for number in range(count))
+class PreparedBatches(Batches):
+    """Batches where PostgreSQL keeps the plans of statements."""
+
+    name = queue = "batches_prepared"
+
+    def environment(self) -> dict[str, str]:
+        return {"PREPARED_STATEMENTS": "1"}

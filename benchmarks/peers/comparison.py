@@ -118,7 +118,7 @@ def _figures(rounds: Sequence[Round]) -> dict[str, Any]:
 
 def _packages(names: Iterable[str]) -> list[str]:
     """Return the packages of these sides whose versions are shown; ours is the revision."""
-    packages = (SIDES[name].package for name in names if name != OURS)
+    packages = (SIDES[name].package for name in names if not name.startswith(OURS))
     return sorted({package for package in packages if package != "rq"})
 
 

@@ -35,6 +35,9 @@ class Entry(NamedTuple):
 OURS: Final = "batches"
 SIDES: Final = {
     OURS: Entry("this package, BatchWorker", "django-jobbatch", "batches", "Batches"),
+    "batches_prepared": Entry(
+        "this package, prepared statements", "django-jobbatch", "batches", "PreparedBatches"
+    ),
     "rq_worker": Entry("RQ, Worker", "rq", "with_rq", "ForkingWorker"),
     "rq_simple_worker": Entry("RQ, SimpleWorker", "rq", "with_rq", "SimpleWorker"),
     "celery": Entry("Celery, prefork", "celery", "with_celery", "CeleryWorker"),
