@@ -8,7 +8,8 @@ from sandbox.settings import *  # noqa: F403
 from sandbox.settings import DATABASES, INSTALLED_APPS, env
 
 if env.bool("PREPARED_STATEMENTS", default=False) and "postgres" in DATABASES["default"]["ENGINE"]:
-    DATABASES["default"]["OPTIONS"] = {"server_side_binding": True, "prepare_threshold": 3}
+    options = DATABASES["default"].setdefault("OPTIONS", {})
+    options |= {"server_side_binding": True, "prepare_threshold": 3}
 if importlib.util.find_spec("django_ox"):
     INSTALLED_APPS = [*INSTALLED_APPS, "django_ox", "oxpull"]
     TASKS = {
