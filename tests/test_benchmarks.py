@@ -16,10 +16,13 @@ from benchmarks.chart import Bar, Panel, svg
 from benchmarks.documentation import replace_part
 from benchmarks.figures import origin
 from benchmarks.journal import Journal
+from benchmarks.peers.sides import SIDES
 from benchmarks.scale.aims import ROWS
 from benchmarks.scale.measured import Measured
 from tests.settings import ROOT
 from tests.thoroughness import tries
+
+PAGE = ROOT / "docs" / "explanation" / "performance.md"
 
 DATABASES = {"sqlite": "sqlite", "postgresql": "postgres", "mysql": "mariadb"}
 
@@ -209,6 +212,17 @@ def test_an_earlier_commit_is_measured_by_the_same_benchmark() -> None:
         "enqueue_many_per_s": ["current", "parent"],
     }
     assert found["parent"] == "HEAD"
+
+
+def test_the_page_has_every_row_of_the_aims_and_every_package() -> None:
+    page = PAGE.read_text()
+    rows = [f"| {row.title}: {check.title} |" for row in ROWS.values() for check in row.checks]
+    packages = [f"| {side.title} |" for side in SIDES.values()]
+
+    assert [text for text in [*rows, *packages] if text not in page] == []
+    for name in ("peers", "scale"):
+        assert f"({name}.svg)" in page
+        ElementTree.parse(PAGE.with_name(f"{name}.svg"))  # noqa: S314 - it is our own file
 
 
 def test_a_generated_part_of_a_page_replaces_only_what_is_between_its_markers(
