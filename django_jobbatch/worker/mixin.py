@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,8 @@ class BatchWorkerMixin(Base):
         self._reconcile_pids: dict[str, int] = {}
         # Statuses that `os.wait4` returned for the work-horse, None where RQ got none.
         self._horse_statuses: list[int | None] = []
+        self._is_rescuing = False
+        self._must_exit = False
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Warm up, and start as RQ does."""
@@ -157,11 +159,36 @@ class BatchWorkerMixin(Base):
         finally:
             # No status: RQ's worker has lost Redis and exits, and its work-horse continues.
             if self._horse_statuses:
-                with logging_errors("rescue the jobs of a work-horse"):
+                with self._delaying_exit(), logging_errors("rescue the jobs of a work-horse"):
                     self._rescue_horse(job, queue, execution_id, *args, **kwargs)
             if self._stopped_job_id == job.id:
                 # RQ forgets a request only if the job fails. This one came as it succeeded.
                 self._stopped_job_id = None
+
+    def request_force_stop(self, *args: Any, **kwargs: Any) -> None:
+        """Shut down at once as RQ does, but after a rescue.
+
+        Impatient people and process managers send more signals than the two that RQ expects.
+        """
+        if self._must_exit and self.horse_pid:
+            return  # the work-horse is killed, and the exception is on its way
+        try:
+            super().request_force_stop(*args, **kwargs)
+        except SystemExit:
+            self._must_exit = True
+            if not self._is_rescuing:
+                raise
+
+    @contextmanager
+    def _delaying_exit(self) -> Iterator[None]:
+        """Exit after the block if a cold shutdown is requested meanwhile."""
+        self._is_rescuing = True
+        try:
+            yield
+        finally:
+            self._is_rescuing = False
+        if self._must_exit:
+            raise SystemExit
 
     def _kill_overdue_horse(self) -> None:
         """Kill the work-horse if its job ignores its timeout and the watchdog does not end it.
@@ -209,9 +236,10 @@ class BatchWorkerMixin(Base):
                 extra=details,
             )
             return
-        call = _ended_call()
+        call = rescue.ended_call()
         is_stopped = _rq_status(job) == JobStatus.STOPPED
-        logger.warning(_message_of_end(call, is_stopped=is_stopped), job.id, extra=details)
+        message = rescue.message_of_end(call, is_stopped=is_stopped)
+        logger.warning(message, job.id, extra=details)
         taken_over = transport.taken_over(ticket.queue, job.id)
         dead = DeadSession(
             ticket=job.id,
@@ -268,20 +296,6 @@ class BatchWorkerMixin(Base):
 
 class BatchWorker(BatchWorkerMixin, Worker):
     """RQ's worker, which forks a work-horse for every job, with `BatchWorkerMixin`."""
-
-
-def _ended_call() -> SharedCall | None:
-    """Return the call that ignored its timeout, if the work-horse was ended because of it."""
-    call = SharedCall.read()
-    return call if call is not None and (call.is_settled or call.ignores_timeout) else None
-
-
-def _message_of_end(call: SharedCall | None, *, is_stopped: bool) -> str:
-    if call is not None:
-        return "The work-horse of ticket %s was ended, because a job ignored its timeout"
-    if is_stopped:
-        return "The work-horse of ticket %s was stopped by a request"
-    return "The work-horse of ticket %s died; its jobs run again"
 
 
 def _rq_status(job: Job) -> JobStatus | None:

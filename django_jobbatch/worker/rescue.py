@@ -36,6 +36,21 @@ class DeadSession:
     is_stopped: bool
 
 
+def ended_call() -> SharedCall | None:
+    """Return the call that ignored its timeout, if the work-horse was ended because of it."""
+    call = SharedCall.read()
+    return call if call is not None and (call.is_settled or call.ignores_timeout) else None
+
+
+def message_of_end(call: SharedCall | None, *, is_stopped: bool) -> str:
+    """Return the line of the log about the end of a work-horse, with a place for its ticket."""
+    if call is not None:
+        return "The work-horse of ticket %s was ended, because a job ignored its timeout"
+    if is_stopped:
+        return "The work-horse of ticket %s was stopped by a request"
+    return "The work-horse of ticket %s died; its jobs run again"
+
+
 def rescue(dead: DeadSession, call: SharedCall | None = None) -> None:
     """Release the links of a dead session, and log each repair.
 

@@ -133,12 +133,13 @@ def test_a_cold_shutdown_in_the_second_batch_of_a_row_leaves_a_ticket_for_each(
     (worker,) = workers.batch()
     event_log.wait_for("held began")
 
-    # RQ takes a second signal for one of its own if it comes within a second of the first.
+    # RQ takes a second signal for one of its own if it comes within a second of the first. Those
+    # that come later do not interrupt the rescue.
     def insist() -> bool:
         worker.terminate()
         return not worker.is_alive
 
-    wait_until(insist, interval=0.2)
+    wait_until(insist, interval=0.01)
     batches = (first, held, following)
     running = [batch.jobs.running().count() for batch in batches]
     waiting = [transport.waiting_tickets(batch.pk, "default").queued for batch in batches]

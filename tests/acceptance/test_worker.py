@@ -231,7 +231,7 @@ def test_what_a_cold_shutdown_cut_off_is_sent_before_the_worker_ends(
         worker.terminate()
         return not worker.is_alive
 
-    wait_until(insist, interval=0.2)
+    wait_until(insist, interval=0.01)
     running = batch.jobs.running().count()
     waiting = transport.waiting_tickets(batch.pk, "default").queued
 
