@@ -10,10 +10,12 @@ from typing import Final, NamedTuple
 BARS: Final = 340
 VALUES: Final = 120
 LETTER: Final = 7
+#: Pixels of a bar, of a bar with its space, of a title, around all, and between a bar and its value.
 BAR: Final = 16
 ROW: Final = 22
 TITLE: Final = 34
 MARGIN: Final = 16
+GAP: Final = 6
 
 STYLE: Final = """\
 svg { --text: #1f2328; --muted: #59636e; --page: #ffffff; --bar: #9aa4b2; --own: #2f6fdb; --miss: #d1453b; --line: #59636e }
@@ -64,14 +66,22 @@ def svg(title: str, panels: Sequence[Panel]) -> str:
 
 def _panel(panel: Panel, labels: int, top: int) -> Iterator[str]:
     left = MARGIN + labels
+    line = None if panel.line is None else round(left + panel.line * BARS, 1)
     yield f'<text class="title" x="{MARGIN}" y="{top + 20}">{escape(panel.title)}</text>'
     for number, bar in enumerate(panel.bars):
         y = top + TITLE + ROW * number
         width = max(round(bar.length * BARS, 1), 1)
         yield f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{escape(bar.label)}</text>'
         yield f'<rect class="{bar.style}" x="{left}" y="{y}" width="{width}" height="{BAR}" rx="2"/>'
-        yield f'<text class="value" x="{left + width + 6}" y="{y + 12}">{escape(bar.value)}</text>'
-    if panel.line is not None:
-        x = round(left + panel.line * BARS, 1)
+        x = _beside(left + width, LETTER * len(bar.value), line)
+        yield f'<text class="value" x="{x}" y="{y + 12}">{escape(bar.value)}</text>'
+    if line is not None:
         bottom = top + TITLE + ROW * len(panel.bars)
-        yield f'<line class="line" x1="{x}" x2="{x}" y1="{top + TITLE - 6}" y2="{bottom}"/>'
+        yield f'<line class="line" x1="{line}" x2="{line}" y1="{top + TITLE - 6}" y2="{bottom}"/>'
+
+
+def _beside(end: float, width: float, line: float | None) -> float:
+    """Return where a value stands: after its bar, and not on the line."""
+    if line is not None and end <= line <= end + GAP + width:
+        end = line
+    return end + GAP

@@ -118,7 +118,7 @@ def _panels(found: dict[str, Any]) -> Iterator[Panel]:
                     SIDES[name].title,
                     side["per_s"]["median"] / longest,
                     number(side["per_s"]["median"]),
-                    "own" if name == OURS else "bar",
+                    "own" if SIDES[name].package == SIDES[OURS].package else "bar",
                 )
                 for name, side in sides.items()
             ],
