@@ -2,10 +2,10 @@
 
     python -m benchmarks.scale --json --parent HEAD~10 --peers peers.json
 
-Each row has the measured values, the aim, and whether it is met. `--parent REV` measures a worktree
-of that commit too, with the benchmarks of this checkout, one after the other in each round. Rows that
-compare with other packages need the output of `python -m benchmarks.peers --json`. A value that
-cannot be measured is named with the reason.
+Each row has the measured values, the aim, and whether it is met. `--parent REV` is for the rows that
+compare with that commit: its worktree is measured with the benchmarks of this checkout, one after the
+other in each round. Rows that compare with other packages need the output of `python -m
+benchmarks.peers --json`. A value that cannot be measured is named with the reason.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ def main() -> None:
     conditions = {"database": chosen.database, "sizes": sizes, "parent": chosen.parent}
     journal = Journal(conditions, chosen.append)
     rows = {name: row for name, row in ROWS.items() if not chosen.only or name in chosen.only}
-    studies = list(dict.fromkeys(row.study for row in rows.values()))
+    studies = {row.study: row.with_parent for row in rows.values()}
     with trees(chosen.database, chosen.parent) as measured_trees:
         os.environ |= measured_trees[0].environment
         set_up()
@@ -63,18 +64,24 @@ def main() -> None:
 
 
 def _measure_round(
-    journal: Journal, number: int, studies: list[str], measured_trees: list[Tree], sizes: str
+    journal: Journal,
+    number: int,
+    studies: Mapping[str, bool],
+    measured_trees: Sequence[Tree],
+    sizes: str,
 ) -> None:
-    """Do the measurements that a round does not have yet, in all trees one after the other."""
+    """Do the measurements that a round does not have yet, in this tree, and in the parent if wanted."""
     if len(journal.rounds) <= number:
         journal.add({})
     measurements = journal.rounds[number]
-    for study in studies:
+    for study, with_parent in studies.items():
         if study in measurements:
             continue
         started = time.perf_counter()
+        ordered = measured_trees if with_parent else measured_trees[:1]
         # The first tree alternates, since the second one may profit from a warm machine.
-        ordered = measured_trees if number % 2 == 0 else measured_trees[::-1]
+        if number % 2:
+            ordered = ordered[::-1]
         measurements[study] = {tree.name: tree.measure(study, sizes) for tree in ordered}
         journal.save()
         seconds = time.perf_counter() - started
@@ -87,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     rounds = ", ".join(f"{number} {name}" for name, number in ROUNDS.items())
     add_rounds(arguments, default=rounds)
     arguments.add_argument("--only", type=one_of(ROWS), metavar="ROW[,ROW]", help="only these rows")
-    arguments.add_argument("--parent", metavar="REV", help="measure this commit too")
+    arguments.add_argument("--parent", metavar="REV", help="compare with this commit")
     arguments.add_argument(
         "--peers", type=Path, metavar="FILE", help="JSON of `python -m benchmarks.peers`"
     )

@@ -42,12 +42,16 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """Kind of work: the measurement that it needs, its checks, and figures that are shown too."""
+    """Kind of work: the measurement that it needs, its checks, and figures that are shown too.
+
+    Only a row `with_parent` is measured on the parent.
+    """
 
     title: str
     study: str
     checks: Sequence[Check]
     shown: Sequence[str] = ()
+    with_parent: bool = False
 
     def judge(self, measured: Measured) -> dict[str, Any]:
         """Return the row with its values; it is met if all its checks are."""
@@ -123,6 +127,7 @@ ROWS: Final = {
             Check("round trips to Redis", own("dispatch_small_round_trips"), 1),
         ],
         ["dispatch_small_cpu_ms", "redis_dispatch"],
+        with_parent=True,
     ),
     "dispatch_large": Row(
         "dispatch of a large batch from a generator",
@@ -160,6 +165,7 @@ ROWS: Final = {
             Check("ratio to Celery's plain tasks", to_peer("tasks", "celery"), 8, at_least=True),
         ],
         ["run_per_s", "run_cpu_us"],
+        with_parent=True,
     ),
     "isolated": Row(
         "`isolated()` jobs with one query",
@@ -190,6 +196,7 @@ ROWS: Final = {
             Check("transactions of a hop", own("hop_transactions"), 1),
         ],
         ["links_per_s", "link_cpu_us"],
+        with_parent=True,
     ),
     "child": Row(
         "a child batch of one job, from its start to its settlement",
