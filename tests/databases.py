@@ -11,12 +11,20 @@ from typing import Any, Final
 import pytest
 from django.db import DataError, IntegrityError, OperationalError, connection
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.test.utils import CaptureQueriesContext
+
+from django_jobbatch.ledger.statements.joined import SEPARATOR
 
 #: SQLite has one writer at a time and no row locks.
 SKIPS_LOCKED: Final = connection.vendor != "sqlite"
 
 #: An UPDATE returns the rows that it wrote, so that no SELECT follows.
 RETURNS_UPDATES: Final = connection.vendor != "mysql"
+
+#: One round trip may hold several statements. The server binds the parameters of single ones.
+JOINS_STATEMENTS: Final = connection.vendor == "postgresql" and not getattr(
+    connection.features, "uses_server_side_binding", False
+)
 
 needs_server = pytest.mark.skipif(
     connection.vendor == "sqlite", reason="SQLite has no server that could end a connection"
@@ -47,6 +55,11 @@ BULK_INSERT: Final = "COPY" if connection.vendor == "postgresql" else "INSERT IN
 NEGATIVE_COUNTER_ERROR: Final[type[Exception]] = (
     DataError if connection.vendor == "mysql" else IntegrityError
 )
+
+
+def statements_in(captured: CaptureQueriesContext) -> list[str]:
+    """The statements that were sent in a block, also those of one round trip one by one."""
+    return [each for query in captured.captured_queries for each in query["sql"].split(SEPARATOR)]
 
 
 def in_transaction(*statements: str, end: str = "COMMIT") -> list[str]:

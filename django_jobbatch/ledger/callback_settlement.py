@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from django.utils import timezone
 
 from django_jobbatch import tuning
 from django_jobbatch.db import MayRepeat, in_transaction, retry_transient
-from django_jobbatch.ledger import callbacks, completion
+from django_jobbatch.ledger import callbacks, completion, rows
 from django_jobbatch.ledger.change import Change, NextClaim, Settlement
 from django_jobbatch.ledger.outcomes import (
     LateOutcome,
     count_late,
     failure_row,
+    link_outcome,
     read_locked,
     record_releases,
     write_outcomes,
 )
+from django_jobbatch.ledger.statements import SettledCallback, statements_of
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob, FailedJob
-from django_jobbatch.states import OPEN, LinkStatus, Role
+from django_jobbatch.states import CALLBACK_LANE, OPEN, LinkStatus, Role
 
 
 def settle_callback(
@@ -40,12 +43,13 @@ def settle_callback(
     commits: list[Change] = []
 
     def operation() -> Change:
-        transition = Transition.lock(using, settlement.link.batch_id)
-        if transition is None:
-            return Change.of_deleted(settlement.link.batch_id, using, late=1)
-        transition.next_claim = next_claim
         known = replace(settlement, maybe_written=True) if commits else settlement
-        settle_callback_locked(transition, known, earlier=commits[-1:])
+        settled = _settle_first(using, known)
+        batch = rows.lock(using, known.link.batch_id) if settled is None else settled.batch
+        if batch is None:
+            return Change.of_deleted(known.link.batch_id, using, late=1)
+        transition = Transition(using, batch, next_claim)
+        settle_callback_locked(transition, known, earlier=commits[-1:], settled=settled)
         commits.append(transition.freeze())
         return commits[-1]
 
@@ -84,17 +88,20 @@ def skip_unreported(link: BatchedJob) -> None:
 
 
 def settle_callback_locked(
-    transition: Transition, settlement: Settlement, *, earlier: Sequence[Change] = ()
+    transition: Transition,
+    settlement: Settlement,
+    *,
+    earlier: Sequence[Change] = (),
+    settled: SettledCallback | None = None,
 ) -> None:
     """Settle a claimed callback of the locked batch.
 
-    `earlier` holds the change of a commit before that got no answer, if there was one.
+    `earlier` holds the change of a commit before that got no answer, if there was one. `settled` is
+    what the statements have done that locked the batch, if they have settled the callback too.
     """
     using, link = transition.using, settlement.link
     now = timezone.now()
-    try:
-        write_outcomes(using, [settlement], now)
-    except LateOutcome:
+    if not (_write(using, settlement, now) if settled is None else settled.was_valid):
         found = read_locked(using, [settlement]) if settlement.maybe_written else {}
         count_late(transition, [settlement], found, earlier=earlier)
         return
@@ -108,9 +115,27 @@ def settle_callback_locked(
         callbacks.make_each_failure_due(transition)
         callbacks.reschedule_each_failure(transition)
     else:
-        callbacks.make_next_callback_due(transition)
+        callbacks.make_next_callback_due(transition, settled and settled.lane)
         _record_next_run(transition)
     completion.settle_if_done(transition)
+
+
+def _write(using: str, settlement: Settlement, now: datetime) -> bool:
+    """Write the outcome of a callback, and return whether its claim was valid."""
+    try:
+        write_outcomes(using, [settlement], now)
+    except LateOutcome:
+        return False
+    return True
+
+
+def _settle_first(using: str, settlement: Settlement) -> SettledCallback | None:
+    """Lock the batch and settle a callback that succeeded, by one round trip; None for another."""
+    link = settlement.link
+    if settlement.status != LinkStatus.SUCCEEDED or link.role not in CALLBACK_LANE:
+        return None
+    alike = link_outcome([settlement], timezone.now())
+    return alike and statements_of(using).settle_callback(link, alike[1])
 
 
 def _record_next_run(transition: Transition) -> None:

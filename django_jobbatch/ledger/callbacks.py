@@ -14,7 +14,7 @@ from django.utils import timezone
 from django_jobbatch import counters
 from django_jobbatch.ledger import leases, rows
 from django_jobbatch.ledger.inserts import insert_instances
-from django_jobbatch.ledger.statements import Unreadable, statements_of
+from django_jobbatch.ledger.statements import Statement, Unreadable, statements_of
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import (
     BatchedJob,
@@ -179,11 +179,16 @@ def can_claim_callback(transition: Transition, queue: str) -> bool:
     )
 
 
-def schedule_at_finish(transition: Transition, links: list[BatchedJob]) -> None:
-    """Insert the callbacks of a finish. The first is due, unless an earlier one is unsettled."""
+def schedule_at_finish(
+    transition: Transition, links: list[BatchedJob], *, after: Statement
+) -> None:
+    """Write the finish by the statement `after`, and insert its callbacks.
+
+    The first is due, unless an earlier one is unsettled.
+    """
     batch, first = transition.batch, links[0]
     if batch.run > 1 or has_callbacks(batch, [Role.CATCH]):
-        insert_instances(transition.using, links, "position")
+        insert_instances(transition.using, links, "position", after=[after])
         make_next_callback_due(transition)
         return
     # No callback of the batch has a row yet, so the first one need not read the lane.
@@ -198,18 +203,19 @@ def schedule_at_finish(transition: Transition, links: list[BatchedJob]) -> None:
         transition.claimed.append(leases.set_claimed(first, request.claimant, timezone.now()))
     else:
         transition.add_due(first.queue)
-    insert_instances(transition.using, links, "position")
+    insert_instances(transition.using, links, "position", after=[after])
     transition.callbacks_left = True
 
 
-def make_next_callback_due(transition: Transition) -> None:
+def make_next_callback_due(transition: Transition, lane: list[BatchedJob] | None = None) -> None:
     """Make the next callback of the lane due, or claim it, if none is due or running.
 
-    All runs share the lane, so the callbacks of an earlier run come first.
+    All runs share the lane, so the callbacks of an earlier run come first. Pass the unsettled
+    callbacks if this transaction has read and locked them.
     """
     statements = statements_of(transition.using)
     try:
-        lane = statements.callback_lane(transition.batch.pk)
+        lane = statements.callback_lane(transition.batch.pk) if lane is None else lane
     except Unreadable:
         _make_next_due(transition, transition.links().callback_lane())
         return

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from django.db import connections
 from django.db.models import Subquery, Value
@@ -33,6 +33,11 @@ class _Due(NamedTuple):
     links: list[BatchedJob]
     run: int | None
 
+    @classmethod
+    def of(cls, found: Sequence[tuple[BatchedJob, int | None]]) -> Self:
+        """Return links that were read, each with the run of the batch."""
+        return cls([link for link, _ in found], found[0][1] if found else None)
+
 
 def claim(claimant: Claimant, *, after: int, limit: int) -> list[BatchedJob]:
     """Claim up to `limit` due jobs whose id is above `after`.
@@ -55,15 +60,15 @@ def claim_first(claimant: Claimant, batch: JobBatch, *, limit: int) -> list[Batc
     """
     started: list[datetime] = []
 
-    def start() -> None:
+    def start_and_read() -> _Due:
         now = timezone.now()
-        if statements_of(claimant.using).start(batch.pk, now):
+        was_pending, due = _start_and_read_due(claimant, now, limit)
+        if was_pending:
             started.append(now)
+        return due
 
     try:
-        claimed = _claim_in_transaction(
-            claimant, lambda: _due_jobs(claimant, 0, limit), start=start
-        )
+        claimed = _claim_in_transaction(claimant, start_and_read, is_start=True)
     except _NothingDue:
         return []
     if started:
@@ -138,14 +143,12 @@ def _claim_links(claimant: Claimant, read: Callable[[], _Due]) -> list[BatchedJo
 
 
 def _claim_in_transaction(
-    claimant: Claimant, read: Callable[[], _Due], start: Callable[[], None] | None = None
+    claimant: Claimant, read: Callable[[], _Due], *, is_start: bool = False
 ) -> list[BatchedJob]:
-    """Claim the links that `read` returns, after `start`.
-
-    After an unanswered commit, return the links claimed then.
+    """Claim the links that `read` returns; after an unanswered commit, return those claimed then.
 
     Raises:
-        _NothingDue: no link is due. The transaction with the start is rolled back.
+        _NothingDue: no link is due, and `read` is the start of a batch. It is rolled back.
     """
     claims: list[datetime] = []
 
@@ -153,10 +156,8 @@ def _claim_in_transaction(
         claimed = _claimed_at(claimant, claims) if claims else []
         if not claimed:
             claims.append(timezone.now())
-            if start is not None:
-                start()
             claimed = _claim_read(claimant, read(), now=claims[-1])
-            if start is not None and not claimed:
+            if is_start and not claimed:
                 raise _NothingDue
         return claimed
 
@@ -191,7 +192,24 @@ def _due_jobs(claimant: Claimant, after: int, limit: int) -> _Due:
             found = statements_of(using).due_jobs(
                 batch_id, claimant.queue, timezone.now(), after=after, limit=limit
             )
-            return _Due([link for link, _ in found], found[0][1] if found else None)
+            return _Due.of(found)
+    return _due_jobs_by_orm(claimant, after, limit)
+
+
+def _start_and_read_due(claimant: Claimant, now: datetime, limit: int) -> tuple[bool, _Due]:
+    """Mark a pending batch as running, and return whether it was pending, and its first due jobs."""
+    statements = statements_of(claimant.using)
+    if claimant.ignore_delays:
+        return statements.start(claimant.batch_id, now), _due_jobs_by_orm(claimant, 0, limit)
+    was_pending, found = statements.start_and_read_due(
+        claimant.batch_id, claimant.queue, now, limit=limit
+    )
+    due = _due_jobs_by_orm(claimant, 0, limit) if found is None else _Due.of(found)
+    return was_pending, due
+
+
+def _due_jobs_by_orm(claimant: Claimant, after: int, limit: int) -> _Due:
+    using, batch_id = claimant.using, claimant.batch_id
     live = rows.batches(using).filter(pk=batch_id, status__in=ACTIVE)
     run = live.order_by().values("run")
     due = _due(claimant).filter(run=0, pk__gt=after)

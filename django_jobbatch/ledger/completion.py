@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from django.db import connections
 from django.utils import timezone
 
 from django_jobbatch import counters
 from django_jobbatch.ledger import callbacks, rows
+from django_jobbatch.ledger.statements import execute
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import JobBatch
 from django_jobbatch.states import BatchStatus, Outcome, Role
@@ -28,7 +30,9 @@ def finish_if_done(transition: Transition) -> None:
     )
     if outcome == Outcome.SUCCEEDED and _has_partial_child(transition):
         outcome = Outcome.PARTIAL
-    transition.write(
+    ending = rows.writing(
+        transition.using,
+        batch,
         status=BatchStatus.FINISHED,
         outcome=outcome,
         finished_at=timezone.now(),
@@ -38,8 +42,9 @@ def finish_if_done(transition: Transition) -> None:
     transition.finished = True
     scheduled = callbacks.finish_links(batch, outcome)
     if scheduled:
-        callbacks.schedule_at_finish(transition, scheduled)
+        callbacks.schedule_at_finish(transition, scheduled, after=ending)
     else:
+        execute(connections[transition.using], ending)
         settle_if_done(transition)
 
 

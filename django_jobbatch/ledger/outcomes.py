@@ -16,7 +16,7 @@ from django_jobbatch.db import chunked_by_size
 from django_jobbatch.ledger import completion, leases
 from django_jobbatch.ledger.change import Change, Settlement
 from django_jobbatch.ledger.inserts import insert_rows
-from django_jobbatch.ledger.statements import statements_of
+from django_jobbatch.ledger.statements import LinkOutcome, statements_of
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.models import BatchedJob, FailedJob
 from django_jobbatch.states import SETTLED, LinkStatus
@@ -51,21 +51,26 @@ def write_outcomes(using: str, settlements: Sequence[Settlement], now: datetime)
             raise LateOutcome
 
 
+def link_outcome(
+    group: Sequence[Settlement], now: datetime
+) -> tuple[list[int], LinkOutcome] | None:
+    """Return the ids of these links and what one statement writes to all; None if it takes several."""
+    key = group[0].update_key
+    if any(each.result is not None or each.update_key != key for each in group):
+        return None
+    status, fence, attempts, losses, available_at = key
+    ended_at = now if status in SETTLED else None
+    outcome = LinkOutcome(status, fence, attempts, losses, available_at, ended_at)
+    return sorted(each.link.pk for each in group), outcome
+
+
 def _write_group(using: str, group: Sequence[Settlement], now: datetime) -> int:
     """Write the outcomes of one group, and return the number of rows."""
+    if (alike := link_outcome(group, now)) is not None:
+        return statements_of(using).settle(*alike)
     status, fence, attempts, losses, available_at = group[0].update_key
     pks = sorted(each.link.pk for each in group)
     ended_at = now if status in SETTLED else None
-    if all(each.result is None for each in group):
-        return statements_of(using).settle(
-            pks,
-            status=status,
-            fence=fence,
-            attempts=attempts,
-            losses=losses,
-            available_at=available_at,
-            ended_at=ended_at,
-        )
     claimed = BatchedJob.objects.using(using).filter(
         pk__in=pks, status=LinkStatus.RUNNING, fence=fence
     )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from django.db import connections
+
 from django_jobbatch.db import retry_transient
-from django_jobbatch.ledger.statements import statements_of
+from django_jobbatch.ledger.statements import Statement, execute, statements_of
 from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch, JobBatchQuerySet
 from django_jobbatch.models.tree import report_circle
 
@@ -38,9 +40,15 @@ def lock(using: str, batch_id: uuid.UUID) -> JobBatch | None:
 
 def write(using: str, batch: JobBatch, **values: Any) -> None:
     """Write columns of a batch row that this transaction has locked, and set them on `batch`."""
-    statements_of(using).write(batch.pk, values)
+    execute(connections[using], writing(using, batch, **values))
+
+
+def writing(using: str, batch: JobBatch, **values: Any) -> Statement:
+    """Set columns on `batch`, and return the statement that writes them."""
+    statement = statements_of(using).writing(batch.pk, values)
     for name, value in values.items():
         setattr(batch, name, value)
+    return statement
 
 
 def ancestor_ids(using: str, batch_id: uuid.UUID) -> list[uuid.UUID]:

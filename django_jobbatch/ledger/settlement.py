@@ -22,12 +22,13 @@ from django_jobbatch.ledger.outcomes import (
     failure_row,
     insert_failures,
     is_claim_valid,
+    link_outcome,
     number_of_outcomes,
     read_locked,
     record_releases,
     write_outcomes,
 )
-from django_jobbatch.ledger.statements import Unreadable, statements_of
+from django_jobbatch.ledger.statements import LinkOutcome, Unreadable, statements_of
 from django_jobbatch.ledger.transition import Transition
 from django_jobbatch.states import LANE_STOPPING, OPEN, SETTLED, Kind, LinkStatus
 
@@ -59,10 +60,16 @@ def settle(
     commits: list[Change] = []
 
     def settle_all() -> Change:
-        transition = _lock_and_count(using, batch_id, settlements)
-        if all(each.status == LinkStatus.SUCCEEDED for each in settlements):
+        now = timezone.now()
+        succeeded = all(each.status == LinkStatus.SUCCEEDED for each in settlements)
+        alike = link_outcome(settlements, now) if succeeded and settlements else None
+        if alike is None:
+            transition = _lock_and_count(using, batch_id, settlements)
+        else:
+            transition = _lock_and_settle(using, batch_id, *alike)
+        if succeeded:
             transition.next_claim = next_claim
-        _settle_counted(transition, settlements)
+        _settle_counted(transition, settlements, written_at=None if alike is None else now)
         _claim_remaining(transition)
         commits.append(transition.freeze())
         return commits[-1]
@@ -95,15 +102,24 @@ def settle_locked(transition: Transition, settlements: Sequence[Settlement]) -> 
     _settle_counted(transition, settlements)
 
 
-def _settle_counted(transition: Transition, settlements: Sequence[Settlement]) -> None:
-    """Settle claimed jobs of a locked batch whose counters are moved already."""
+def _settle_counted(
+    transition: Transition,
+    settlements: Sequence[Settlement],
+    *,
+    written_at: datetime | None = None,
+) -> None:
+    """Settle claimed jobs of a locked batch whose counters are moved already.
+
+    With `written_at`, so are the outcomes, all of which are successes.
+    """
     batch = transition.batch
     released = 0
     if batch.status not in OPEN:
         released = sum(each.status == LinkStatus.PENDING for each in settlements)
         settlements = [cancel_if_released(each) for each in settlements]
-    now = timezone.now()
-    write_outcomes(transition.using, settlements, now)
+    now = written_at or timezone.now()
+    if written_at is None:
+        write_outcomes(transition.using, settlements, now)
     if released:
         transition.write(
             pending_jobs=batch.pending_jobs - released,
@@ -156,6 +172,16 @@ def _lock_and_count(
         failed=final[LinkStatus.FAILED],
         cancelled=final[LinkStatus.CANCELLED],
     )
+    if batch is None:
+        raise LateOutcome
+    return Transition(using, batch)
+
+
+def _lock_and_settle(
+    using: str, batch_id: uuid.UUID, pks: Sequence[int], outcome: LinkOutcome
+) -> Transition:
+    """Lock the batch row, move its counters and settle links that succeeded, by one round trip."""
+    batch = statements_of(using).count_and_settle(batch_id, pks, outcome)
     if batch is None:
         raise LateOutcome
     return Transition(using, batch)

@@ -40,12 +40,14 @@ from django_jobbatch.states import LinkStatus
 from tests import jobs
 from tests import statements as expected
 from tests.databases import (
+    JOINS_STATEMENTS,
     RETURNS_UPDATES,
     Dropped,
     answer_lost,
     claim_of,
     in_transaction,
     settlement_of,
+    statements_in,
 )
 from tests.event_log import EventLog
 from tests.jobs import ADD
@@ -605,7 +607,7 @@ def statements(tuning: Tuning) -> Count:
     def count(batch: JobBatch) -> list[str]:
         with CaptureQueriesContext(connection) as captured:
             TicketSession("default", "default", "ticket").run(batch)
-        return [query["sql"].split()[0] for query in captured.captured_queries]
+        return [sql.split()[0] for sql in statements_in(captured)]
 
     return count
 
@@ -699,12 +701,14 @@ def test_statements_of_a_small_batch_with_callbacks(event_log: EventLog, tuning:
     with CaptureQueriesContext(connection) as captured:
         work(str(batch.pk), "default", "default")
 
-    sent = [query["sql"].split()[0] for query in captured.captured_queries]
+    sent = [sql.split()[0] for sql in statements_in(captured)]
     batch.refresh_from_db()
     assert (batch.outcome, batch.at_rest) == ("succeeded", True)
     assert sent.count("BEGIN") == 4
     # With the read of the batch, and that of the overdue ones, transactions included.
     assert len(sent) - sent.count("SET") <= (25 if RETURNS_UPDATES else 31)
+    if JOINS_STATEMENTS:
+        assert len(captured) - sent.count("SET") == 18
 
 
 @transactional

@@ -20,7 +20,7 @@ from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import CALLBACKS, LinkStatus, Role
 from tests import jobs
 from tests import statements as expected
-from tests.databases import claim_of, in_transaction
+from tests.databases import claim_of, in_transaction, statements_in
 from tests.factories import FailedJobFactory, JobBatchFactory, link_row
 from tests.jobs import ADD
 from tests.ledger.helpers import (
@@ -60,9 +60,7 @@ class Statements:
     """The statements that a block sent to the database."""
 
     def __init__(self, capture: CaptureQueriesContext) -> None:
-        self.sql = [
-            query["sql"].replace('"', "").replace("`", "") for query in capture.captured_queries
-        ]
+        self.sql = [sql.replace('"', "").replace("`", "") for sql in statements_in(capture)]
 
     @property
     def shapes(self) -> list[str]:

@@ -11,6 +11,7 @@ from django.db.models.expressions import DatabaseDefault
 
 from django_jobbatch.ledger.inserts import copy, multi_row
 from django_jobbatch.ledger.inserts.target import Row, target_of
+from django_jobbatch.ledger.statements import Statement, execute
 from django_jobbatch.models import mark_inserted
 from django_jobbatch.models.routing import RoutedModel
 
@@ -41,12 +42,18 @@ def insert_rows(using: str, model: type[Model], columns: Columns, rows: Sequence
 
 
 def insert_returning_ids(
-    using: str, model: type[Model], columns: Columns, rows: Sequence[Row], key: str
+    using: str,
+    model: type[Model],
+    columns: Columns,
+    rows: Sequence[Row],
+    key: str,
+    *,
+    after: Sequence[Statement] = (),
 ) -> dict[Any, int]:
     """Insert rows and return their new ids, by the values of the column `key`.
 
     Rows without a value in this column are inserted too. The ids grow in the order of the rows; on
-    MySQL, rows without a value come first.
+    MySQL, rows without a value come first. The statements of `after` are executed first.
     """
     connection = connections[using]
     target = target_of(connection, model, columns)
@@ -57,23 +64,29 @@ def insert_returning_ids(
             else multi_row.insert_one_by_one
         )
         values = zip(*rows, strict=True)
-        return insert(connection, cursor, target, target.prepare(connection, values), key)
+        return insert(
+            connection, cursor, target, target.prepare(connection, values), key, after=after
+        )
 
 
-def insert_instances(using: str, instances: Sequence[RoutedModel], key: str) -> None:
+def insert_instances(
+    using: str, instances: Sequence[RoutedModel], key: str, *, after: Sequence[Statement] = ()
+) -> None:
     """Insert instances of one model with all their columns, as `bulk_create` does.
 
     They get their ids, by the different values of the column `key`, if the database returns them.
+    The statements of `after` are executed first, with the insert if one round trip may do both.
     """
     model = type(instances[0])
     fields = [field for field in model._meta.concrete_fields if not field.primary_key]
     columns = tuple(field.attname for field in fields)
     rows = [tuple(_stored(instance, field) for field in fields) for instance in instances]
     if connections[using].features.can_return_rows_from_bulk_insert:
-        ids = insert_returning_ids(using, model, columns, rows, key)
+        ids = insert_returning_ids(using, model, columns, rows, key, after=after)
         for instance in instances:
             instance.pk = ids[getattr(instance, key)]
     else:
+        execute(connections[using], *after)
         insert_rows(using, model, columns, rows)
     for instance in instances:
         mark_inserted(instance, using)

@@ -12,6 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django_jobbatch import tuning
 from django_jobbatch.db import chunked_by_size
 from django_jobbatch.ledger.inserts.target import Row, Target
+from django_jobbatch.ledger.statements import Statement, execute_by
 
 
 def insert(
@@ -23,26 +24,43 @@ def insert(
 
 
 def insert_returning(
-    connection: BaseDatabaseWrapper, cursor: Any, target: Target, rows: Sequence[Row], key: str
+    connection: BaseDatabaseWrapper,
+    cursor: Any,
+    target: Target,
+    rows: Sequence[Row],
+    key: str,
+    *,
+    after: Sequence[Statement] = (),
 ) -> dict[Any, int]:
-    """Insert rows and return their ids by the values of a column; the statements return both."""
+    """Insert rows and return their ids by the values of a column; the statements return both.
+
+    The statements of `after` come first, and are sent with the insert.
+    """
     field = target.columns[target.index(key)].field
     returning = f" RETURNING {target.pk}, {connection.ops.quote_name(str(field.column))}"
     ids: dict[Any, int] = {}
     for chunk in _chunks(connection, target, rows):
-        sql = _sql(target, len(chunk)) + returning
-        cursor.execute(sql, list(chain.from_iterable(chunk)))
-        ids |= {field.to_python(value): pk for pk, value in cursor.fetchall() if value is not None}
+        sql, params = _sql(target, len(chunk)) + returning, list(chain.from_iterable(chunk))
+        *_, inserted = execute_by(connection, cursor, *after, Statement(sql, params, returns=True))
+        after = ()
+        ids |= {field.to_python(value): pk for pk, value in inserted.read() if value is not None}
     return ids
 
 
 def insert_one_by_one(
-    connection: BaseDatabaseWrapper, cursor: Any, target: Target, rows: Sequence[Row], key: str
+    connection: BaseDatabaseWrapper,
+    cursor: Any,
+    target: Target,
+    rows: Sequence[Row],
+    key: str,
+    *,
+    after: Sequence[Statement] = (),
 ) -> dict[Any, int]:
     """Insert rows and return their ids by the values of a column. MySQL returns only the last id.
 
     Rows without a value in that column are inserted by as few statements as possible, and first.
     """
+    execute_by(connection, cursor, *after)
     index = target.index(key)
     insert(connection, cursor, target, [row for row in rows if row[index] is None])
     ids: dict[Any, int] = {}

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from django.db import connections
 
-from django_jobbatch.ledger.statements.base import Statements, Unreadable
+from django_jobbatch.ledger.statements.base import (
+    LinkOutcome,
+    SettledCallback,
+    Statements,
+    Unreadable,
+)
+from django_jobbatch.ledger.statements.joined import Statement, execute, execute_by
 from django_jobbatch.ledger.statements.mysql import MySQLStatements
 from django_jobbatch.ledger.statements.postgresql import PostgreSQLStatements
 from django_jobbatch.ledger.statements.sqlite import SQLiteStatements
 
-__all__ = ["Statements", "Unreadable", "statements_of"]
+__all__ = [
+    "LinkOutcome",
+    "SettledCallback",
+    "Statement",
+    "Statements",
+    "Unreadable",
+    "execute",
+    "execute_by",
+    "statements_of",
+]
 
 _BY_VENDOR: dict[str, type[Statements]] = {
     "mysql": MySQLStatements,

@@ -1,175 +1,90 @@
-"""The hot statements in the form that every database understands: an UPDATE, then a SELECT.
+"""The hot statements, executed in the form that every database understands.
 
-Each guard is a condition on columns of the updated row itself. A subclass changes the form for one
-kind of database.
+A subclass changes the form for one kind of database.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
-from itertools import repeat
-from typing import Any, Final
-
-from django.db.backends.base.base import BaseDatabaseWrapper
+from typing import Any, NamedTuple
 
 from django_jobbatch.db import is_lost
-from django_jobbatch.ledger.statements.table import Table, text, texts
+from django_jobbatch.ledger.statements.compiled import CompiledText
+from django_jobbatch.ledger.statements.joined import Result, Statement, execute
+from django_jobbatch.ledger.statements.table import text
 from django_jobbatch.models import BatchedJob, JobBatch
-from django_jobbatch.states import (
-    ACTIVE,
-    CALLBACK_LANE,
-    CALLBACKS,
-    UNSETTLED,
-    BatchStatus,
-    LinkStatus,
-    Role,
-)
+from django_jobbatch.states import LinkStatus
 
 
 class Unreadable(Exception):  # not an error: the ORM reads fewer columns, or the rows one by one
     """A row of a statement cannot be read, which hides the others: a date after 9999, for example."""
 
 
-#: The numbers of ids in one statement. A smaller group repeats its last id, so the number of
-#: different statements is bounded.
-GROUP_SIZES: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500)
+class LinkOutcome(NamedTuple):
+    """What a settlement writes to claimed links with one fence."""
 
-#: A larger group is rounded up to a multiple of this.
-_LARGE_GROUP: Final = 1000
+    status: LinkStatus
+    fence: int
+    attempts: int
+    losses: int
+    available_at: datetime | None
+    ended_at: datetime | None
 
 
-class Statements:
-    """The compiled statements of one connection."""
+class SettledCallback(NamedTuple):
+    """The row of the batch, None if deleted; whether the claim was valid; and the callback lane then.
 
-    #: Between the table and the WHERE of a claim.
-    claim_hint = ""
-    #: At the end of a SELECT that locks its rows.
-    for_update = " FOR UPDATE"
-    #: At the end of a SELECT that locks its rows and skips those that others have locked.
-    skip_locked = " FOR UPDATE SKIP LOCKED"
+    The lane is None if a row of it cannot be read.
+    """
 
-    def __init__(self, connection: BaseDatabaseWrapper) -> None:
-        self._connection = connection
-        self._batches = batches = Table(JobBatch, connection)
-        self._links = links = Table(BatchedJob, connection)
-        if not connection.features.has_select_for_update_skip_locked:
-            self.skip_locked = self.for_update
-        b, k = batches.columns, links.columns
-        locked = f"UPDATE {batches.name} SET {b.version} = {b.version} + 1"
-        by_key = f" WHERE {b.id} = %s"
-        self._lock = locked + by_key
-        self._count = (
-            f"{locked}, {b.pending_jobs} = {b.pending_jobs} - %s,"
-            f" {b.failed_jobs} = {b.failed_jobs} + %s,"
-            f" {b.cancelled_jobs} = {b.cancelled_jobs} + %s"
-            f"{by_key} AND {b.pending_jobs} >= %s"
-        )
-        self._start = (
-            f"{locked}, {b.status} = {text(BatchStatus.RUNNING)}, {b.started_at} = %s"
-            f"{by_key} AND {b.status} = {text(BatchStatus.PENDING)}"
-        )
-        self._read_batch = f"SELECT {batches.all_columns} FROM {batches.name}{by_key}"
-        self._settle = (
-            f"UPDATE {links.name} SET {k.status} = %s, {k.lease_until} = NULL,"
-            f" {k.available_at} = %s, {k.ended_at} = %s, {k.attempts} = {k.attempts} + %s,"
-            f" {k.worker_losses} = {k.worker_losses} + %s"
-        )
-        self._claim = (
-            f"UPDATE {links.name} SET {k.status} = {text(LinkStatus.RUNNING)}, {k.fence} = %s,"
-            f" {k.claimed_by} = %s, {k.started_at} = %s, {k.lease_until} = %s"
-        )
-        self._make_due = (
-            f"UPDATE {links.name} SET {k.status} = {text(LinkStatus.PENDING)},"
-            f" {k.available_at} = %s WHERE {k.id} = %s"
-            f" AND {k.status} = {text(LinkStatus.WAITING)}"
-        )
-        run = (
-            f"(SELECT {b.run} FROM {batches.name} WHERE {b.id} = %s"
-            f" AND {b.status} IN ({texts(ACTIVE)}))"
-        )
-        due = (
-            f" FROM {links.name}{self.claim_hint} WHERE {k.batch_id} = %s AND {k.queue} = %s"
-            f" AND {k.status} = {text(LinkStatus.PENDING)}"
-            f" AND ({k.available_at} IS NULL OR {k.available_at} <= %s)"
-        )
-        first = f" ORDER BY {k.id} LIMIT %s{self.skip_locked}"
-        # Jobs are selected by their run, not by their role: an index starts with batch and role, and
-        # PostgreSQL without statistics uses it and sorts the whole batch for each claim.
-        jobs = f"{due} AND {k.run} = 0 AND {k.id} > %s{first}"
-        # The run is read by the same statement as the links, so a retry is seen whole or not at all.
-        self._due_jobs = f"SELECT {links.all_columns}, {run}{jobs}"
-        self._due_jobs_of_locked = f"SELECT {links.all_columns}{jobs}"
-        self._due_callback = (
-            f"SELECT {links.all_columns}{due} AND {k.run} >= 1 AND {k.role} IN ({texts(CALLBACKS)})"
-            f"{first}"
-        )
-        self._following = (
-            f"SELECT {links.all_columns} FROM {links.name} WHERE {k.batch_id} = %s"
-            f" AND {k.role} = {text(Role.JOB)} AND {k.run} = 0 AND {k.lane} = %s"
-            f" AND {k.position} > %s AND {k.status} <> {text(LinkStatus.SUCCEEDED)}"
-            f" ORDER BY {k.position} LIMIT 1{self.for_update}"
-        )
-        self._callback_lane = (
-            f"SELECT {links.all_columns} FROM {links.name} WHERE {k.batch_id} = %s"
-            f" AND {k.role} IN ({texts(CALLBACK_LANE)}) AND {k.status} IN ({texts(UNSETTLED)})"
-            f" ORDER BY {k.run}, {k.position}{self.for_update}"
-        )
+    batch: JobBatch | None
+    was_valid: bool
+    lane: list[BatchedJob] | None
+
+
+class Statements(CompiledText):
+    """The statements of one connection."""
 
     # Batch rows
 
     def read(self, batch_id: uuid.UUID) -> JobBatch | None:
         """Return a batch row; None if deleted."""
         key = self._batches.value("id", batch_id, self._connection)
-        return self._batch(self._read_batch, [key])
+        return self._batch_of(
+            execute(self._connection, Statement(self._read_batch, [key], returns=True))
+        )
 
     def lock(self, batch_id: uuid.UUID) -> JobBatch | None:
         """Write `version + 1` to lock a batch row, and return the row; None if deleted."""
-        key = self._batches.value("id", batch_id, self._connection)
-        return self._update_batch(self._lock, [key], key)
+        return self._batch_of(execute(self._connection, *self._locking(batch_id)))
 
     def count(
         self, batch_id: uuid.UUID, *, settled: int, failed: int, cancelled: int
     ) -> JobBatch | None:
         """Lock a batch row and move its counters; None if fewer jobs are pending, or it is deleted."""
-        key = self._batches.value("id", batch_id, self._connection)
-        return self._update_batch(self._count, [settled, failed, cancelled, key, settled], key)
+        counting = self._counting(batch_id, settled=settled, failed=failed, cancelled=cancelled)
+        return self._batch_of(execute(self._connection, *counting))
 
     def start(self, batch_id: uuid.UUID, now: datetime) -> bool:
         """Write that a batch is running, and return whether it was pending."""
-        key = self._batches.value("id", batch_id, self._connection)
-        started_at = self._batches.value("started_at", now, self._connection)
-        return bool(self._execute(self._start, [started_at, key]))
+        (started,) = execute(self._connection, self._starting(batch_id, now))
+        return bool(started.matched)
 
-    def write(self, batch_id: uuid.UUID, values: dict[str, Any]) -> None:
-        """Write columns of a batch row that this transaction has locked."""
+    def writing(self, batch_id: uuid.UUID, values: dict[str, Any]) -> Statement:
+        """Return the statement that writes columns of a batch row which its transaction has locked."""
         table = self._batches
         sql = f"UPDATE {table.name} SET {table.assignments(values)} WHERE {table.columns.id} = %s"
-        self._execute(sql, table.values({**values, "id": batch_id}, self._connection))
+        return Statement(sql, table.values({**values, "id": batch_id}, self._connection))
 
     # Links
 
-    def settle(
-        self,
-        pks: Sequence[int],
-        *,
-        status: LinkStatus,
-        fence: int,
-        attempts: int,
-        losses: int,
-        available_at: datetime | None,
-        ended_at: datetime | None,
-    ) -> int:
-        """Write the outcome of claimed links with one fence, and return the number of rows."""
-        k = self._links.columns
-        condition, ids = self.among(pks)
-        moments = self._moments(available_at=available_at, ended_at=ended_at)
-        return self._execute(
-            f"{self._settle} WHERE {condition} AND {k.status} = {text(LinkStatus.RUNNING)}"
-            f" AND {k.fence} = %s",
-            [status.value, *moments, attempts, losses, *ids, fence],
-        )
+    def settle(self, pks: Sequence[int], outcome: LinkOutcome) -> int:
+        """Write the outcome of claimed links, and return the number of rows."""
+        (settled,) = execute(self._connection, self._settling(pks, outcome))
+        return settled.matched
 
     def claim(
         self,
@@ -232,39 +147,91 @@ class Statements:
         key = self._batches.value("id", batch_id, self._connection)
         return [link for link, _ in self._read_links(self._callback_lane, [key])]
 
-    # Differences between databases
+    # Several statements together
 
-    def among(self, pks: Sequence[int]) -> tuple[str, list[Any]]:
-        """Return the condition that a link has one of these ids, and its parameters."""
-        size = next((size for size in GROUP_SIZES if size >= len(pks)), None)
-        if size is None:
-            size = -(-len(pks) // _LARGE_GROUP) * _LARGE_GROUP
-        marks = ", ".join(repeat("%s", size))
-        return f"{self._links.columns.id} IN ({marks})", [
-            *pks,
-            *repeat(pks[-1], size - len(pks)),
-        ]
+    def start_and_read_due(
+        self, batch_id: uuid.UUID, queue: str, now: datetime, *, limit: int
+    ) -> tuple[bool, list[tuple[BatchedJob, int | None]] | None]:
+        """Do as `start`, then as `due_jobs`; without the jobs if a row cannot be read."""
+        key, at = self._key_and_moment(batch_id, now)
+        due = Statement(self._due_jobs, [key, key, queue, at, 0, limit], returns=True)
+        started, found = execute(self._connection, self._starting(batch_id, now), due)
+        with suppress(Unreadable):
+            return bool(started.matched), self._links_of(found)
+        return bool(started.matched), None
 
-    def _update_batch(self, sql: str, params: list[Any], key: Any) -> JobBatch | None:
-        """Update one batch row and return it; None if no row matched."""
-        return self._batch(self._read_batch, [key]) if self._execute(sql, params) else None
+    def count_and_settle(
+        self, batch_id: uuid.UUID, pks: Sequence[int], outcome: LinkOutcome
+    ) -> JobBatch | None:
+        """Do as `count`, for links that succeeded, then as `settle`; None if a link was not settled.
 
-    def _batch(self, sql: str, params: list[Any]) -> JobBatch | None:
-        """Return the batch row that a statement returns; None without one."""
-        rows = self._read(sql, params)
+        Then the caller must roll back.
+        """
+        counting = self._counting(batch_id, settled=len(pks), failed=0, cancelled=0)
+        *counted, settled = execute(self._connection, *counting, self._settling(pks, outcome))
+        return self._batch_of(counted) if settled.matched == len(pks) else None
+
+    def settle_callback(self, link: BatchedJob, outcome: LinkOutcome) -> SettledCallback:
+        """Do as `lock`, then as `settle` for one callback, then as `callback_lane`."""
+        *locked, settled, lane = execute(
+            self._connection,
+            *self._locking(link.batch_id),
+            self._settling([link.pk], outcome),
+            self._reading_lane(link.batch_id),
+        )
+        batch = self._batch_of(locked)
+        with suppress(Unreadable):
+            return SettledCallback(
+                batch, bool(settled.matched), [each for each, _ in self._links_of(lane)]
+            )
+        return SettledCallback(batch, bool(settled.matched), None)
+
+    # Statements before they are sent
+
+    def _locking(self, batch_id: uuid.UUID) -> list[Statement]:
+        key = self._batches.value("id", batch_id, self._connection)
+        return self._updating(self._lock, [key], key)
+
+    def _counting(
+        self, batch_id: uuid.UUID, *, settled: int, failed: int, cancelled: int
+    ) -> list[Statement]:
+        key = self._batches.value("id", batch_id, self._connection)
+        return self._updating(self._count, [settled, failed, cancelled, key, settled], key)
+
+    def _starting(self, batch_id: uuid.UUID, now: datetime) -> Statement:
+        named = {"started_at": now, "id": batch_id}
+        return Statement(self._start, self._batches.values(named, self._connection))
+
+    def _settling(self, pks: Sequence[int], outcome: LinkOutcome) -> Statement:
+        k = self._links.columns
+        condition, ids = self.among(pks)
+        moments = self._moments(available_at=outcome.available_at, ended_at=outcome.ended_at)
+        return Statement(
+            f"{self._settle} WHERE {condition} AND {k.status} = {text(LinkStatus.RUNNING)}"
+            f" AND {k.fence} = %s",
+            [outcome.status.value, *moments, outcome.attempts, outcome.losses, *ids, outcome.fence],
+        )
+
+    def _reading_lane(self, batch_id: uuid.UUID) -> Statement:
+        key = self._batches.value("id", batch_id, self._connection)
+        return Statement(self._callback_lane, [key], returns=True)
+
+    def _updating(self, sql: str, params: list[Any], key: Any) -> list[Statement]:
+        """Return what updates one batch row and reads it."""
+        return [Statement(sql, params), Statement(self._read_batch, [key], returns=True)]
+
+    def _batch_of(self, results: Sequence[Result]) -> JobBatch | None:
+        """Return the row of `_updating`; None if no row matched."""
+        if len(results) > 1 and not results[0].matched:
+            return None
+        rows = results[-1].read()
         return self._batches.instance(rows[0], self._connection) if rows else None
 
-    # Execution
+    # Reading and writing
 
     def _execute(self, sql: str, params: list[Any]) -> int:
-        with self._connection.cursor() as cursor:
-            cursor.execute(sql, params)
-            return int(cursor.rowcount)
-
-    def _read(self, sql: str, params: list[Any]) -> list[Sequence[Any]]:
-        with self._connection.cursor() as cursor:
-            cursor.execute(sql, params)
-            return list(cursor.fetchall())
+        (result,) = execute(self._connection, Statement(sql, params))
+        return result.matched
 
     def _read_links(self, sql: str, params: list[Any]) -> list[tuple[BatchedJob, Any]]:
         """Return links, each with the last value of its row.
@@ -272,10 +239,13 @@ class Statements:
         Raises:
             Unreadable: a value cannot be read. The transaction is as before.
         """
+        (result,) = execute(self._connection, Statement(sql, params, returns=True))
+        return self._links_of(result)
+
+    def _links_of(self, result: Result) -> list[tuple[BatchedJob, Any]]:
         connection = self._connection
         try:
-            rows = self._read(sql, params)
-            return [(self._links.instance(row, connection), row[-1]) for row in rows]
+            return [(self._links.instance(row, connection), row[-1]) for row in result.read()]
         except Exception as error:
             if is_lost(error, connection.alias):
                 raise
@@ -292,5 +262,5 @@ class Statements:
 class ReturningStatements(Statements):
     """The statements of a database whose UPDATE returns the rows that it wrote."""
 
-    def _update_batch(self, sql: str, params: list[Any], key: Any) -> JobBatch | None:
-        return self._batch(f"{sql} RETURNING {self._batches.all_columns}", params)
+    def _updating(self, sql: str, params: list[Any], key: Any) -> list[Statement]:
+        return [Statement(f"{sql} RETURNING {self._batches.all_columns}", params, returns=True)]

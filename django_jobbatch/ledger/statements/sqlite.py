@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-import uuid
 from typing import Any
 
 from django_jobbatch.ledger.statements.base import ReturningStatements, Statements
-from django_jobbatch.models import JobBatch
+from django_jobbatch.ledger.statements.joined import Statement
 
 #: The first version whose UPDATE returns rows.
 _RETURNING = (3, 35)
@@ -18,7 +17,7 @@ class SQLiteStatements(ReturningStatements):
 
     for_update = ""
 
-    def _update_batch(self, sql: str, params: list[Any], key: uuid.UUID) -> JobBatch | None:
+    def _updating(self, sql: str, params: list[Any], key: Any) -> list[Statement]:
         if sqlite3.sqlite_version_info < _RETURNING:
-            return Statements._update_batch(self, sql, params, key)  # noqa: SLF001 - of a base class
-        return super()._update_batch(sql, params, key)
+            return Statements._updating(self, sql, params, key)  # noqa: SLF001 - of a base class
+        return super()._updating(sql, params, key)

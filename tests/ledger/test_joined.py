@@ -1,0 +1,101 @@
+"""Statements that are sent together: their order, their results and their errors."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import DataError, IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from django_jobbatch.ledger.statements.joined import Statement, execute
+from django_jobbatch.models import JobBatch
+from tests.databases import JOINS_STATEMENTS, needs_postgresql
+from tests.factories import JobBatchFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TABLE = JobBatch._meta.db_table
+RENAME = f"UPDATE {TABLE} SET name = %s WHERE name = %s"  # noqa: S608 - a name of ours
+NAMES = f"SELECT name FROM {TABLE} WHERE name LIKE %s ORDER BY name"  # noqa: S608
+
+joins = pytest.mark.skipif(
+    not JOINS_STATEMENTS, reason="only a driver that writes parameters into the text joins it"
+)
+
+
+def named(*names: str) -> None:
+    for name in names:
+        JobBatchFactory.create(name=name)
+
+
+def test_each_statement_sees_those_before_it() -> None:
+    named("a", "b")
+
+    with transaction.atomic(), CaptureQueriesContext(connection) as captured:
+        renamed, read, missed, read_again = execute(
+            connection,
+            Statement(RENAME, ["c;\n100%", "a"]),
+            Statement(NAMES, ["%"], returns=True),
+            Statement(RENAME, ["d", "a"]),
+            Statement(NAMES, ["c%"], returns=True),
+        )
+
+    assert (renamed.matched, missed.matched) == (1, 0)
+    assert [row[0] for row in read.read()] == ["b", "c;\n100%"]
+    assert [row[0] for row in read_again.read()] == ["c;\n100%"]
+    assert len(captured) == (1 if JOINS_STATEMENTS else 4)
+
+
+def test_an_error_rolls_all_back() -> None:
+    named("a")
+    row = JobBatch.objects.get()
+    duplicate = Statement(
+        f"UPDATE {TABLE} SET pending_jobs = %s WHERE id = %s",  # noqa: S608 - a name of ours
+        [-1, JobBatch._meta.pk.get_db_prep_value(row.pk, connection)],
+    )
+
+    with pytest.raises((IntegrityError, DataError)), transaction.atomic():
+        execute(
+            connection,
+            Statement(RENAME, ["b", "a"]),
+            duplicate,
+            Statement(RENAME, ["c", "b"]),
+        )
+
+    assert [each.name for each in JobBatch.objects.all()] == ["a"]
+
+
+@joins
+def test_an_unreadable_result_hides_no_other_one() -> None:
+    named("a")
+    far = Statement("SELECT %s::timestamptz", ["infinity"], returns=True)
+
+    with transaction.atomic():
+        before, unreadable, after = execute(
+            connection,
+            Statement(NAMES, ["%"], returns=True),
+            far,
+            Statement(NAMES, ["%"], returns=True),
+        )
+
+    assert before.read() == after.read() == [("a",)]
+    with pytest.raises(DataError):
+        unreadable.read()
+
+
+@needs_postgresql
+def test_a_server_that_binds_parameters_gets_single_statements() -> None:
+    named("a")
+    binding = connection.copy()
+    binding.settings_dict["OPTIONS"] = {**binding.settings_dict["OPTIONS"]}
+    binding.settings_dict["OPTIONS"]["server_side_binding"] = True
+
+    try:
+        renamed, read = execute(
+            binding,
+            Statement(RENAME, ["b", "a"]),
+            Statement(NAMES, ["%"], returns=True),
+        )
+    finally:
+        binding.close()
+
+    assert (renamed.matched, read.read()) == (1, [("b",)])
