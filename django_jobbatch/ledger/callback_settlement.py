@@ -134,8 +134,8 @@ def _settle_first(using: str, settlement: Settlement) -> SettledCallback | None:
     link = settlement.link
     if settlement.status != LinkStatus.SUCCEEDED or link.role not in CALLBACK_LANE:
         return None
-    alike = link_outcome([settlement], timezone.now())
-    return alike and statements_of(using).settle_callback(link, alike[1])
+    written = link_outcome([settlement], timezone.now())
+    return written and statements_of(using).settle_callback(link, written[1])
 
 
 def _record_next_run(transition: Transition) -> None:

@@ -66,8 +66,8 @@ def link_outcome(
 
 def _write_group(using: str, group: Sequence[Settlement], now: datetime) -> int:
     """Write the outcomes of one group, and return the number of rows."""
-    if (alike := link_outcome(group, now)) is not None:
-        return statements_of(using).settle(*alike)
+    if (written := link_outcome(group, now)) is not None:
+        return statements_of(using).settle(*written)
     status, fence, attempts, losses, available_at = group[0].update_key
     pks = sorted(each.link.pk for each in group)
     ended_at = now if status in SETTLED else None

@@ -62,14 +62,14 @@ def settle(
     def settle_all() -> Change:
         now = timezone.now()
         succeeded = all(each.status == LinkStatus.SUCCEEDED for each in settlements)
-        alike = link_outcome(settlements, now) if succeeded and settlements else None
-        if alike is None:
+        written = link_outcome(settlements, now) if succeeded and settlements else None
+        if written is None:
             transition = _lock_and_count(using, batch_id, settlements)
         else:
-            transition = _lock_and_settle(using, batch_id, *alike)
+            transition = _lock_and_settle(using, batch_id, *written)
         if succeeded:
             transition.next_claim = next_claim
-        _settle_counted(transition, settlements, written_at=None if alike is None else now)
+        _settle_counted(transition, settlements, written_at=None if written is None else now)
         _claim_remaining(transition)
         commits.append(transition.freeze())
         return commits[-1]

@@ -18,6 +18,7 @@ from django.test.utils import CaptureQueriesContext
 
 from django_jobbatch import bus, conf, ledger, tuning
 from django_jobbatch.ledger import Settlement
+from django_jobbatch.ledger.statements.joined import SEPARATOR
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.runner.claim_buffer import ClaimBuffer
 from django_jobbatch.runner.policy import RunPolicy
@@ -64,7 +65,10 @@ class Rejection:
 
     def _matches(self, sql: str, params: Any) -> bool:
         if not self._length:
-            return sql.startswith("UPDATE") and "lease_until" in sql and "ended_at" in sql
+            return any(
+                each.startswith("UPDATE") and "lease_until" in each and "ended_at" in each
+                for each in sql.split(SEPARATOR)
+            )
         return any(isinstance(each, str) and len(each) >= self._length for each in params or ())
 
 

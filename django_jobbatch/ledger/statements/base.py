@@ -24,7 +24,7 @@ class Unreadable(Exception):  # not an error: the ORM reads fewer columns, or th
 
 
 class LinkOutcome(NamedTuple):
-    """What a settlement writes to claimed links with one fence."""
+    """The columns that a settlement writes to claimed links with one fence."""
 
     status: LinkStatus
     fence: int

@@ -25,7 +25,7 @@ class Statement(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a statement returned: the number of rows, and their values unless they are unreadable."""
+    """The answer to a statement: the number of rows, and their values unless they are unreadable."""
 
     matched: int
     rows: list[Sequence[Any]]
