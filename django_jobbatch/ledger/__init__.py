@@ -68,7 +68,7 @@ from django_jobbatch.ledger.retries.chunks import (
     reopen,
 )
 from django_jobbatch.ledger.rows import ancestor_ids, read_batch
-from django_jobbatch.ledger.settlement import settle
+from django_jobbatch.ledger.settlement import settle, settle_within
 
 __all__ = [  # noqa: RUF022 - grouped by verb
     # Values
@@ -102,6 +102,7 @@ __all__ = [  # noqa: RUF022 - grouped by verb
     "cancel_stand_in",
     # Settle and report
     "settle",
+    "settle_within",
     "settle_callback",
     "settle_stand_in",
     "first_unreported",

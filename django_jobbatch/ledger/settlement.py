@@ -60,18 +60,7 @@ def settle(
     commits: list[Change] = []
 
     def settle_all() -> Change:
-        now = timezone.now()
-        succeeded = all(each.status == LinkStatus.SUCCEEDED for each in settlements)
-        written = link_outcome(settlements, now) if succeeded and settlements else None
-        if written is None:
-            transition = _lock_and_count(using, batch_id, settlements)
-        else:
-            transition = _lock_and_settle(using, batch_id, *written)
-        if succeeded:
-            transition.next_claim = next_claim
-        _settle_counted(transition, settlements, written_at=None if written is None else now)
-        _claim_remaining(transition)
-        commits.append(transition.freeze())
+        commits.append(_settle_all(using, batch_id, settlements, next_claim))
         return commits[-1]
 
     def settle_valid() -> Change:
@@ -88,6 +77,18 @@ def settle(
         return in_transaction(using, settle_valid, seconds=seconds, may_repeat=may_repeat)
 
 
+def settle_within(using: str, batch_id: uuid.UUID, settlement: Settlement) -> Change | None:
+    """Settle a claimed job in the open transaction of the caller.
+
+    Return None if the claim is no longer valid; then the caller must roll back. There is no savepoint:
+    others would wait for the batch row while it is released.
+    """
+    try:
+        return _settle_all(using, batch_id, [settlement])
+    except LateOutcome:
+        return None
+
+
 def settle_locked(transition: Transition, settlements: Sequence[Settlement]) -> None:
     """Settle claimed jobs of a locked batch, and move its counters.
 
@@ -100,6 +101,31 @@ def settle_locked(transition: Transition, settlements: Sequence[Settlement]) -> 
     if moves := _counter_moves(final):
         transition.write(**{name: getattr(batch, name) + move for name, move in moves.items()})
     _settle_counted(transition, settlements)
+
+
+def _settle_all(
+    using: str,
+    batch_id: uuid.UUID,
+    settlements: Sequence[Settlement],
+    next_claim: NextClaim | None = None,
+) -> Change:
+    """Settle claimed jobs in an open transaction.
+
+    Raises:
+        LateOutcome: a claim is no longer valid; the caller must roll back.
+    """
+    now = timezone.now()
+    succeeded = all(each.status == LinkStatus.SUCCEEDED for each in settlements)
+    written = link_outcome(settlements, now) if succeeded and settlements else None
+    if written is None:
+        transition = _lock_and_count(using, batch_id, settlements)
+    else:
+        transition = _lock_and_settle(using, batch_id, *written)
+    if succeeded:
+        transition.next_claim = next_claim
+    _settle_counted(transition, settlements, written_at=None if written is None else now)
+    _claim_remaining(transition)
+    return transition.freeze()
 
 
 def _settle_counted(

@@ -39,8 +39,8 @@ def execute_transactional(
             transaction.on_commit(lambda: committed.append(True), using=using)
             settlement = execute(link, batch, policy)
             if settlement.status == LinkStatus.SUCCEEDED:
-                change = ledger.settle(using, batch.pk, [settlement])
-            if change is None or change.late:
+                change = ledger.settle_within(using, batch.pk, settlement)
+            if change is None:
                 transaction.set_rollback(True, using=using)
     except BaseException as error:
         if not committed:
@@ -59,7 +59,17 @@ def execute_transactional(
             link.batch_id,
         )
     assert settlement is not None  # noqa: S101 - or the job has raised
-    return settlement if change is None else change
+    return change or _without_success(settlement)
+
+
+def _without_success(settlement: Settlement) -> Settlement:
+    """Return the outcome of a job whose transaction was rolled back. It cannot be a success.
+
+    The claim of a success was not valid, so this outcome is late, and is counted.
+    """
+    if settlement.status != LinkStatus.SUCCEEDED:
+        return settlement
+    return Settlement(link=settlement.link, status=LinkStatus.PENDING)
 
 
 def _after_rollback(

@@ -195,6 +195,17 @@ def act_settle_in_stopping_batch() -> Callable[[], object]:
     return lambda: settle(batch, *(Settlement.released(link) for link in links))
 
 
+@checks(ledger.settle_within)
+def act_settle_within() -> Callable[[], object]:
+    batch, links = running()
+
+    def settle_in_own_transaction() -> None:
+        with transaction.atomic():
+            assert ledger.settle_within(ALIAS, batch.pk, success(links[0]))
+
+    return settle_in_own_transaction
+
+
 @checks(ledger.settle_callback)
 def act_settle_callback() -> Callable[[], object]:
     batch, links = running()
