@@ -87,14 +87,22 @@ CHILD_START: Final[Statements] = (
     Statement("SELECT jobbatch", "the parent", on_mariadb=True),
     Statement("UPDATE jobbatch", "lock the child batch"),
     Statement("SELECT jobbatch", "the child batch", on_mariadb=True),
-    Statement("SELECT batchedjob", "the stand-in"),
+    Statement("UPDATE batchedjob", "end the claim of the stand-in"),
     Statement("SELECT batchedjob", "due links of the child batch"),
     Statement("UPDATE jobbatch", "mark the child batch as running"),
     Statement("UPDATE batchedjob", "claim the links"),
-    Statement("UPDATE batchedjob", "end the claim of the stand-in"),
 )
-#: The settlement of a stand-in that another link follows, after a read of the id of its batch.
+#: The settlement of a stand-in in the session that has started it, if another link follows.
 CHILD_END: Final[Statements] = (
+    Statement("UPDATE jobbatch", "lock the parent, write its counters"),
+    Statement("SELECT jobbatch", "the parent", on_mariadb=True),
+    Statement("UPDATE jobbatch", "mark the child batch as at rest"),
+    Statement("UPDATE batchedjob", "settle the stand-in"),
+    Statement("SELECT batchedjob", "the next link"),
+    Statement("UPDATE batchedjob", "claim it, or make it due"),
+)
+#: The settlement of any other stand-in, after a read of the id of its batch.
+CHILD_END_ELSEWHERE: Final[Statements] = (
     Statement("UPDATE jobbatch", "lock the parent"),
     Statement("SELECT jobbatch", "the parent", on_mariadb=True),
     Statement("SELECT jobbatch", "the child batch"),

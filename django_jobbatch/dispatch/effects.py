@@ -52,6 +52,9 @@ class CurrentTicket(Protocol):
     def has_no_tickets(self, batch: JobBatch) -> bool:
         """Return whether it is known that no ticket of this finished batch waits."""
 
+    def settle_stand_in(self, child: JobBatch) -> Change | None:
+        """Settle the stand-in of a settled child batch; None if there is nothing to settle."""
+
 
 def apply(
     change: Change,
@@ -131,9 +134,14 @@ def _apply_one(
     ):
         schedule_next_event(batch)
     if change.child_settled:
-        parent_change = ledger.settle_stand_in(change.using, batch)
+        settle = current_ticket.settle_stand_in if current_ticket else _settle_stand_in
+        parent_change = settle(batch)
         if parent_change is not None:
             yield parent_change
+
+
+def _settle_stand_in(child: JobBatch) -> Change | None:
+    return ledger.settle_stand_in(child.database, child)
 
 
 def _stop_descendants(batch: JobBatch, budget: TimeBudget) -> Generator[Change, None, bool]:

@@ -26,7 +26,6 @@ from django_jobbatch.ledger.children import (
     cancel_stand_in,
     has_unstopped,
     running_children,
-    settle_stand_in,
     start_child,
     stop_children,
     stopping_children,
@@ -69,6 +68,7 @@ from django_jobbatch.ledger.retries.chunks import (
 )
 from django_jobbatch.ledger.rows import ancestor_ids, read_batch
 from django_jobbatch.ledger.settlement import settle, settle_within
+from django_jobbatch.ledger.stand_ins import settle_stand_in
 
 __all__ = [  # noqa: RUF022 - grouped by verb
     # Values

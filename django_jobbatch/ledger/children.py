@@ -1,4 +1,4 @@
-"""A child batch and its stand-in: how one starts, stops or settles the other.
+"""Starting the child batch of a claimed stand-in, and stopping child batches.
 
 Every transaction locks the parent first, then the child.
 """
@@ -8,32 +8,22 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Final
 
 from django.db.models import F
 from django.utils import timezone
 
-from django_jobbatch import counters, tuning
+from django_jobbatch import tuning
 from django_jobbatch.db import chunked, idempotent, in_transaction
-from django_jobbatch.ledger import callbacks, cancellation, completion, lanes, leases, rows
+from django_jobbatch.ledger import cancellation, completion, leases, rows, stand_ins
 from django_jobbatch.ledger.change import Change, Settlement
 from django_jobbatch.ledger.opening import FirstClaim, open_child
 from django_jobbatch.ledger.retries import chunks
 from django_jobbatch.ledger.settlement import settle_locked
+from django_jobbatch.ledger.statements.stand_ins import stand_in_statements_of
 from django_jobbatch.ledger.transition import Transition
-from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, FailedJob, JobBatch
+from django_jobbatch.models import BatchedJob, BatchedJobQuerySet, JobBatch
 from django_jobbatch.schedule import start_time
-from django_jobbatch.states import LANE_STOPPING, OPEN, BatchStatus, LinkStatus, Outcome
-
-#: The status of a stand-in, by the outcome of its child batch.
-STATUS_BY_OUTCOME: Final = {
-    Outcome.SUCCEEDED: LinkStatus.SUCCEEDED,
-    Outcome.PARTIAL: LinkStatus.SUCCEEDED,
-    Outcome.FAILED: LinkStatus.FAILED,
-    Outcome.CANCELLED: LinkStatus.CANCELLED,
-    Outcome.NONE: LinkStatus.CANCELLED,  # the child is deleted before its finish
-}
-
+from django_jobbatch.states import OPEN, BatchStatus, LinkStatus
 
 # Starting
 
@@ -56,7 +46,7 @@ def start_child(
             commits.append(changes)
             return changes
         # An earlier commit got no answer and has succeeded.
-        return [replace(each, claimed=_still_held(each)) for each in commits[-1]]
+        return [leases.without_lost_claims(each) for each in commits[-1]]
 
     for change in in_transaction(using, operation):
         yield change
@@ -64,13 +54,13 @@ def start_child(
             yield from chunks.remaining_chunks(using, change)
 
 
-def _still_held(change: Change) -> tuple[BatchedJob, ...]:
-    return tuple(leases.still_held(change.using, change.claimed))
-
-
 def _start_child(using: str, link: BatchedJob, first_claim: FirstClaim | None) -> list[Change]:
     parent = Transition.lock(using, link.batch_id)
     child = Transition.lock(using, link.child_id) if link.child_id else None
+    is_open = parent is not None and parent.batch.status in OPEN
+    if is_open and child is not None and child.batch.status == BatchStatus.WAITING:
+        is_valid = stand_in_statements_of(using).end_claim(link, child_run=child.batch.run)
+        return [open_child(child, first_claim)] if is_valid else []
     claimed = _claimed(using, link)
     stand_in = claimed.select_for_update().first()
     if parent is None or stand_in is None:
@@ -88,7 +78,7 @@ def _start_child(using: str, link: BatchedJob, first_claim: FirstClaim | None) -
         claimed.update(lease_until=None, claimed_by="")
         if not child.batch.is_settled:
             return []  # its last callback settles the stand-in
-        _write_stand_in(parent, stand_in, child.batch)
+        stand_ins.write(parent, stand_in, child.batch)
         completion.mark_at_rest(using, child.batch)
         return [parent.freeze()]
     change = open_child(child, first_claim)
@@ -120,102 +110,6 @@ def _claimed(using: str, link: BatchedJob) -> BatchedJobQuerySet:
     return rows.links(using, link.batch_id).filter(
         pk=link.pk, status=LinkStatus.RUNNING, fence=link.fence, lease_until__isnull=False
     )
-
-
-# Settling
-
-
-def settle_stand_in(using: str, child: JobBatch) -> Change | None:
-    """Settle the stand-in of a settled child batch; return None if there is nothing to settle.
-
-    The child is marked as at rest, unless it has unreported failures.
-    """
-    parent_id = rows.parent_id(using, child.pk)
-
-    def operation() -> Change | None:
-        parent = Transition.lock(using, parent_id)
-        settled = rows.batches(using).select_for_update().filter(pk=child.pk).first()
-        if settled is None or not settled.is_settled:
-            return None
-        link = rows.stand_in(using, settled)
-        change = None
-        if parent is not None and link is not None and _waits_for(link, settled):
-            _write_stand_in(parent, link, settled)
-            change = parent.freeze()
-        completion.mark_at_rest(using, settled)
-        child.at_rest = settled.at_rest
-        return change
-
-    return in_transaction(using, idempotent(operation))
-
-
-def settle_deleted_child(parent: Transition, child: JobBatch) -> None:
-    """Settle the unsettled stand-in of a child batch during its delete.
-
-    Both rows are locked. No tickets are sent for the links that become due: usually the parent is
-    deleted next. If it stays, reconcile sends them.
-    """
-    link = rows.stand_in(parent.using, child)
-    if link is not None and not link.is_settled:
-        _write_stand_in(parent, link, child)
-
-
-def _waits_for(link: BatchedJob, child: JobBatch) -> bool:
-    """Return whether this stand-in waits for the current run of its child."""
-    return not link.is_settled and link.child_run == child.run
-
-
-def _write_stand_in(transition: Transition, link: BatchedJob, child: JobBatch) -> None:
-    """Settle a stand-in by the outcome of its child; the transition is that of the parent."""
-    status = STATUS_BY_OUTCOME[Outcome(child.outcome)]
-    unsettled = BatchedJob.objects.using(transition.using).filter(
-        pk=link.pk, status=link.status, fence=link.fence
-    )
-    unsettled.update(status=status, lease_until=None, available_at=None, ended_at=timezone.now())
-    moves: dict[str, Any] = {"pending_jobs": transition.batch.pending_jobs - 1}
-    if column := counters.COUNTER_BY_STATUS.get(status):
-        moves[column] = getattr(transition.batch, column) + 1
-    if child.outcome == Outcome.PARTIAL:
-        moves["has_partial"] = True
-    transition.write(**moves)
-    transition.settled.append(link.pk)
-    if status in LANE_STOPPING:
-        lanes.skip_following(transition, [link])
-        _propagate_failure(transition, child)
-    else:
-        lanes.make_next_due(transition, [link])
-    completion.finish_if_done(transition)
-
-
-def _propagate_failure(transition: Transition, child: JobBatch) -> None:
-    """Schedule `catch` for a failed child, and stop the parent if it is strict."""
-    if child.outcome == Outcome.FAILED:
-        failure = _first_failure(transition.using, child)
-        if failure is not None:
-            callbacks.schedule_catch(transition, failure)
-        cancellation.stop_on_failure(transition)
-        return
-    cancellation.stop_on_failure(
-        transition,
-        cancelled_at=timezone.now(),
-        cancel_reason=child.cancel_reason,
-        cancelled_by=child.cancelled_by,
-    )
-
-
-def _first_failure(using: str, child: JobBatch) -> FailedJob | None:
-    """Return the first failure of this run in a failed batch or its descendants."""
-    batch_id: uuid.UUID | None = child.pk
-    visited: set[uuid.UUID] = set()
-    while batch_id is not None and batch_id not in visited:  # parents may form a circle
-        visited.add(batch_id)
-        failures = FailedJob.objects.using(using).filter(batch_id=batch_id, retried_at=None)
-        failure = failures.of_jobs().oldest_first().select_for_update().first()
-        if failure is not None:
-            return failure
-        failed = rows.lane_links(using, batch_id).failed().exclude(child=None).select_for_update()
-        batch_id = failed.order_by("ended_at").values_list("child_id", flat=True).first()
-    return None
 
 
 # Stopping

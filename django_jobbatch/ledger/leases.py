@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import groupby, takewhile
 from operator import attrgetter
 from typing import Any
 
-from django_jobbatch.ledger.change import Claimant
+from django_jobbatch.ledger.change import Change, Claimant
 from django_jobbatch.ledger.statements import statements_of
 from django_jobbatch.models import BatchedJob
 from django_jobbatch.states import LinkStatus
@@ -69,6 +70,11 @@ def still_held(using: str, links: Sequence[BatchedJob]) -> list[BatchedJob]:
         .values_list("pk", "fence")
     )
     return [link for link in links if held.get(link.pk) == link.fence]
+
+
+def without_lost_claims(change: Change) -> Change:
+    """Return the change of a commit without an answer, with those links that are still claimed by it."""
+    return replace(change, claimed=tuple(still_held(change.using, change.claimed)))
 
 
 def _write_claims(

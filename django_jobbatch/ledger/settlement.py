@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -13,7 +12,7 @@ from django.utils import timezone
 
 from django_jobbatch import counters
 from django_jobbatch.db import MayRepeat, in_transaction
-from django_jobbatch.ledger import callbacks, cancellation, completion, lanes, leases
+from django_jobbatch.ledger import callbacks, cancellation, completion, joined_claims, lanes
 from django_jobbatch.ledger.change import Change, NextClaim, Settlement
 from django_jobbatch.ledger.outcomes import (
     LateOutcome,
@@ -28,9 +27,9 @@ from django_jobbatch.ledger.outcomes import (
     record_releases,
     write_outcomes,
 )
-from django_jobbatch.ledger.statements import LinkOutcome, Unreadable, statements_of
+from django_jobbatch.ledger.statements import LinkOutcome, statements_of
 from django_jobbatch.ledger.transition import Transition
-from django_jobbatch.states import LANE_STOPPING, OPEN, SETTLED, Kind, LinkStatus
+from django_jobbatch.states import LANE_STOPPING, OPEN, SETTLED, LinkStatus
 
 
 def settle(
@@ -124,7 +123,7 @@ def _settle_all(
     if succeeded:
         transition.next_claim = next_claim
     _settle_counted(transition, settlements, written_at=None if written is None else now)
-    _claim_remaining(transition)
+    joined_claims.claim_remaining(transition)
     return transition.freeze()
 
 
@@ -161,30 +160,6 @@ def _settle_counted(
     succeeded = [each.link for each in settlements if each.status == LinkStatus.SUCCEEDED]
     lanes.make_next_due(transition, succeeded)
     completion.finish_if_done(transition)
-
-
-def _claim_remaining(transition: Transition) -> None:
-    """Claim the due jobs, if one claim may take all that are pending and they come next.
-
-    Larger groups are claimed apart, where other tickets do not wait for the batch row.
-    """
-    batch, request = transition.batch, transition.next_claim
-    if request is None or transition.claimed or batch.kind == Kind.CHAIN:
-        return
-    queue = request.claimant.queue
-    if not 0 < batch.pending_jobs <= request.limit:
-        return
-    if not callbacks.can_claim_jobs(transition, queue):
-        return
-    now = timezone.now()
-    with suppress(Unreadable):
-        for after in {request.after: None, 0: None}:
-            due = statements_of(transition.using).due_jobs_of_locked(
-                batch.pk, queue, now, after=after, limit=request.limit
-            )
-            if due:
-                transition.claim(leases.isolate_lost(due), now)
-                return
 
 
 def _lock_and_count(

@@ -62,12 +62,8 @@ class BatchRunner:
         self.tickets = TicketSupply(batch, self.queue, attempts=self._attempts, waiting=waiting)
         self._checked_callbacks = False
         self._is_settled = False
-        # Without a heartbeat unstarted links are never released; before a child batch, at once.
-        self._claims = Claims(
-            self.claimant,
-            waiting_tickets=waiting or 0,
-            single=self.isolated,
-            starts_small=self.sync or bool(batch.child_batches),
+        self.claims = Claims(
+            self.claimant, batch, waiting=waiting or 0, single=self.isolated, sync=self.sync
         )
         self._is_suspended = False
         self._heartbeat: Heartbeat | None = None
@@ -83,22 +79,19 @@ class BatchRunner:
                 if not charge(self.buffer, error, self._add_change):
                     raise
             finally:
-                try:
-                    callbacks.release_callback(self.buffer, self._add_change)
-                finally:
-                    self._flush(is_last=True)
+                self._release_all()
         except Interrupted as interruption:
             raise interruption.cause from None
 
     def hold(self, links: Sequence[BatchedJob]) -> None:
-        """Hold the jobs that the start of this batch has claimed. No callback is due yet."""
+        """Hold links that the session has claimed for `run`. No callback comes before them."""
         self._checked_callbacks = True
         self._add_claimed(links)
 
     def release(self) -> None:
-        """Release the jobs of `hold`, if `run` was not called."""
-        if self.buffer.has_unstarted:
-            self._flush(is_last=True)
+        """Release the links of `hold`, if `run` was not called."""
+        if self.buffer.has_unstarted or self.buffer.callback is not None:
+            self._release_all()
 
     def suspend(self) -> None:
         """Return from `run` before the next link, because another batch comes first."""
@@ -140,9 +133,7 @@ class BatchRunner:
 
     def _next_claim(self) -> NextClaim | None:
         """Return the claim that may join a settlement, if this thread starts its links at once."""
-        if self.sync or self.batch.options.get("progress") or not self._should_continue():
-            return None
-        return self._claims.next_claim()
+        return self.claims.next_claim() if self._should_continue() else None
 
     # Callbacks
 
@@ -172,15 +163,15 @@ class BatchRunner:
     def _run_jobs(self) -> bool:
         """Claim due jobs, run them and settle them; False if none is due."""
         if not self.buffer.has_unstarted:
-            self._add_claimed(self._claims.claim(self.batch))
+            self._add_claimed(self.claims.claim(self.batch))
             if not self.buffer.has_unstarted:
                 return False
         started_at = time.monotonic()
         ran = self._run_claimed()
-        self._claims.set_pace(ran, time.monotonic() - started_at)
+        self.claims.set_pace(ran, time.monotonic() - started_at)
         self._flush(next_claim=self._next_claim())
         if self._is_suspended:
-            self._claims.restart()
+            self.claims.restart()
         return True
 
     def _add_claimed(self, links: Sequence[BatchedJob]) -> None:
@@ -192,7 +183,7 @@ class BatchRunner:
             self.buffer.hold(links[0])
         else:
             self.buffer.add(links)
-            self._claims.note(links)
+            self.claims.note(links)
 
     def _run_claimed(self) -> int:
         """Run the claimed jobs while the session and the batch allow it; return how many ran."""
@@ -255,6 +246,12 @@ class BatchRunner:
             self._apply_changes(is_last=is_last)
         finally:
             self.buffer.write_log()
+
+    def _release_all(self) -> None:
+        try:
+            callbacks.release_callback(self.buffer, self._add_change)
+        finally:
+            self._flush(is_last=True)
 
     def _settle(self, next_claim: NextClaim | None = None) -> None:
         age = self.buffer.oldest_outcome_age()

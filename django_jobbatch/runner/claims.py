@@ -13,19 +13,23 @@ from django_jobbatch.states import ACTIVE, BatchStatus
 class Claims:
     """The claims of jobs of one batch.
 
-    The first one takes the share of this ticket, beside `waiting_tickets` others; with
-    `starts_small` it takes one job. Each further one takes as many jobs as ran in CLAIM_SECONDS. With
-    `single`, each takes one job.
+    The first one takes the share of this ticket, beside `waiting` others. Each further one takes as
+    many jobs as ran in CLAIM_SECONDS. With `single`, each takes one job. So does the first one of a
+    batch with child batches, and that of a `sync` queue.
     """
 
     def __init__(
-        self, claimant: Claimant, *, waiting_tickets: int, single: bool, starts_small: bool
+        self, claimant: Claimant, batch: JobBatch, *, waiting: int, single: bool, sync: bool
     ) -> None:
         self.claimant = claimant
-        self._waiting_tickets = waiting_tickets
+        self._waiting_tickets = waiting
         self._single = single
+        # Nothing may come between a joined claim and the start of its links.
+        self._may_join = not (single or sync or batch.options.get("progress"))
         self._last_claimed = 0
-        self._size: int | None = 1 if single or starts_small else None
+        # Before a child batch unstarted links are released at once; without a heartbeat, never.
+        starts_small = single or sync or bool(batch.child_batches)
+        self._size: int | None = 1 if starts_small else None
 
     def claim(self, batch: JobBatch) -> list[BatchedJob]:
         """Claim due jobs, and start the batch with the first of them."""
@@ -52,7 +56,7 @@ class Claims:
         self._size = 1
 
     def next_claim(self) -> NextClaim | None:
-        """Return the next claim, which may join a settlement."""
-        if self._single:
+        """Return the next claim, if it may join a settlement."""
+        if not self._may_join:
             return None
         return NextClaim(claimant=self.claimant, after=self._last_claimed, limit=self._size or 0)

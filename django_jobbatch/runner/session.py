@@ -15,11 +15,11 @@ from django_jobbatch.connection_state import (
     renew_connections,
 )
 from django_jobbatch.exceptions import JobTimeout
-from django_jobbatch.ledger import Change, NextClaim
+from django_jobbatch.ledger import Change
 from django_jobbatch.logs import get_logger
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner.batch_runner import BatchRunner
-from django_jobbatch.runner.claim_buffer import claimant_of
+from django_jobbatch.runner.child_batches import ChildBatches
 from django_jobbatch.runner.heartbeat import ExpiredCall
 from django_jobbatch.runner.next_ticket import (
     TakenTicket,
@@ -125,6 +125,9 @@ class TicketSession:
         )
         # By the ids of their batches; the last one is current.
         self._stack: dict[uuid.UUID, BatchRunner] = {}
+        self._children = ChildBatches(
+            self.slice, self._stack, push=self.push, may_accept=self._may_accept
+        )
         # When Redis was asked last to keep the list of what it has taken over; None without a list.
         self._renewed_at: float | None = None
 
@@ -183,19 +186,16 @@ class TicketSession:
         """Start the child batch of a stand-in.
 
         With `claims` the start claims its first jobs, if this session may run it. Then the child is
-        pushed at once, before its change is applied: only its runner can release these jobs.
+        pushed at once.
         """
-        first_claim = self._first_claim if claims else None
-        for change in ledger.start_child(self.slice.using, link, first_claim=first_claim):
-            if change.claimed and change.batch is not None:
-                self.push(change.batch).hold(change.claimed)
-            yield change
+        yield from self._children.start(link, claims=claims)
 
-    def _first_claim(self, child: JobBatch) -> NextClaim | None:
-        if self.slice.queue not in child.queues or not self._may_accept(child):
-            return None
-        limit = 1 if child.child_batches else tuning.FIRST_CLAIM
-        return NextClaim(claimant=claimant_of(child, self.slice), limit=limit)
+    def settle_stand_in(self, child: JobBatch) -> Change | None:
+        """Settle the stand-in of a settled child batch.
+
+        The settlement claims the next links of the parent, if this session runs it next.
+        """
+        return self._children.settle(child)
 
     def accept(self, batch: JobBatch, due: Collection[str]) -> str | None:
         """Return the queue on which this session runs the due links itself; None if it does not.

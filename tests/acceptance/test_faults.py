@@ -446,6 +446,25 @@ def test_nothing_is_lost_of_a_child_batch_that_its_session_has_claimed(
     assert late(scene) == 0
 
 
+@pytest.mark.parametrize("name", OF_A_CHILD_BATCH)
+def test_nothing_is_lost_of_a_link_that_the_end_of_a_child_batch_has_claimed(
+    name: str, scene: Scene
+) -> None:
+    case, log = CASES[name], scene.event_log
+    child = bus.batch([log.job("c")]).on_queue(scene.queue.name)
+    scene.dispatch(bus.batch([child, case.first(log), log.job("b")]))
+
+    case.happens(scene)
+    if not (case.at_once and scene.with_batch_worker):
+        scene.recover()
+
+    assert End.of(scene.batch) == End(outcome="succeeded", total=3, succeeded=3)
+    assert log.ran() == sorted([*case.ran, "c"])
+    assert log.calls == ["then succeeded", "finally succeeded"]
+    assert late(scene) == 0
+    assert not JobBatch.objects.filter(at_rest=False).exists()
+
+
 @pytest.mark.usefixtures("our_redis")
 @pytest.mark.parametrize("name", ON_JSON)
 def test_nothing_is_lost_on_a_queue_with_the_json_serializer(name: str, scene: Scene) -> None:

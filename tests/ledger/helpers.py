@@ -123,6 +123,22 @@ def start_child(root: JobBatch) -> JobBatch:
     return root.children.get(parent=link)
 
 
+def settled_child(
+    root: JobBatch, end: Callable[[BatchedJob], Settlement] | None = None
+) -> tuple[JobBatch, BatchedJob]:
+    """Run the child batch that is the next link of this one, but leave its stand-in.
+
+    Return its row as its settlement has left it, and the stand-in as it was claimed.
+    """
+    (link,) = claim(root, 1)
+    (start,) = take_turn(link)
+    assert start.batch is not None
+    links = claim(start.batch)
+    child = settle(start.batch, *((end or success)(each) for each in links)).batch
+    assert child is not None
+    return child, link
+
+
 def report_end(child: JobBatch) -> Change | None:
     """Report a settled child batch to its parent."""
     return ledger.settle_stand_in(ALIAS, read(child))

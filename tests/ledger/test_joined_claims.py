@@ -12,9 +12,11 @@ import pytest
 from django.db import OperationalError, connection
 
 from django_jobbatch import bus, ledger
+from django_jobbatch.bus import Builder
 from django_jobbatch.ledger import Change, NextClaim, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import Role
+from tests import jobs
 from tests.databases import Dropped, answer_lost, commit_fails
 from tests.factories import JobBatchFactory
 from tests.jobs import ADD
@@ -34,7 +36,9 @@ from tests.ledger.helpers import (
     pks,
     read,
     reopen,
+    report_end,
     run_concurrently,
+    settled_child,
     statuses,
     store_tree,
     success,
@@ -103,8 +107,54 @@ def a_callback() -> Callable[[], Change]:
     return lambda: settle_callback_and_claim(link)
 
 
+def a_child(
+    builder: Builder, end: Callable[[BatchedJob], Settlement] = success
+) -> Callable[[], Change]:
+    """Settle the stand-in of the first link of this root, in the session that has run the child."""
+    root = store_tree(builder)
+    report = report_of(root, *settled_child(root, end))
+
+    def act() -> Change:
+        change = report()
+        assert change is not None
+        return change
+
+    return act
+
+
+def report_of(root: JobBatch, child: JobBatch, started: BatchedJob) -> Callable[[], Change | None]:
+    """Return the settlement of a stand-in in the session that has started it."""
+    request = NextClaim(claimant=claimant(root), after=started.pk, limit=1)
+    return partial(ledger.settle_stand_in, ALIAS, child, started=started, next_claim=request)
+
+
+def a_child_in_a_chain() -> Callable[[], Change]:
+    return a_child(bus.chain(bus.batch([ADD]), ADD, ADD))
+
+
+def a_child_beside_others() -> Callable[[], Change]:
+    return a_child(bus.batch([bus.batch([ADD]), *[ADD] * 5]))
+
+
+def a_partial_child() -> Callable[[], Change]:
+    return a_child(bus.batch([bus.batch([ADD]).allow_failures(), *[ADD] * 5]), failure)
+
+
+def a_child_that_reports_failures() -> Callable[[], Change]:
+    return a_child(bus.batch([bus.batch([ADD]).each_failure(jobs.add), *[ADD] * 5]))
+
+
+def the_last_child() -> Callable[[], Change]:
+    return a_child(bus.batch([bus.batch([ADD])]).then(jobs.add, 1, 2))
+
+
 #: What is settled, and how many links are claimed with it.
 JOINED = {
+    "a_child_in_a_chain": (a_child_in_a_chain, 1),
+    "a_child_beside_others": (a_child_beside_others, 1),
+    "a_partial_child": (a_partial_child, 1),
+    "a_child_that_reports_failures": (a_child_that_reports_failures, 1),
+    "the_last_child": (the_last_child, 1),
     "a_hop": (a_hop, 1),
     "all_that_is_left": (all_that_is_left, 3),
     "a_finish": (a_finish, 1),
@@ -240,6 +290,86 @@ def test_a_deadlock_in_a_start_rolls_its_claim_back_too(statement: str) -> None:
     assert ids(change) == pks(child)[:2]
     check_claims(change)
     assert BatchedJob.objects.exclude(fence__lte=1).count() == 0
+
+
+# The settlement of a stand-in
+
+
+def test_the_next_link_of_a_lane_is_claimed_after_its_child_batch() -> None:
+    change = a_child(bus.batch([[bus.batch([ADD]), ADD], ADD]))()
+
+    assert change.batch is not None
+    root = change.batch
+    assert (ids(change), change.due) == (pks(root)[1:2], {"default": 1})
+    assert statuses(root) == [SUCCEEDED, RUNNING, PENDING]
+    check_claims(change)
+
+
+def test_a_released_link_is_left_to_a_claim_of_its_own() -> None:
+    batch = JobBatchFactory.create(jobs=4, running=True)
+    one, two = claim(batch, 2)
+    claim(batch, 2, "two")
+    ledger.settle(ALIAS, batch.pk, [Settlement.released(one)])
+    request = NextClaim(claimant=claimant(batch), after=two.pk, limit=10)
+
+    change = ledger.settle(ALIAS, batch.pk, [success(two)], next_claim=request)
+
+    assert change.claimed == ()
+    assert ledger.claim(claimant(batch), after=two.pk, limit=10) == [one]
+
+
+def test_a_failed_child_batch_claims_nothing_in_its_parent() -> None:
+    change = a_child(bus.batch([bus.batch([ADD]), *[ADD] * 5]).allow_failures(), failure)()
+
+    assert (change.claimed, len(change.settled)) == ((), 1)
+
+
+@pytest.mark.parametrize("retried", ["child", "root"])
+def test_a_child_batch_that_was_retried_since_its_end_settles_nothing(retried: str) -> None:
+    root = store_tree(bus.batch([bus.batch([ADD]).allow_failures(), *[ADD] * 5]))
+    child, started = settled_child(root, failure)
+    report = report_of(root, child, started)
+    if retried == "root":
+        report_end(child)
+    reopen({"child": child, "root": root}[retried])
+    before = statuses(root), counters(root), read(child).at_rest
+
+    assert report() is None
+    assert (statuses(root), counters(root), read(child).at_rest) == before
+
+
+@pytest.mark.slow
+def test_the_end_of_a_child_batch_races_with_a_retry_of_it() -> None:
+    for _ in range(tries(quick=20, full=200)):
+        root = store_tree(bus.batch([bus.batch([ADD]).allow_failures(), ADD]))
+        child, started = settled_child(root, failure)
+
+        run_concurrently(
+            report_of(root, child, started),
+            partial(reopen, child),
+        )
+        report_end(child)
+
+        assert (read(child).run, read(root).pending_jobs, read(child).at_rest) == (2, 2, False)
+        assert statuses(root)[0] != SUCCEEDED
+
+
+@pytest.mark.slow
+def test_two_processes_settle_one_stand_in_once() -> None:
+    for _ in range(tries(quick=20, full=200)):
+        root = store_tree(bus.batch([bus.batch([ADD]), ADD]))
+        child, started = settled_child(root, success)
+
+        changes = run_concurrently(
+            report_of(root, child, started),
+            partial(report_end, child),
+        )
+
+        assert [change is None for change in changes].count(True) == 1
+        assert counters(root) == {"total": 2, "pending": 1, "succeeded": 1}
+        held = [link.pk for change in changes if change for link in change.claimed]
+        assert held == list(root.jobs.running().values_list("pk", flat=True))
+        assert read(child).at_rest
 
 
 # Never

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from django_jobbatch import bus, ledger
-from django_jobbatch.ledger import Change, Settlement
+from django_jobbatch.ledger import Change, NextClaim, Settlement
 from django_jobbatch.ledger.retries.cursor import RetryCursor
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.states import CALLBACKS, LinkStatus, Role
@@ -39,6 +39,7 @@ from tests.ledger.helpers import (
     read,
     reopen,
     settle,
+    settled_child,
     start_child,
     store_tree,
     succeed,
@@ -353,6 +354,14 @@ def act_settle_stand_in() -> Callable[[], object]:
     return lambda: ledger.settle_stand_in(ALIAS, read(child))
 
 
+@checks(ledger.settle_stand_in)
+def act_settle_stand_in_and_claim() -> Callable[[], object]:
+    root = store_tree(bus.batch([bus.batch([ADD]), ADD]))
+    child, started = settled_child(root)
+    request = NextClaim(claimant=claimant(root), limit=1)
+    return lambda: ledger.settle_stand_in(ALIAS, child, started=started, next_claim=request)
+
+
 @checks(ledger.cancel_stand_in)
 def act_cancel_stand_in() -> Callable[[], object]:
     root = store_tree(bus.chain(bus.batch([ADD]), ADD))
@@ -632,16 +641,56 @@ def test_a_start_reads_no_jobs_if_nothing_may_be_claimed() -> None:
     assert rejected.shapes == capture(lambda: take_turn(other)).shapes
 
 
-def test_statements_of_the_settlement_of_a_child_batch() -> None:
+@pytest.mark.parametrize("claims", [True, False])
+def test_statements_of_the_settlement_of_a_child_batch(*, claims: bool) -> None:
     root = store_tree(bus.chain(bus.batch([ADD]), ADD))
-    child = start_child(root)
-    succeed(child, claim(child))
-    row = read(child)
+    child, started = settled_child(root)
+    request = NextClaim(claimant=claimant(root)) if claims else None
 
-    statements = capture(lambda: ledger.settle_stand_in(ALIAS, row))
+    statements = capture(
+        lambda: ledger.settle_stand_in(ALIAS, child, started=started, next_claim=request)
+    )
 
-    settled = in_transaction(*shapes(expected.CHILD_END))
+    assert statements.shapes == in_transaction(*shapes(expected.CHILD_END))
+
+
+def test_statements_of_the_settlement_of_a_child_batch_beside_others() -> None:
+    root = store_tree(bus.batch([bus.batch([ADD]), *[ADD] * 200]))
+    child, started = settled_child(root)
+    request = NextClaim(claimant=claimant(root), after=started.pk, limit=1)
+
+    statements = capture(
+        lambda: ledger.settle_stand_in(ALIAS, child, started=started, next_claim=request)
+    )
+
+    assert statements.shapes == in_transaction(*shapes(expected.CHILD_END))
+
+
+def test_statements_of_the_settlement_of_a_child_batch_of_another_session() -> None:
+    child, _ = settled_child(store_tree(bus.chain(bus.batch([ADD]), ADD)))
+
+    statements = capture(lambda: ledger.settle_stand_in(ALIAS, child))
+
+    settled = in_transaction(*shapes(expected.CHILD_END_ELSEWHERE))
     assert statements.shapes == ["SELECT jobbatch", *settled]
+
+
+@pytest.mark.parametrize("is_tail", [True, False])
+def test_a_settlement_reads_once_what_is_left_to_claim(*, is_tail: bool) -> None:
+    batch = JobBatchFactory.create(jobs=4, running=True)
+    links = claim(batch, 2)
+    if is_tail:
+        claim(batch, 2, "two")
+    request = NextClaim(claimant=claimant(batch), after=links[-1].pk, limit=10)
+
+    statements = capture(
+        lambda: ledger.settle(
+            ALIAS, batch.pk, [success(link) for link in links], next_claim=request
+        )
+    )
+
+    claimed = shapes(expected.SETTLEMENT_WITH_CLAIM)
+    assert statements.shapes == in_transaction(*(claimed[:-1] if is_tail else claimed))
 
 
 def test_statements_of_a_first_failure() -> None:

@@ -54,6 +54,8 @@ class Post:
         self.late = False
         self.held: list[Message] = []
         self.sent: list[Message] = []
+        #: Stand-ins as they were claimed, by the ids of the child batches that started then.
+        self.started: dict[uuid.UUID, BatchedJob] = {}
         self._settle_stand_in = ledger.settle_stand_in
         self._stop_children = ledger.stop_children
         self._sweep = ledger.sweep
@@ -128,7 +130,11 @@ class Post:
     # Messages
 
     def settle_stand_in(self, using: str, child: JobBatch) -> Change | None:
-        return None if self._is_late("end", [child.pk]) else self._settle_stand_in(using, child)
+        late = self._is_late("end", [child.pk])
+        return None if late else self._settle(using, child)
+
+    def _settle(self, using: str, child: JobBatch) -> Change | None:
+        return self._settle_stand_in(using, child, started=self.started.get(child.pk))
 
     def stop_children(self, using: str, children: Sequence[uuid.UUID]) -> list[Change]:
         late = self._is_late("stop", list(children))
@@ -147,7 +153,7 @@ class Post:
             for change in self._stop_children(ALIAS, ids):
                 dispatch.apply(change)
         else:
-            reported = self._settle_stand_in(ALIAS, JobBatch.objects.get(pk=ids[0]))
+            reported = self._settle(ALIAS, JobBatch.objects.get(pk=ids[0]))
             if reported is not None:
                 dispatch.apply(reported)
 
@@ -467,6 +473,8 @@ class TreesMachine(RuleBasedStateMachine):
         taken: list[BatchedJob] = []
         for change in ledger.start_child(ALIAS, each, first_claim=claims):
             taken += change.claimed
+            if change.batch_id == each.child_id:
+                self.post.started[change.batch_id] = each
             dispatch.apply(change)
         expected: list[Link] = []
         if is_held:

@@ -14,7 +14,7 @@ from django.db.models.deletion import Collector
 from django_jobbatch import tuning
 from django_jobbatch.counters import STATUSES_BY_COUNTER
 from django_jobbatch.db import in_transaction
-from django_jobbatch.ledger import children, rows
+from django_jobbatch.ledger import rows, stand_ins
 from django_jobbatch.ledger.cancellation import cancelled_values
 from django_jobbatch.ledger.deletion import cascade
 from django_jobbatch.ledger.transition import Transition
@@ -120,7 +120,7 @@ def _delete_chunk(
         deleted += Counter(chunk.delete()[1])
         deleted += Counter(_callbacks(using, batch_id).delete()[1])
         if parent is not None:
-            children.settle_deleted_child(parent, batch)
+            stand_ins.settle_deleted_child(parent, batch)
         return deleted + cascade.delete(using, batch), None
 
     try:
