@@ -44,25 +44,28 @@ def ensure_tickets(
 
 
 def send_first_tickets(batch: JobBatch, queue: str, due: int) -> None:
-    """Send the tickets of a batch that has none yet, and `due` links that are due.
+    """Send the tickets of a batch that has none yet, and `due` links that are due, by one request.
 
-    That is one round trip, or two if several idle workers may take them.
+    It sends `wanted_tickets`. Each of several knows its share, since idle workers may start them all
+    before one has claimed a job.
     """
 
     def send_all() -> None:
-        ticket = new_ticket(batch, queue)
-        more = wanted_tickets(due, transport.send(ticket)) - 1
-        if more > 0:
-            transport.send(ticket, more)
+        most = wanted_tickets(due, transport.QueueLoad(0, tuning.MAX_TICKETS))
+        transport.send(new_ticket(batch, queue), most, due=due)
 
     log_transport_errors(batch, send_all)
 
 
 class Missing(NamedTuple):
-    """The number of tickets that are missing in a line, and the line as it was read. False for none."""
+    """The number of tickets that are missing in a line, and the line as it was read. False for none.
+
+    `share` is the number of due links for each of several; 0 for one.
+    """
 
     tickets: int
     line: transport.Line
+    share: int = 0
 
     def __bool__(self) -> bool:
         return self.tickets > 0
@@ -121,10 +124,12 @@ def missing_tickets(
     if is_leaving and _least_due(batch, queue, line.load) >= max_wanted:
         due = max_wanted
     if due is None:
-        due = db.retry_transient(batch.database, lambda: _count_due_links(batch, queue, max_wanted))
+        max_count = max_wanted * tuning.FIRST_CLAIM
+        due = db.retry_transient(batch.database, lambda: _count_due_links(batch, queue, max_count))
         if not due:
             return None
-    return Missing(max(0, wanted_tickets(due, line.load) - present), line)
+    wanted = wanted_tickets(due, line.load)
+    return Missing(max(0, wanted - present), line, math.ceil(due / wanted) if wanted > 1 else 0)
 
 
 def count_due(using: str, batches: Iterable[JobBatch], queue: str) -> dict[uuid.UUID, int]:

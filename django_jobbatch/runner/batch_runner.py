@@ -37,7 +37,7 @@ from django_jobbatch.states import ACTIVE, BatchStatus, LinkStatus
 class BatchRunner:
     """The loop of a session over one batch.
 
-    `batch` is the row as the newest known change left it. `waiting` tickets wait, if that is known.
+    `batch` is the row as the newest known change left it. `others` are its other tickets.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class BatchRunner:
         time_slice: Slice,
         *,
         session: CurrentSession,
-        waiting: int | None = None,
+        others: transport.OtherTickets,
     ) -> None:
         self.batch = batch
         self.slice = time_slice
@@ -59,11 +59,11 @@ class BatchRunner:
         self._session = session
         self._read_at = time.monotonic()
         self._attempts = ClaimAttempts(self.queue, self.using)
-        self.tickets = TicketSupply(batch, self.queue, attempts=self._attempts, waiting=waiting)
+        self.tickets = TicketSupply(batch, self.queue, attempts=self._attempts, others=others)
         self._checked_callbacks = False
         self._is_settled = False
         self.claims = Claims(
-            self.claimant, batch, waiting=waiting or 0, single=self.isolated, sync=self.sync
+            self.claimant, batch, others=others, single=self.isolated, sync=self.sync
         )
         self._is_suspended = False
         self._heartbeat: Heartbeat | None = None

@@ -13,6 +13,7 @@ from django_jobbatch.runner.batch_runner import BatchRunner
 from django_jobbatch.runner.claim_buffer import claimant_of
 from django_jobbatch.runner.time_slice import Slice
 from django_jobbatch.states import Role
+from django_jobbatch.transport import OtherTickets
 
 
 class ChildBatches:
@@ -44,7 +45,7 @@ class ChildBatches:
         for change in ledger.start_child(self._slice.using, link, first_claim=first_claim):
             if change.claimed and change.batch is not None:
                 # No ticket of a child batch is sent before it starts.
-                self._push(change.batch, waiting=0).hold(change.claimed)
+                self._push(change.batch, others=OtherTickets(waiting=0)).hold(change.claimed)
             yield change
             if change.batch_id == link.child_id:
                 self._started[change.batch_id] = link

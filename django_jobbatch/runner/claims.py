@@ -8,21 +8,22 @@ from django_jobbatch import ledger, tuning
 from django_jobbatch.ledger import Claimant, NextClaim
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import ACTIVE, BatchStatus
+from django_jobbatch.transport import OtherTickets
 
 
 class Claims:
     """The claims of jobs of one batch.
 
-    The first one takes the share of this ticket, beside `waiting` others. Each further one takes as
+    The first one takes the share of this ticket, beside the `others`. Each further one takes as
     many jobs as ran in CLAIM_SECONDS. With `single`, each takes one job. So does the first one of a
     batch with child batches, and that of a `sync` queue.
     """
 
     def __init__(
-        self, claimant: Claimant, batch: JobBatch, *, waiting: int, single: bool, sync: bool
+        self, claimant: Claimant, batch: JobBatch, *, others: OtherTickets, single: bool, sync: bool
     ) -> None:
         self.claimant = claimant
-        self._waiting_tickets = waiting
+        self._others = others
         self._single = single
         # Nothing may come between a joined claim and the start of its links.
         self._may_join = not (single or sync or batch.options.get("progress"))
@@ -36,10 +37,20 @@ class Claims:
         if batch.status not in ACTIVE:
             return []
         if self._size is None:
-            self._size = ledger.first_share(self.claimant, self._waiting_tickets)
+            self._size = self._first_size()
         if batch.status == BatchStatus.PENDING:
             return ledger.claim_first(self.claimant, batch, limit=self._size)
         return ledger.claim(self.claimant, after=self._last_claimed, limit=self._size)
+
+    def _first_size(self) -> int:
+        """Return the share of this ticket.
+
+        If other tickets were sent with it, idle workers may have started them all by now: none waits,
+        and none has claimed a job. Then only the sender knew how many there are.
+        """
+        if self._others.share is not None:
+            return min(self._others.share, tuning.FIRST_CLAIM)
+        return ledger.first_share(self.claimant, self._others.waiting or 0)
 
     def note(self, links: Sequence[BatchedJob]) -> None:
         """Note the jobs that were claimed last."""

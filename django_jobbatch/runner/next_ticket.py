@@ -19,7 +19,7 @@ from django_jobbatch.models import JobBatch
 from django_jobbatch.models.shape import report_unreadable, shape_error
 from django_jobbatch.runner.time_slice import Slice
 from django_jobbatch.states import ACTIVE
-from django_jobbatch.transport import NotTaken, RedisBudget
+from django_jobbatch.transport import NotTaken, OtherTickets, RedisBudget
 
 logger = get_logger(__name__)
 
@@ -35,10 +35,10 @@ def others_wait(queue: str, batch_ids: Collection[uuid.UUID]) -> bool:
 
 
 class TakenTicket(NamedTuple):
-    """The batch of a ticket that was taken over, and the number of its tickets that still wait."""
+    """The batch of a ticket that was taken over, and its other tickets."""
 
     batch: JobBatch
-    waiting: int
+    others: OtherTickets
 
 
 class _NoAnswer(TransportError):
@@ -94,7 +94,7 @@ def _take_next(time_slice: Slice) -> TakenTicket | None:
             raise _NoAnswer(error, batch) from error
         if taken is NotTaken.FORBIDDEN:
             return None
-        if taken is not NotTaken.MOVED:
+        if isinstance(taken, OtherTickets):
             return TakenTicket(_reopened(batch) if batch.is_finished else batch, taken)
     return None
 

@@ -32,6 +32,7 @@ from django_jobbatch.runner.time_slice import Slice, Turn
 from django_jobbatch.runner.timed_calls import TimedCall
 from django_jobbatch.runner.watchdog import Watchdog, watching
 from django_jobbatch.states import BatchStatus
+from django_jobbatch.transport import UNKNOWN_TICKETS, OtherTickets
 
 logger = get_logger(__name__)
 
@@ -47,7 +48,7 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
         return
     with _fresh_connections(queue):
         pk = uuid.UUID(batch_id)
-        ticket, rq_timeout, waiting = transport.start_ticket(pk, queue)
+        ticket, rq_timeout, others = transport.start_ticket(pk, queue)
         batch = ledger.read_batch(using, pk)
         if batch is None:
             if description := transport.ticket_description():
@@ -63,7 +64,7 @@ def work_on(batch_id: str, queue: str, using: str) -> None:
             batch.longest_timeout if rq_timeout is None else dispatch.max_job_timeout(rq_timeout)
         )
         session = TicketSession(queue, using, ticket, max_job_timeout=max_job_timeout)
-        session.run(batch, waiting=waiting)
+        session.run(batch, others=others)
         dispatch.check_overdue(using, queue)
 
 
@@ -131,21 +132,21 @@ class TicketSession:
         # When Redis was asked last to keep the list of what it has taken over; None without a list.
         self._renewed_at: float | None = None
 
-    def run(self, batch: JobBatch, *, waiting: int | None = None) -> None:
+    def run(self, batch: JobBatch, *, others: OtherTickets = UNKNOWN_TICKETS) -> None:
         """Work on the batch and on the batches that it makes due; leave tickets for the remaining.
 
-        `waiting` is the number of its other tickets that wait, if it is known. A shutdown of the worker
-        releases the unstarted links and is raised again.
+        `others` are its other tickets, if they are known. A shutdown of the worker releases the
+        unstarted links and is raised again.
         """
         with self._watched():
             while True:
-                self.push(batch, waiting=waiting)
+                self.push(batch, others=others)
                 # What code around the jobs sets, such as a language, ends with the batch.
                 copy_context().run(self._run_stack)
                 following = self._take_next(batch)
                 if following is None:
                     break
-                batch, waiting = following
+                batch, others = following
                 self._renewed_at = time.monotonic()
                 check_connections()
                 if self._turn is not None:
@@ -174,11 +175,11 @@ class TicketSession:
         finally:
             self._leave_all()
 
-    def push(self, batch: JobBatch, *, waiting: int | None = None) -> BatchRunner:
-        """Make the batch the current one; `waiting` of its tickets wait, if that is known."""
+    def push(self, batch: JobBatch, *, others: OtherTickets = UNKNOWN_TICKETS) -> BatchRunner:
+        """Make the batch the current one; `others` are its other tickets, if they are known."""
         if self._stack:
             self._current().suspend()
-        runner = BatchRunner(batch, self.slice, session=self, waiting=waiting)
+        runner = BatchRunner(batch, self.slice, session=self, others=others)
         self._stack[batch.pk] = runner
         return runner
 

@@ -8,23 +8,24 @@ from django_jobbatch import conf, dispatch, tuning
 from django_jobbatch.ledger import Change
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner.claim_attempts import ClaimAttempts
+from django_jobbatch.transport import OtherTickets
 
 
 class TicketSupply:
     """The tickets for the due links of one batch on one queue.
 
-    `waiting` of them waited when the session started with the batch, None if that is not known.
+    `others` are those beside the one with which the session started with the batch.
     """
 
     def __init__(
-        self, batch: JobBatch, queue: str, *, attempts: ClaimAttempts, waiting: int | None
+        self, batch: JobBatch, queue: str, *, attempts: ClaimAttempts, others: OtherTickets
     ) -> None:
         self._queue = queue
         self._attempts = attempts
         self._requested_at = time.monotonic()
         self._factor = 1  # of the seconds between two requests
         self._first = (batch.run, batch.total_jobs)
-        self._has_sent = waiting != 0
+        self._has_sent = others.waiting != 0
         self._settled = 0
 
     def note(self, change: Change) -> None:

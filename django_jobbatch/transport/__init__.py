@@ -1,8 +1,8 @@
 """Tickets on RQ queues: the only package that knows rq, django_rq and redis.
 
 A ticket is an RQ job that means "work on this batch, on this queue, for one slice". It has no
-arguments of jobs, and all tickets of a batch and queue are equal. So a lost or doubled ticket does
-no harm.
+arguments of jobs, and all tickets of a batch and queue may run all its jobs. So a lost or doubled
+ticket does no harm.
 """
 
 from __future__ import annotations
@@ -45,13 +45,15 @@ from django_jobbatch.transport.sessions import (
     taken_over,
 )
 from django_jobbatch.transport.stop_requests import stop
-from django_jobbatch.transport.tickets import Ticket
+from django_jobbatch.transport.tickets import UNKNOWN_TICKETS, OtherTickets, Ticket
 from django_jobbatch.transport.work_horse import allow_taking_over, may_take_over
 
 __all__ = [
     "NO_TICKETS",
+    "UNKNOWN_TICKETS",
     "Line",
     "NotTaken",
+    "OtherTickets",
     "QueueLoad",
     "QueueScan",
     "RedisBudget",

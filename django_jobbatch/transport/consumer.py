@@ -19,21 +19,28 @@ from django_jobbatch.transport import registry
 from django_jobbatch.transport.bounded_connections import bound
 from django_jobbatch.transport.queues import check_queue, is_sync
 from django_jobbatch.transport.redis import redis_errors
-from django_jobbatch.transport.tickets import PREFIX, TICKET_FUNCTION, Ticket, new_id
+from django_jobbatch.transport.tickets import (
+    PREFIX,
+    TICKET_FUNCTION,
+    OtherTickets,
+    Ticket,
+    new_id,
+    share_of,
+)
 
 logger = get_logger(__name__)
 
 
 class StartedTicket(NamedTuple):
-    """A ticket that starts, and the number of tickets of its batch that still wait in its queue.
+    """A ticket that starts, and the other tickets of its batch.
 
-    `timeout` is RQ's, in seconds: -1 means no limit, None that the ticket runs inline. `waiting` is
-    None if Redis does not answer.
+    `timeout` is RQ's, in seconds: -1 means no limit, None that the ticket runs inline. The number of
+    waiting tickets is None if Redis does not answer.
     """
 
     id: str
     timeout: int | None
-    waiting: int | None
+    others: OtherTickets
 
 
 def start_ticket(batch_id: uuid.UUID, queue: str) -> StartedTicket:
@@ -43,7 +50,7 @@ def start_ticket(batch_id: uuid.UUID, queue: str) -> StartedTicket:
     """
     job = None if is_sync(queue) else get_current_job()
     if job is None:
-        return StartedTicket(new_id(batch_id), None, 0)
+        return StartedTicket(new_id(batch_id), None, OtherTickets(0))
     bound(job.connection)
     waiting = None
     try:
@@ -51,7 +58,7 @@ def start_ticket(batch_id: uuid.UUID, queue: str) -> StartedTicket:
             waiting = registry.remove_and_count(job.connection, batch_id, queue, job.id)
     except TransportError as error:
         logger.warning("Ticket %s works without Redis: %s", job.id, error)
-    return StartedTicket(job.id, int(job.timeout or -1), waiting)
+    return StartedTicket(job.id, int(job.timeout or -1), OtherTickets(waiting, share_of(job.id)))
 
 
 def is_work_horse(thread: int) -> bool:

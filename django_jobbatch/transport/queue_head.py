@@ -17,7 +17,14 @@ from django_jobbatch import tuning
 from django_jobbatch.transport import registry, sessions
 from django_jobbatch.transport.queues import queue_named
 from django_jobbatch.transport.redis import redis_errors
-from django_jobbatch.transport.tickets import batch_of, id_of, parse_id, ticket_suffix
+from django_jobbatch.transport.tickets import (
+    OtherTickets,
+    batch_of,
+    id_of,
+    parse_id,
+    share_of,
+    ticket_suffix,
+)
 from django_jobbatch.transport.work_horse import current_work_horse
 
 # Keys: the list of the queue, the job, the registry of its batch, the session, the suspension of all
@@ -93,10 +100,10 @@ def move_to_tail(queue: str, batch_id: uuid.UUID) -> None:
         script([rq_queue.key], [id_of(batch_id, ""), tuning.MAX_TICKETS])
 
 
-def take_over(ticket: HeadTicket, queue: str, session: str) -> int | NotTaken:
+def take_over(ticket: HeadTicket, queue: str, session: str) -> OtherTickets | NotTaken:
     """Take this ticket over into the session of another one, if it is still at the head.
 
-    Return the number of tickets of its batch that still wait in the queue.
+    Return the other tickets of its batch.
 
     Raises:
         TransportError: Redis did not answer.
@@ -119,4 +126,4 @@ def take_over(ticket: HeadTicket, queue: str, session: str) -> int | NotTaken:
     with redis_errors():
         script = rq_queue.connection.register_script(_SCRIPT)
         answer = int(script(keys, [ticket.id, ticket_suffix(ticket.id), seconds]))
-    return answer if answer >= 0 else NotTaken(answer)
+    return OtherTickets(answer, share_of(ticket.id)) if answer >= 0 else NotTaken(answer)

@@ -7,14 +7,19 @@ import secrets
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final, NamedTuple
 
 #: The function of the RQ job. The runner is in a higher layer, so this is its path.
 TICKET_FUNCTION = "django_jobbatch.runner.work"
 #: The prefix of the ids of all tickets.
 PREFIX = "jb-"
 
-_SUFFIX_BYTES = 4
-_SUFFIX = re.compile(rb"[0-9a-f]{%d}" % (2 * _SUFFIX_BYTES))
+#: Random digits of a suffix. The last digit is the share of the ticket.
+_RANDOM_DIGITS: Final = 7
+#: The largest share in a suffix. A first claim is for fewer jobs.
+_MAX_SHARE: Final = 15
+
+_SUFFIX = re.compile(rb"[0-9a-f]{%d}" % (_RANDOM_DIGITS + 1))
 _TICKET_ID = re.compile(PREFIX.encode() + rb"[0-9a-f]{32}-" + _SUFFIX.pattern)
 
 
@@ -38,9 +43,37 @@ class Ticket:
         return str(self.batch_id), self.queue, self.using
 
 
-def new_id(batch_id: uuid.UUID) -> str:
-    """Return a new ticket id. RQ breaks if one id is sent twice."""
-    return id_of(batch_id, secrets.token_hex(_SUFFIX_BYTES))
+class OtherTickets(NamedTuple):
+    """The other tickets of a batch when one starts.
+
+    `waiting` of them wait in its queue; None if that is not known. `share` is the number of jobs that
+    it claims first, since others were sent with it; None without others.
+    """
+
+    waiting: int | None = None
+    share: int | None = None
+
+
+UNKNOWN_TICKETS: Final = OtherTickets()
+
+
+def new_id(batch_id: uuid.UUID, share: int = 0) -> str:
+    """Return a new ticket id. RQ breaks if one id is sent twice.
+
+    `share` is the number of jobs that the ticket claims first, since other tickets are sent with it; 0
+    without others.
+    """
+    return id_of(batch_id, f"{random_digits()}{min(share, _MAX_SHARE):x}")
+
+
+def random_digits() -> str:
+    """Return the digits by which a ticket id differs from all others of its batch."""
+    return secrets.token_hex((_RANDOM_DIGITS + 1) // 2)[:_RANDOM_DIGITS]
+
+
+def share_of(ticket_id: str) -> int | None:
+    """Return the number of jobs that this ticket claims first; None if it was sent without others."""
+    return int(ticket_id[-1], 16) or None
 
 
 def id_of(batch_id: uuid.UUID, suffix: str) -> str:

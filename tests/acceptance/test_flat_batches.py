@@ -483,6 +483,26 @@ def test_running_jobs_of_a_cancelled_batch_can_be_stopped(
         assert event_log.lines("jobs") == ["job began", "job began"]
 
 
+# Many workers
+
+
+def test_as_many_jobs_as_idle_workers_run_at_the_same_time(
+    start: Start, event_log: EventLog
+) -> None:
+    # A worker that claimed two jobs would hold the second until the first has ended.
+    start(10, "default", "--settings", "tests.no_releases")
+    texts = [f"{n}" for n in range(10)]
+    for name in ("first", "second"):
+        log = event_log.child_log(name)
+        batch = log.with_all_callbacks(bus.batch(map(log.blocking_job, texts))).dispatch()
+
+        log.wait_for(*(f"{each} began" for each in texts))
+        log.open("gate")
+
+        assert End.of(batch) == End(outcome="succeeded", total=10, succeeded=10)
+        assert log.calls == ["then succeeded", "finally succeeded"]
+
+
 # Twice
 
 

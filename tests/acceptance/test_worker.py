@@ -274,7 +274,9 @@ def test_an_idle_worker_sends_what_was_not_sent(
     worker_class: str, workers: Workers, event_log: EventLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workers(1, "default", "other", "--worker-class", worker_class)
-    monkeypatch.setattr(transport, "send", lambda *ticket: None)  # as if this process died
+    monkeypatch.setattr(
+        transport, "send", lambda *ticket, **options: None
+    )  # as if this process died
 
     batch = bus.batch([event_log.job("a")]).dispatch()
 
@@ -288,7 +290,9 @@ def test_a_busy_worker_sends_what_was_not_sent(
     workers(1, "default", "--worker-class", HASTY)
     busy = bus.chain(*held(event_log)).dispatch()
     event_log.wait_for("held began")
-    monkeypatch.setattr(transport, "send", lambda *ticket: None)  # as if this process died
+    monkeypatch.setattr(
+        transport, "send", lambda *ticket, **options: None
+    )  # as if this process died
 
     batch = bus.batch([event_log.job("a")]).dispatch()
     wait_until(lambda: transport.waiting_tickets(batch.pk, "default").queued)

@@ -29,6 +29,7 @@ from django_jobbatch.runner import work
 from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.states import Role
 from django_jobbatch.transport import WaitingTickets
+from django_jobbatch.transport.tickets import share_of
 from tests import clock as statement
 from tests import jobs
 from tests.clock import Clock
@@ -677,6 +678,23 @@ def test_each_idle_worker_gets_a_ticket_and_a_busy_queue_gets_one(
     first, *others = [(builder.isolated() if isolated else builder).dispatch() for _ in range(3)]
 
     assert [waiting(batch).queued for batch in (first, *others)] == [4, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("jobs_count", "workers", "share"), [(10, 10, 1), (10, 4, 3), (30, 4, 8), (10, 1, None)]
+)
+def test_each_ticket_that_is_sent_with_others_knows_its_share(
+    redis_server: RedisServer, jobs_count: int, workers: int, share: int | None
+) -> None:
+    redis_server.listen(workers)
+    bus.batch([ADD] * jobs_count).dispatch()
+    first = django_rq.get_queue("default").job_ids
+    django_rq.get_queue("default").empty()
+    later = with_nothing_sent(*[ADD] * jobs_count)
+    dispatch.ensure_tickets(later, "default")
+
+    ids = [*first, *django_rq.get_queue("default").job_ids]
+    assert [share_of(each) for each in ids] == [share] * 2 * workers
 
 
 def test_tickets_are_replenished_while_links_are_due(redis_server: RedisServer) -> None:

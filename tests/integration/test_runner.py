@@ -37,6 +37,7 @@ from django_jobbatch.runner.policy import RunPolicy
 from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.states import LinkStatus
+from django_jobbatch.transport import UNKNOWN_TICKETS, OtherTickets
 from tests import jobs
 from tests import statements as expected
 from tests.databases import (
@@ -222,7 +223,21 @@ def test_the_first_claim_leaves_the_share_of_the_waiting_tickets(
 ) -> None:
     tuning(CLAIM_SECONDS=0)
 
-    sizes = claims_of(dispatched(*[ADD] * 8), waiting=waiting)
+    sizes = claims_of(dispatched(*[ADD] * 8), others=OtherTickets(waiting))
+
+    assert sizes[0] == first
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+@pytest.mark.parametrize("waiting", [0, 3, None])
+@pytest.mark.parametrize(("share", "first"), [(1, 1), (3, 3), (7, 5), (15, 5)])
+def test_a_ticket_that_was_sent_with_others_claims_its_share_first(
+    share: int, first: int, waiting: int | None, tuning: Tuning
+) -> None:
+    tuning(CLAIM_SECONDS=0, FIRST_CLAIM=5)
+
+    sizes = claims_of(dispatched(*[ADD] * 8), others=OtherTickets(waiting, share))
 
     assert sizes[0] == first
 
@@ -595,7 +610,7 @@ def test_a_job_that_returns_a_retry_of_rq_has_failed_and_says_what_to_do_instead
 # Statements of a ticket
 
 
-Count = Callable[[JobBatch], list[str]]
+Count = Callable[..., list[str]]
 
 
 @pytest.fixture
@@ -604,9 +619,9 @@ def statements(tuning: Tuning) -> Count:
     tuning(CLAIM_SECONDS=FOR_EVER, FIRST_CLAIM=1, MAX_CLAIM=100)
     tuning(HEARTBEAT_SECONDS=FOR_EVER, STATUS_MAX_AGE=FOR_EVER, HELP_AFTER_SECONDS=FOR_EVER)
 
-    def count(batch: JobBatch) -> list[str]:
+    def count(batch: JobBatch, others: OtherTickets = UNKNOWN_TICKETS) -> list[str]:
         with CaptureQueriesContext(connection) as captured:
-            TicketSession("default", "default", "ticket").run(batch)
+            TicketSession("default", "default", "ticket").run(batch, others=others)
         return [sql.split()[0] for sql in statements_in(captured)]
 
     return count
@@ -626,6 +641,14 @@ def test_statements_of_a_ticket_for_a_single_job(statements: Count) -> None:
     batch = dispatched(ADD)
 
     assert statements(batch) == [*FIRST_CLAIM, *LAST]
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_share_costs_no_statement(statements: Count, tuning: Tuning) -> None:
+    tuning(FIRST_CLAIM=10)
+
+    assert statements(dispatched(*[ADD] * 3), OtherTickets(2, share=3)) == [*FIRST_CLAIM, *LAST]
 
 
 @transactional

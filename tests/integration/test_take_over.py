@@ -29,7 +29,7 @@ from django_jobbatch.reconcile import Repair, RepairKind, reconcile, reconcile_t
 from django_jobbatch.runner.next_ticket import renew_session, take_next
 from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.runner.time_slice import Slice, Turn
-from django_jobbatch.transport import NotTaken, work_horse
+from django_jobbatch.transport import NotTaken, OtherTickets, work_horse
 from django_jobbatch.transport.budget import current_budget
 from django_jobbatch.transport.queue_head import HeadTicket
 from tests import jobs
@@ -98,7 +98,8 @@ def test_a_ticket_at_the_head_is_taken_over_without_a_trace(redis_server: RedisS
     found = take_next(slice_of())
 
     assert found is not None
-    assert (found.batch, found.waiting) == (batch, 1)
+    # Each of the two was sent with the other one, for one of the two jobs.
+    assert (found.batch, found.others) == (batch, OtherTickets(waiting=1, share=1))
     assert django_rq.get_queue("default").job_ids == [second]
     assert redis_server.client.keys("rq:job:*") == [f"rq:job:{second}".encode()]
     assert session_of(redis_server, FIRST) == [first.encode()]
@@ -113,7 +114,7 @@ def test_two_sessions_never_take_over_one_ticket() -> None:
 
     answers = [transport.take_over(head, "default", ticket) for ticket in (FIRST, OTHER)]
 
-    assert answers == [0, NotTaken.MOVED]
+    assert answers == [OtherTickets(0), NotTaken.MOVED]
     assert transport.current_batches("default", [FIRST]) == {FIRST: batch.pk}
     assert transport.taken_over("default", OTHER) == []
 
@@ -126,7 +127,7 @@ def test_many_sessions_share_the_tickets_of_a_queue(redis_server: RedisServer) -
         try:
             while (head := transport.head_ticket("default")) is not None:
                 ticket = f"jb-{uuid.uuid4().hex}-{number:08}"
-                if transport.take_over(head, "default", ticket) == 0:
+                if transport.take_over(head, "default", ticket) == OtherTickets(0):
                     found.append(head.batch_id)
         finally:
             connection.close()
@@ -151,7 +152,7 @@ def test_a_take_over_whose_answer_was_lost_is_recognised(redis_server: RedisServ
     redis_server.client.rpush(LIST, head.id)
     delivered_again = transport.take_over(head, "default", FIRST)
 
-    assert answers == [0, 0]
+    assert answers == [OtherTickets(0), OtherTickets(0)]
     assert session_of(redis_server, FIRST) == [head.id.encode()]
     assert delivered_again is NotTaken.FORBIDDEN
 
@@ -302,9 +303,9 @@ def test_a_batch_keeps_a_ticket_if_the_answer_to_its_take_over_never_comes(
     take_over = transport.take_over
     address = django_rq.get_connection("default").connection_pool.connection_kwargs["path"]
 
-    def lose_answer(head: HeadTicket, queue: str, session: str) -> int | NotTaken:
+    def lose_answer(head: HeadTicket, queue: str, session: str) -> OtherTickets | NotTaken:
         if has_run:
-            assert take_over(head, queue, session) == 0
+            assert take_over(head, queue, session) == OtherTickets(0)
         # All requests of an operation fail after the first one that was not answered.
         current_budget().note_failure(address, TimeoutError("late"))
         raise TransportError("no answer")
@@ -615,8 +616,9 @@ def test_commands_to_redis_of_small_batches_in_a_row(
     first = run(1, 1) - one_job - of_rq
     row = run(1, 11) - one_job - of_rq
 
-    # The head of the queue and the script for each further batch, and the end of the row.
-    assert (len(dispatched), first, row - first) == (9, 4, 10 * 2 + 1)
+    # A dispatch is one script. The head of the queue and the script for each further batch, and the
+    # end of the row.
+    assert (dispatched, first, row - first) == (["EVALSHA"], 4, 10 * 2 + 1)
 
 
 def test_overdue_batches_are_searched_once_a_second(redis_server: RedisServer) -> None:

@@ -13,10 +13,18 @@ import pytest
 from rq import Queue
 from rq.job import JobStatus
 
-from django_jobbatch import TransportError, UnknownQueue, transport, tuning
-from django_jobbatch.transport import Ticket, WaitingTickets, consumer
+from django_jobbatch import TransportError, UnknownQueue, dispatch, transport, tuning
+from django_jobbatch.transport import (
+    UNKNOWN_TICKETS,
+    OtherTickets,
+    QueueLoad,
+    Ticket,
+    WaitingTickets,
+    consumer,
+)
+from django_jobbatch.transport.consumer import StartedTicket
 from django_jobbatch.transport.queues import queue_named
-from django_jobbatch.transport.tickets import TICKET_FUNCTION
+from django_jobbatch.transport.tickets import TICKET_FUNCTION, share_of
 from tests.servers import RedisServer
 from tests.tuning import Tuning
 
@@ -100,6 +108,72 @@ def test_rq_reads_a_ticket_as_a_job_of_its_own_although_empty_fields_are_missing
     assert read.to_dict() == sent.to_dict()
     with_empty = redis_server.client.hgetall(sent.key)
     assert stored == {field: value for field, value in with_empty.items() if value}
+
+
+@pytest.mark.parametrize(
+    ("workers", "due", "share"),
+    [
+        (0, 10, None),
+        (1, 10, None),
+        (4, 1, None),
+        (2, 10, 5),
+        (4, 10, 3),
+        (4, 3, 1),
+        (10, 10, 1),
+        (100, 16, 1),
+        (100, 10_000, 15),
+    ],
+)
+@pytest.mark.parametrize("length", [0, 1])
+def test_tickets_for_idle_workers_share_the_due_links(
+    ticket: Ticket,
+    redis_server: RedisServer,
+    length: int,
+    workers: int,
+    due: int,
+    share: int | None,
+) -> None:
+    redis_server.listen(workers)
+    queue = django_rq.get_queue("default")
+    for _ in range(length):
+        transport.send(replace(ticket, batch_id=uuid.uuid4()))
+
+    transport.send(ticket, min(due, tuning.MAX_TICKETS), due=due)
+
+    sent = queue.job_ids[length:]
+    assert len(set(sent)) == len(sent) == dispatch.wanted_tickets(due, QueueLoad(length, workers))
+    assert {share_of(each) for each in sent} == {None if length else share}
+    assert transport.waiting_tickets(ticket.batch_id, "default").queued == len(sent)
+    assert {(tuple(each.args), each.origin, each.timeout) for each in queue.jobs[length:]} == {
+        (ticket.args, "default", 125)
+    }
+
+
+def test_the_tickets_of_a_batch_for_several_idle_workers_are_one_request(
+    ticket: Ticket, redis_server: RedisServer
+) -> None:
+    def round_trips() -> int:
+        return int(redis_server.client.info("stats")["total_reads_processed"])
+
+    redis_server.listen(4)
+    transport.send(ticket)  # it is connected, and Redis has the script
+    redis_server.client.delete("rq:queue:default")
+    before, after_nothing = round_trips(), round_trips()
+    transport.send(ticket, 10, due=10)
+
+    assert round_trips() - after_nothing - (after_nothing - before) == 1
+    assert len(django_rq.get_queue("default")) == 4
+
+
+def test_a_ticket_that_starts_knows_its_share(ticket: Ticket, redis_server: RedisServer) -> None:
+    redis_server.listen(2)
+    transport.send(ticket, 6, due=6)
+    (job, _) = django_rq.get_queue("default").jobs
+
+    with mock.patch.object(consumer, "get_current_job", return_value=job):
+        started = transport.start_ticket(ticket.batch_id, "default")
+
+    assert started == StartedTicket(job.id, 125, OtherTickets(waiting=1, share=3))
 
 
 def test_the_default_timeout_follows_the_settings(settings: Any) -> None:
@@ -291,7 +365,7 @@ def test_a_ticket_that_starts_learns_how_many_still_wait(ticket: Ticket) -> None
     with mock.patch.object(consumer, "get_current_job", return_value=job):
         started = [transport.start_ticket(ticket.batch_id, "default") for _ in range(2)]
 
-    assert started == [(job.id, 125, 2)] * 2
+    assert started == [StartedTicket(job.id, 125, OtherTickets(2))] * 2
 
 
 def test_a_ticket_that_starts_without_redis_does_not_know_how_many_wait(
@@ -302,7 +376,9 @@ def test_a_ticket_that_starts_without_redis_does_not_know_how_many_wait(
     our_redis.stop()
 
     with mock.patch.object(consumer, "get_current_job", return_value=job):
-        assert transport.start_ticket(ticket.batch_id, "default") == (job.id, 125, None)
+        started = transport.start_ticket(ticket.batch_id, "default")
+
+    assert started == StartedTicket(job.id, 125, UNKNOWN_TICKETS)
 
 
 def test_only_unstarted_tickets_are_deleted(ticket: Ticket, redis_server: RedisServer) -> None:

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from django_jobbatch import dispatch, ledger, transport
+from django_jobbatch.dispatch.tickets import wanted_tickets
 from django_jobbatch.exceptions import BatchBusy, BatchCancelled, BatchFinished
 from django_jobbatch.ledger import Change, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
@@ -81,12 +82,12 @@ class Post:
 
     # Tickets
 
-    def send(self, ticket: Ticket, count: int = 1) -> QueueLoad:
-        load = self.load_of(ticket.queue)
+    def send(self, ticket: Ticket, count: int = 1, *, due: int = 0) -> None:
+        if due:
+            count = wanted_tickets(due, self.load_of(ticket.queue))
         self.tickets += [ticket] * count
-        return load
 
-    def send_if_unchanged(self, ticket: Ticket, count: int, line: Line) -> bool:
+    def send_if_unchanged(self, ticket: Ticket, count: int, line: Line, share: int = 0) -> bool:
         self.send(ticket, count)
         return True
 
