@@ -59,7 +59,12 @@ NEGATIVE_COUNTER_ERROR: Final[type[Exception]] = (
 
 def statements_in(captured: CaptureQueriesContext) -> list[str]:
     """The statements that were sent in a block, also those of one round trip one by one."""
-    return [each for query in captured.captured_queries for each in query["sql"].split(SEPARATOR)]
+    return [each for query in captured.captured_queries for each in statements_of(query["sql"])]
+
+
+def statements_of(text: str) -> list[str]:
+    """The statements of a text that is sent."""
+    return text.split(SEPARATOR)
 
 
 def in_transaction(*statements: str, end: str = "COMMIT") -> list[str]:

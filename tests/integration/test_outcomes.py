@@ -18,14 +18,13 @@ from django.test.utils import CaptureQueriesContext
 
 from django_jobbatch import bus, conf, ledger, tuning
 from django_jobbatch.ledger import Settlement
-from django_jobbatch.ledger.statements.joined import SEPARATOR
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.runner.claim_buffer import ClaimBuffer
 from django_jobbatch.runner.policy import RunPolicy
 from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.states import LinkStatus
 from tests import hostile_jobs, jobs
-from tests.databases import BULK_INSERT, Dropped
+from tests.databases import BULK_INSERT, Dropped, statements_of
 from tests.event_log import EventLog
 from tests.factories import JobBatchFactory
 from tests.jobs import ADD
@@ -67,7 +66,7 @@ class Rejection:
         if not self._length:
             return any(
                 each.startswith("UPDATE") and "lease_until" in each and "ended_at" in each
-                for each in sql.split(SEPARATOR)
+                for each in statements_of(sql)
             )
         return any(isinstance(each, str) and len(each) >= self._length for each in params or ())
 

@@ -17,7 +17,7 @@ from django_jobbatch.ledger import Change, NextClaim, Settlement
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import Role
 from tests import jobs
-from tests.databases import Dropped, answer_lost, commit_fails
+from tests.databases import Dropped, answer_lost, commit_fails, statements_of
 from tests.factories import JobBatchFactory
 from tests.jobs import ADD
 from tests.ledger.helpers import (
@@ -219,7 +219,10 @@ def fails_once(which: str) -> Iterator[list[str]]:
 
     def execute(execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
         done = execute(sql, *arguments)
-        if "batchedjob" in sql and sql.startswith(("UPDATE", "INSERT")):
+        if any(
+            "batchedjob" in each and each.startswith(("UPDATE", "INSERT"))
+            for each in statements_of(sql)
+        ):
             seen.append(sql)
             if len(seen) == wanted and not failed:
                 failed.append(sql)
