@@ -23,7 +23,7 @@ from django_jobbatch.runner.claim_buffer import ClaimBuffer, claimant_of
 from django_jobbatch.runner.claims import Claims
 from django_jobbatch.runner.current_session import CurrentSession
 from django_jobbatch.runner.execution import execute
-from django_jobbatch.runner.heartbeat import ExpiredCall, Heartbeat, beating
+from django_jobbatch.runner.heartbeat import ExpiredCall, Heartbeat
 from django_jobbatch.runner.interruptions import Interrupted
 from django_jobbatch.runner.policy import RunPolicy
 from django_jobbatch.runner.progress import report_progress
@@ -294,4 +294,4 @@ class BatchRunner:
             apply=dispatch.apply,
             request_more_tickets=self._session.request_more_tickets,
         )
-        return beating(self._heartbeat)
+        return self._session.heartbeats.beating(self._heartbeat)

@@ -1,15 +1,12 @@
-"""The heartbeat: a thread that keeps claims valid and outcomes moving while a job runs."""
+"""The heartbeat of a batch: it keeps claims valid and outcomes moving while a job runs."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-
-from django.db import connections
 
 from django_jobbatch import ledger, tuning
 from django_jobbatch.connection_state import reset_left_open
@@ -56,23 +53,8 @@ class Heartbeat:
         self._changes = changes
         self._apply = apply
         self._request_more_tickets = request_more_tickets
-        self._stopped = threading.Event()
         self._renewed_at = time.monotonic()
         self._expired: ExpiredCall | None = None
-
-    def run(self) -> None:
-        """Tick until `stop`. The thread has database connections of its own."""
-        try:
-            while not self._stopped.wait(tuning.HEARTBEAT_SECONDS):
-                self._tick_safely()
-            if self._expired is not None:
-                self._tick_safely()
-        finally:
-            connections.close_all()
-
-    def stop(self) -> None:
-        """End `run`. The runner applies the changes that remain."""
-        self._stopped.set()
 
     def expire(self, call: ExpiredCall) -> bool:
         """Settle a call that ignores its timeout, at the next tick; False if it does not run any more.
@@ -84,7 +66,13 @@ class Heartbeat:
         self._expired = call
         return True
 
-    def _tick_safely(self) -> None:
+    @property
+    def has_expired_call(self) -> bool:
+        """Whether a call that ignores its timeout is not settled yet."""
+        return self._expired is not None
+
+    def tick_safely(self) -> None:
+        """Do what is due. An error is logged; the next tick tries again."""
         try:
             self._tick()
         except BaseException:
@@ -153,15 +141,3 @@ class Heartbeat:
         if now - self._renewed_at > claimant.lease.total_seconds() / 3:
             ledger.renew(claimant, self._buffer.claimed())
             self._renewed_at = now
-
-
-@contextmanager
-def beating(heartbeat: Heartbeat) -> Iterator[None]:
-    """Run the heartbeat in a thread of its own during the block, and join it at the end."""
-    thread = threading.Thread(target=heartbeat.run, name="jobbatch-heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        heartbeat.stop()
-        thread.join()

@@ -21,6 +21,7 @@ from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner.batch_runner import BatchRunner
 from django_jobbatch.runner.child_batches import ChildBatches
 from django_jobbatch.runner.heartbeat import ExpiredCall
+from django_jobbatch.runner.heartbeats import Heartbeats
 from django_jobbatch.runner.next_ticket import (
     TakenTicket,
     forget_session,
@@ -115,7 +116,10 @@ class TicketSession:
 
     def __init__(self, queue: str, using: str, ticket: str, *, max_job_timeout: int = -1) -> None:
         hold_open_transactions()
-        self._turn = None if transport.is_sync(queue) else Turn(self._others_wait)
+        self.heartbeats = Heartbeats()
+        self._turn = (
+            None if transport.is_sync(queue) else Turn(lambda: others_wait(queue, set(self._stack)))
+        )
         self.slice = Slice(
             ticket=ticket,
             queue=queue,
@@ -124,8 +128,7 @@ class TicketSession:
             max_job_timeout=max_job_timeout,
             turn=self._turn,
         )
-        # By the ids of their batches; the last one is current.
-        self._stack: dict[uuid.UUID, BatchRunner] = {}
+        self._stack: dict[uuid.UUID, BatchRunner] = {}  # the last one is current
         self._children = ChildBatches(
             self.slice, self._stack, push=self.push, may_accept=self._may_accept
         )
@@ -160,9 +163,6 @@ class TicketSession:
             return None
         has_given_way = self._turn is not None and self._turn.has_given_way
         return take_next(self.slice, after=batch if has_given_way else None)
-
-    def _others_wait(self) -> bool:
-        return others_wait(self.slice.queue, set(self._stack))
 
     def _run_stack(self) -> None:
         try:
@@ -237,7 +237,7 @@ class TicketSession:
     def _watched(self) -> AbstractContextManager[None]:
         # An inline queue has no heartbeat that could settle.
         sync = transport.is_sync(self.slice.queue)
-        return nullcontext() if sync else watching(Watchdog(self._expire))
+        return nullcontext() if sync else watching(Watchdog(self._expire), self.heartbeats)
 
     def _expire(self, call: TimedCall, error: JobTimeout) -> ExpiredCall | None:
         """Have a call that ignores its timeout settled; called by the watchdog.

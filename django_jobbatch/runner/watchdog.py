@@ -13,6 +13,7 @@ from django_jobbatch.exceptions import JobTimeout
 from django_jobbatch.logs import get_logger
 from django_jobbatch.runner import ignored_timeout, timed_calls
 from django_jobbatch.runner.heartbeat import ExpiredCall
+from django_jobbatch.runner.heartbeats import Heartbeats, ticking
 from django_jobbatch.runner.timed_calls import TimedCall
 
 logger = get_logger(__name__)
@@ -78,12 +79,13 @@ class Watchdog:
 
 
 @contextmanager
-def watching(watchdog: Watchdog) -> Iterator[None]:
-    """Run the watchdog in a thread of its own during the block."""
+def watching(watchdog: Watchdog, heartbeats: Heartbeats) -> Iterator[None]:
+    """Run the watchdog and the heartbeats in threads of their own during the block."""
     thread = threading.Thread(target=watchdog.run, name="jobbatch-watchdog", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        watchdog.stop()
-        thread.join()
+    with ticking(heartbeats):  # for which the watchdog may wait
+        thread.start()
+        try:
+            yield
+        finally:
+            watchdog.stop()
+            thread.join()

@@ -18,10 +18,11 @@ from django_jobbatch.models import JobBatch
 from django_jobbatch.runner import work
 from django_jobbatch.runner.change_queue import ChangeQueue
 from django_jobbatch.runner.claim_buffer import ClaimBuffer
-from django_jobbatch.runner.heartbeat import Heartbeat, beating
+from django_jobbatch.runner.heartbeat import Heartbeat
 from django_jobbatch.states import LinkStatus
 from tests import jobs, left_open
 from tests.event_log import End, EventLog
+from tests.heartbeats import beating
 from tests.ledger.helpers import claimant
 from tests.servers import wait_until
 from tests.tuning import Tuning

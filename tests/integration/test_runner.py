@@ -31,7 +31,7 @@ from django_jobbatch.runner import work
 from django_jobbatch.runner.change_queue import ChangeQueue
 from django_jobbatch.runner.claim_buffer import ClaimBuffer
 from django_jobbatch.runner.execution import execute
-from django_jobbatch.runner.heartbeat import Heartbeat, beating
+from django_jobbatch.runner.heartbeat import Heartbeat
 from django_jobbatch.runner.interruptions import Interrupted
 from django_jobbatch.runner.policy import RunPolicy
 from django_jobbatch.runner.session import TicketSession
@@ -51,6 +51,7 @@ from tests.databases import (
     statements_in,
 )
 from tests.event_log import EventLog
+from tests.heartbeats import beating
 from tests.jobs import ADD
 from tests.ledger.helpers import claimant
 from tests.servers import RedisServer, wait_until

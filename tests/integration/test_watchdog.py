@@ -16,13 +16,15 @@ from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.runner import timed_calls
 from django_jobbatch.runner.change_queue import ChangeQueue
 from django_jobbatch.runner.claim_buffer import ClaimBuffer
-from django_jobbatch.runner.heartbeat import ExpiredCall, Heartbeat, beating
+from django_jobbatch.runner.heartbeat import ExpiredCall, Heartbeat
+from django_jobbatch.runner.heartbeats import Heartbeats
 from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.runner.timed_calls import SharedCall, TimedCall
 from django_jobbatch.runner.watchdog import Watchdog, watching
 from django_jobbatch.states import LinkStatus
 from tests import jobs
+from tests.heartbeats import beating
 from tests.jobs import ADD
 from tests.ledger.helpers import claimant, run_concurrently
 from tests.servers import wait_until
@@ -149,7 +151,7 @@ def expired(tuning: Tuning) -> Reports:
 def test_a_watchdog_reports_a_call_once(expired: Reports, tuning: Tuning) -> None:
     tuning(TIMEOUT_GRACE_SECONDS=-60)
     calls, expire = expired
-    with watching(Watchdog(expire)), time_limit(60, LINK):
+    with watching(Watchdog(expire), Heartbeats()), time_limit(60, LINK):
         call = running()
         wait_until(lambda: calls)
         ticks = count()
@@ -176,7 +178,7 @@ def test_a_watchdog_reports_no_call_that_it_saw_only_once(
             return None
 
     monkeypatch.setattr(timed_calls, "running_in", next_call)
-    with watching(Watchdog(expire)):
+    with watching(Watchdog(expire), Heartbeats()):
         assert over.wait(30)
 
     assert calls == []
@@ -191,7 +193,7 @@ def test_a_watchdog_forgets_a_call_that_has_ended_already(expired: Reports, tuni
         calls.append(call)
 
     call = timed_calls.start(60, LINK)
-    with watching(Watchdog(expire)):
+    with watching(Watchdog(expire), Heartbeats()):
         wait_until(lambda: running() is None)
 
     assert calls == [call]
@@ -205,7 +207,7 @@ def test_a_watchdog_survives_an_error(tuning: Tuning, caplog: pytest.LogCaptureF
         calls.append(call)
         raise RuntimeError
 
-    with watching(Watchdog(expire)):
+    with watching(Watchdog(expire), Heartbeats()):
         for number in (1, 2):
             with time_limit(60, LINK):
                 wait_until(partial(lambda number: len(calls) == number, number))

@@ -1,0 +1,93 @@
+"""The thread of a session in which the heartbeats of its batches tick, one after another.
+
+A thread for each batch would take longer to start and to end than a small batch takes to settle.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connections
+
+from django_jobbatch import tuning
+from django_jobbatch.logs import get_logger
+from django_jobbatch.runner.heartbeat import Heartbeat
+
+logger = get_logger(__name__)
+
+
+class Heartbeats:
+    """Ticks for the heartbeat of the current batch. The thread has database connections of its own."""
+
+    def __init__(self) -> None:
+        #: The heartbeat that ticks now, or next.
+        self.current: Heartbeat | None = None
+        self._ticking = threading.Lock()
+        self._woken = threading.Event()
+        self._ticked = threading.Event()
+        self._is_stopped = False
+
+    def run(self) -> None:
+        """Tick until `stop`."""
+        last: Heartbeat | None = None
+        try:
+            while True:
+                self._woken.wait(tuning.HEARTBEAT_SECONDS)
+                self._woken.clear()
+                if self._is_stopped:
+                    return
+                with self._ticking:
+                    if self.current is not last:
+                        _close_connections()  # those of the batch before
+                        last = self.current
+                    if last is not None:
+                        last.tick_safely()
+                    self._ticked.set()
+        finally:
+            _close_connections()
+
+    def stop(self) -> None:
+        """End `run`."""
+        self._is_stopped = True
+        self._woken.set()
+
+    @contextmanager
+    def beating(self, heartbeat: Heartbeat) -> Iterator[None]:
+        """Tick for this heartbeat during the block. The runner applies the changes that remain."""
+        self.current = heartbeat
+        try:
+            yield
+        finally:
+            if heartbeat.has_expired_call:
+                self._tick_now()
+            self.current = None
+            with self._ticking:
+                pass  # the thread acts for this batch no more
+
+    def _tick_now(self) -> None:
+        with self._ticking:
+            self._ticked.clear()
+            self._woken.set()
+        self._ticked.wait()
+
+
+def _close_connections() -> None:
+    """Close the connections of this thread. An error must not end it: it renews leases."""
+    try:
+        connections.close_all()
+    except Exception:
+        logger.exception("A connection of the heartbeat could not be closed")
+
+
+@contextmanager
+def ticking(heartbeats: Heartbeats) -> Iterator[Heartbeats]:
+    """Run the heartbeats in a thread of its own during the block, and join it at the end."""
+    thread = threading.Thread(target=heartbeats.run, name="jobbatch-heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield heartbeats
+    finally:
+        heartbeats.stop()
+        thread.join()

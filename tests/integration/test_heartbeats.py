@@ -1,0 +1,104 @@
+"""The thread of a session in which the heartbeats of its batches tick."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from unittest import mock
+
+import pytest
+from django.db import connections
+
+from django_jobbatch.runner.heartbeat import Heartbeat
+from django_jobbatch.runner.heartbeats import Heartbeats, ticking
+from tests.servers import wait_until
+from tests.tuning import Tuning
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def heartbeat(tick: Callable[[], object], *, has_expired_call: bool = False) -> Heartbeat:
+    """A heartbeat whose tick is this function."""
+    made = mock.Mock(spec=Heartbeat, has_expired_call=has_expired_call)
+    made.tick_safely.side_effect = tick
+    return made
+
+
+def test_heartbeats_tick_one_after_another_in_one_thread(tuning: Tuning) -> None:
+    tuning(HEARTBEAT_SECONDS=0.001)
+    ticks: list[tuple[str, int, bool]] = []
+
+    def tick(name: str) -> None:
+        connection = connections["default"]
+        ticks.append((name, threading.get_ident(), connection.connection is None))
+        connection.ensure_connection()
+
+    with ticking(Heartbeats()) as heartbeats:
+        for name in "abc":
+            before = len(ticks)
+            with heartbeats.beating(heartbeat(lambda name=name: tick(name))):  # type: ignore[misc]
+                wait_until(lambda before=before: len(ticks) >= before + 2)  # type: ignore[misc]
+
+    names = [name for name, _, _ in ticks]
+    assert names == sorted(names)
+    (thread,) = {thread for _, thread, _ in ticks}
+    assert thread != threading.get_ident()
+    # Each batch starts without the connections of the batch before.
+    assert [name for name, _, is_closed in ticks if is_closed] == ["a", "b", "c"]
+
+
+def test_the_end_of_a_batch_waits_for_the_tick_that_runs(tuning: Tuning) -> None:
+    tuning(HEARTBEAT_SECONDS=0.001)
+    has_started, may_return = threading.Event(), threading.Event()
+    ended: list[bool] = []
+
+    def tick() -> None:
+        has_started.set()
+        assert may_return.wait(30)
+        ended.append(True)
+
+    with ticking(Heartbeats()) as heartbeats:
+
+        def end_late() -> None:
+            wait_until(lambda: heartbeats.current is None)
+            may_return.set()
+
+        with heartbeats.beating(heartbeat(tick)):
+            assert has_started.wait(30)
+            other = threading.Thread(target=end_late)
+            other.start()
+        assert ended == [True]
+        other.join()
+
+
+def test_a_batch_ends_after_a_last_tick_if_a_call_ignores_its_timeout(tuning: Tuning) -> None:
+    tuning(HEARTBEAT_SECONDS=1e6)
+    threads: list[str] = []
+
+    def tick() -> None:
+        threads.append(threading.current_thread().name)
+
+    with ticking(Heartbeats()) as heartbeats:
+        for has_expired_call in (False, True):
+            with heartbeats.beating(heartbeat(tick, has_expired_call=has_expired_call)):
+                pass
+
+    assert threads == ["jobbatch-heartbeat"]
+
+
+def test_a_connection_that_cannot_be_closed_ends_no_heartbeat(
+    tuning: Tuning, caplog: pytest.LogCaptureFixture
+) -> None:
+    tuning(HEARTBEAT_SECONDS=0.001)
+    ticked = threading.Event()
+
+    with (
+        mock.patch.object(type(connections), "close_all", side_effect=OSError("gone")),
+        ticking(Heartbeats()) as heartbeats,
+        heartbeats.beating(heartbeat(ticked.set)),
+    ):
+        assert ticked.wait(30)
+
+    assert {each.message for each in caplog.records} == {
+        "A connection of the heartbeat could not be closed"
+    }
