@@ -84,6 +84,11 @@ def python_path() -> str:
     return os.pathsep.join([*filter(None, folders), str(ROOT)])
 
 
+def child_environment() -> dict[str, str]:
+    """Return the environment of a process that imports as this one does."""
+    return {**os.environ, "PYTHONPATH": python_path()}
+
+
 class Worked(NamedTuple):
     """Working time of a worker, with its work-horses: peak memory, processor time and RQ jobs."""
 
@@ -101,7 +106,7 @@ def work(worker_class: str, *queues: str, logs: bool = True) -> Worked:
     with subprocess.Popen(
         # -P: the working directory is no folder of modules.
         [sys.executable, "-P", "-m", "benchmarks.worker", worker_class, *(queues or (QUEUE,))],
-        env={**os.environ, "PYTHONPATH": python_path()},
+        env=child_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=None if logs else subprocess.DEVNULL,

@@ -232,7 +232,7 @@ ROWS: Final = {
                 at_least=True,
             )
         ],
-        ["many_writers_per_s", "few_writers_per_s"],
+        ["many_writers_per_s", "few_writers_per_s", "many_updates_per_s", "few_updates_per_s"],
     ),
     "cancel": Row(
         "cancel of a large pending batch",

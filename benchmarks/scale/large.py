@@ -13,7 +13,7 @@ from django.db import connection
 
 from benchmarks import jobs
 from benchmarks.crew import Crew
-from benchmarks.parts import BATCH, FORKING, SIMPLE, enqueue, flush, run_alone, run_batch
+from benchmarks.parts import BATCH, FORKING, enqueue, flush, run_alone, run_batch
 from benchmarks.rows import all_at_rest, check_all_succeeded, delete_all, refreshed
 from benchmarks.scale.missing import missing
 from benchmarks.scale.sizes import Sizes
@@ -84,18 +84,6 @@ def two_workers(sizes: Sizes) -> dict[str, Any]:
     return found | {"lock_share": waiting}
 
 
-def writers(sizes: Sizes) -> dict[str, Any]:
-    """Settle one batch job by job, in a few and in many workers.
-
-    Each job has a transaction of its own, in which it is settled.
-    """
-    few, many = sizes.writers
-    return {
-        "few_writers_per_s": _rate_of_writers(few, sizes.written),
-        "many_writers_per_s": _rate_of_writers(many, sizes.written),
-    }
-
-
 def _dispatch(count: int) -> JobBatch:
     return bus.batch(bus.job(jobs.noop, number) for number in range(count)).dispatch()
 
@@ -121,20 +109,6 @@ def _rate_of_crew(workers: int, count: int) -> tuple[float, float | None]:
     check_all_succeeded(2, 100 + count)
     delete_all()
     return rate, share()
-
-
-def _rate_of_writers(workers: int, count: int) -> float:
-    with Crew(workers, worker_class=SIMPLE):
-        batch = (
-            bus.batch(bus.job(jobs.noop, number) for number in range(count))
-            .options(transactional=True)
-            .dispatch()
-        )
-        wait_for(all_at_rest)
-    rate = rate_of(batch)
-    check_all_succeeded(1, count)
-    delete_all()
-    return rate
 
 
 def rate_of(batch: JobBatch) -> float:

@@ -32,7 +32,7 @@ MODULES: Final = {
     "small_costs": "small",
     "small_dispatch": "small",
     "two_workers": "large",
-    "writers": "large",
+    "writers": "writers",
 }
 
 
