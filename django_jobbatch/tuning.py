@@ -149,8 +149,8 @@ OVERDUE_AFTER = timedelta(seconds=2)
 #: Overdue batches that one process takes at once.
 OVERDUE_CHUNK = 100
 #: Seconds of a cancel or a retry in the caller's process, perhaps in a web request. The chunk that is
-#: in progress is completed. A ticket continues.
-CALL_SECONDS = 0.15
+#: in progress is completed, so it takes about twice as long at most. A ticket continues.
+CALL_SECONDS = 0.25
 #: Seconds for which one ticket continues. Then it sends the next ticket.
 TICKET_CALL_SECONDS = 1.0
 
