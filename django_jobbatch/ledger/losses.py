@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from django.utils import timezone
 
@@ -34,8 +34,28 @@ def rescue_ticket(
     return in_transaction(using, idempotent(operation))
 
 
+def release_ticket(
+    using: str, batch_id: uuid.UUID, ticket: str, *, besides: Collection[int]
+) -> list[Change]:
+    """Release the links of a ticket without a loss, except those with the ids `besides`.
+
+    A database that is lost is not waited for.
+    """
+
+    def operation() -> list[Change]:
+        return _rescue(using, batch_id, ticket, is_dead=True, is_stopped=True, besides=besides)
+
+    return in_transaction(using, operation, seconds=0)
+
+
 def _rescue(
-    using: str, batch_id: uuid.UUID, ticket: str, *, is_dead: bool, is_stopped: bool
+    using: str,
+    batch_id: uuid.UUID,
+    ticket: str,
+    *,
+    is_dead: bool,
+    is_stopped: bool,
+    besides: Collection[int] = (),
 ) -> list[Change]:
     transition = Transition.lock(using, batch_id)
     if transition is None:
@@ -43,7 +63,7 @@ def _rescue(
     running = transition.links().running().filter(claimed_by=ticket, lease_until__isnull=False)
     if not is_dead:
         running = running.filter(lease_until__lt=timezone.now())
-    held = list(running.select_for_update().order_by("pk"))
+    held = list(running.exclude(pk__in=besides).select_for_update().order_by("pk"))
     if not held:
         return []
     jobs = [link for link in held if not link.is_callback]

@@ -11,6 +11,7 @@ from django_jobbatch.ledger import Change, NextClaim
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner.batch_runner import BatchRunner
 from django_jobbatch.runner.claim_buffer import claimant_of
+from django_jobbatch.runner.stranded_claims import release_stranded
 from django_jobbatch.runner.time_slice import Slice
 from django_jobbatch.states import Role
 from django_jobbatch.transport import OtherTickets
@@ -38,14 +39,18 @@ class ChildBatches:
         self._may_accept = may_accept
         #: The stand-ins whose child batches have started here, by the ids of the child batches.
         self._started: dict[uuid.UUID, BatchedJob] = {}
+        #: The child batch whose start may be committed, and which is not on the stack yet.
+        self.starting: uuid.UUID | None = None
 
     def start(self, link: BatchedJob, *, claims: bool) -> Iterator[Change]:
         """Start the child batch of a stand-in; with `claims`, claim its first jobs, if it may run here."""
         first_claim = self._first_claim if claims else None
+        self.starting = link.child_id
         for change in ledger.start_child(self._slice.using, link, first_claim=first_claim):
             if change.claimed and change.batch is not None:
                 # No ticket of a child batch is sent before it starts.
                 self._push(change.batch, others=OtherTickets(waiting=0)).hold(change.claimed)
+            self.starting = None
             yield change
             if change.batch_id == link.child_id:
                 self._started[change.batch_id] = link
@@ -64,6 +69,9 @@ class ChildBatches:
         )
         if change is not None and change.claimed and parent is not None:
             parent.hold(change.claimed)
+        if change is None and parent is not None:
+            # An earlier call may have raised after its commit.
+            release_stranded(self._slice, [parent])
         return change
 
     def _first_claim(self, child: JobBatch) -> NextClaim | None:

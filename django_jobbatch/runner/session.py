@@ -29,6 +29,7 @@ from django_jobbatch.runner.next_ticket import (
     renew_session,
     take_next,
 )
+from django_jobbatch.runner.stranded_claims import release_stranded
 from django_jobbatch.runner.time_slice import Slice, Turn
 from django_jobbatch.runner.timed_calls import TimedCall
 from django_jobbatch.runner.watchdog import Watchdog, watching
@@ -172,6 +173,9 @@ class TicketSession:
                 if self._current() is runner:
                     self._pop()
                 self.request_more_tickets()
+        except BaseException:
+            release_stranded(self.slice, self._stack.values(), self._children.starting)
+            raise
         finally:
             self._leave_all()
 
@@ -184,11 +188,7 @@ class TicketSession:
         return runner
 
     def start_child(self, link: BatchedJob, *, claims: bool) -> Iterator[Change]:
-        """Start the child batch of a stand-in.
-
-        With `claims` the start claims its first jobs, if this session may run it. Then the child is
-        pushed at once.
-        """
+        """Start the child batch of a stand-in; with `claims`, claim its first jobs, if it may run here."""
         yield from self._children.start(link, claims=claims)
 
     def settle_stand_in(self, child: JobBatch) -> Change | None:

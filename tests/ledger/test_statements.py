@@ -224,6 +224,12 @@ def act_rescue_ticket() -> Callable[[], object]:
     return lambda: ledger.rescue_ticket(ALIAS, batch.pk, "one", is_dead=True)
 
 
+@checks(ledger.release_ticket)
+def act_release_ticket() -> Callable[[], object]:
+    batch, links = running()
+    return lambda: ledger.release_ticket(ALIAS, batch.pk, "one", besides=[links[0].pk])
+
+
 @checks(ledger.repair)
 def act_repair() -> Callable[[], object]:
     batch = JobBatchFactory.create(running=True, roles=CALLBACKS)
