@@ -7,13 +7,15 @@ from django.db import DataError, IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from django_jobbatch.ledger.statements.joined import Statement, execute
-from django_jobbatch.models import JobBatch
+from django_jobbatch.ledger.statements.postgresql import PostgreSQLStatements
+from django_jobbatch.models import BatchedJob, JobBatch
 from tests.databases import JOINS_STATEMENTS, needs_postgresql
 from tests.factories import JobBatchFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 TABLE = JobBatch._meta.db_table
+LINKS = BatchedJob._meta.db_table
 RENAME = f"UPDATE {TABLE} SET name = %s WHERE name = %s"  # noqa: S608 - a name of ours
 NAMES = f"SELECT name FROM {TABLE} WHERE name LIKE %s ORDER BY name"  # noqa: S608
 
@@ -85,6 +87,7 @@ def test_an_unreadable_result_hides_no_other_one() -> None:
 @needs_postgresql
 def test_a_server_that_binds_parameters_gets_single_statements() -> None:
     named("a")
+    links = JobBatchFactory.create(name="other", jobs=3).jobs.order_by("pk")[:2]
     binding = connection.copy()
     binding.settings_dict["OPTIONS"] = {**binding.settings_dict["OPTIONS"]}
     binding.settings_dict["OPTIONS"]["server_side_binding"] = True
@@ -95,7 +98,10 @@ def test_a_server_that_binds_parameters_gets_single_statements() -> None:
             Statement(RENAME, ["b", "a"]),
             Statement(NAMES, ["%"], returns=True),
         )
+        condition, ids = PostgreSQLStatements(binding).among([link.pk for link in links])
+        count = Statement(f"SELECT COUNT(*) FROM {LINKS} WHERE {condition}", ids, returns=True)  # noqa: S608
+        (counted,) = execute(binding, count)
     finally:
         binding.close()
 
-    assert (renamed.matched, read.read()) == (1, [("b",)])
+    assert (renamed.matched, read.read(), counted.read()) == (1, [("b",), ("other",)], [(2,)])

@@ -13,4 +13,5 @@ class PostgreSQLStatements(ReturningStatements):
 
     def among(self, pks: Sequence[int]) -> tuple[str, list[Any]]:
         """Return the condition that a link has one of these ids, and its parameters."""
-        return f"{self._links.columns.id} = ANY(%s::bigint[])", [list(pks)]
+        # As text: psycopg reads a list several times to find its type and to write it.
+        return f"{self._links.columns.id} = ANY(%s::bigint[])", [f"{{{','.join(map(str, pks))}}}"]
