@@ -46,8 +46,7 @@ def set_claimed(link: BatchedJob, claimant: Claimant, now: datetime) -> BatchedJ
         "started_at": now,
         "lease_until": now + claimant.lease,
     }
-    for name, value in values.items():
-        setattr(link, name, value)
+    vars(link).update(values)
     return link
 
 

@@ -25,7 +25,7 @@ from django_jobbatch.runner.current_session import CurrentSession
 from django_jobbatch.runner.execution import execute
 from django_jobbatch.runner.heartbeat import ExpiredCall, Heartbeat
 from django_jobbatch.runner.interruptions import Interrupted
-from django_jobbatch.runner.policy import RunPolicy
+from django_jobbatch.runner.policy import Policies
 from django_jobbatch.runner.progress import report_progress
 from django_jobbatch.runner.ticket_supply import TicketSupply
 from django_jobbatch.runner.time_slice import Slice
@@ -59,6 +59,7 @@ class BatchRunner:
         self._session = session
         self._read_at = time.monotonic()
         self._attempts = ClaimAttempts(self.queue, self.using)
+        self._policies = Policies()
         self.tickets = TicketSupply(batch, self.queue, attempts=self._attempts, others=others)
         self._checked_callbacks = False
         self._is_settled = False
@@ -200,7 +201,7 @@ class BatchRunner:
 
     def _run_job(self, link: BatchedJob) -> bool:
         """Run one job and store its outcome; return whether it failed for good."""
-        policy = RunPolicy.of(link, self.batch)
+        policy = self._policies.of(link, self.batch)
         run = execute_transactional if policy.transactional else execute
         outcome = run(link, self.batch, policy)
         if isinstance(outcome, Change):

@@ -79,6 +79,25 @@ class RunPolicy:
         return start_time(interval, None) if interval else None
 
 
+class Policies:
+    """The policies of the links on one queue. Jobs without options share one, while the row is the same."""
+
+    def __init__(self) -> None:
+        self._batch: JobBatch | None = None
+        self._shared: RunPolicy | None = None
+
+    def of(self, link: BatchedJob, batch: JobBatch) -> RunPolicy:
+        """Return the policy of a link."""
+        if link.options or link.is_callback:
+            return RunPolicy.of(link, batch)
+        if self._shared is None or self._batch is not batch:
+            policy = RunPolicy.of(link, batch)
+            # Each job raises an error of its own.
+            self._batch, self._shared = batch, None if policy.error else policy
+            return policy
+        return self._shared
+
+
 def _read(options: dict[str, Any]) -> dict[str, Any]:
     """Check the options again, since a row may have been edited, and return them."""
     return {

@@ -24,7 +24,7 @@ from rq.exceptions import ShutDownImminentException
 
 from django_jobbatch import JobTimeout, bus, dispatch, ledger, transport
 from django_jobbatch.dispatch import apply
-from django_jobbatch.exceptions import RetryReturned
+from django_jobbatch.exceptions import InvalidOption, RetryReturned
 from django_jobbatch.ledger import Settlement
 from django_jobbatch.models import BatchedJob, FailedJob, JobBatch
 from django_jobbatch.runner import work
@@ -33,7 +33,7 @@ from django_jobbatch.runner.claim_buffer import ClaimBuffer
 from django_jobbatch.runner.execution import execute
 from django_jobbatch.runner.heartbeat import Heartbeat
 from django_jobbatch.runner.interruptions import Interrupted
-from django_jobbatch.runner.policy import RunPolicy
+from django_jobbatch.runner.policy import Policies, RunPolicy
 from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.runner.time_limit import time_limit
 from django_jobbatch.states import LinkStatus
@@ -156,6 +156,36 @@ def test_the_nearest_names_the_terms(settings: Any) -> None:
         (30, 1, (7, 8)),
         (transport.default_timeout("default"), 0, (0,)),
     ]
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_jobs_without_options_share_a_policy_while_the_batch_row_is_the_same() -> None:
+    batch = dispatched(ADD, ADD.options(timeout=5), ADD, timeout=20)
+    one, two, three = batch.jobs.order_by("pk")
+    policies = Policies()
+
+    found = [policies.of(link, batch) for link in (one, two, three)]
+    batch.options["jobs"]["timeout"] = 30
+    after = policies.of(one, JobBatch.objects.get(pk=batch.pk))
+
+    assert [each.timeout for each in found] == [20, 5, 20]
+    assert found[0] is found[2]
+    assert (after is not found[0], after.timeout) == (True, 20)
+
+
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_each_job_has_an_error_of_its_own_if_the_options_of_the_batch_are_invalid() -> None:
+    batch = dispatched(ADD, ADD, timeout=20)
+    batch.options["jobs"]["timeout"] = "soon"
+    policies = Policies()
+
+    first, second = (policies.of(link, batch).error for link in batch.jobs.order_by("pk"))
+
+    assert isinstance(first, InvalidOption)
+    assert isinstance(second, InvalidOption)
+    assert first is not second
 
 
 @transactional

@@ -9,6 +9,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from django.db.models.signals import post_init
 from django.utils import timezone
 
 from django_jobbatch import ledger
@@ -71,6 +72,37 @@ def test_a_claim_writes_who_has_the_link_for_how_long() -> None:
     }
     assert {name: getattr(taken, name) for name in expected} == expected
     assert BatchedJob.objects.values(*expected).get() == expected
+
+
+def test_a_claimed_link_is_the_row_as_django_reads_it() -> None:
+    batch = JobBatchFactory.create(jobs=1)
+
+    (link,) = claim(batch)
+
+    stored = BatchedJob.objects.using(ALIAS).get(pk=link.pk)
+    columns = {field.attname for field in BatchedJob._meta.concrete_fields}
+    assert {name: vars(link)[name] for name in columns} == {
+        name: vars(stored)[name] for name in columns
+    }
+    assert set(vars(link)) == set(vars(stored))
+    assert (link._state.adding, link._state.db) == (False, ALIAS)
+    assert (link, link.batch, link.child, link.failure) == (stored, batch, None, None)
+
+
+def test_the_signals_of_a_new_instance_are_sent_for_a_claimed_link() -> None:
+    batch = JobBatchFactory.create(jobs=1)
+    received: list[int] = []
+
+    def receive(instance: BatchedJob, **named: Any) -> None:
+        received.append(instance.pk)
+
+    post_init.connect(receive, sender=BatchedJob)
+    try:
+        (link,) = claim(batch)
+    finally:
+        post_init.disconnect(receive, sender=BatchedJob)
+
+    assert received == [link.pk]
 
 
 def test_a_claim_leaves_the_batch_row_alone() -> None:

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any, Generic, TypeVar
 
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.base import ModelState
+from django.db.models.signals import post_init, pre_init
 
 from django_jobbatch.models import pin
 from django_jobbatch.models.routing import RoutedModel
@@ -42,8 +44,15 @@ class Table(Generic[M]):
         for index, expression, converters in self._converters:
             for convert in converters:
                 values[index] = convert(values[index], expression, connection)
-        found = self._model.from_db(connection.alias, self._attnames, values[: len(self._attnames)])
-        return pin(found, connection.alias)
+        model, alias = self._model, connection.alias
+        if pre_init.has_listeners(model) or post_init.has_listeners(model):
+            return pin(model.from_db(alias, self._attnames, values[: len(self._attnames)]), alias)
+        # A claim makes hundreds of rows. Without the signals, `__init__` only sets these attributes.
+        found = model.__new__(model)
+        found._state = state = ModelState()
+        state.adding, state.db = False, alias
+        vars(found).update(zip(self._attnames, values, strict=False))
+        return pin(found, alias)
 
     def value(self, name: str, value: Any, connection: BaseDatabaseWrapper) -> Any:
         """Return a value of the field as a parameter for the driver."""
