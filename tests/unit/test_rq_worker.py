@@ -30,6 +30,7 @@ EXTENDED: Final = {
     "main_work_horse": ("job", "queue"),
     "maintain_heartbeats": ("job", *EXECUTION),
     "monitor_work_horse": ("job", "queue", *EXECUTION),
+    "request_force_stop": ("signum", "frame"),
     "run_maintenance_tasks": (),
     "should_run_maintenance_tasks": None,  # a property
     "wait_for_horse": (),
