@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from django.db import Error
 
-from django_jobbatch import conf, db, ledger
+from django_jobbatch import conf, ledger
 from django_jobbatch.ledger import Change, NextClaim, Settlement
 from django_jobbatch.models import JobBatch
 from django_jobbatch.runner import rejections
@@ -39,8 +39,10 @@ def claim_callback(buffer: ClaimBuffer) -> JobBatch | None:
         return None
     buffer.hold(link)
     # Another ticket may have finished the batch since it was read.
-    batches = JobBatch.objects.using(buffer.claimant.using).filter(pk=link.batch_id)
-    return db.retry_transient(buffer.claimant.using, batches.get)
+    batch = ledger.read_batch(buffer.claimant.using, link.batch_id)
+    if batch is None:  # deleted, and the link with it
+        buffer.drop()
+    return batch
 
 
 def run_callback(

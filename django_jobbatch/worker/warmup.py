@@ -35,4 +35,5 @@ def _rehearse_ticket(batch_id: uuid.UUID) -> None:
     JobBatch.objects.using(using).filter(pk=batch_id).first()  # as a job would: it loads the ORM
     ledger.read_batch(using, batch_id)
     ledger.claim(claimant, after=0, limit=1)
+    ledger.claim_callback(claimant)
     ledger.settle(using, batch_id, [ledger.Settlement(link=link, status=LinkStatus.SUCCEEDED)])

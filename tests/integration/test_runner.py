@@ -638,6 +638,28 @@ def test_a_job_that_returns_a_retry_of_rq_has_failed_and_says_what_to_do_instead
     assert settlement.failure.message == str(RetryReturned())
 
 
+@transactional
+@pytest.mark.usefixtures("redis_server")
+def test_a_batch_that_is_deleted_after_the_claim_of_its_callback_calls_nothing(
+    event_log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = bus.batch([]).then(jobs.record_call, event_log.path("calls"), "then").dispatch()
+    claim_callback = ledger.claim_callback
+
+    def claim_and_delete(claimant: ledger.Claimant) -> BatchedJob | None:
+        link = claim_callback(claimant)
+        batch.jobs.all().delete()
+        JobBatch.objects.filter(pk=batch.pk).delete()
+        return link
+
+    monkeypatch.setattr(ledger, "claim_callback", claim_and_delete)
+
+    TicketSession("default", "default", "ticket").run(batch)
+
+    assert event_log.calls == []
+    assert not BatchedJob.objects.filter(batch_id=batch.pk).exists()
+
+
 # Statements of a ticket
 
 
