@@ -7,6 +7,7 @@ ticket does no harm.
 
 from __future__ import annotations
 
+from django_jobbatch.transport.bounded_connections import bound
 from django_jobbatch.transport.budget import RedisBudget, operation
 from django_jobbatch.transport.consumer import (
     is_rq_retry,
@@ -60,6 +61,7 @@ __all__ = [
     "Ticket",
     "WaitingTickets",
     "allow_taking_over",
+    "bound",
     "check_queue",
     "current_batches",
     "default_timeout",

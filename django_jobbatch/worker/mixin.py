@@ -124,6 +124,8 @@ class BatchWorkerMixin(Base):
         # A work-horse that was spawned has no order of its own.
         queues = getattr(self, "_ordered_queues", None) or self.queues
         transport.allow_taking_over(self.key, [queue.key for queue in queues])
+        # Before it connects, since an open connection would have to connect again.
+        transport.bound(self.connection)
         if self._driver_info is not None:
             # Otherwise redis-py reads its version from disk for each connection.
             self.connection.connection_pool.connection_kwargs.setdefault(

@@ -328,6 +328,7 @@ def test_the_mixin_has_no_name_of_rq_but_those_that_it_extends() -> None:
         "main_work_horse",
         "maintain_heartbeats",
         "monitor_work_horse",
+        "request_force_stop",
         "run_maintenance_tasks",
         "should_run_maintenance_tasks",
         "wait_for_horse",
@@ -354,6 +355,8 @@ def test_the_attributes_of_the_mixin_are_none_of_rqs(
 
     assert own == {
         "_horse_statuses",
+        "_is_rescuing",
+        "_must_exit",
         "_reconcile_pids",
         "_reconciled_at",
         "_reconcilers",
