@@ -79,6 +79,8 @@ CLAIM_SECONDS = 0.25
 FIRST_CLAIM = 10
 #: Links of one claim.
 MAX_CLAIM = 250
+#: Claims that a ticket remembers, to release those that an exception has left without a runner.
+NEWEST_CLAIMS = 10
 #: Worker losses after which a link fails. A link with a loss is claimed alone.
 MAX_LOSSES = 3
 

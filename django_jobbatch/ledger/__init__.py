@@ -57,7 +57,7 @@ from django_jobbatch.ledger.deletion.batches import (
     delete_batch,
     delete_failures,
 )
-from django_jobbatch.ledger.losses import release_ticket, rescue_ticket
+from django_jobbatch.ledger.losses import release_newest_claims, rescue_ticket
 from django_jobbatch.ledger.repairs import repair
 from django_jobbatch.ledger.retries.callbacks import reopen_callbacks
 from django_jobbatch.ledger.retries.chunks import (
@@ -127,7 +127,7 @@ __all__ = [  # noqa: RUF022 - grouped by verb
     "remaining_chunks",
     "has_more_to_reset",
     # Rescue and repair
-    "release_ticket",
+    "release_newest_claims",
     "rescue_ticket",
     "repair",
     # Delete

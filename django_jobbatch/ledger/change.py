@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
-from django_jobbatch import error_text
+from django_jobbatch import error_text, tuning
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import LinkStatus
 
@@ -48,7 +49,8 @@ class Failure:
 class Claimant:
     """A ticket that claims links of one batch on one queue, each time for one lease.
 
-    With `ignore_delays` it claims delayed links before their start time.
+    With `ignore_delays` it claims delayed links before their start time. `claimed_at` has the times of
+    its newest claims: RQ may run one ticket twice at the same time, and the other run has others.
     """
 
     using: str
@@ -57,6 +59,9 @@ class Claimant:
     ticket: str
     lease: timedelta
     ignore_delays: bool = False
+    claimed_at: deque[datetime] = field(
+        default_factory=lambda: deque(maxlen=tuning.NEWEST_CLAIMS), compare=False, repr=False
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,7 +78,7 @@ def _start_child(using: str, link: BatchedJob, first_claim: FirstClaim | None) -
         claimed.update(lease_until=None, claimed_by="")
         if not child.batch.is_settled:
             return []  # its last callback settles the stand-in
-        stand_ins.write(parent, stand_in, child.batch)
+        stand_ins.write_outcome(parent, stand_in, child.batch)
         completion.mark_at_rest(using, child.batch)
         return [parent.freeze()]
     change = open_child(child, first_claim)

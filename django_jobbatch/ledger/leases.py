@@ -32,13 +32,19 @@ def claim(
     status: LinkStatus = LinkStatus.PENDING,
 ) -> list[BatchedJob]:
     """Claim the links that still have this status, and return them with the columns of the claim."""
+    claimant.claimed_at.append(now)
     count = _write_claims(claimant, links, now=now, status=status)
-    claimed = [set_claimed(link, claimant, now) for link in links]
+    claimed = [_set_columns(link, claimant, now) for link in links]
     return claimed if count == len(links) else still_held(claimant.using, claimed)
 
 
 def set_claimed(link: BatchedJob, claimant: Claimant, now: datetime) -> BatchedJob:
-    """Set the columns of a claim on a link, and return the link."""
+    """Claim a link that is not inserted yet, and return it."""
+    claimant.claimed_at.append(now)
+    return _set_columns(link, claimant, now)
+
+
+def _set_columns(link: BatchedJob, claimant: Claimant, now: datetime) -> BatchedJob:
     values: dict[str, Any] = {
         "status": LinkStatus.RUNNING,
         "fence": link.fence + 1,

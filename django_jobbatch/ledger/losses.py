@@ -11,9 +11,9 @@ from django_jobbatch import tuning
 from django_jobbatch.db import idempotent, in_transaction
 from django_jobbatch.exceptions import WorkerLost
 from django_jobbatch.ledger import callback_settlement, settlement
-from django_jobbatch.ledger.change import Change, Failure, Settlement
+from django_jobbatch.ledger.change import Change, Claimant, Failure, Settlement
 from django_jobbatch.ledger.transition import Transition
-from django_jobbatch.models import BatchedJob
+from django_jobbatch.models import BatchedJob, BatchedJobQuerySet
 from django_jobbatch.states import OPEN
 
 
@@ -29,41 +29,40 @@ def rescue_ticket(
     """
 
     def operation() -> list[Change]:
-        return _rescue(using, batch_id, ticket, is_dead=is_dead, is_stopped=is_stopped)
+        transition = Transition.lock(using, batch_id)
+        if transition is None:
+            return []
+        held = _held_by(transition, ticket)
+        if not is_dead:
+            held = held.filter(lease_until__lt=timezone.now())
+        return _rescue(transition, held, is_stopped=is_stopped)
 
     return in_transaction(using, idempotent(operation))
 
 
-def release_ticket(
-    using: str, batch_id: uuid.UUID, ticket: str, *, besides: Collection[int]
-) -> list[Change]:
-    """Release the links of a ticket without a loss, except those with the ids `besides`.
+def release_newest_claims(claimant: Claimant, *, besides: Collection[int]) -> list[Change]:
+    """Release the links of the newest claims without a loss, except those with the ids `besides`.
 
     A database that is lost is not waited for.
     """
 
     def operation() -> list[Change]:
-        return _rescue(using, batch_id, ticket, is_dead=True, is_stopped=True, besides=besides)
+        transition = Transition.lock(claimant.using, claimant.batch_id)
+        if transition is None:
+            return []
+        claimed = _held_by(transition, claimant.ticket).filter(started_at__in=claimant.claimed_at)
+        return _rescue(transition, claimed.exclude(pk__in=besides), is_stopped=True)
 
-    return in_transaction(using, operation, seconds=0)
+    return in_transaction(claimant.using, operation, seconds=0)
 
 
-def _rescue(
-    using: str,
-    batch_id: uuid.UUID,
-    ticket: str,
-    *,
-    is_dead: bool,
-    is_stopped: bool,
-    besides: Collection[int] = (),
-) -> list[Change]:
-    transition = Transition.lock(using, batch_id)
-    if transition is None:
-        return []
-    running = transition.links().running().filter(claimed_by=ticket, lease_until__isnull=False)
-    if not is_dead:
-        running = running.filter(lease_until__lt=timezone.now())
-    held = list(running.exclude(pk__in=besides).select_for_update().order_by("pk"))
+def _held_by(transition: Transition, ticket: str) -> BatchedJobQuerySet:
+    """Return the running links of a ticket, without stand-ins whose child batches have started."""
+    return transition.links().running().filter(claimed_by=ticket, lease_until__isnull=False)
+
+
+def _rescue(transition: Transition, links: BatchedJobQuerySet, *, is_stopped: bool) -> list[Change]:
+    held = list(links.select_for_update().order_by("pk"))
     if not held:
         return []
     jobs = [link for link in held if not link.is_callback]

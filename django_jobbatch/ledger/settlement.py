@@ -53,8 +53,8 @@ def settle(
     A lost database is waited for as long as `seconds`, by default RETRY_SECONDS. `may_repeat`
     decides which errors mean that.
 
-    A group of successes takes three statements. The last job of a batch takes two more, and the
-    rows of its callbacks.
+    A group of successes takes three statements, of which PostgreSQL gets two in one text. The last job
+    of a batch takes two more, and the rows of its callbacks.
     """
     commits: list[Change] = []
 

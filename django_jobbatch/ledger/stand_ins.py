@@ -58,9 +58,9 @@ def settle_stand_in(
     """
     commits: list[Change] = []
 
-    def settle_known() -> Change:
+    def settle_unread() -> Change:
         assert started is not None  # noqa: S101 - for the type checker
-        commits.append(_settle_known(using, child, started, next_claim))
+        commits.append(_settle_unread(using, child, started, next_claim))
         return commits[-1]
 
     def settle_read() -> Change | None:
@@ -71,22 +71,22 @@ def settle_stand_in(
         # An earlier commit got no answer and has succeeded.
         return leases.without_lost_claims(commits[-1]) if commits else None
 
-    if started is not None and _is_usual(child):
+    if started is not None and _only_succeeds(child):
         with suppress(_Changed):
-            change = in_transaction(using, settle_known)
+            change = in_transaction(using, settle_unread)
             child.at_rest = True
             return change
     parent_id = rows.parent_id(using, child.pk)
     return in_transaction(using, settle_read)
 
 
-def _is_usual(child: JobBatch) -> bool:
+def _only_succeeds(child: JobBatch) -> bool:
     """Return whether nothing but a success follows from this outcome."""
     succeeded = STATUS_BY_OUTCOME[Outcome(child.outcome)] == LinkStatus.SUCCEEDED
     return succeeded and not callbacks.has_callbacks(child, [Role.EACH_FAILURE])
 
 
-def _settle_known(
+def _settle_unread(
     using: str, child: JobBatch, started: BatchedJob, next_claim: NextClaim | None
 ) -> Change:
     """Settle a stand-in as succeeded without a read; the guards of the updates check the rows.
@@ -121,7 +121,7 @@ def _settle_read(
     link = rows.stand_in(using, settled)
     change = None
     if parent is not None and link is not None and _waits_for(link, settled):
-        write(parent, link, settled, next_claim=next_claim)
+        write_outcome(parent, link, settled, next_claim=next_claim)
         change = parent.freeze()
     completion.mark_at_rest(using, settled)
     child.at_rest = settled.at_rest
@@ -136,7 +136,7 @@ def settle_deleted_child(parent: Transition, child: JobBatch) -> None:
     """
     link = rows.stand_in(parent.using, child)
     if link is not None and not link.is_settled:
-        write(parent, link, child)
+        write_outcome(parent, link, child)
 
 
 def _waits_for(link: BatchedJob, child: JobBatch) -> bool:
@@ -144,7 +144,7 @@ def _waits_for(link: BatchedJob, child: JobBatch) -> bool:
     return not link.is_settled and link.child_run == child.run
 
 
-def write(
+def write_outcome(
     transition: Transition,
     link: BatchedJob,
     child: JobBatch,

@@ -92,8 +92,10 @@ def _settle(
         settled, change = rejections.settle_callback(
             using, settlement, next_claim=next_claim, seconds=conf.current().LEASE
         )
-    finally:
-        buffer.drop()
+    except BaseException:
+        buffer.leave_to_lease()
+        raise
+    buffer.drop()
     add_change(change)
     if settled.log is not None:
         settled.log()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from itertools import takewhile
 
 from django_jobbatch import ledger, tuning
-from django_jobbatch.ledger import Change, NextClaim
+from django_jobbatch.ledger import Change, Claimant, NextClaim
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner.batch_runner import BatchRunner
 from django_jobbatch.runner.claim_buffer import claimant_of
@@ -39,13 +39,12 @@ class ChildBatches:
         self._may_accept = may_accept
         #: The stand-ins whose child batches have started here, by the ids of the child batches.
         self._started: dict[uuid.UUID, BatchedJob] = {}
-        #: The child batch whose start may be committed, and which is not on the stack yet.
-        self.starting: uuid.UUID | None = None
+        #: The claimant of a child batch whose start may be committed, and which is not on the stack yet.
+        self.starting: Claimant | None = None
 
     def start(self, link: BatchedJob, *, claims: bool) -> Iterator[Change]:
         """Start the child batch of a stand-in; with `claims`, claim its first jobs, if it may run here."""
         first_claim = self._first_claim if claims else None
-        self.starting = link.child_id
         for change in ledger.start_child(self._slice.using, link, first_claim=first_claim):
             if change.claimed and change.batch is not None:
                 # No ticket of a child batch is sent before it starts.
@@ -54,6 +53,7 @@ class ChildBatches:
             yield change
             if change.batch_id == link.child_id:
                 self._started[change.batch_id] = link
+        self.starting = None
         # A child batch that this session has left is not settled here.
         self._started = {pk: each for pk, each in self._started.items() if pk in self._stack}
 
@@ -71,14 +71,15 @@ class ChildBatches:
             parent.hold(change.claimed)
         if change is None and parent is not None:
             # An earlier call may have raised after its commit.
-            release_stranded(self._slice, [parent])
+            release_stranded([parent])
         return change
 
     def _first_claim(self, child: JobBatch) -> NextClaim | None:
         if self._slice.queue not in child.queues or not self._may_accept(child):
             return None
         limit = 1 if child.child_batches else tuning.FIRST_CLAIM
-        return NextClaim(claimant=claimant_of(child, self._slice), limit=limit)
+        self.starting = claimant_of(child, self._slice)
+        return NextClaim(claimant=self.starting, limit=limit)
 
     def _next_runner(self, batch_id: uuid.UUID, child: JobBatch) -> BatchRunner | None:
         """Return the runner of this batch, if it is the next to run once the stand-in of `child` is settled.

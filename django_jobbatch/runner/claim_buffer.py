@@ -48,6 +48,7 @@ class ClaimBuffer:
         self._unstarted: deque[BatchedJob] = deque()
         self._running: BatchedJob | None = None
         self._callback: BatchedJob | None = None
+        self._left_to_lease: list[int] = []
         self._outcomes: list[Settlement] = []
         self._failures = 0
         self._oldest_at = 0.0
@@ -140,6 +141,12 @@ class ClaimBuffer:
         """Stop listing the callback, which is settled."""
         self._callback = None
 
+    def leave_to_lease(self) -> None:
+        """Stop listing the callback, whose outcome could not be settled. It waits for its lease."""
+        if self._callback is not None:
+            self._left_to_lease.append(self._callback.pk)
+        self._callback = None
+
     @property
     def callback(self) -> BatchedJob | None:
         """The claimed callback that is not settled yet."""
@@ -150,6 +157,10 @@ class ClaimBuffer:
         with self._guard:
             current = [each for each in (self._callback, self._running) if each is not None]
             return [*current, *self._unstarted, *(each.link for each in self._outcomes)]
+
+    def known_ids(self) -> list[int]:
+        """Return the ids of the links that are claimed here, and of callbacks that are left to their lease."""
+        return [*self._left_to_lease, *(link.pk for link in self.claimed())]
 
     def oldest_outcome_age(self) -> float | None:
         """Return the seconds since the oldest outcome was stored; None without an outcome."""

@@ -174,7 +174,7 @@ class TicketSession:
                     self._pop()
                 self.request_more_tickets()
         except BaseException:
-            release_stranded(self.slice, self._stack.values(), self._children.starting)
+            release_stranded(self._stack.values(), self._children.starting)
             raise
         finally:
             self._leave_all()

@@ -15,6 +15,9 @@ from rq.exceptions import ShutDownImminentException
 from django_jobbatch import bus, ledger
 from django_jobbatch.bus import Builder
 from django_jobbatch.models import BatchedJob, JobBatch
+from django_jobbatch.runner import rejections
+from django_jobbatch.runner.session import TicketSession
+from django_jobbatch.states import Role
 from tests import jobs
 from tests.event_log import EventLog
 from tests.integration.test_sessions import waiting, work_once
@@ -141,17 +144,55 @@ def test_claims_of_other_tickets_stay(
     assert [link.pk for link in root.jobs.running()] == [other.pk]
 
 
+def test_claims_of_the_same_ticket_in_another_process_stay(
+    event_log: EventLog, monkeypatch: pytest.MonkeyPatch, tuning: Tuning
+) -> None:
+    """RQ may deliver a ticket twice; both sessions have its name."""
+    tuning(FIRST_CLAIM=1)
+    root = batch(event_log).dispatch()
+    (twin,) = claim(root, 1, "twice")
+    raise_after("claim_first", ShutDownImminentException("shut down imminent", {}), monkeypatch)
+    raise_after("claim", ShutDownImminentException("shut down imminent", {}), monkeypatch)
+
+    with pytest.raises(ShutDownImminentException):
+        TicketSession("default", "default", "twice").run(root)
+
+    assert [link.pk for link in root.jobs.running()] == [twin.pk]
+
+
+def test_a_callback_that_could_not_be_settled_waits_for_the_end_of_its_lease(
+    event_log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was called, so it is not released: that would call it again and again."""
+    root = with_callbacks(event_log).dispatch()
+
+    def fail(*args: Any, **named: Any) -> None:
+        raise ValueError("rejected")
+
+    monkeypatch.setattr(rejections, "settle_callback", fail)
+    with pytest.raises(ValueError, match="rejected"):
+        work_once(root)
+
+    (link,) = root.jobs.running()
+    assert (link.role, link.worker_losses) == (Role.THEN, 0)
+    assert event_log.lines("jobs") == ["a", "then succeeded"]
+
+
+@pytest.mark.parametrize("error", [OperationalError("gone"), ValueError("gone")], ids=repr)
 def test_links_that_could_not_be_released_wait_for_the_end_of_their_lease(
-    event_log: EventLog, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    error: Exception,
+    event_log: EventLog,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     root = chain(event_log).dispatch()
-    error = ShutDownImminentException("shut down imminent", {})
-    raise_after("settle", error, monkeypatch)
+    shutdown = ShutDownImminentException("shut down imminent", {})
+    raise_after("settle", shutdown, monkeypatch)
 
     def lost(*args: Any, **named: Any) -> None:
-        raise OperationalError("gone")
+        raise error
 
-    monkeypatch.setattr(ledger, "release_ticket", lost)
+    monkeypatch.setattr(ledger, "release_newest_claims", lost)
     with pytest.raises(ShutDownImminentException):
         work_once(root)
 

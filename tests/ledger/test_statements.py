@@ -224,10 +224,12 @@ def act_rescue_ticket() -> Callable[[], object]:
     return lambda: ledger.rescue_ticket(ALIAS, batch.pk, "one", is_dead=True)
 
 
-@checks(ledger.release_ticket)
-def act_release_ticket() -> Callable[[], object]:
+@checks(ledger.release_newest_claims)
+def act_release_newest_claims() -> Callable[[], object]:
     batch, links = running()
-    return lambda: ledger.release_ticket(ALIAS, batch.pk, "one", besides=[links[0].pk])
+    one = claimant(batch)
+    one.claimed_at.extend(link.started_at for link in links if link.started_at is not None)
+    return lambda: ledger.release_newest_claims(one, besides=[links[0].pk])
 
 
 @checks(ledger.repair)
