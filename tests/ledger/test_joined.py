@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from django.db import DataError, IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
@@ -45,6 +48,28 @@ def test_each_statement_sees_those_before_it() -> None:
     assert [row[0] for row in read.read()] == ["b", "c;\n100%"]
     assert [row[0] for row in read_again.read()] == ["c;\n100%"]
     assert len(captured) == (1 if JOINS_STATEMENTS else 4)
+
+
+@needs_postgresql
+def test_a_wrapper_that_sends_a_statement_before_each_gets_single_statements() -> None:
+    """Triggers that a project ignores, or whose context it sets, are switched so."""
+    texts: list[str] = []
+
+    def ignore_triggers(execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
+        texts.append(sql)
+        result = execute(f"SELECT set_config('app.ignored', 'all', TRUE); {sql}", *arguments)
+        while result is not None and result.nextset():
+            pass
+        return result
+
+    named("a")
+    with transaction.atomic(), connection.execute_wrapper(ignore_triggers):
+        renamed, read = execute(
+            connection, Statement(RENAME, ["b", "a"]), Statement(NAMES, ["%"], returns=True)
+        )
+
+    assert (renamed.matched, read.read()) == (1, [("b",)])
+    assert texts == [RENAME, NAMES]
 
 
 def test_an_error_rolls_all_back() -> None:

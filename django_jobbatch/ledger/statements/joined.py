@@ -73,9 +73,10 @@ def _takes_several(connection: BaseDatabaseWrapper, cursor: Any) -> bool:
     """Return whether one text may hold several statements.
 
     It may if psycopg 3 writes the parameters into it. The server binds and prepares single statements.
+    A wrapper of the project may put a statement before ours and skip to the last result.
     """
     is_psycopg_3 = connection.vendor == "postgresql" and hasattr(cursor, "copy")
-    return is_psycopg_3 and hasattr(cursor, "mogrify")
+    return is_psycopg_3 and hasattr(cursor, "mogrify") and not connection.execute_wrappers
 
 
 def _result(cursor: Any, statement: Statement) -> Result:
