@@ -125,10 +125,10 @@ def stop_children(using: str, children: Sequence[uuid.UUID]) -> list[Change]:
         parent = rows.lock(using, parent_id)
         if parent is None:
             return []
-        stand_ins = rows.links(using, parent.pk).filter(child_id__in=children)
-        stopped = stand_ins.filter(status__in=[LinkStatus.CANCELLED, LinkStatus.SKIPPED])
+        links = rows.links(using, parent.pk).filter(child_id__in=children)
+        stopped = links.filter(status__in=[LinkStatus.CANCELLED, LinkStatus.SKIPPED])
         if parent.status not in OPEN:
-            stopped = stand_ins.exclude(status__in=[LinkStatus.SUCCEEDED, LinkStatus.FAILED])
+            stopped = links.exclude(status__in=[LinkStatus.SUCCEEDED, LinkStatus.FAILED])
         pks = sorted(stopped.select_for_update().values_list("child_id", flat=True))
         # By ids alone, which locks nothing but these rows. MariaDB would lock the index of
         # statuses too, and deadlock with a child that is just finishing.
