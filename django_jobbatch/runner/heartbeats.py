@@ -46,7 +46,12 @@ class Heartbeats:
                         last.tick_safely()
                     self._ticked.set()
         finally:
+            self._end()
             _close_connections()
+
+    def allow_run(self) -> None:
+        """Let the next `run` tick, though an earlier one was stopped."""
+        self._is_stopped = False
 
     def stop(self) -> None:
         """End `run`."""
@@ -68,9 +73,17 @@ class Heartbeats:
 
     def _tick_now(self) -> None:
         with self._ticking:
+            if self._is_stopped:
+                return
             self._ticked.clear()
             self._woken.set()
         self._ticked.wait()
+
+    def _end(self) -> None:
+        """Let no batch wait for a tick of a thread that ends, even by an error."""
+        with self._ticking:
+            self._is_stopped = True
+            self._ticked.set()
 
 
 def _close_connections() -> None:
@@ -84,6 +97,7 @@ def _close_connections() -> None:
 @contextmanager
 def ticking(heartbeats: Heartbeats) -> Iterator[Heartbeats]:
     """Run the heartbeats in a thread of its own during the block, and join it at the end."""
+    heartbeats.allow_run()
     thread = threading.Thread(target=heartbeats.run, name="jobbatch-heartbeat", daemon=True)
     thread.start()
     try:

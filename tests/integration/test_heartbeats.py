@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from unittest import mock
@@ -15,6 +16,9 @@ from tests.servers import wait_until
 from tests.tuning import Tuning
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+#: The thread dies by an error, which pytest warns of.
+dies = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 
 def heartbeat(tick: Callable[[], object], *, has_expired_call: bool = False) -> Heartbeat:
@@ -102,3 +106,57 @@ def test_a_connection_that_cannot_be_closed_ends_no_heartbeat(
     assert {each.message for each in caplog.records} == {
         "A connection of the heartbeat could not be closed"
     }
+
+
+def test_the_heartbeats_of_a_session_tick_in_each_of_its_runs(tuning: Tuning) -> None:
+    tuning(HEARTBEAT_SECONDS=1e6)
+    threads: list[threading.Thread] = []
+    heartbeats = Heartbeats()
+
+    for _ in range(3):
+        beating = heartbeat(
+            lambda: threads.append(threading.current_thread()), has_expired_call=True
+        )
+        with ticking(heartbeats), heartbeats.beating(beating):
+            pass
+
+    assert len({*threads}) == len(threads) == 3
+
+
+class DyingTick:
+    """A tick that ends its thread."""
+
+    def __init__(self) -> None:
+        self.has_started = threading.Event()
+
+    def __call__(self) -> None:
+        self.has_started.set()
+        sys.exit()
+
+
+@dies
+def test_no_batch_waits_for_a_tick_of_a_thread_that_has_ended(tuning: Tuning) -> None:
+    tuning(HEARTBEAT_SECONDS=0.001)
+    dying, ticked = DyingTick(), threading.Event()
+
+    with ticking(Heartbeats()) as heartbeats:
+        with heartbeats.beating(heartbeat(dying)):
+            assert dying.has_started.wait(30)
+        with heartbeats.beating(heartbeat(ticked.set, has_expired_call=True)):
+            pass  # or its end waits for ever
+
+    assert not ticked.is_set()
+
+
+@dies
+def test_an_end_that_waits_for_a_tick_is_woken_by_an_error_of_it(tuning: Tuning) -> None:
+    tuning(HEARTBEAT_SECONDS=1e6)
+    dying = DyingTick()
+
+    with (
+        ticking(Heartbeats()) as heartbeats,
+        heartbeats.beating(heartbeat(dying, has_expired_call=True)),
+    ):
+        pass
+
+    assert dying.has_started.is_set()

@@ -18,6 +18,7 @@ from django_jobbatch import bus, dispatch, ledger
 from django_jobbatch.bus import Builder, ChainBuilder, JobBuilder
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.runner import ticket_supply, work
+from django_jobbatch.runner.heartbeat import Heartbeat
 from django_jobbatch.runner.session import TicketSession
 from django_jobbatch.runner.time_slice import Slice
 from tests import jobs
@@ -406,3 +407,18 @@ def test_a_chain_may_be_longer_than_python_calls(few_calls: int, settings: Any) 
     work_once(root)
 
     assert (root.outcome, root.succeeded_jobs) == ("succeeded", few_calls)
+
+
+def test_a_session_has_a_heartbeat_in_each_of_its_runs(
+    event_log: EventLog, monkeypatch: pytest.MonkeyPatch, tuning: Tuning
+) -> None:
+    tuning(HEARTBEAT_SECONDS=0.001)
+    session = TicketSession("default", "default", "ticket")
+    names = ["first", "second"]
+    for name in names:
+        monkeypatch.setattr(Heartbeat, "tick_safely", lambda _, gate=name: event_log.open(gate))
+        batch = bus.batch(event_log.blocking_job(name, gate=name)).dispatch()
+        session.run(batch)
+
+    ran = [f"{name} {step}" for name in names for step in ("began", "done")]
+    assert event_log.ran() == ran
