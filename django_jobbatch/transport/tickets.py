@@ -72,7 +72,12 @@ def random_digits() -> str:
 
 
 def share_of(ticket_id: str) -> int | None:
-    """Return the number of jobs that this ticket claims first; None if it was sent without others."""
+    """Return the number of jobs that this ticket claims first; None if it was sent without others.
+
+    It is not known of a ticket that was sent by hand, with an id of its own.
+    """
+    if parse_id(ticket_id.encode()) is None:
+        return None
     return int(ticket_id[-1], 16) or None
 
 

@@ -110,3 +110,21 @@ def test_a_worker_continues_after_forged_tickets(
     assert len(FailedJobRegistry(queue=queue).get_job_ids()) == 1
     assert workers.logs().count("A ticket was rejected") == 2
     assert "could not" not in workers.logs()
+
+
+@pytest.mark.parametrize(
+    "name", ["my-ticket", "-", f"{PREFIX}mine", f"{PREFIX}{uuid.UUID(int=7).hex}-0123456g"]
+)
+def test_a_ticket_with_an_id_that_is_no_tickets_runs_its_batch(
+    name: str, workers: Workers, event_log: EventLog
+) -> None:
+    queue = django_rq.get_queue("default")
+    batch = bus.batch([event_log.job()] * 3).dispatch()
+    queue.empty()
+    queue.enqueue(TICKET_FUNCTION, args=(str(batch.pk), "default", "default"), job_id=name)
+
+    workers(1, "default", "--worker-class", "rq.SimpleWorker")
+
+    assert End.of(batch) == End(outcome="succeeded", total=3, succeeded=3)
+    assert event_log.ran() == ["run"] * 3
+    assert FailedJobRegistry(queue=queue).get_job_ids() == []
