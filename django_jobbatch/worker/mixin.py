@@ -61,6 +61,8 @@ class BatchWorkerMixin(Base):
         self._horse_statuses: list[int | None] = []
         self._is_rescuing = False
         self._must_exit = False
+        # The work-horse that a cold shutdown has killed, by its process id.
+        self._killed_horse = 0
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Warm up, and start as RQ does."""
@@ -172,12 +174,12 @@ class BatchWorkerMixin(Base):
 
         Impatient people and process managers send more signals than the two that RQ expects.
         """
-        if self._must_exit and self.horse_pid:
-            return  # the work-horse is killed, and the exception is on its way
+        if self._must_exit and (self._is_rescuing or 0 != self.horse_pid == self._killed_horse):
+            return  # the exception is on its way, unless other code has caught it
         try:
             super().request_force_stop(*args, **kwargs)
         except SystemExit:
-            self._must_exit = True
+            self._must_exit, self._killed_horse = True, self.horse_pid
             if not self._is_rescuing:
                 raise
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -314,6 +316,70 @@ def test_a_stop_request_at_the_wrong_moment_ends_no_later_run_of_another_job(
     assert worker._stopped_job_id is None  # noqa: SLF001 - RQ shows it nowhere else
 
 
+# A cold shutdown
+
+
+@pytest.fixture
+def work_horse() -> Iterator[Callable[[Worker], int]]:
+    """Start a process that waits, in a group of its own, as the work-horse of a worker."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(worker: Worker) -> int:
+        started.append(subprocess.Popen(["sleep", "600"], start_new_session=True))  # noqa: S607
+        worker._horse_pid = started[-1].pid  # noqa: SLF001 - RQ sets it when it forks
+        return started[-1].pid
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def force_stop(worker: Worker) -> None:
+    """Do as a signal a while after the first one."""
+    worker._shutdown_requested_date = datetime(2026, 11, 1, tzinfo=UTC)  # noqa: SLF001
+    worker.request_force_stop(signal.SIGTERM, None)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_cold_shutdown_that_other_code_has_caught_can_be_requested_again(
+    work_horse: Callable[[Worker], int],
+) -> None:
+    worker = get_worker("default", worker_class=BatchWorker)
+    for _ in range(2):
+        pid = work_horse(worker)
+        with pytest.raises(SystemExit):
+            force_stop(worker)
+        assert not is_alive(pid)
+        force_stop(worker)  # on its way to exit
+
+
+def test_a_cold_shutdown_waits_for_the_rescue_however_often_it_is_requested(
+    work_horse: Callable[[Worker], int],
+) -> None:
+    worker = get_worker("default", worker_class=BatchWorker)
+    requested: list[int] = []
+
+    def rescue_and_be_stopped() -> None:
+        with worker._delaying_exit():  # type: ignore[attr-defined]  # noqa: SLF001
+            work_horse(worker)
+            for number in range(3):
+                force_stop(worker)
+                requested.append(number)
+
+    with pytest.raises(SystemExit):
+        rescue_and_be_stopped()
+
+    assert requested == [0, 1, 2]
+
+
 # Names: RQ's classes may gain attributes at any release
 
 
@@ -356,6 +422,7 @@ def test_the_attributes_of_the_mixin_are_none_of_rqs(
     assert own == {
         "_horse_statuses",
         "_is_rescuing",
+        "_killed_horse",
         "_must_exit",
         "_reconcile_pids",
         "_reconciled_at",
