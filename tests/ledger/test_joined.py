@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 from django.db import DataError, IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from rq.exceptions import ShutDownImminentException
+from rq.timeouts import JobTimeoutException
 
-from django_jobbatch.ledger.statements.joined import Statement, execute
+from django_jobbatch.ledger.statements import statements_of
+from django_jobbatch.ledger.statements.joined import Statement, execute, execute_by
 from django_jobbatch.ledger.statements.postgresql import PostgreSQLStatements
 from django_jobbatch.models import BatchedJob, JobBatch
 from tests.databases import JOINS_STATEMENTS, needs_postgresql
 from tests.factories import JobBatchFactory
+from tests.ledger.helpers import ALIAS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -130,3 +136,19 @@ def test_a_server_that_binds_parameters_gets_single_statements() -> None:
         binding.close()
 
     assert (renamed.matched, read.read(), counted.read()) == (1, [("b",), ("other",)], [(2,)])
+
+
+@pytest.mark.parametrize("error", [ShutDownImminentException("", {}), JobTimeoutException()])
+def test_no_read_takes_a_shutdown_or_a_timeout_for_an_unreadable_row(error: Exception) -> None:
+    cursor = mock.Mock(rowcount=1, **{"fetchall.side_effect": error})
+    batch = JobBatchFactory.create(jobs=1)
+    statements = statements_of(ALIAS)
+
+    with pytest.raises(type(error)):
+        execute_by(connection, cursor, Statement(NAMES, ["%"], returns=True))
+    with (
+        transaction.atomic(),
+        mock.patch.object(statements._links, "instance", side_effect=error),  # noqa: SLF001
+        pytest.raises(type(error)),
+    ):
+        statements.due_jobs_of_locked(batch.pk, "default", timezone.now(), after=0, limit=1)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from django_jobbatch.db import is_lost
 from django_jobbatch.ledger.statements.compiled import CompiledText
-from django_jobbatch.ledger.statements.joined import Result, Statement, execute
+from django_jobbatch.ledger.statements.joined import READ_ERRORS, Result, Statement, execute
 from django_jobbatch.ledger.statements.table import text
 from django_jobbatch.models import BatchedJob, JobBatch
 from django_jobbatch.states import LinkStatus
@@ -246,7 +246,7 @@ class Statements(CompiledText):
         connection = self._connection
         try:
             return [(self._links.instance(row, connection), row[-1]) for row in result.read()]
-        except Exception as error:
+        except READ_ERRORS as error:
             if is_lost(error, connection.alias):
                 raise
             raise Unreadable from error

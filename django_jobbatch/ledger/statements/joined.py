@@ -10,10 +10,15 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
+from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 #: Between the texts of two statements.
 SEPARATOR: Final = ";\n"
+
+#: What a driver or a converter raises for a value that it cannot read. A timeout of RQ is none of
+#: them: a signal raises it, in the middle of a read as well.
+READ_ERRORS: Final = (Error, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 class Statement(NamedTuple):
@@ -84,6 +89,6 @@ def _result(cursor: Any, statement: Statement) -> Result:
         return Result(int(cursor.rowcount), [])
     try:
         rows = list(cursor.fetchall())
-    except Exception as error:  # noqa: BLE001 - raised by the reader of this result
+    except READ_ERRORS as error:  # raised by the reader of this result
         return Result(int(cursor.rowcount), [], error)
     return Result(int(cursor.rowcount), rows)
