@@ -86,6 +86,8 @@ class Settlement:
         attempts: The attempts that this adds: 1, or 0 if the link never started.
         losses: 1 if the worker died while its ticket held the link.
         maybe_written: An earlier commit of this settlement got no answer and may have succeeded.
+        rolled_back: What the job wrote was rolled back, since its success was late. So this outcome is
+            late, whatever the row holds.
         log: Writes the line of this outcome to the log. The caller calls it after the settlement.
     """
 
@@ -97,6 +99,7 @@ class Settlement:
     failure: Failure | None = None
     available_at: datetime | None = None
     maybe_written: bool = False
+    rolled_back: bool = False
     log: Callable[[], None] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
@@ -109,6 +112,11 @@ class Settlement:
         """Return the settlement of a link whose worker died; with `failure`, the link fails."""
         status = LinkStatus.PENDING if failure is None else LinkStatus.FAILED
         return cls(link=link, status=status, attempts=0, losses=1, failure=failure)
+
+    @classmethod
+    def late(cls, link: BatchedJob) -> Self:
+        """Return the outcome of a job whose success was late, and is rolled back. It writes no row."""
+        return cls(link=link, status=LinkStatus.PENDING, rolled_back=True)
 
     @property
     def is_release(self) -> bool:

@@ -198,7 +198,7 @@ def _has_counted(earlier: Change, transition: Transition) -> bool:
 def is_claim_valid(settlement: Settlement, found: dict[int, BatchedJob]) -> bool:
     """Return whether the link is still claimed as it was for this settlement."""
     row = found.get(settlement.link.pk)
-    if row is None or row.status != LinkStatus.RUNNING:
+    if settlement.rolled_back or row is None or row.status != LinkStatus.RUNNING:
         return False
     return row.fence == settlement.link.fence
 
@@ -209,7 +209,9 @@ def _was_already_written(settlement: Settlement, found: dict[int, BatchedJob]) -
     A link succeeds only under its own claim, so a success with the same fence is this settlement.
     """
     row = found.get(settlement.link.pk)
-    if not settlement.maybe_written or row is None or row.fence != settlement.link.fence:
+    if settlement.rolled_back or not settlement.maybe_written:
+        return False
+    if row is None or row.fence != settlement.link.fence:
         return False
     if row.status == LinkStatus.SUCCEEDED:
         return True

@@ -115,6 +115,8 @@ def _settle_all(
     """
     now = timezone.now()
     succeeded = all(each.status == LinkStatus.SUCCEEDED for each in settlements)
+    if not succeeded and any(each.rolled_back for each in settlements):
+        raise LateOutcome
     written = link_outcome(settlements, now) if succeeded and settlements else None
     if written is None:
         transition = _lock_and_count(using, batch_id, settlements)
@@ -122,6 +124,10 @@ def _settle_all(
         transition = _lock_and_settle(using, batch_id, *written)
     if succeeded:
         transition.next_claim = next_claim
+    elif transition.batch.status not in OPEN:
+        released = sum(each.status == LinkStatus.PENDING for each in settlements)
+        if released > transition.batch.pending_jobs:
+            raise LateOutcome  # a row that is not counted
     _settle_counted(transition, settlements, written_at=None if written is None else now)
     joined_claims.claim_remaining(transition)
     return transition.freeze()
@@ -218,9 +224,10 @@ def _settle_valid(
     valid: dict[int, Settlement] = {}
     late: list[Settlement] = []
     # A job that is not counted, a row that was copied for example, changes nothing.
-    pending = transition.batch.pending_jobs
+    pending, is_open = transition.batch.pending_jobs, transition.batch.status in OPEN
     for each in settlements:
-        pk, is_final = each.link.pk, each.status in SETTLED
+        # A batch that is not open cancels what is released.
+        pk, is_final = each.link.pk, each.status in SETTLED or not is_open
         if pk not in valid and is_claim_valid(each, found) and pending >= is_final:
             valid[pk] = each
             pending -= is_final

@@ -65,11 +65,11 @@ def execute_transactional(
 def _without_success(settlement: Settlement) -> Settlement:
     """Return the outcome of a job whose transaction was rolled back. It cannot be a success.
 
-    The claim of a success was not valid, so this outcome is late, and is counted.
+    A success was late: its claim was not valid, or its row is not counted. So it only counts as late.
     """
     if settlement.status != LinkStatus.SUCCEEDED:
         return settlement
-    return Settlement(link=settlement.link, status=LinkStatus.PENDING)
+    return Settlement.late(settlement.link)
 
 
 def _after_rollback(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -16,7 +18,7 @@ from django_jobbatch.states import LinkStatus
 from tests import jobs
 from tests import statements as expected
 from tests.databases import statements_in
-from tests.ledger.helpers import claim, settle
+from tests.ledger.helpers import claim, settle, succeed
 from tests.statements import verbs
 
 transactional = pytest.mark.django_db(transaction=True)
@@ -66,3 +68,43 @@ def test_a_late_success_is_counted_and_what_the_job_wrote_is_rolled_back(
     batch.refresh_from_db()
     assert (batch.late_outcomes, batch.pending_jobs) == (1, 1)
     assert (batch.jobs.get().status, batch.jobs.get().attempts) == (status, 0)
+
+
+@transactional
+@with_redis
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_a_job_that_is_not_counted_is_late_and_ends_no_attempt(*, is_finished: bool) -> None:
+    batch = dispatched(bus.job(jobs.write_added_row, "not counted"))
+    double = batch.jobs.get()
+    double.pk, double.lane = None, 1
+    double.save()
+    one, two = claim(batch)
+    if is_finished:
+        succeed(batch, [one])
+    else:
+        JobBatch.objects.filter(pk=batch.pk).update(pending_jobs=0)
+
+    outcome = execute_transactional(two, batch, RunPolicy.of(two, batch))
+
+    assert isinstance(outcome, Settlement)
+    assert not CallbackCall.objects.exists()
+    for repeated in (outcome, replace(outcome, maybe_written=True)):
+        change = settle(batch, repeated)
+        assert (change.late, change.settled, change.due) == (1, (), {})
+    batch.refresh_from_db()
+    assert (batch.late_outcomes, batch.pending_jobs, batch.is_finished) == (2, 0, True)
+    two.refresh_from_db()
+    assert (two.status, two.attempts) == (LinkStatus.RUNNING, 0)
+
+
+@transactional
+@with_redis
+def test_a_late_success_that_was_rolled_back_is_late_though_its_claim_is_valid_now() -> None:
+    batch = dispatched(bus.job(jobs.write_added_row, "late"))
+    (link,) = claim(batch)
+
+    change = settle(batch, Settlement.late(link))
+
+    assert (change.late, change.settled, change.due) == (1, (), {})
+    link.refresh_from_db()
+    assert (link.status, link.attempts) == (LinkStatus.RUNNING, 0)

@@ -406,6 +406,52 @@ def test_running_jobs_of_a_cancelled_batch_settle_and_are_counted() -> None:
     assert state(batch) == ("finished", "cancelled", 1)
 
 
+# A row that is not counted: it was doubled, for example
+
+
+def with_doubled_row() -> tuple[JobBatch, BatchedJob, BatchedJob]:
+    """A batch of one job, and two claimed rows."""
+    batch = JobBatchFactory.create(jobs=1)
+    link = batch.jobs.get()
+    link.pk, link.lane = None, 1
+    link.save()
+    one, two = claim(batch)
+    return batch, one, two
+
+
+@pytest.mark.parametrize(
+    ("release", "late"),
+    [
+        (Settlement.released, 0),
+        (Settlement.lost, 1),
+        (lambda link: Settlement(link=link, status=PENDING), 1),
+    ],
+    ids=["released", "lost", "retry"],
+)
+def test_a_doubled_row_that_is_released_changes_no_finished_batch(
+    release: Callable[[BatchedJob], Settlement], late: int
+) -> None:
+    batch, one, two = with_doubled_row()
+    succeed(batch, [one])
+
+    change = settle(batch, release(two))
+
+    assert (change.late, change.settled, change.due) == (late, (), {})
+    assert counters(batch) == {"total": 1, "succeeded": 1}
+    assert statuses(batch) == [SUCCEEDED, RUNNING]
+
+
+def test_a_stopping_batch_cancels_as_many_released_rows_as_it_counts() -> None:
+    batch, one, two = with_doubled_row()
+    ledger.cancel(ALIAS, batch.pk)
+
+    change = settle(batch, Settlement.released(one), Settlement.released(two))
+
+    assert (change.settled, change.finished) == ((one.pk,), True)
+    assert counters(batch) == {"total": 1, "cancelled": 1}
+    assert statuses(batch) == [CANCELLED, RUNNING]
+
+
 # The end
 
 
