@@ -5,6 +5,7 @@ A thread for each batch would take longer to start and to end than a small batch
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ class Heartbeats:
         self._woken = threading.Event()
         self._ticked = threading.Event()
         self._is_stopped = False
+        # The process of the thread; None without a thread.
+        self._process: int | None = None
 
     def run(self) -> None:
         """Tick until `stop`."""
@@ -50,8 +53,9 @@ class Heartbeats:
             _close_connections()
 
     def allow_run(self) -> None:
-        """Let the next `run` tick, though an earlier one was stopped."""
+        """Let the next `run` tick in this process, though an earlier one was stopped."""
         self._is_stopped = False
+        self._process = os.getpid()
 
     def stop(self) -> None:
         """End `run`."""
@@ -65,11 +69,18 @@ class Heartbeats:
         try:
             yield
         finally:
-            if heartbeat.has_expired_call:
-                self._tick_now()
-            self.current = None
+            self._leave(heartbeat)
+
+    def _leave(self, heartbeat: Heartbeat) -> None:
+        """Let the thread act for this batch no more."""
+        # A job may have forked. The other process has no thread, and perhaps its lock.
+        has_thread = self._process == os.getpid()
+        if has_thread and heartbeat.has_expired_call:
+            self._tick_now()
+        self.current = None
+        if has_thread:
             with self._ticking:
-                pass  # the thread acts for this batch no more
+                pass
 
     def _tick_now(self) -> None:
         with self._ticking:

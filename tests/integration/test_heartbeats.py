@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -106,6 +108,29 @@ def test_a_connection_that_cannot_be_closed_ends_no_heartbeat(
     assert {each.message for each in caplog.records} == {
         "A connection of the heartbeat could not be closed"
     }
+
+
+def test_a_process_that_a_job_has_forked_during_a_tick_waits_for_none(tuning: Tuning) -> None:
+    """It has the lock of the tick, and no thread that releases it."""
+    tuning(HEARTBEAT_SECONDS=0.001)
+    has_started, may_return = threading.Event(), threading.Event()
+
+    def tick() -> None:
+        has_started.set()
+        assert may_return.wait(30)
+
+    with ticking(Heartbeats()) as heartbeats, heartbeats.beating(heartbeat(tick)):
+        assert has_started.wait(30)
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(10)  # or it would wait for ever
+            with heartbeats.beating(heartbeat(tick, has_expired_call=True)):
+                pass
+            os._exit(os.EX_OK)
+        status = os.waitpid(pid, 0)[1]
+        may_return.set()
+
+    assert os.waitstatus_to_exitcode(status) == os.EX_OK
 
 
 def test_the_heartbeats_of_a_session_tick_in_each_of_its_runs(tuning: Tuning) -> None:
