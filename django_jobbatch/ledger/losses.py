@@ -66,6 +66,10 @@ def _rescue(transition: Transition, links: BatchedJobQuerySet, *, is_stopped: bo
     if not held:
         return []
     jobs = [link for link in held if not link.is_callback]
+    if transition.batch.status not in OPEN:
+        jobs = jobs[
+            : transition.batch.pending_jobs
+        ]  # others are not counted: copied rows, for example
     lost = _rescue_jobs(transition, jobs, is_stopped=is_stopped) if jobs else []
     for link in held:
         if link.is_callback:

@@ -14,13 +14,13 @@ from django.db.models import F
 from django.utils import timezone
 from pytest_django import Settings
 
-from django_jobbatch import bus, payload
+from django_jobbatch import bus, ledger, payload
 from django_jobbatch.bus import BatchBuilder
 from django_jobbatch.models import JobBatch
 from django_jobbatch.reconcile import reconcile
 from django_jobbatch.runner import work
 from django_jobbatch.specs.batch import JobSpec
-from django_jobbatch.states import Role
+from django_jobbatch.states import LinkStatus, Role
 from tests import jobs
 from tests.event_log import End, EventLog
 from tests.factories import signed
@@ -246,6 +246,24 @@ def test_a_row_that_is_doubled_but_not_counted_is_left_and_asks_for_no_ticket(
     batch.refresh_from_db()
     assert (batch.outcome, batch.total_jobs, batch.pending_jobs) == ("succeeded", 1, 0)
     assert len(queue) == 0
+
+
+@pytest.mark.usefixtures("redis_server")
+def test_a_doubled_row_that_is_not_counted_survives_the_death_of_its_worker(
+    event_log: EventLog,
+) -> None:
+    batch = recording(event_log, "once").dispatch()
+    work(str(batch.pk), "default", "default")
+    link = batch.jobs.get()
+    link.pk, link.lane, link.status = None, 1, LinkStatus.RUNNING
+    link.claimed_by, link.lease_until = "dead", timezone.now()
+    link.save()
+
+    changes = ledger.rescue_ticket("default", batch.pk, "dead", is_dead=True)
+
+    batch.refresh_from_db()
+    assert (batch.outcome, batch.total_jobs, batch.pending_jobs) == ("succeeded", 1, 0)
+    assert [change.lost for change in changes] == [0]
 
 
 def insert_callback(batch: JobBatch) -> None:
