@@ -18,6 +18,7 @@ from benchmarks.figures import origin
 from benchmarks.journal import Journal
 from benchmarks.peers.sides import SIDES
 from benchmarks.scale.aims import ROWS
+from benchmarks.scale.counting import POSTGRES, logged
 from benchmarks.scale.measured import Measured
 from tests.settings import ROOT
 from tests.thoroughness import tries
@@ -221,6 +222,29 @@ def test_an_earlier_commit_is_measured_by_the_same_benchmark() -> None:
         "dispatch_large": {"dispatch_per_s": ["current"], "enqueue_many_per_s": ["current"]},
     }
     assert report["parent"] == "HEAD"
+
+
+def test_statements_that_were_sent_together_are_counted_one_by_one() -> None:
+    log = """\
+7 LOG:  statement: BEGIN
+7 LOG:  statement: UPDATE batch SET version = 1;
+\tSELECT id
+\tFROM link;
+\tDELETE FROM link
+8 LOG:  statement: SELECT 1
+7 LOG:  execute _pg3_0: COMMIT
+7 DETAIL:  parameters: $1 = '1;
+\tCOMMIT'
+"""
+
+    assert list(logged(log, POSTGRES)) == [
+        ("7", "BEGIN"),
+        ("7", "UPDATE batch SET version = 1;"),
+        ("7", "SELECT id"),
+        ("7", "DELETE FROM link"),
+        ("8", "SELECT 1"),
+        ("7", "COMMIT"),
+    ]
 
 
 def test_the_page_has_every_row_of_the_aims_and_every_package() -> None:

@@ -108,17 +108,34 @@ def _count(call: Callable[[], object], *, own: bool) -> Statements:
     with _log().open("rb") as log:
         log.seek(before)
         text = log.read().decode(errors="replace")
-    pattern = POSTGRES if connection.vendor == "postgresql" else MARIADB
-    found = [match for line in text.splitlines() if (match := pattern.match(line))]
     sent = [
         statement
-        for process, statement in (each.groups() for each in found)
+        for process, statement in logged(text, POSTGRES if postgres else MARIADB)
         if (process == this) is own
     ]
     return Statements(
         sum(not UNCOUNTED.match(statement) for statement in sent),
         sum(bool(OPENING.match(statement)) for statement in sent),
     )
+
+
+def logged(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[str, str]]:
+    """Yield the process and the first line of each statement in the log of a server.
+
+    PostgreSQL logs statements that were sent as one text together. A tab stands before all lines of
+    the text but the first.
+    """
+    process, last = "", ""
+    for line in text.splitlines():
+        if match := pattern.match(line):
+            process, last = match.groups()
+            yield process, last
+        elif line.startswith("\t"):
+            if last.endswith(";"):
+                yield process, line.strip()
+            last = line
+        else:
+            last = ""
 
 
 def _redis_commands() -> int:
