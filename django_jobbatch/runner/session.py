@@ -151,7 +151,8 @@ class TicketSession:
                 if following is None:
                     break
                 batch, others = following
-                self._renewed_at = time.monotonic()
+                if self._renewed_at is None:
+                    self._renewed_at = time.monotonic()
                 check_connections()
                 if self._turn is not None:
                     self._turn.start()

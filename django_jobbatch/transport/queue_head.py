@@ -45,8 +45,9 @@ if redis.call('HGET', KEYS[2], 'status') ~= 'queued' then return -2 end
 redis.call('LPOP', KEYS[1])
 redis.call('DEL', KEYS[2])
 redis.call('SREM', KEYS[3], ARGV[2])
-redis.call('RPUSH', KEYS[4], ARGV[1])
-redis.call('EXPIRE', KEYS[4], ARGV[3])
+if redis.call('RPUSH', KEYS[4], ARGV[1]) == 1 then
+    redis.call('EXPIRE', KEYS[4], ARGV[3])  -- the session renews it
+end
 return redis.call('SCARD', KEYS[3])
 """
 
