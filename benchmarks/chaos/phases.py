@@ -107,7 +107,7 @@ class Retry:
         has_reset = self._retry_or_die(batch, [*jobs, *callbacks] or None)
         if batch.run != expected or not (has_reset or may_reset_none):
             raise NotRetried(
-                f"{batch.pk} is in run {batch.run}, expected {expected}; has reset: {has_reset}"
+                f"{batch.pk} is in run {batch.run} instead of {expected}; has reset: {has_reset}"
             )
         return Reset(tuple(callbacks), None if jobs or callbacks else batch.pk)
 

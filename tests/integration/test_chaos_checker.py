@@ -158,6 +158,20 @@ def test_a_retry_without_effect_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
         retry("root")
 
 
+def test_a_retry_of_an_emptied_child_batch_resets_its_stand_in_alone() -> None:
+    """A delete that has died leaves such a tree."""
+    root().delete()
+    tree = bus.batch([bus.batch([bus.job(jobs.fail_runs, 1)])]).on_queue("sync").dispatch()
+    (inner,) = tree.children
+    inner.jobs.all().delete()
+    JobBatch.objects.filter(pk=inner.pk).update(total_jobs=0, failed_jobs=0)
+
+    assert retry("jobs") == Reset()
+
+    tree.refresh_from_db()
+    assert tree.run == 2
+
+
 @pytest.mark.parametrize(("next_run", "is_wrong"), [(1, True), (2, False)])
 def test_a_batch_may_differ_from_its_stand_in_if_its_next_run_never_started(
     next_run: int, *, is_wrong: bool
