@@ -44,10 +44,11 @@ class Ticket:
 
 
 class OtherTickets(NamedTuple):
-    """The other tickets of a batch when one starts.
+    """The other tickets of the batch, as a ticket finds them when it starts.
 
-    `waiting` of them wait in its queue; None if that is not known. `share` is the number of jobs that
-    it claims first, since others were sent with it; None without others.
+    `waiting` is the number of those that wait in its queue; None if it is not known. `share` is the
+    number of jobs that this ticket claims first, because others were sent with it; None if it was
+    sent alone.
     """
 
     waiting: int | None = None
